@@ -1,0 +1,65 @@
+"""The strategy contract: a published method of making samples, one file each, named after its paper."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from evokd_data.records import Cell, Completion, Draft, Prompt, Request, Sample, Sampling, Weakness
+from evokd_data.tasks import Task
+from evokd_data.templates import Templates
+
+STRATEGIES = {
+    "evokd": "evokd_data.strategies.evokd:EvoKD",
+    "static": "evokd_data.strategies.static:Static",
+}
+
+Ask = Callable[[Prompt], Awaitable[Completion]]
+"""The journal's: answers from the journal when it can, from the teacher when it must."""
+
+Write = Callable[[Request], Awaitable[Sequence[Draft]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """All that a strategy knows when it plans and writes a round. Neither dev nor test: no text of theirs can leak.
+
+    `seeds` are round 0's samples; `demonstrations` the samples of all earlier rounds, seeds included, that may be shown
+    to the teacher, by aim, in index order; `budget` is the number of texts to ask for.
+    """
+
+    task: Task
+    templates: Templates
+    sampling: Sampling
+    round: int
+    seed: int
+    budget: int
+    seeds: Sequence[Sample]
+    demonstrations: Mapping[str, Sequence[Sample]]
+    weaknesses: Sequence[Weakness] = ()
+    soft_labels: bool = False
+    label_votes: int = 1
+
+
+class Strategy(Protocol):
+    """A strategy is a frozen dataclass whose fields are the recipe's `strategy` table."""
+
+    name: ClassVar[str]
+    stages: ClassVar[tuple[str, ...]]
+    """The prompt templates it renders: their digests belong to the round's identity."""
+    per_request: int
+    """Texts asked for in one generate call."""
+
+    def accepts(self, task: Task) -> str | None:
+        """Why this strategy cannot work on the task, or None when it can."""
+
+    def allot(self, brief: Brief) -> Sequence[Cell]:
+        """The plan: how the budget is spent. The cells' samples sum to `brief.budget`."""
+
+    def writer(self, brief: Brief, ask: Ask) -> Write:
+        """A coroutine function that turns one request into its drafts, at most `request.count`, in order.
+
+        Requests run concurrently and in any order; the result of one must not depend on another's, but for
+        answers shared through `ask`.
+        """

@@ -1,0 +1,52 @@
+"""The student contract: a small model that learns a round and predicts class probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from evokd_data.records import SequenceExample, TokenExample
+
+STUDENTS = {
+    "transformer": "evokd_data.students.transformer:Transformer",
+    "linear": "evokd_data.students.linear:Linear",
+}
+
+Examples = Sequence[SequenceExample | TokenExample]
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What one round teaches: `fresh` examples of this round, `earlier` ones of all rounds before.
+
+    Both are lazy sequences that may be larger than memory. `classes` names the outputs in index order.
+    `previous` is the last round's checkpoint, None in round 0.
+    """
+
+    fresh: Examples
+    earlier: Examples
+    classes: tuple[str, ...]
+    seed: int
+    previous: Path | None = None
+
+
+class Student(Protocol):
+    """A student is a frozen dataclass whose fields are the recipe's `student` table."""
+
+    name: ClassVar[str]
+
+    def identity(self) -> Mapping[str, Any]:
+        """What decides the trained weights besides the data: base model and revision (or digest), settings."""
+
+    def fit(self, lesson: Lesson, into: Path) -> dict[str, Any]:
+        """Train, write a checkpoint into the empty folder `into`; returns JSON-able training figures (losses, steps,
+        seconds, tokens). Raises StudentError when the model cannot be loaded or the loss is not finite."""
+
+    def predict(self, examples: Examples, checkpoint: Path) -> Sequence[Any]:
+        """Class probabilities, rows aligned with `examples`.
+
+        SequenceExample -> float32 (len(classes),);  TokenExample -> float32 (len(words), len(classes)).
+        Raises StudentError if `checkpoint` was written by another kind of student or is damaged.
+        """
