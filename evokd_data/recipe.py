@@ -1,0 +1,400 @@
+"""A recipe: one YAML file (1.2 rules) that is a whole experiment, checked whole before anything is loaded.
+
+Every problem is reported at once, each with its line, its path in the file, the value and the nearest valid name.
+Checking imports none of torch, vllm, transformers, datasets, pyarrow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from evokd_data import settings
+from evokd_data.digest import digest
+from evokd_data.errors import RecipeError
+from evokd_data.registry import nearest, resolve
+from evokd_data.strategies import STRATEGIES, Strategy
+from evokd_data.students import STUDENTS, Student
+from evokd_data.tasks import TASKS, Task
+from evokd_data.teachers import TEACHERS, Teacher
+
+if TYPE_CHECKING:
+    from evokd_data.templates import Templates
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+NOT_IDENTITY: Any = {"identity": False}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where labelled texts come from: a file (`path`), or a Hub dataset pinned by `revision`.
+
+    Files are jsonl, csv, parquet or arrow. Where a file lies is not part of a run's identity; what it holds is.
+    """
+
+    path: Path | None = field(default=None, metadata=NOT_IDENTITY)
+    dataset: str | None = field(default=None, metadata=NOT_IDENTITY)
+    revision: str | None = field(default=None, metadata=NOT_IDENTITY)
+    config: str | None = field(default=None, metadata=NOT_IDENTITY)
+    split: str = field(default="train", metadata=NOT_IDENTITY)
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.dataset is None):
+            raise ValueError("give either path (a file) or dataset (a Hub id with its revision)")
+        if self.dataset is not None and not self.revision:
+            raise ValueError(f"dataset {self.dataset!r} needs a revision: a data set that can move makes no experiment")
+
+
+@dataclass(frozen=True)
+class Seeds(Source):
+    """The labelled examples the student starts from. `per_class` draws k of each class; without it all are used."""
+
+    per_class: Count | None = None
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How much is generated. `count` rounds after round 0; `samples` texts asked of the teacher in each."""
+
+    count: Annotated[int, Field(ge=0)] = field(default=5, metadata=NOT_IDENTITY)
+    samples: Count = 200
+    shard_size: Count = field(default=64, metadata=NOT_IDENTITY)
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What a draft must pass to become a sample.
+
+    `near_duplicates`: estimated Jaccard similarity of character 5-grams from which two texts are too alike (1 turns
+    the filter off); it holds against everything kept before and, as `test_overlap`, against test and dev texts.
+    `label_disagreement`: what to do when the teacher labels a text otherwise than it was asked to write it:
+    `relabel` believes the label, `reject` drops the text. `label_votes`: labelling answers per text, majority wins.
+    """
+
+    min_characters: Count = 2
+    max_characters: Count = 4000
+    near_duplicates: Share = 0.85
+    label_disagreement: Annotated[str, Field(pattern="^(relabel|reject)$")] = "relabel"
+    label_votes: Count = 1
+
+
+@dataclass(frozen=True)
+class Publish:
+    """Where rounds go. `endpoint`: null is the Hub (or HF_ENDPOINT), `local` a local Hub started for the run, or a URL."""
+
+    repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")] = field(metadata=NOT_IDENTITY)
+    private: bool = field(default=True, metadata=NOT_IDENTITY)
+    endpoint: str | None = field(default=None, metadata=NOT_IDENTITY)
+    hub_root: Path = field(default=Path("hub"), metadata=NOT_IDENTITY)
+    journal: bool = field(default=True, metadata=NOT_IDENTITY)
+
+    def __post_init__(self) -> None:
+        if self.endpoint not in (None, "local") and not re.match(r"https?://", str(self.endpoint)):
+            raise ValueError(f"endpoint {self.endpoint!r} is neither null, 'local' nor a http(s) URL")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the dataset card says that no file can tell."""
+
+    license: str = "other"
+    languages: tuple[str, ...] = ("en",)
+    title: str = ""
+    limits: str = ""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe. `path` is the file it came from; `settings` the whole table, defaults filled, paths as written."""
+
+    name: str
+    task: Task
+    seeds: Seeds
+    test: Source
+    teacher: Teacher
+    strategy: Strategy
+    student: Student
+    dev: Source | None = None
+    rounds: Rounds = field(default_factory=Rounds)
+    filters: Filters = field(default_factory=Filters)
+    publish: Publish | None = None
+    card: Card = field(default_factory=Card)
+    prompts: Path | None = None
+    seed: int = 0
+    path: Path = Path("recipe.yaml")
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of every setting that can change a row, but what files and models hold: those have their own digests."""
+        return digest(self.identity())
+
+    def identity(self) -> dict[str, Any]:
+        """The settings behind `fingerprint`, by section."""
+        found: dict[str, Any] = {"seed": self.seed}
+        for section in ("task", "seeds", "strategy", "student", "rounds", "filters"):
+            found[section] = settings.identity(getattr(self, section))
+        found["task"]["type"] = self.task.name
+        found["strategy"]["name"] = self.strategy.name
+        found["student"]["kind"] = self.student.name
+        found["student"].pop("model", None)  # Student.identity names the weights themselves
+        return found
+
+    def templates(self) -> Templates:
+        """The prompt templates in use."""
+        from evokd_data.templates import Templates
+
+        return Templates(self.task.name, self.prompts)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A section whose class is chosen by one of its keys."""
+
+    key: str
+    table: Mapping[str, str]
+    default: str | None = None
+
+
+FAMILIES = {
+    "task": Family("type", TASKS),
+    "teacher": Family("engine", TEACHERS, "vllm"),
+    "strategy": Family("name", STRATEGIES, "evokd"),
+    "student": Family("kind", STUDENTS, "transformer"),
+}
+SECTIONS = {
+    "seeds": Seeds, "test": Source, "dev": Source, "rounds": Rounds, "filters": Filters, "publish": Publish, "card": Card,
+}  # fmt: skip
+REQUIRED = ("name", "task", "seeds", "test", "teacher", "student")
+SCALARS = ("name", "prompts", "seed")
+
+
+def load(path: Path | str, overrides: Iterable[str] = ()) -> Recipe:
+    """The recipe in a file, with `a.b=c` overrides applied. Raises RecipeError listing every problem."""
+    path = Path(path)
+    table, lines = _read(path)
+    problems = [problem for override in overrides if (problem := _override(table, override))]
+    recipe, more = _build(table, path)
+    problems += more
+    if recipe is not None and not problems:
+        problems += _combinations(recipe)
+    if problems or recipe is None:
+        raise RecipeError(*(f"{path}{_line(lines, problem)}: {problem}" for problem in problems))
+    return recipe
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of a recipe, for editors."""
+    properties: dict[str, Any] = {
+        "name": {"type": "string", "pattern": NAME.pattern},
+        "seed": {"type": "integer"},
+        "prompts": {"type": ["string", "null"]},
+    }
+    definitions: dict[str, Any] = {}
+
+    def section(cls: type) -> dict[str, Any]:
+        made = settings.json_schema(cls)
+        definitions.update(made.pop("$defs", {}))
+        return made
+
+    for name, cls in SECTIONS.items():
+        properties[name] = section(cls)
+    for name, family in FAMILIES.items():
+        variants = []
+        for choice in family.table:
+            made = section(resolve(family.table, choice))
+            made["properties"][family.key] = {"const": choice}
+            if choice != family.default:
+                made["required"] = [family.key, *made.get("required", [])]
+            variants.append(made)
+        properties[name] = {"oneOf": variants}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "evokd-data recipe",
+        "type": "object",
+        "properties": properties,
+        "required": list(REQUIRED),
+        "additionalProperties": False,
+        "$defs": definitions,
+    }
+
+
+NAME = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}$")
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        loaded = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        beside = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        raise RecipeError(f"{path}: no such recipe{nearest(path.name, beside) if beside else ''}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read: {error}; give a YAML file") from None
+    except MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise RecipeError(
+            f"{path}{line}: not valid YAML: {str(error.problem).splitlines()[0]}; mend that line"
+        ) from None
+    except YAMLError as error:
+        raise RecipeError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(loaded, Mapping):
+        raise RecipeError(
+            f"{path}: a recipe is a table of sections, this is {type(loaded).__name__}; see `evokd-data schema`"
+        )
+    lines: dict[str, int] = {}
+
+    def walk(node: Any, prefix: str) -> Any:
+        if isinstance(node, Mapping):
+            for key in node:
+                lines[f"{prefix}{key}"] = node.lc.key(key)[0] + 1  # type: ignore[attr-defined]
+            return {key: walk(value, f"{prefix}{key}.") for key, value in node.items()}
+        if isinstance(node, list):
+            return [walk(item, prefix) for item in node]
+        if isinstance(node, bool) or node is None:
+            return node
+        for kind in (int, float, str):  # ruamel's scalars remember how they were written; we want the plain values
+            if isinstance(node, kind):
+                return kind(node)
+        return str(node)
+
+    return walk(loaded, ""), lines
+
+
+def _line(lines: Mapping[str, int], problem: str) -> str:
+    """ ":12" for the deepest key of the file that the problem's path leads to."""
+    parts = problem.split(":", 1)[0].split(".")
+    while parts:
+        if ".".join(parts) in lines:
+            return f":{lines['.'.join(parts)]}"
+        parts.pop()
+    return ""
+
+
+def _override(table: dict[str, Any], override: str) -> str | None:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        return f"--set {override}: not of the form a.b=value"
+    try:
+        value = YAML(typ="safe", pure=True).load(text)
+    except YAMLError:
+        return f"--set {override}: {text!r} is not a YAML value; quote it"
+    node = table
+    for key in keys[:-1]:
+        node = node.setdefault(key, {})
+        if not isinstance(node, dict):
+            return f"--set {override}: {key!r} is a value, not a table"
+    node[keys[-1]] = value
+    return None
+
+
+def _build(table: dict[str, Any], path: Path) -> tuple[Recipe | None, list[str]]:
+    problems: list[str] = []
+    valid = [*SCALARS, *SECTIONS, *FAMILIES]
+    problems += [f"{key}: no such section{nearest(str(key), valid)}" for key in table if key not in valid]
+    problems += [f"{key}: is required" for key in REQUIRED if table.get(key) is None]
+    name, seed, prompts = table.get("name"), table.get("seed", 0), table.get("prompts")
+    if name is not None and not (isinstance(name, str) and NAME.match(name)):
+        problems.append(f"name: {name!r} is no folder name; use letters, digits, '.', '_' and '-'")
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        problems.append(f"seed: {seed!r} is not a whole number from 0")
+    if prompts is not None and not isinstance(prompts, str):
+        problems.append(f"prompts: {prompts!r} is not the path of a folder")
+
+    made: dict[str, Any] = {}
+    for key, cls in SECTIONS.items():
+        if (given := table.get(key)) is not None:
+            made[key] = _section(cls, given, key, problems)
+    for key, family in FAMILIES.items():
+        given = table.get(key) if key in REQUIRED else table.get(key, {})
+        if given is None:
+            continue
+        if not isinstance(given, dict):
+            problems.append(f"{key}: {given!r} is not a table of settings")
+            continue
+        choice = given.get(family.key, family.default)
+        if choice is None:
+            problems.append(f"{key}.{family.key}: is required; valid: {', '.join(sorted(family.table))}")
+            continue
+        try:
+            cls = resolve(family.table, str(choice))
+        except RecipeError as error:
+            problems.append(f"{key}.{family.key}: {error}")
+            continue
+        made[key] = _section(cls, {k: v for k, v in given.items() if k != family.key}, key, problems)
+    if problems:
+        return None, problems
+
+    written = {"name": name, "seed": seed, "prompts": prompts}
+    for key, value in made.items():
+        chosen = {FAMILIES[key].key: value.name} if key in FAMILIES else {}
+        written[key] = {**chosen, **settings.table(value)}
+    base = path.resolve().parent
+    recipe = Recipe(
+        **{"name": name, "seed": seed, **{key: _located(value, base) for key, value in made.items()}},
+        prompts=(base / prompts) if prompts else None,
+        path=path,
+        settings=written,
+    )
+    return recipe, problems
+
+
+def _section(cls: type, given: Any, key: str, problems: list[str]) -> Any:
+    if not isinstance(given, dict):
+        problems.append(f"{key}: {given!r} is not a table of settings")
+        return None
+    made, more = settings.build(cls, given, key)
+    problems.extend(more)
+    return made
+
+
+def _located(made: Any, base: Path) -> Any:
+    """Paths made absolute: they are relative to the recipe. A model is a folder when it begins with ./ ../ / or ~."""
+    changes: dict[str, Any] = {}
+    for item in dataclasses.fields(made):
+        value = getattr(made, item.name)
+        if item.name == "hub_root":
+            continue  # relative to the working folder, as runs/ is
+        if isinstance(value, Path):
+            changes[item.name] = base / value.expanduser()
+        elif item.name == "model" and isinstance(value, str) and value.startswith(("./", "../", "/", "~")):
+            changes[item.name] = str((base / Path(value).expanduser()).resolve())
+    return dataclasses.replace(made, **changes) if changes else made
+
+
+def _combinations(recipe: Recipe) -> list[str]:
+    problems = []
+    if reason := recipe.strategy.accepts(recipe.task):
+        problems.append(f"strategy.name: {recipe.strategy.name!r} cannot work on a {recipe.task.name} task: {reason}")
+    for key in ("seeds", "test", "dev"):
+        source = getattr(recipe, key)
+        if source is not None and source.path is not None and not source.path.is_file():
+            beside = [p.name for p in source.path.parent.iterdir()] if source.path.parent.is_dir() else []
+            close = difflib.get_close_matches(source.path.name, beside, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else "; paths are relative to the recipe"
+            problems.append(f"{key}.path: {recipe.settings[key]['path']!r} is not a file{hint}")
+    for key in ("teacher", "student"):
+        model = getattr(getattr(recipe, key), "model", "")
+        if model.startswith("/") and not Path(model).is_dir():
+            problems.append(
+                f"{key}.model: {recipe.settings[key]['model']!r} is not a folder; paths are relative to the recipe, "
+                "a Hub id is written org/name"
+            )
+    if recipe.prompts is not None and not recipe.prompts.is_dir():
+        problems.append(f"prompts: {recipe.settings['prompts']!r} is not a folder; paths are relative to the recipe")
+    return problems

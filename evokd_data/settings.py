@@ -1,0 +1,78 @@
+"""A table of a recipe -> a frozen dataclass, strictly: unknown keys and wrong values become problems with their path."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from evokd_data.registry import nearest
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], table: Mapping[str, Any], path: str) -> tuple[T | None, list[str]]:
+    """The dataclass made from the table, or None and what is wrong with it, one line a problem.
+
+    Types are checked as in JSON: `1` is no string, `"1"` no number, a list makes a tuple.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    names = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
+    problems = [f"{path}.{key}: no such setting{nearest(str(key), names)}" for key in table if key not in names]
+    known = {key: value for key, value in table.items() if key in names}
+    try:
+        made = TypeAdapter(cls).validate_json(json.dumps(known, default=str), strict=True)
+    except ValidationError as error:
+        for problem in error.errors(include_url=False, include_context=False):
+            where = ".".join(str(part) for part in (path, *problem["loc"]) if not str(part).startswith("function-"))
+            if problem["type"] == "missing":
+                problems.append(f"{where}: is required")
+            else:
+                message = problem["msg"].removeprefix("Value error, ")
+                shown = f": {_short(problem['input'])}" if problem["loc"] else ""
+                problems.append(f"{where}{shown}: {message[:1].lower() + message[1:]}")
+        return None, problems
+    return (None if problems else made), problems
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def json_schema(cls: type) -> dict[str, Any]:
+    """JSON Schema of the dataclass, closed to unknown keys."""
+    from pydantic import TypeAdapter
+
+    schema = TypeAdapter(cls).json_schema()
+    schema["additionalProperties"] = False
+    return schema
+
+
+def table(made: Any) -> dict[str, Any]:
+    """The dataclass as a table of plain values, defaults filled in."""
+    return {field.name: plain(getattr(made, field.name)) for field in dataclasses.fields(made) if field.init}
+
+
+def identity(made: Any) -> dict[str, Any]:
+    """The part of the table that can change a round's rows: fields not declared `metadata={"identity": False}`."""
+    return {
+        field.name: plain(getattr(made, field.name))
+        for field in dataclasses.fields(made)
+        if field.init and field.metadata.get("identity", True)
+    }
+
+
+def plain(value: Any) -> Any:
+    """Tuples, mappings, paths and dataclasses as lists, dicts, strings: JSON-able."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return table(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list | frozenset | set):
+        return [plain(item) for item in value]
+    if isinstance(value, str | int | float | bool) or value is None:
+        return value
+    return str(value)
