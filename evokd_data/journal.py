@@ -1,0 +1,183 @@
+"""Every prompt asked and every completion received, append-only: cache, resume, replay.
+
+One JSON line an answer, in the order of arrival, in one file for each process that worked on the round. A line is
+written the moment its answer is there, so kill -9 loses only requests in flight; it is synced before any shard that
+rests on it is. A torn last line is cut off at the next opening.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import orjson
+
+from evokd_data.digest import digest
+from evokd_data.errors import EvokdError, WorkspaceError
+from evokd_data.records import Completion, Prompt
+from evokd_data.settings import plain
+from evokd_data.strategies import Ask
+
+
+def prompt_digest(prompt: Prompt) -> str:
+    """16 hex digits of all that decides an answer: messages, seed, sampling, constraint; and its place, the key."""
+    return digest(
+        [
+            prompt.key,
+            [[message.role, message.content] for message in prompt.messages],
+            prompt.seed,
+            plain(prompt.sampling),
+            None if prompt.constraint is None else plain(prompt.constraint),
+        ]
+    )[:16]
+
+
+class NotJournalled(EvokdError):
+    """A replay met a prompt the journal has no answer for."""
+
+
+def record(prompt: Prompt, completion: Completion) -> dict[str, Any]:
+    """One line of the journal."""
+    return {
+        "key": prompt.key,
+        "prompt": prompt_digest(prompt),
+        "stage": prompt.stage,
+        "messages": [{"role": message.role, "content": message.content} for message in prompt.messages],
+        "seed": prompt.seed,
+        "text": completion.text,
+        "finish_reason": completion.finish_reason,
+        "prompt_tokens": completion.prompt_tokens,
+        "completion_tokens": completion.completion_tokens,
+        "choice_logprobs": completion.choice_logprobs,
+    }
+
+
+def completion(row: Mapping[str, Any]) -> Completion:
+    """The answer in one line of the journal."""
+    return Completion(
+        row["text"], row["finish_reason"], row["prompt_tokens"], row["completion_tokens"], row["choice_logprobs"]
+    )
+
+
+class Journal:
+    """The journal of one round, open for asking.
+
+    Memory: a position for each answer of earlier processes, 100 bytes or so; texts stay on disk.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._places: dict[str, tuple[int, int, int]] = {}
+        self._segments: list[int] = []
+        self._own: int | None = None
+        self.asked = 0
+        self.answered_before = 0
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+
+    def __enter__(self) -> Journal:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for path in sorted(self._folder.glob("*.jsonl")):
+            self._index(path)
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.sync()
+        for handle in self._segments:
+            os.close(handle)
+        self._segments, self._own = [], None
+
+    def _index(self, path: Path) -> None:
+        handle = os.open(path, os.O_RDWR)
+        segment = len(self._segments)
+        self._segments.append(handle)
+        offset = 0
+        with path.open("rb") as file:
+            for line in file:
+                try:
+                    row = orjson.loads(line) if line.endswith(b"\n") else None
+                except orjson.JSONDecodeError:
+                    row = None
+                if row is None:
+                    if file.read(1):
+                        raise WorkspaceError(
+                            f"{path}: damaged at byte {offset}, with answers behind it; "
+                            "restore the file, or remove the round's folder to ask again"
+                        )
+                    os.ftruncate(handle, offset)
+                    return
+                self._places[f"{row['key']} {row['prompt']}"] = (segment, offset, len(line))
+                offset += len(line)
+
+    def find(self, prompt: Prompt) -> Completion | None:
+        """The answer given to exactly this prompt before, if any."""
+        place = self._places.get(f"{prompt.key} {prompt_digest(prompt)}")
+        if place is None:
+            return None
+        segment, offset, length = place
+        return completion(orjson.loads(os.pread(self._segments[segment], length, offset)))
+
+    def add(self, prompt: Prompt, answer: Completion) -> None:
+        """Keep an answer. On return it survives the death of this process; `sync` makes it survive a power cut."""
+        if self._own is None:
+            path = self._folder / f"{len(self._segments):05d}.jsonl"
+            self._own = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o644)
+            self._segments.append(self._own)
+        line = orjson.dumps(record(prompt, answer)) + b"\n"
+        while line:
+            line = line[os.write(self._own, line) :]
+
+    def sync(self) -> None:
+        if self._own is not None:
+            os.fsync(self._own)
+
+    def asker(self, complete: Ask, seen: Callable[[Prompt, Completion, bool], None] | None = None) -> Ask:
+        """`ask` for strategies: the journal's answer, else `complete`'s, kept before it is used.
+
+        `seen` is told of each answer and whether it was fresh (progress).
+        """
+
+        async def ask(prompt: Prompt) -> Completion:
+            answer = self.find(prompt)
+            fresh = answer is None
+            if answer is None:
+                answer = await complete(prompt)
+                self.add(prompt, answer)
+                self.asked += 1
+            else:
+                self.answered_before += 1
+            self.prompt_tokens += answer.prompt_tokens
+            self.completion_tokens += answer.completion_tokens
+            if seen is not None:
+                seen(prompt, answer, fresh)
+            return answer
+
+        return ask
+
+
+def read(folder: Path) -> Iterator[dict[str, Any]]:
+    """All answers of a round's journal, in order of arrival; a torn last line is left out."""
+    for path in sorted(folder.glob("*.jsonl")):
+        with path.open("rb") as file:
+            for line in file:
+                if line.endswith(b"\n"):
+                    yield orjson.loads(line)
+
+
+def from_rows(rows: Iterable[Mapping[str, Any]]) -> Ask:
+    """`ask` for a replay: answers from published rows, never from a teacher. Raises NotJournalled."""
+    answers = {f"{row['key']} {row['prompt']}": completion(row) for row in rows}
+
+    async def ask(prompt: Prompt) -> Completion:
+        found = answers.get(f"{prompt.key} {prompt_digest(prompt)}")
+        if found is None:
+            raise NotJournalled(
+                f"{prompt.key}: the journal holds no answer to this prompt; the recipe, templates or seeds are not those "
+                "of the round, or it was published without its journal"
+            )
+        return found
+
+    return ask

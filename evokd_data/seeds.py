@@ -1,0 +1,178 @@
+"""Labelled texts of the user: the seed set, the test set, the dev set; and k-shot draws."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evokd_data.digest import derive_random, digest
+from evokd_data.errors import DataError
+from evokd_data.records import Origin, Sample
+
+if TYPE_CHECKING:
+    from evokd_data.recipe import Recipe, Source
+    from evokd_data.tasks import Task
+
+SEED = "seed"
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """The user's data. Only `seeds` may ever reach a prompt or a shard; `test` is read by filters and evaluate alone."""
+
+    seeds: tuple[Sample, ...]
+    test: tuple[Sample, ...]
+    dev: tuple[Sample, ...] = ()
+
+    def digests(self) -> dict[str, str]:
+        """One digest for each split: which data this was, without saying what it says."""
+        return {name: digest([s.id for s in getattr(self, name)]) for name in ("seeds", "test", "dev")}
+
+
+def load_splits(recipe: Recipe) -> Splits:
+    """All splits of a recipe, checked. Raises DataError naming the file, the row, the value."""
+    seeds = draw(recipe.task, read(recipe.seeds, recipe, "seeds"), recipe.seeds.per_class, recipe.seed)
+    test = read(recipe.test, recipe, "test")
+    dev = read(recipe.dev, recipe, "dev") if recipe.dev else ()
+    missing = [aim for aim in recipe.task.aims if not any(recipe.task.carries(s.target, aim) for s in seeds)]
+    if missing:
+        raise DataError(
+            f"seeds: {where(recipe.seeds)} has no example of {', '.join(missing)}; add at least one of each"
+        )
+    if not test:
+        raise DataError(
+            f"test: {where(recipe.test)} is empty; without a test set no round can be compared with another"
+        )
+    known = {sample.text for sample in test}
+    if leaked := next((sample for sample in seeds if sample.text in known), None):
+        raise DataError(
+            f"seeds: {leaked.text!r} is in the test set too ({where(recipe.test)}); remove it from one of them"
+        )
+    return Splits(tuple(seeds), tuple(test), tuple(dev))
+
+
+def draw(task: Task, samples: Sequence[Sample], per_class: int | None, seed: int) -> list[Sample]:
+    """k samples of each class, in the file's order; all of them when `per_class` is None.
+
+    For tagging a sample counts for every type it holds. Raises DataError when a class has fewer than k.
+    """
+    if per_class is None:
+        return list(samples)
+    random = derive_random(seed, "seeds")
+    order = list(range(len(samples)))
+    random.shuffle(order)
+    chosen: set[int] = set()
+    for aim in task.aims:
+        have = sum(task.carries(samples[i].target, aim) for i in chosen)
+        more = [i for i in order if i not in chosen and task.carries(samples[i].target, aim)]
+        if have + len(more) < per_class:
+            raise DataError(
+                f"seeds: {have + len(more)} examples of {aim!r}, per_class asks for {per_class}; add some or lower seeds.per_class"
+            )
+        chosen.update(more[: max(0, per_class - have)])
+    return [samples[i] for i in sorted(chosen)]
+
+
+def where(source: Source) -> str:
+    """A source in words."""
+    return str(source.path) if source.path is not None else f"{source.dataset}@{source.revision} ({source.split})"
+
+
+def read(source: Source, recipe: Recipe, purpose: str) -> list[Sample]:
+    """Every row of a source as a sample with origin `seed`. Raises DataError for rows the task cannot hold."""
+    from evokd_data.shards import sample_id
+
+    task = recipe.task
+    samples = []
+    for number, row in enumerate(_rows(source, task), 1):
+        text, target = task.read_example(row, f"{purpose}: {where(source)}, row {number}")
+        if problem := task.check(text, target):
+            raise DataError(f"{purpose}: {where(source)}, row {number}: {problem}: {text!r}")
+        samples.append(Sample(sample_id(task, text, target), text, target, Origin(0, -1, number - 1, SEED)))
+    return samples
+
+
+def _rows(source: Source, task: Task) -> Iterator[Mapping[str, Any]]:
+    if source.dataset is not None:
+        yield from _hub_rows(source)
+        return
+    path = source.path
+    assert path is not None
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; paths are relative to the recipe")
+    try:
+        match path.suffix.lower():
+            case ".jsonl" | ".ndjson":
+                yield from _json_rows(path)
+            case ".csv" | ".tsv":
+                with path.open(encoding="utf-8-sig", newline="") as file:
+                    yield from csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+            case ".parquet" | ".arrow":
+                yield from _arrow_rows(path)
+            case suffix:
+                yield from _task_rows(path, suffix, task)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); convert the file") from None
+
+
+def _task_rows(path: Path, suffix: str, task: Task) -> Iterator[Mapping[str, Any]]:
+    reader = getattr(task, "read_file", None)  # formats only one task has, such as CoNLL columns
+    if reader is None:
+        raise DataError(f"{path}: unknown format {suffix!r}; use .jsonl, .csv, .tsv, .parquet or .arrow")
+    yield from reader(path)
+
+
+def _json_rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise DataError(f"{path}:{number}: not JSON ({error}); one object a line") from None
+            if not isinstance(row, dict):
+                raise DataError(f"{path}:{number}: {line.strip()[:80]!r} is not an object; one object a line")
+            yield row
+
+
+def _arrow_rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if path.suffix == ".parquet":
+            table = pq.read_table(path)
+        else:
+            with pa.memory_map(str(path)) as source:
+                try:
+                    table = pa.ipc.open_file(source).read_all()
+                except pa.ArrowInvalid:  # `datasets` writes the stream format, most others the file format
+                    table = pa.ipc.open_stream(source).read_all()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); is it a whole {path.suffix[1:]} file?") from None
+    for batch in table.to_batches(1024):
+        yield from batch.to_pylist()
+
+
+def _hub_rows(source: Source) -> Iterator[Mapping[str, Any]]:
+    """Rows of a Hub dataset at its pinned revision, resolved to a commit first: `load_dataset` alone may answer with
+    another revision out of its cache when the Hub does not answer (datasets' CachedDatasetModuleFactory)."""
+    from datasets import ClassLabel, load_dataset
+    from huggingface_hub import HfApi
+
+    assert source.dataset is not None
+    try:
+        commit = HfApi().dataset_info(source.dataset, revision=source.revision).sha
+        loaded = load_dataset(source.dataset, source.config, split=source.split, revision=commit)
+    except Exception as error:  # the clients raise dozens of kinds; all mean: this source cannot be had
+        raise DataError(
+            f"{where(source)}: cannot be loaded: {type(error).__name__}: {error}; check the id, the revision and your access"
+        ) from error
+    names = {key: feature.names for key, feature in loaded.features.items() if isinstance(feature, ClassLabel)}
+    for row in loaded:
+        yield {key: names[key][value] if key in names and value is not None else value for key, value in row.items()}

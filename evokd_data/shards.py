@@ -1,0 +1,234 @@
+"""Samples and rejections as Arrow IPC files: schema, writing, lazy reading, digests.
+
+A shard holds what a range of the round's requests gave, in index order. Two digests tell two things: `sha256` of the
+file's bytes (transport) and `content` of its rows (meaning); a round's content digest runs over all its rows in index
+order and does not see where shards break.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import orjson
+import pyarrow as pa
+
+from evokd_data.digest import canonical, file_digest
+from evokd_data.errors import WorkspaceError
+from evokd_data.records import Origin, Rejection, Sample, Target
+from evokd_data.workspace import whole_file
+
+if TYPE_CHECKING:
+    from evokd_data.tasks import Task
+
+SCHEMA_VERSION = "1"
+ORIGIN = {
+    "round": pa.int32(),
+    "request": pa.int32(),
+    "position": pa.int32(),
+    "strategy": pa.string(),
+    "difficulty": pa.string(),
+    "weakness": pa.string(),
+    "intended": pa.string(),
+}
+BATCH = 1024  # rows turned into Python objects at a time: a memory bound, no part of any digest
+
+
+def sample_schema(task: Task) -> pa.Schema:
+    """Columns of a shard: id, text, the task's target columns, soft, weight, then where the sample came from."""
+    fields = {
+        "id": pa.string(),
+        "text": pa.string(),
+        **task.columns(),
+        "soft": pa.list_(pa.float32()),
+        "weight": pa.float32(),
+    }
+    return pa.schema(
+        list((fields | ORIGIN).items()), metadata={"evokd.schema": SCHEMA_VERSION, "evokd.task": task.name}
+    )
+
+
+def rejection_schema() -> pa.Schema:
+    """Columns of a rejections file: the reason (one word), the text, with what it collided, where it came from."""
+    fields = {"reason": pa.string(), "text": pa.string(), "detail": pa.string()}
+    return pa.schema(list((fields | ORIGIN).items()), metadata={"evokd.schema": SCHEMA_VERSION})
+
+
+def sample_id(task: Task, text: str, target: Target) -> str:
+    """32 hex digits of the sha256 of what the sample says: its text and its target."""
+    return hashlib.sha256(canonical([text, task.to_row(target)])).hexdigest()[:32]
+
+
+def sample_row(task: Task, sample: Sample) -> dict[str, Any]:
+    return {
+        "id": sample.id,
+        "text": sample.text,
+        **task.to_row(sample.target),
+        "soft": None if sample.soft is None else list(sample.soft),
+        "weight": sample.weight,
+        **_origin_row(sample.origin),
+    }
+
+
+def row_sample(task: Task, row: Mapping[str, Any]) -> Sample:
+    return Sample(
+        id=row["id"],
+        text=row["text"],
+        target=task.from_row(row),
+        origin=_row_origin(row),
+        soft=None if row["soft"] is None else tuple(row["soft"]),
+        weight=row["weight"],
+    )
+
+
+def rejection_row(rejection: Rejection) -> dict[str, Any]:
+    return {
+        "reason": rejection.reason,
+        "text": rejection.text,
+        "detail": rejection.detail,
+        **_origin_row(rejection.origin),
+    }
+
+
+def row_rejection(row: Mapping[str, Any]) -> Rejection:
+    return Rejection(row["reason"], row["text"], _row_origin(row), row["detail"])
+
+
+def _origin_row(origin: Origin) -> dict[str, Any]:
+    return {name: getattr(origin, name) for name in ORIGIN}
+
+
+def _row_origin(row: Mapping[str, Any]) -> Origin:
+    return Origin(**{name: row[name] for name in ORIGIN})
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEntry:
+    """One shard in a manifest. It covers the requests [first, last); `rows` of what they gave were kept."""
+
+    file: str
+    first: int
+    last: int
+    rows: int
+    sha256: str
+    content: str
+
+
+class ContentDigest:
+    """A running digest over rows, fed in index order.
+
+    Soft labels and weights are stored as float32 and enter rounded to 6 decimals, so that a row digests the same
+    before it is written and after it is read.
+    """
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self.rows = 0
+
+    def add(self, task: Task, sample: Sample) -> None:
+        row = sample_row(task, sample)
+        row["soft"] = None if row["soft"] is None else [round(value, 6) for value in row["soft"]]
+        row["weight"] = round(row["weight"], 6)
+        self._hash.update(orjson.dumps(row, option=orjson.OPT_SORT_KEYS))
+        self._hash.update(b"\n")
+        self.rows += 1
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def write_shard(path: Path, task: Task, samples: Sequence[Sample], first: int, last: int) -> ShardEntry:
+    """Write the file whole or not at all."""
+    content = ContentDigest()
+    for sample in samples:
+        content.add(task, sample)
+    schema = sample_schema(task)
+    schema = schema.with_metadata(
+        {**schema.metadata, "evokd.requests": f"{first}:{last}", "evokd.content": content.hexdigest()}
+    )
+    write_rows(path, schema, [sample_row(task, sample) for sample in samples])
+    return ShardEntry(path.name, first, last, len(samples), file_digest(path), content.hexdigest())
+
+
+def shard_entry(path: Path) -> ShardEntry:
+    """The entry of a shard written before. Raises WorkspaceError when the file is damaged or of another version."""
+    table = read_table(path)
+    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    if metadata.get("evokd.schema") != SCHEMA_VERSION:
+        raise WorkspaceError(
+            f"{path}: schema version {metadata.get('evokd.schema')!r}, this is {SCHEMA_VERSION!r}; use the version that wrote it"
+        )
+    first, last = map(int, metadata["evokd.requests"].split(":"))
+    return ShardEntry(path.name, first, last, table.num_rows, file_digest(path), metadata["evokd.content"])
+
+
+def write_rejections(path: Path, rejections: Iterable[Rejection]) -> None:
+    write_rows(path, rejection_schema(), [rejection_row(rejection) for rejection in rejections])
+
+
+def write_rows(path: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows as one Arrow IPC file, whole or not at all, in batches of `BATCH`."""
+    with whole_file(path) as draft, pa.OSFile(str(draft), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        for start in range(0, len(rows), BATCH):
+            writer.write_batch(pa.RecordBatch.from_pylist(list(rows[start : start + BATCH]), schema))
+
+
+def read_table(path: Path) -> pa.Table:
+    """The file memory-mapped. Raises WorkspaceError when it is no whole Arrow file."""
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise WorkspaceError(f"{path}: not a whole Arrow file ({error}); remove it and rerun generate") from None
+
+
+def read_rejections(paths: Iterable[Path]) -> Iterator[Rejection]:
+    for path in paths:
+        for batch in read_table(path).to_batches(BATCH):
+            yield from map(row_rejection, batch.to_pylist())
+
+
+class ShardedSamples(Sequence[Sample]):
+    """The samples of some shards in order, memory-mapped: as long as the disk, as large in memory as one batch."""
+
+    def __init__(self, task: Task, paths: Iterable[Path]) -> None:
+        self._task = task
+        self._tables = [read_table(path) for path in paths]
+        self._ends: list[int] = []
+        for table in self._tables:
+            self._ends.append((self._ends[-1] if self._ends else 0) + table.num_rows)
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if index < 0:
+            index += len(self)
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        shard = bisect.bisect_right(self._ends, index)
+        offset = index - (self._ends[shard - 1] if shard else 0)
+        return row_sample(self._task, self._tables[shard].slice(offset, 1).to_pylist()[0])
+
+    def __iter__(self) -> Iterator[Sample]:
+        for table in self._tables:
+            for batch in table.to_batches(BATCH):
+                for row in batch.to_pylist():
+                    yield row_sample(self._task, row)
+
+
+def content_digest(task: Task, samples: Iterable[Sample]) -> str:
+    """The content digest of rows in index order."""
+    content = ContentDigest()
+    for sample in samples:
+        content.add(task, sample)
+    return content.hexdigest()
