@@ -1,0 +1,134 @@
+"""Keeping the engine busy: requests flow in a bounded window, results come back in index order.
+
+There is no barrier anywhere, neither between generating and labelling nor between shards: waiting for each shard
+costs 1.37 times the engine steps (measured with 1,024 requests of 20 to 200 tokens).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from evokd_data.progress import Progress
+from evokd_data.records import Completion, Prompt
+from evokd_data.teachers import Engine, Teacher
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+BEFORE_OPENING = 256  # requests in flight until the engine has said how many it wants: enough to saturate one
+AHEAD = 8  # windows of finished results that may wait for one straggler, before new requests wait too
+
+
+class TeacherOnDemand:
+    """A teacher that is opened by the first prompt nobody else could answer, then kept until the block ends.
+
+    A run whose every answer is in its journals never starts an engine.
+    """
+
+    def __init__(self, teacher: Teacher, log: Path, progress: Progress | None = None) -> None:
+        self._teacher = teacher
+        self._log = log
+        self._progress = progress or Progress()
+        self._stack = AsyncExitStack()
+        self._opening = asyncio.Lock()
+        self._engine: Engine | None = None
+        self._slots: asyncio.Semaphore | None = None
+
+    async def __aenter__(self) -> TeacherOnDemand:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._engine = None
+        await self._stack.__aexit__(kind, error, trace)
+
+    @property
+    def window(self) -> int:
+        """How many requests are worth having in flight."""
+        return self._engine.window if self._engine else BEFORE_OPENING
+
+    @property
+    def engine(self) -> Engine | None:
+        """The open engine, None when nobody has asked it anything yet."""
+        return self._engine
+
+    async def complete(self, prompt: Prompt) -> Completion:
+        """One answer; at most `window` prompts are inside the engine. Raises TeacherError."""
+        if self._engine is None:
+            async with self._opening:
+                if self._engine is None:
+                    self._progress.note(f"opening the teacher; its log: {self._log}")
+                    self._log.parent.mkdir(parents=True, exist_ok=True)
+                    engine = await self._stack.enter_async_context(self._teacher.serve(self._log))
+                    self._slots = asyncio.Semaphore(engine.window)
+                    self._engine = engine
+        assert self._slots is not None
+        async with self._slots:
+            return await self._engine.complete(prompt)
+
+    async def sleep(self) -> None:
+        """Give the accelerator to the student until `wake`."""
+        if self._engine is not None:
+            await self._engine.sleep()
+
+    async def wake(self) -> None:
+        if self._engine is not None:
+            await self._engine.wake()
+
+
+async def in_order(
+    items: Iterable[Item], work: Callable[[Item], Awaitable[Result]], window: Callable[[], int]
+) -> AsyncIterator[tuple[Item, Result]]:
+    """Run `work` on every item, at most `window()` at a time, and yield the results in the items' order.
+
+    At most `AHEAD` windows of results wait behind a straggler: that is the memory bound. The first error cancels
+    everything in flight and is raised.
+    """
+    tasks: asyncio.Queue[tuple[Item, asyncio.Task[Result]] | None] = asyncio.Queue()
+    running = waiting = 0
+    changed = asyncio.Event()
+    started: set[asyncio.Task[Result]] = set()
+
+    def finished(task: asyncio.Task[Result]) -> None:
+        nonlocal running
+        running -= 1
+        started.discard(task)
+        changed.set()
+
+    async def feed() -> None:
+        nonlocal running, waiting
+        for item in items:
+            while running >= window() or waiting >= AHEAD * window():
+                changed.clear()
+                await changed.wait()
+            task = asyncio.ensure_future(work(item))
+            running += 1
+            waiting += 1
+            started.add(task)
+            task.add_done_callback(finished)
+            tasks.put_nowait((item, task))
+            # Let the new task send its request before the next is made: the engine starts on the first one at once.
+            await asyncio.sleep(0)
+        tasks.put_nowait(None)
+
+    feeder = asyncio.create_task(feed())
+    feeder.add_done_callback(lambda _: tasks.put_nowait(None))
+    try:
+        while (entry := await tasks.get()) is not None:
+            item, task = entry
+            result = await task
+            waiting -= 1
+            changed.set()
+            yield item, result
+        await feeder
+    finally:
+        feeder.cancel()
+        for task in list(started):
+            task.cancel()
+        await asyncio.gather(feeder, *started, return_exceptions=True)

@@ -1,0 +1,148 @@
+"""The loop: which stage of which round is next. Opens the teacher once and keeps it for the whole run.
+
+`run` is `generate`, `train-round`, `publish`, repeated: each finds by the files what is done and does the next thing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evokd_data.errors import WorkspaceError
+from evokd_data.feeding import TeacherOnDemand
+from evokd_data.manifest import inputs, write_manifest
+from evokd_data.progress import Progress
+from evokd_data.recipe import Recipe
+from evokd_data.seeds import Splits, load_splits
+from evokd_data.stages.generate import generate
+from evokd_data.stages.train import train_round
+from evokd_data.workspace import Workspace
+
+TEACHER_LOG = "teacher.log"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recipe with its folder, locked, and its data, loaded and found to be what the run was begun with."""
+
+    recipe: Recipe
+    workspace: Workspace
+    splits: Splits
+
+    def next_to_generate(self) -> int:
+        """The first round that is not wholly generated. Raises WorkspaceError when the one before is not trained."""
+        for index in range(self.recipe.rounds.count + 1):
+            folder = self.workspace.round(index)
+            if not folder.generated.exists():
+                return index
+            if not folder.manifest.exists():
+                raise WorkspaceError(
+                    f"{folder.root}: generated, not trained; next: evokd-data train-round {self.recipe.path}"
+                )
+        raise WorkspaceError(
+            f"{self.workspace.root}: all {self.recipe.rounds.count} rounds are there; for more: --set rounds.count="
+            f"{self.recipe.rounds.count + 1}"
+        )
+
+    def next_to_train(self) -> int:
+        """The last generated round. Raises WorkspaceError when none is."""
+        generated = [folder.index for folder in self.workspace.rounds() if folder.generated.exists()]
+        if not generated:
+            raise WorkspaceError(
+                f"{self.workspace.root}: nothing is generated; next: evokd-data generate {self.recipe.path}"
+            )
+        return generated[-1]
+
+    def complete_rounds(self) -> list[int]:
+        """Generated, trained and scored, published or not."""
+        return [folder.index for folder in self.workspace.rounds() if folder.manifest.exists()]
+
+
+@contextmanager
+def open_run(recipe: Recipe, runs: Path) -> Iterator[Run]:
+    """The run of a recipe, held against other processes. Data and models are checked before anything is written."""
+    splits = load_splits(recipe)
+    frozen = inputs(recipe, splits.digests())
+    workspace = Workspace(runs / recipe.name)
+    with workspace.lock():
+        workspace.freeze(resolved(recipe), frozen)
+        yield Run(recipe, workspace, splits)
+
+
+def resolved(recipe: Recipe) -> str:
+    """The recipe as YAML with every default filled in."""
+    from io import StringIO
+
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.default_flow_style = False
+    yaml.width = 120
+    text = StringIO()
+    yaml.dump({key: value for key, value in recipe.settings.items() if value is not None}, text)
+    return text.getvalue()
+
+
+def generate_next(recipe: Recipe, runs: Path, progress: Progress) -> dict[str, Any]:
+    """Generate the next round; its totals with its number."""
+    with open_run(recipe, runs) as run, asyncio.Runner() as loop:
+        index = run.next_to_generate()
+        return {"round": index, **loop.run(_generate_once(run, index, progress))}
+
+
+async def _generate_once(run: Run, index: int, progress: Progress) -> dict[str, Any]:
+    async with TeacherOnDemand(run.recipe.teacher, run.workspace.root / TEACHER_LOG, progress) as teacher:
+        return await generate(run.recipe, run.workspace, index, run.splits, teacher, progress)
+
+
+def train_next(recipe: Recipe, runs: Path, progress: Progress) -> dict[str, Any]:
+    """Train and score the student on the last generated round; its metrics."""
+    with open_run(recipe, runs) as run:
+        return _train(run, run.next_to_train(), progress)
+
+
+def _train(run: Run, index: int, progress: Progress) -> dict[str, Any]:
+    metrics = train_round(run.recipe, run.workspace, index, run.splits, progress)
+    write_manifest(run.recipe, run.workspace, index)
+    return metrics
+
+
+def run_all(recipes: Sequence[Recipe], runs: Path, progress: Progress) -> list[Run]:
+    """Every round of every recipe, each published as soon as it is complete. One teacher serves recipes that share it.
+
+    Recipes are worked through one after the other; the teacher changes when its settings do.
+    """
+    from evokd_data.stages.publish import Publication
+
+    done = []
+    with asyncio.Runner() as loop, ExitStack() as stack:
+        teacher: TeacherOnDemand | None = None
+        served = None
+        for recipe in recipes:
+            run = stack.enter_context(open_run(recipe, runs))
+            if recipe.teacher != served:
+                if teacher is not None:
+                    loop.run(teacher.__aexit__(None, None, None))
+                teacher = TeacherOnDemand(recipe.teacher, run.workspace.root / TEACHER_LOG, progress)
+                stack.callback(_close, loop, teacher)
+                served = recipe.teacher
+            assert teacher is not None
+            with Publication.of(recipe, progress) as publication:
+                for index in range(recipe.rounds.count + 1):
+                    loop.run(generate(recipe, run.workspace, index, run.splits, teacher, progress))
+                    if not run.workspace.round(index).manifest.exists():
+                        loop.run(teacher.sleep())
+                        _train(run, index, progress)
+                        loop.run(teacher.wake())
+                    if publication is not None:
+                        publication.publish(run.workspace, index)
+            done.append(run)
+    return done
+
+
+def _close(loop: asyncio.Runner, teacher: TeacherOnDemand) -> None:
+    loop.run(teacher.__aexit__(None, None, None))

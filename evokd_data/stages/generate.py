@@ -1,0 +1,211 @@
+"""Generate a round: plan -> journal, shards, rejections. Kill it anywhere and run it again: the rows are the same.
+
+Round 0 asks nobody: its shard is the seeds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from evokd_data.errors import TeacherError
+from evokd_data.feeding import TeacherOnDemand, in_order
+from evokd_data.filters import Sieve
+from evokd_data.journal import Journal
+from evokd_data.progress import Progress
+from evokd_data.recipe import Recipe
+from evokd_data.records import Completion, Prompt, Rejection, Request, Sample
+from evokd_data.seeds import Splits
+from evokd_data.shards import (
+    ShardedSamples,
+    read_rejections,
+    shard_entry,
+    write_rejections,
+    write_shard,
+)
+from evokd_data.stages.plan import earlier_shards, plan
+from evokd_data.strategies.allotment import requests
+from evokd_data.workspace import RoundFolder, Workspace, read_json, write_json
+
+
+async def generate(
+    recipe: Recipe,
+    workspace: Workspace,
+    index: int,
+    splits: Splits,
+    teacher: TeacherOnDemand,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """The totals of round `index`, whose shards are all written on return. Does nothing when they were before."""
+    progress = progress or Progress()
+    folder = workspace.round(index)
+    if folder.generated.exists():
+        totals = read_json(folder.generated)
+        progress.done("generate", index, already=True, kept=totals["kept"])
+        return totals
+    started = time.monotonic()
+    if index == 0:
+        totals = _seed_round(recipe, folder, splits)
+    else:
+        totals = await _teach(recipe, workspace, index, splits, teacher, progress)
+    totals["seconds"] = round(time.monotonic() - started, 3)
+    write_json(folder.generated, totals)
+    progress.done("generate", index, kept=totals["kept"], rejected=totals["rejected"])
+    return totals
+
+
+def _seed_round(recipe: Recipe, folder: RoundFolder, splits: Splits) -> dict[str, Any]:
+    folder.root.mkdir(parents=True, exist_ok=True)
+    write_json(folder.plan, {"round": 0, "budget": 0, "weaknesses": [], "cells": []})
+    write_rejections(folder.rejections / shard_name(0), [])
+    write_shard(folder.shards / shard_name(0), recipe.task, splits.seeds, 0, 0)
+    kept = len(splits.seeds)
+    return {"asked": 0, "kept": kept, "rejected": {}, "prompt_tokens": 0, "completion_tokens": 0, "requests": 0}
+
+
+def shard_name(number: int) -> str:
+    return f"{number:05d}.arrow"
+
+
+def shard_ranges(planned: list[Request], shard_size: int) -> list[range]:
+    """Request indices of each shard: as many requests as ask for at most `shard_size` texts, at least one."""
+    ranges = []
+    first, texts = 0, 0
+    for request in planned:
+        if texts and texts + request.count > shard_size:
+            ranges.append(range(first, request.index))
+            first, texts = request.index, 0
+        texts += request.count
+    if texts:
+        ranges.append(range(first, len(planned)))
+    return ranges
+
+
+async def _teach(
+    recipe: Recipe, workspace: Workspace, index: int, splits: Splits, teacher: TeacherOnDemand, progress: Progress
+) -> dict[str, Any]:
+    folder = workspace.round(index)
+    brief, cells = plan(recipe, workspace, index, splits)
+    planned = requests(cells, recipe.strategy.per_request, brief.seed, index)
+    sieve = make_sieve(recipe, splits, ShardedSamples(recipe.task, earlier_shards(workspace, index)))
+    tally = _Tally(sum(request.count for request in planned), progress)
+
+    ranges = shard_ranges(planned, recipe.rounds.shard_size)
+    done = _finished_shards(recipe, folder, ranges, sieve, tally)
+    todo = planned[ranges[done].start :] if done < len(ranges) else []
+    ends = {shard.stop - 1: number for number, shard in enumerate(ranges)}
+
+    progress.stage("generate", index, texts=tally.of, requests=len(planned), shards=len(ranges), finished=done)
+    with Journal(folder.journal) as journal:
+        ask = journal.asker(teacher.complete, tally.answered)
+        write = recipe.strategy.writer(brief, ask)
+        samples: list[Sample] = []
+        rejections: list[Rejection] = []
+        async for request, drafts in in_order(todo, write, lambda: teacher.window):
+            for fate in map(sieve.admit, drafts):
+                if isinstance(fate, Sample):
+                    samples.append(fate)
+                else:
+                    rejections.append(fate)
+                tally.decided(fate)
+            if (number := ends.get(request.index)) is not None:
+                journal.sync()  # a shard must not outlive the answers it was made from
+                write_rejections(folder.rejections / shard_name(number), rejections)
+                shard = ranges[number]
+                write_shard(folder.shards / shard_name(number), recipe.task, samples, shard.start, shard.stop)
+                samples, rejections = [], []
+        journal.sync()
+    tokens = _tokens(folder)
+    totals = {"asked": tally.of, "kept": tally.kept, "rejected": dict(sorted(tally.rejected.items())), **tokens}
+    totals["requests"] = len(planned)
+    if engine := teacher.engine:
+        totals["engine"] = dict(engine.environment())
+    _sanity(recipe, folder, totals)
+    return totals
+
+
+def make_sieve(recipe: Recipe, splits: Splits, earlier: Iterable[Sample]) -> Sieve:
+    """The round's filters, knowing test and dev texts to refuse and all samples of earlier rounds."""
+    sieve = Sieve(recipe.filters, recipe.task, (sample.text for sample in (*splits.test, *splits.dev)))
+    for sample in earlier:
+        sieve.remember(sample)
+    return sieve
+
+
+def _finished_shards(recipe: Recipe, folder: RoundFolder, ranges: list[range], sieve: Sieve, tally: _Tally) -> int:
+    """How many shards an earlier process finished, in order; the filters and the tally learn what is in them.
+
+    Shards of another size, from before `shard_size` was changed, are removed: the journal still has the answers.
+    """
+    done = 0
+    for number, shard in enumerate(ranges):
+        path, rejected = folder.shards / shard_name(number), folder.rejections / shard_name(number)
+        if not (path.exists() and rejected.exists()):
+            break
+        entry = shard_entry(path)
+        if (entry.first, entry.last) != (shard.start, shard.stop):
+            break
+        for sample in ShardedSamples(recipe.task, [path]):
+            sieve.remember(sample)
+            tally.decided(sample)
+        for rejection in read_rejections([rejected]):
+            tally.decided(rejection)
+        done += 1
+    for stale in (*folder.shard_files()[done:], *folder.rejection_files()[done:]):
+        stale.unlink()
+    return done
+
+
+def _tokens(folder: RoundFolder) -> dict[str, int]:
+    """Tokens of all answers of the round, whichever process asked."""
+    from evokd_data.journal import read
+
+    totals = Counter({"prompt_tokens": 0, "completion_tokens": 0})
+    for row in read(folder.journal):
+        totals["prompt_tokens"] += row["prompt_tokens"]
+        totals["completion_tokens"] += row["completion_tokens"]
+    return dict(totals)
+
+
+class _Tally:
+    """Running totals of a round, told to `progress`."""
+
+    def __init__(self, of: int, progress: Progress) -> None:
+        self.of = of
+        self.kept = 0
+        self.rejected: Counter[str] = Counter()
+        self._tokens = 0
+        self._report: Callable[..., None] = progress.generated
+
+    def answered(self, _: Prompt, answer: Completion, fresh: bool) -> None:
+        if fresh:
+            self._tokens += answer.completion_tokens
+
+    def decided(self, fate: Sample | Rejection) -> None:
+        if isinstance(fate, Sample):
+            self.kept += 1
+        else:
+            self.rejected[fate.reason] += 1
+        self._report(self.kept + self.rejected.total(), self.of, self.kept, self.rejected, self._tokens)
+
+
+UNANSWERED = ("missing", "truncated", "unreadable", "too_long_prompt")
+UNLABELLED = ("no_label", "label_not_allowed", "invalid_target")
+
+
+def _sanity(recipe: Recipe, folder: RoundFolder, totals: dict[str, Any]) -> None:
+    """A round with no sample is no round: say at which of three points everything was lost."""
+    if totals["kept"] or not totals["asked"]:
+        return
+    asked, rejected = totals["asked"], totals["rejected"]
+    counts = ", ".join(f"{reason} {count}" for reason, count in rejected.items())
+    unanswered = sum(rejected.get(reason, 0) for reason in UNANSWERED)
+    unlabelled = sum(rejected.get(reason, 0) for reason in UNLABELLED)
+    where = f"{folder.root}: none of {asked} texts asked for became a sample ({counts})"
+    if unanswered == asked:
+        raise TeacherError(f"{where}: no answer held a text; raise teacher.max_tokens or look into {folder.journal}")
+    if unanswered + unlabelled == asked:
+        raise TeacherError(f"{where}: no text could be labelled; look at the label template and {folder.journal}")
+    raise TeacherError(f"{where}: the filters dropped them all; look at filters in {recipe.path}")

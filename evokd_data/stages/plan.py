@@ -1,0 +1,107 @@
+"""Plan a round: the probe of the round before -> weaknesses -> how many texts for what. Writes plan.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from evokd_data import weakness
+from evokd_data.digest import derive_seed
+from evokd_data.errors import WorkspaceError
+from evokd_data.recipe import Recipe
+from evokd_data.records import Cell, Sample, Sampling, Weakness
+from evokd_data.seeds import Splits
+from evokd_data.shards import ShardedSamples
+from evokd_data.stages.probe import read_probe
+from evokd_data.strategies import Brief
+from evokd_data.workspace import Workspace, read_json, write_json
+
+
+def plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tuple[Brief, list[Cell]]:
+    """The brief and the cells of round `index`, from plan.json when it is there, else made and written."""
+    folder = workspace.round(index)
+    if not folder.plan.exists():
+        brief = make_brief(recipe, workspace, index, splits, _weaknesses(recipe, workspace, index))
+        cells = list(recipe.strategy.allot(brief))
+        if sum(cell.samples for cell in cells) > brief.budget:
+            raise WorkspaceError(f"strategy {recipe.strategy.name!r} allotted more than its budget of {brief.budget}")
+        write_json(folder.plan, as_json(index, brief, cells))
+    stored = read_json(folder.plan)
+    brief = make_brief(recipe, workspace, index, splits, _read_weaknesses(recipe, workspace, index, stored))
+    return brief, [Cell(**cell) for cell in stored["cells"]]
+
+
+def make_brief(recipe: Recipe, workspace: Workspace, index: int, splits: Splits, weaknesses: list[Weakness]) -> Brief:
+    """All that the strategy may know in round `index`: no dev and no test."""
+    demonstrations: dict[str, list[Sample]] = {aim: [] for aim in recipe.task.aims}
+    for sample in ShardedSamples(recipe.task, earlier_shards(workspace, index)):
+        for aim in recipe.task.aims:
+            if recipe.task.carries(sample.target, aim):
+                demonstrations[aim].append(sample)
+    return Brief(
+        task=recipe.task,
+        templates=recipe.templates(),
+        sampling=Sampling(recipe.teacher.temperature, recipe.teacher.max_tokens, recipe.teacher.top_p),
+        round=index,
+        seed=derive_seed(recipe.seed, index),
+        budget=recipe.rounds.samples,
+        seeds=splits.seeds,
+        demonstrations=demonstrations,
+        weaknesses=tuple(weaknesses),
+        soft_labels=getattr(recipe.student, "soft_labels", False) and recipe.task.name == "classification",
+        label_votes=recipe.filters.label_votes,
+    )
+
+
+def earlier_shards(workspace: Workspace, index: int) -> list[Path]:
+    """The shards of all rounds before `index`, in index order."""
+    return [path for folder in workspace.before(index) for path in folder.shard_files()]
+
+
+def _weaknesses(recipe: Recipe, workspace: Workspace, index: int) -> list[Weakness]:
+    """From the last round's fresh samples as predicted by the student before; round 1 follows seeds and has none."""
+    if index < 2:
+        return []
+    folder = workspace.round(index - 1)
+    samples = ShardedSamples(recipe.task, folder.shard_files())
+    return weakness.find(recipe.task, samples, read_probe(recipe.task, folder.probe))
+
+
+def as_json(index: int, brief: Brief, cells: list[Cell]) -> dict[str, Any]:
+    """plan.json: what a person reads, and all that a rerun needs."""
+    return {
+        "round": index,
+        "budget": brief.budget,
+        "weaknesses": [
+            {
+                "name": w.name,
+                "kind": w.kind,
+                "expected": w.expected,
+                "got": w.got,
+                "missed": w.missed,
+                "seen": w.seen,
+                "wrong": [{"id": s.id, "text": s.text} for s in w.wrong],
+                "right": [{"id": s.id, "text": s.text} for s in w.right],
+            }
+            for w in brief.weaknesses
+        ],
+        "cells": [asdict(cell) for cell in cells],
+    }
+
+
+def _read_weaknesses(recipe: Recipe, workspace: Workspace, index: int, stored: Mapping[str, Any]) -> list[Weakness]:
+    if not stored["weaknesses"]:
+        return []
+    samples: dict[str, Sample] = {
+        sample.id: sample for sample in ShardedSamples(recipe.task, workspace.round(index - 1).shard_files())
+    }
+
+    def named(entries: list[dict[str, str]]) -> tuple[Sample, ...]:
+        return tuple(samples[entry["id"]] for entry in entries if entry["id"] in samples)
+
+    return [
+        Weakness(w["kind"], w["expected"], w["got"], w["missed"], w["seen"], named(w["wrong"]), named(w["right"]))
+        for w in stored["weaknesses"]
+    ]

@@ -1,0 +1,228 @@
+"""What teacher-driven strategies share: writing texts and labelling them, as two separate calls.
+
+Generating and labelling in one call hurts (Liu et al. 2024, section 5.3, "w/o Separation"). Every answer is parsed as
+hostile input: a truncated one gives what is whole in it, and each text that was asked for ends as exactly one draft.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from evokd_data.digest import derive_random, derive_seed
+from evokd_data.records import Completion, Constraint, Draft, Origin, Prompt, Request, Sample, Target
+from evokd_data.strategies import Ask, Brief
+from evokd_data.tasks import Unreadable
+
+LABEL_TOKENS = 64  # room for the longest label; tagging asks for more, by the length of the text
+SHOWN_WHEN_LABELLING = 24  # demonstrations in a labelling prompt: a shared prefix, so the engine computes it once
+
+
+def request_key(stage: str, *place: int | str) -> str:
+    """Where in the round a prompt stands: "label/000012/3"."""
+    return "/".join([stage, *(f"{part:06d}" if isinstance(part, int) else part for part in place)])
+
+
+def texts_schema(count: int) -> Mapping[str, Any]:
+    """{"texts": [exactly `count` strings]}."""
+    return {
+        "type": "object",
+        "properties": {"texts": {"type": "array", "items": {"type": "string"}, "minItems": count, "maxItems": count}},
+        "required": ["texts"],
+        "additionalProperties": False,
+    }
+
+
+def object_schema(*keys: str) -> Mapping[str, Any]:
+    """An object with these strings and nothing else."""
+    return {
+        "type": "object",
+        "properties": {key: {"type": "string"} for key in keys},
+        "required": list(keys),
+        "additionalProperties": False,
+    }
+
+
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+
+def read_texts(answer: Completion, count: int) -> tuple[list[str], str]:
+    """The texts in a generate answer, at most `count`, and why there are fewer ("" when there are not)."""
+    if answer.finish_reason == "too_long":
+        return [], "too_long_prompt"
+    try:
+        found = orjson.loads(answer.text)["texts"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        _, bracket, rest = answer.text.partition("[")
+        found = []
+        for whole in _STRING.findall(rest) if bracket else ():
+            try:
+                found.append(orjson.loads(whole))
+            except orjson.JSONDecodeError:
+                break
+        problem = "truncated" if answer.finish_reason == "length" else "unreadable"
+    else:
+        problem = "missing"
+    if not isinstance(found, list):
+        return [], "unreadable"
+    texts = [" ".join(text.split()) for text in found if isinstance(text, str)][:count]
+    return texts, problem if len(texts) < count else ""
+
+
+async def write_texts(brief: Brief, request: Request, ask: Ask, **variables: Any) -> tuple[list[str], str]:
+    """One generate call for the request's cell; `variables` go to the template beside the task and the cell."""
+    cell = request.cell
+    seen: dict[str, Any] = {
+        "task": brief.task.describe(),
+        "target": cell.target,
+        "contrast": cell.contrast,
+        "difficulty": cell.difficulty,
+        "count": request.count,
+        "advice": "",
+        "demonstrations": [],
+        **variables,
+    }
+    answer = await ask(
+        Prompt(
+            request_key("generate", request.index),
+            "generate",
+            brief.templates.render("generate", seen),
+            request.seed,
+            brief.sampling,
+            Constraint(json_schema=texts_schema(request.count)),
+            seen,
+        )
+    )
+    return read_texts(answer, request.count)
+
+
+def origin(brief: Brief, request: Request, position: int, strategy: str) -> Origin:
+    """Where the text at `position` of a request comes from."""
+    cell = request.cell
+    return Origin(
+        brief.round, request.index, position, strategy, cell.difficulty or "", cell.weakness, intended=cell.target
+    )
+
+
+async def label_texts(
+    brief: Brief, request: Request, ask: Ask, strategy: str, texts: Sequence[str], problem: str
+) -> list[Draft]:
+    """One draft for each text asked for: labelled, or with the problem that keeps it from being one."""
+
+    async def one(position: int) -> Draft:
+        where = origin(brief, request, position, strategy)
+        if position >= len(texts):
+            return Draft("", None, where, problem=problem or "missing")
+        text = texts[position]
+        if not text:
+            return Draft("", None, where, problem="too_short")
+        try:
+            target, soft = await label(brief, request, position, text, ask)
+        except Unreadable as error:
+            return Draft(text, None, where, problem=str(error))
+        return Draft(text, target, where, soft)
+
+    return list(await asyncio.gather(*(one(position) for position in range(request.count))))
+
+
+async def label(
+    brief: Brief, request: Request, position: int, text: str, ask: Ask
+) -> tuple[Target, tuple[float, ...] | None]:
+    """The teacher's target for a text, and its probability for each class when soft labels are asked for.
+
+    With several votes (self-consistency, Wang et al. 2023) the majority decides; they are sampled, one vote is greedy.
+    Raises Unreadable.
+    """
+    seen: dict[str, Any] = {
+        "task": brief.task.describe(),
+        "text": text,
+        "demonstrations": shown_when_labelling(brief),
+        "codes": codes(brief.task.classes) if brief.soft_labels else {},
+    }
+    messages = brief.templates.render("label", seen)
+    constraint = brief.task.label_constraint(text)
+    if brief.soft_labels:
+        constraint = Constraint(choices=tuple(seen["codes"].values()), score=True)
+    sampling = replace(
+        brief.sampling,
+        temperature=0.0 if brief.label_votes == 1 else 1.0,
+        top_p=1.0,
+        max_tokens=LABEL_TOKENS if constraint.choices else LABEL_TOKENS + 2 * len(text.encode()),
+    )
+    answers = await asyncio.gather(
+        *(
+            ask(
+                Prompt(
+                    request_key("label", request.index, position, vote),
+                    "label",
+                    messages,
+                    derive_seed(request.seed, "label", position, vote),
+                    sampling,
+                    constraint,
+                    seen,
+                )
+            )
+            for vote in range(brief.label_votes)
+        )
+    )
+    if any(answer.finish_reason == "too_long" for answer in answers):
+        raise Unreadable("too_long_prompt")
+    if brief.soft_labels:
+        return _soft(brief, seen["codes"], answers)
+    targets = [brief.task.read_label(answer.text, text) for answer in answers]
+    ranked = Counter(targets).most_common(2)
+    if len(ranked) == 2 and ranked[0][1] == ranked[1][1]:
+        raise Unreadable("label_tie")
+    return ranked[0][0], None
+
+
+def _soft(brief: Brief, names: Mapping[str, str], answers: Sequence[Completion]) -> tuple[Target, tuple[float, ...]]:
+    from math import exp
+
+    scores = answers[0].choice_logprobs
+    if not scores:
+        raise Unreadable("no_label")
+    # 4 decimals: a log-probability may differ by 1e-5 between two runs on two threads, a row must not.
+    soft = tuple(round(exp(scores[names[name]]), 4) for name in brief.task.classes)
+    return brief.task.classes[max(range(len(soft)), key=soft.__getitem__)], soft
+
+
+def codes(classes: Sequence[str]) -> dict[str, str]:
+    """Class -> a code of one character, so that one token's log-probabilities are the label's, exactly.
+
+    Raises ValueError beyond 62 classes; the caller's task then has no soft labels by codes.
+    """
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+    if len(classes) > len(alphabet):
+        raise ValueError(f"{len(classes)} classes, codes for {len(alphabet)}")
+    return dict(zip(classes, alphabet, strict=False))
+
+
+def shown_when_labelling(brief: Brief) -> list[Mapping[str, Any]]:
+    """Seeds as demonstrations for labelling, the same in every prompt of the run; evenly over the classes."""
+    shown: list[Mapping[str, Any]] = []
+    turns = [[s for s in brief.seeds if brief.task.carries(s.target, aim)] for aim in brief.task.aims]
+    for turn in range(max(map(len, turns), default=0)):
+        shown += [brief.task.show(own[turn]) for own in turns if turn < len(own)]
+    return shown[:SHOWN_WHEN_LABELLING]
+
+
+def demonstrations(brief: Brief, request: Request, count: int) -> list[Mapping[str, Any]]:
+    """Samples of the request's target to show when writing: a seed first, the rest from everything earlier.
+
+    Drawn anew for each request: varied demonstrations are the cheapest source of varied texts.
+    """
+    random = derive_random(request.seed, "demonstrations")
+    seeds = [s for s in brief.seeds if brief.task.carries(s.target, request.cell.target)]
+    chosen: list[Sample] = random.sample(seeds, min(1, count, len(seeds)))
+    pool = brief.demonstrations.get(request.cell.target, ())
+    for sample in random.sample(pool, min(count, len(pool))):
+        if len(chosen) < count and sample not in chosen:
+            chosen.append(sample)
+    return [brief.task.show(sample) for sample in chosen]

@@ -1,0 +1,115 @@
+"""EvoKD: samples aimed at what the student gets wrong.
+
+Liu et al., "Evolving Knowledge Distillation with Large Language Models and Active Learning", LREC-COLING 2024,
+section 3: analyse the student's mistakes, write easy and hard texts for its weaknesses, label them in a separate call.
+
+Where we differ from the paper: at most `targeted` of the budget goes to weaknesses, the rest to all classes alike, and
+the first round is not targeted. Targeting everything, or hard texts alone, lost against uniform generation in every
+simulation on real data that we know (by up to 4 points); a share of 0.3 was level with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import orjson
+from pydantic import Field
+
+from evokd_data.digest import derive_seed
+from evokd_data.records import Cell, Constraint, Draft, Prompt, Request, Weakness
+from evokd_data.strategies import Ask, Brief, Write
+from evokd_data.strategies.allotment import divide, stratified
+from evokd_data.strategies.asking import demonstrations, label_texts, object_schema, request_key, write_texts
+from evokd_data.tasks import Task
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True)
+class EvoKD:
+    """`easy` share of easy texts in the untargeted part; `targeted` largest share of the budget spent on weaknesses,
+    from round `targeted_from` on, at most `weaknesses` of them; `analyse` asks the teacher for advice on each;
+    `correct` shows it what the student got right too; `demonstrations` and `per_request` texts in one generate call."""
+
+    name: ClassVar[str] = "evokd"
+    stages: ClassVar[tuple[str, ...]] = ("analyse", "generate", "label")
+
+    easy: Share = 0.5
+    targeted: Share = 0.3
+    targeted_from: Annotated[int, Field(ge=1)] = 2
+    weaknesses: Annotated[int, Field(ge=1)] = 5
+    analyse: bool = True
+    correct: bool = True
+    demonstrations: Annotated[int, Field(ge=0, le=20)] = 3
+    per_request: Annotated[int, Field(ge=1, le=50)] = 5
+
+    def accepts(self, task: Task) -> str | None:
+        return None
+
+    def allot(self, brief: Brief) -> Sequence[Cell]:
+        """The targeted cells first, both sides of each confused pair; then every class alike, easy and hard."""
+        chosen = brief.weaknesses[: self.weaknesses] if brief.round >= self.targeted_from else ()
+        targeted: list[Cell] = []
+        quotas = divide(int(brief.budget * self.targeted), [w.missed for w in chosen]) if chosen else []
+        for weakness, quota in zip(chosen, quotas, strict=True):
+            sides = [(weakness.expected, weakness.got), (weakness.got, weakness.expected)]
+            sides = [(aim, contrast) for aim, contrast in sides if aim in brief.task.aims]
+            for (aim, contrast), samples in zip(sides, divide(quota, [1.0] * len(sides)), strict=True):
+                if samples:
+                    targeted.append(Cell(aim, samples, "hard", contrast, weakness.name))
+        rest = brief.budget - sum(cell.samples for cell in targeted)
+        return [*targeted, *stratified(brief.task.aims, rest, self.easy, brief.round)]
+
+    def writer(self, brief: Brief, ask: Ask) -> Write:
+        """One analysis a weakness, asked when the first request needs it: untargeted requests never wait for it."""
+        known = {weakness.name: weakness for weakness in brief.weaknesses}
+        analyses: dict[str, asyncio.Future[str]] = {}
+
+        def advice(name: str) -> Awaitable[str]:
+            if name not in analyses:
+                analyses[name] = asyncio.ensure_future(self._advice(brief, known[name], ask))
+            return analyses[name]
+
+        async def write(request: Request) -> list[Draft]:
+            targeted = request.cell.weakness
+            texts, problem = await write_texts(
+                brief,
+                request,
+                ask,
+                advice=await advice(targeted) if targeted and self.analyse else "",
+                demonstrations=demonstrations(brief, request, self.demonstrations),
+            )
+            return await label_texts(brief, request, ask, self.name, texts, problem)
+
+        return write
+
+    async def _advice(self, brief: Brief, weakness: Weakness, ask: Ask) -> str:
+        """What the teacher makes of one weakness; empty when it has nothing readable to say."""
+        seen = {
+            "task": brief.task.describe(),
+            "kind": weakness.kind,
+            "expected": weakness.expected,
+            "got": weakness.got,
+            "missed": weakness.missed,
+            "seen": weakness.seen,
+            "wrong": [brief.task.show(sample) for sample in weakness.wrong],
+            "right": [brief.task.show(sample) for sample in weakness.right] if self.correct else [],
+        }
+        answer = await ask(
+            Prompt(
+                request_key("analyse", weakness.name),
+                "analyse",
+                brief.templates.render("analyse", seen),
+                derive_seed(brief.seed, brief.round, "analyse", weakness.name),
+                brief.sampling,
+                Constraint(json_schema=object_schema("advice")),
+                seen,
+            )
+        )
+        try:
+            return str(orjson.loads(answer.text)["advice"]).strip()
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            return ""

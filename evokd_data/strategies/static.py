@@ -1,0 +1,44 @@
+"""Static distillation: EvoKD's prompts and budget with no feedback from the student; every class alike, easy and hard.
+
+The baseline that tells what the feedback is worth (Liu et al. 2024, section 4: "the same budget with no feedback").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from evokd_data.records import Cell, Draft, Request
+from evokd_data.strategies import Ask, Brief, Write
+from evokd_data.strategies.allotment import stratified
+from evokd_data.strategies.asking import demonstrations, label_texts, write_texts
+from evokd_data.tasks import Task
+
+
+@dataclass(frozen=True)
+class Static:
+    """`easy` share of easy texts; `demonstrations` and `per_request` texts in one generate call."""
+
+    name: ClassVar[str] = "static"
+    stages: ClassVar[tuple[str, ...]] = ("generate", "label")
+
+    easy: Annotated[float, Field(ge=0, le=1)] = 0.5
+    demonstrations: Annotated[int, Field(ge=0, le=20)] = 3
+    per_request: Annotated[int, Field(ge=1, le=50)] = 5
+
+    def accepts(self, task: Task) -> str | None:
+        return None
+
+    def allot(self, brief: Brief) -> Sequence[Cell]:
+        return stratified(brief.task.aims, brief.budget, self.easy, brief.round)
+
+    def writer(self, brief: Brief, ask: Ask) -> Write:
+        async def write(request: Request) -> list[Draft]:
+            shown = demonstrations(brief, request, self.demonstrations)
+            texts, problem = await write_texts(brief, request, ask, demonstrations=shown)
+            return await label_texts(brief, request, ask, self.name, texts, problem)
+
+        return write
