@@ -17,6 +17,7 @@ from evokd_data.feeding import TeacherOnDemand
 from evokd_data.manifest import inputs, write_manifest
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
+from evokd_data.records import Revision
 from evokd_data.seeds import Splits, load_splits
 from evokd_data.stages.generate import generate
 from evokd_data.stages.train import train_round
@@ -34,19 +35,11 @@ class Run:
     splits: Splits
 
     def next_to_generate(self) -> int:
-        """The first round that is not wholly generated. Raises WorkspaceError when the one before is not trained."""
+        """The round that `generate` is about: the first one not complete, or the last one when all are."""
         for index in range(self.recipe.rounds.count + 1):
-            folder = self.workspace.round(index)
-            if not folder.generated.exists():
+            if not self.workspace.round(index).manifest.exists():
                 return index
-            if not folder.manifest.exists():
-                raise WorkspaceError(
-                    f"{folder.root}: generated, not trained; next: evokd-data train-round {self.recipe.path}"
-                )
-        raise WorkspaceError(
-            f"{self.workspace.root}: all {self.recipe.rounds.count} rounds are there; for more: --set rounds.count="
-            f"{self.recipe.rounds.count + 1}"
-        )
+        return self.recipe.rounds.count
 
     def next_to_train(self) -> int:
         """The last generated round. Raises WorkspaceError when none is."""
@@ -146,3 +139,19 @@ def run_all(recipes: Sequence[Recipe], runs: Path, progress: Progress) -> list[R
 
 def _close(loop: asyncio.Runner, teacher: TeacherOnDemand) -> None:
     loop.run(teacher.__aexit__(None, None, None))
+
+
+def publish_complete(recipe: Recipe, runs: Path, progress: Progress) -> list[Revision]:
+    """Publish every complete round, in order. Raises WorkspaceError when there is none, or nowhere to publish to."""
+    from evokd_data.stages.publish import Publication
+
+    with open_run(recipe, runs) as run:
+        complete = run.complete_rounds()
+        if not complete:
+            raise WorkspaceError(
+                f"{run.workspace.root}: no round is complete; next: evokd-data train-round {recipe.path}"
+            )
+        with Publication.of(recipe, progress) as publication:
+            if publication is None:
+                raise WorkspaceError(f"{recipe.path}: has no publish section; add publish: {{repo: org/name}}")
+            return [publication.publish(run.workspace, index) for index in complete]

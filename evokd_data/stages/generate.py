@@ -43,7 +43,7 @@ async def generate(
     folder = workspace.round(index)
     if folder.generated.exists():
         totals = read_json(folder.generated)
-        progress.done("generate", index, already=True, kept=totals["kept"])
+        progress.done("generate", index, already=True)
         return totals
     started = time.monotonic()
     if index == 0:

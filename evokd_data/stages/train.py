@@ -49,7 +49,7 @@ def train_round(
     folder = workspace.round(index)
     if folder.metrics.exists():
         metrics = read_json(folder.metrics)
-        progress.done("train-round", index, already=True, metrics=metrics["test"])
+        progress.done("train-round", index, already=True)
         return metrics
     started = time.monotonic()
     if index > 0:

@@ -18,7 +18,8 @@ TEACHERS = {
 class Engine(Protocol):
     """An open teacher. `window` is how many requests it wants in flight; more only wait inside it."""
 
-    window: int
+    @property
+    def window(self) -> int: ...
 
     async def complete(self, prompt: Prompt) -> Completion:
         """One answer. Raises TeacherError when the engine is gone; a prompt too long for the model comes back

@@ -1,0 +1,41 @@
+"""evokd-data check"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from evokd_data.cli import options
+
+
+@click.command("check", short_help="Check recipes, every problem at once.")
+@options.recipes
+@options.overrides
+def command(recipes: tuple[Path, ...], overrides: tuple[str, ...]) -> None:
+    """Check RECIPES whole: settings, names, files, seeds. Loads no model.
+
+    Prints one line for each sound recipe; all problems of the others, then exits with 1.
+    """
+    from evokd_data.errors import EvokdError
+    from evokd_data.recipe import load
+    from evokd_data.seeds import load_splits
+
+    bad = 0
+    for path in recipes:
+        try:
+            recipe = load(path, overrides)
+            said = ""
+            if all(s is None or (s.path and s.path.suffix in LIGHT) for s in (recipe.seeds, recipe.test, recipe.dev)):
+                splits = load_splits(recipe)
+                said = f", {len(splits.seeds)} seeds, {len(splits.test)} test texts"
+        except EvokdError as error:
+            bad += 1
+            click.echo(str(error), err=True)
+        else:
+            click.echo(f"{path}: sound: {recipe.task.name} with {len(recipe.task.aims)} classes{said}")
+    if bad:
+        raise SystemExit(1)
+
+
+LIGHT = (".jsonl", ".ndjson", ".csv", ".tsv")  # what can be read without pyarrow; the rest is read when the run begins

@@ -1,0 +1,143 @@
+"""What people see: progress on stderr (live on a terminal, plain lines elsewhere), tables on stdout."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from evokd_data.progress import Progress
+
+PLAIN_EVERY_S = 10.0  # between two lines of one stage when stderr is no terminal
+LIVE_EVERY_S = 0.1
+
+
+@contextmanager
+def live() -> Iterator[Progress]:
+    """Progress for the length of a command."""
+    console = Console(stderr=True, highlight=False)
+    if console.is_terminal:
+        with Live(console=console, transient=True, auto_refresh=False) as display:
+            yield _Lines(console, display)
+    else:
+        yield _Lines(console, None)
+
+
+class _Lines(Progress):
+    """One line for each stage's edge; a running line with rates while samples are generated."""
+
+    def __init__(self, console: Console, display: Live | None) -> None:
+        self._console = console
+        self._display = display
+        self._began = self._shown = time.monotonic()
+        self._before = 0  # texts decided when this process began: they say nothing about its speed
+
+    def _line(self, text: str) -> None:
+        if self._display is not None:
+            self._display.update(Text(""), refresh=True)
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def stage(self, name: str, round: int, **facts: Any) -> None:
+        self._began = self._shown = time.monotonic()
+        self._before = -1
+        said = ", ".join(f"{value} {key}" for key, value in facts.items())
+        self._line(f"round {round}: {name}{': ' + said if said else ''}")
+
+    def generated(self, asked: int, of: int, kept: int, rejected: Mapping[str, int], tokens: int) -> None:
+        now = time.monotonic()
+        if self._before < 0:
+            self._before = asked
+        if now - self._shown < (LIVE_EVERY_S if self._display else PLAIN_EVERY_S):
+            return
+        self._shown = now
+        seconds = max(now - self._began, 1e-3)
+        rate = (asked - self._before) / seconds
+        eta = f"{(of - asked) / rate:.0f} s left" if rate > 0 else "..."
+        line = (
+            f"  {asked}/{of} texts, {kept} kept, {sum(rejected.values())} rejected, "
+            f"{rate:.1f} samples/s, {tokens / seconds:.0f} tokens/s, {eta}"
+        )
+        if self._display is not None:
+            self._display.update(Text(line), refresh=True)
+        else:
+            self._console.print(line, markup=False, soft_wrap=True)
+
+    def done(self, name: str, round: int, **facts: Any) -> None:
+        if facts.pop("already", False):
+            self._line(f"round {round}: {name}: done before")
+            return
+        seconds = time.monotonic() - self._began
+        if "metrics" in facts:
+            test = facts.pop("metrics")
+            facts["macro-F1"] = f"{test['macro_f1']:.3f} (test, n={test['n']})"
+        if isinstance(rejected := facts.get("rejected"), Mapping):
+            facts["rejected"] = reasons(rejected)
+        said = ", ".join(f"{key} {value}" for key, value in facts.items() if value != "")
+        self._line(f"round {round}: {name}: {said} ({seconds:.1f} s)")
+
+    def note(self, text: str) -> None:
+        self._line(text)
+
+
+def reasons(rejected: Mapping[str, int] | None) -> str:
+    """ "near_duplicate 4, truncated 1" """
+    return ", ".join(f"{reason} {count}" for reason, count in (rejected or {}).items()) or "0"
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table on stdout; numbers right-aligned, nothing cut when stdout is no terminal."""
+    console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
+    shown = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for place, column in enumerate(columns):
+        numeric = all(isinstance(row[place], int | float) or row[place] in ("", "-") for row in rows)
+        shown.add_column(column, justify="right" if numeric else "left", no_wrap=not isinstance(column, str))
+    for row in rows:
+        shown.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
+    console.print(shown)
+
+
+def round_cells(entry: Mapping[str, Any]) -> list[object]:
+    """A round as the cells of `ROUND_COLUMNS`."""
+    test = (entry["metrics"] or {}).get("test")
+    revision = entry["revision"]
+    return [
+        entry["round"],
+        entry["kept"],
+        reasons(entry["rejected"]),
+        f"{test['macro_f1']:.3f}" if test else None,
+        interval(test, "macro_f1"),
+        entry["tokens"],
+        entry["seconds"] and round(entry["seconds"]),
+        f"{revision['tag']} {revision['commit'][:10]}" if revision else None,
+    ]
+
+
+ROUND_COLUMNS = ("round", "kept", "rejected", "macro-F1", "95 % interval", "tokens", "s", "revision")
+
+
+def interval(test: Mapping[str, Any] | None, name: str) -> str | None:
+    """A metric's bootstrap interval in words."""
+    bounds = ((test or {}).get("intervals") or {}).get(name)
+    return f"{bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else None
+
+
+def rounds_table(found: Mapping[str, Any]) -> None:
+    """A run's rounds."""
+    table(found["name"], ROUND_COLUMNS, [round_cells(entry) for entry in found["rounds"]])
+
+
+def plan_table(plan: Mapping[str, Any]) -> None:
+    """A plan: its weaknesses, then its cells."""
+    weak = [
+        [w["name"], w["missed"], w["seen"], "; ".join(s["text"] for s in w["wrong"][:2])] for w in plan["weaknesses"]
+    ]
+    table(f"round {plan['round']}: weaknesses", ("weakness", "missed", "of", "for example"), weak)
+    cells = [[c["target"], c["samples"], c["difficulty"], c["contrast"], c["weakness"]] for c in plan["cells"]]
+    table("texts asked for", ("target", "texts", "difficulty", "to look like", "weakness"), cells)

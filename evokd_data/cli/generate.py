@@ -1,0 +1,29 @@
+"""evokd-data generate"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from evokd_data.cli import options
+
+
+@click.command("generate", short_help="Generate the next round's samples as Arrow shards.")
+@options.recipe
+@options.overrides
+@options.runs
+def command(recipe: Path, overrides: tuple[str, ...], runs: Path) -> None:
+    """Generate the next round of RECIPE; round 0 is the seeds. Prints the folder of the shards.
+
+    Killed and rerun, it asks the teacher only what was in flight.
+    """
+    from evokd_data.cli.console import live
+    from evokd_data.recipe import load
+    from evokd_data.rounds import generate_next
+    from evokd_data.workspace import Workspace
+
+    loaded = load(recipe, overrides)
+    with live() as progress:
+        totals = generate_next(loaded, runs, progress)
+    click.echo(str(Workspace(runs / loaded.name).round(totals["round"]).shards))

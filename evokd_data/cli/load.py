@@ -1,0 +1,37 @@
+"""evokd-data load"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from evokd_data.cli import options
+
+
+@click.command("load", short_help="Load a round from the Hub, verified.")
+@options.repo
+@click.option("--round", "round", type=int, help="The round; without it the newest.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write all rows: .jsonl, .csv, .parquet or .arrow."
+)
+@click.option("--head", type=int, metavar="N", help="Print the first N rows as JSON lines.")
+@options.endpoint
+def command(repo: str, round: int | None, out: Path | None, head: int | None, endpoint: str | None) -> None:
+    """Load round N of REPO: the training set of rounds 0 to N, every digest checked.
+
+    Without --out or --head, prints the number of rows of each split.
+    """
+    from evokd_data.stages.reload import load_round, write_rows
+
+    loaded = load_round(repo, round, endpoint=endpoint)
+    if head is not None:
+        for row in loaded["train"].select(range(min(head, len(loaded["train"])))):
+            click.echo(json.dumps(row, ensure_ascii=False))
+    if out is not None:
+        write_rows(loaded["train"], out)
+        click.echo(str(out))
+    if head is None and out is None:
+        for split, rows in loaded.items():
+            click.echo(f"{split} {len(rows)}")

@@ -1,0 +1,22 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+recipe = click.argument("recipe", type=click.Path(path_type=Path))
+recipes = click.argument("recipes", nargs=-1, required=True, type=click.Path(path_type=Path))
+overrides = click.option(
+    "--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a setting of the recipe; may be repeated."
+)
+runs = click.option(
+    "--runs", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True,
+    help="The folder that holds run folders.",
+)  # fmt: skip
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+repo = click.argument("repo")
+endpoint = click.option(
+    "--endpoint", help="A Hub's URL, or 'local' for the local Hub under ./hub. Without it: HF_ENDPOINT or the Hub."
+)

@@ -1,0 +1,28 @@
+"""evokd-data publish"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from evokd_data.cli import options
+
+
+@click.command("publish", short_help="Publish complete rounds, each as one commit and one tag.")
+@options.recipe
+@options.overrides
+@options.runs
+def command(recipe: Path, overrides: tuple[str, ...], runs: Path) -> None:
+    """Publish every complete round of RECIPE that is not on its Hub yet. Prints a line a round: tag, commit.
+
+    Rounds that are there already stay as they are.
+    """
+    from evokd_data.cli.console import live
+    from evokd_data.recipe import load
+    from evokd_data.rounds import publish_complete
+
+    with live() as progress:
+        revisions = publish_complete(load(recipe, overrides), runs, progress)
+    for revision in revisions:
+        click.echo(f"{revision.repo} {revision.tag} {revision.commit}")

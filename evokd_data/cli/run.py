@@ -1,0 +1,34 @@
+"""evokd-data run"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from evokd_data.cli import options
+
+
+@click.command("run", short_help="Run the whole loop: every round generated, learned, published.")
+@options.recipes
+@options.overrides
+@options.runs
+def command(recipes: tuple[Path, ...], overrides: tuple[str, ...], runs: Path) -> None:
+    """Run every round of RECIPES: generate, train, score, publish. Rerun it after any stop: it goes on where it was.
+
+    Recipes with the same teacher share one engine. The result on stdout is one line for each recipe: its name,
+    the last round's digest and, when published, its revision.
+    """
+    from evokd_data.cli.console import live
+    from evokd_data.recipe import load
+    from evokd_data.rounds import run_all
+    from evokd_data.stages.show import summary
+
+    loaded = [load(path, overrides) for path in recipes]
+    with live() as progress:
+        done = run_all(loaded, runs, progress)
+    for run in done:
+        last = summary(run.workspace)["rounds"][-1]
+        revision = last["revision"]
+        published = f"{revision['repo']}@{revision['tag']}" if revision else "not published"
+        click.echo(f"{run.recipe.name} {last['digest']} {published}")

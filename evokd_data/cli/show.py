@@ -1,0 +1,32 @@
+"""evokd-data show"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from evokd_data.cli import options
+
+
+@click.command("show", short_help="Show a run: its rounds, plan and metrics.")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--plan", "plan", type=int, metavar="ROUND", help="Show the plan of a round instead.")
+@options.as_json
+def command(run: Path, plan: int | None, as_json: bool) -> None:
+    """Show RUN: a folder, or the name of one under runs/."""
+    from evokd_data.cli.console import plan_table, rounds_table
+    from evokd_data.stages.show import summary
+    from evokd_data.workspace import Workspace, read_json
+
+    workspace = Workspace(run if run.is_dir() else Path("runs") / run)
+    found = summary(workspace)
+    if plan is not None:
+        found = read_json(workspace.round(plan).plan)
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    elif plan is not None:
+        plan_table(found)
+    else:
+        rounds_table(found)

@@ -1,0 +1,25 @@
+"""evokd-data train-round"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from evokd_data.cli import options
+
+
+@click.command("train-round", short_help="Train and score the student on the last generated round.")
+@options.recipe
+@options.overrides
+@options.runs
+def command(recipe: Path, overrides: tuple[str, ...], runs: Path) -> None:
+    """Train the student of RECIPE on every shard so far and score it. Prints the test metrics as JSON."""
+    from evokd_data.cli.console import live
+    from evokd_data.recipe import load
+    from evokd_data.rounds import train_next
+
+    with live() as progress:
+        metrics = train_next(load(recipe, overrides), runs, progress)
+    click.echo(json.dumps({"round": metrics["round"], "test": metrics["test"]}, ensure_ascii=False))
