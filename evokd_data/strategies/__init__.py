@@ -11,8 +11,12 @@ from evokd_data.tasks import Task
 from evokd_data.templates import Templates
 
 STRATEGIES = {
+    "auggpt": "evokd_data.strategies.auggpt:AugGPT",
+    "eda": "evokd_data.strategies.eda:EDA",
     "evokd": "evokd_data.strategies.evokd:EvoKD",
+    "none": "evokd_data.strategies.none:NoGeneration",
     "static": "evokd_data.strategies.static:Static",
+    "zerogen": "evokd_data.strategies.zerogen:ZeroGen",
 }
 
 Ask = Callable[[Prompt], Awaitable[Completion]]
@@ -46,10 +50,14 @@ class Strategy(Protocol):
     """A strategy is a frozen dataclass whose fields are the recipe's `strategy` table."""
 
     name: ClassVar[str]
-    stages: ClassVar[tuple[str, ...]]
-    """The prompt templates it renders: their digests belong to the round's identity."""
-    per_request: int
-    """Texts asked for in one generate call."""
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The prompt templates it renders: their digests belong to the round's identity."""
+
+    @property
+    def per_request(self) -> int:
+        """Texts asked for in one generate call."""
 
     def accepts(self, task: Task) -> str | None:
         """Why this strategy cannot work on the task, or None when it can."""

@@ -24,6 +24,12 @@ def divide(budget: int, weights: Sequence[float], turn: int = 0) -> list[int]:
     return shares
 
 
+def evenly(aims: Sequence[str], budget: int, turn: int) -> list[Cell]:
+    """Every class alike, difficulty left open."""
+    shares = divide(budget, [1.0] * len(aims), turn)
+    return [Cell(aim, samples) for aim, samples in zip(aims, shares, strict=True) if samples]
+
+
 def stratified(aims: Sequence[str], budget: int, easy: float, turn: int) -> list[Cell]:
     """The base of a plan: every class alike, each in easy and hard texts."""
     cells = []

@@ -75,8 +75,9 @@ def read_texts(answer: Completion, count: int) -> tuple[list[str], str]:
     return texts, problem if len(texts) < count else ""
 
 
-async def write_texts(brief: Brief, request: Request, ask: Ask, **variables: Any) -> tuple[list[str], str]:
-    """One generate call for the request's cell; `variables` go to the template beside the task and the cell."""
+def _prompt(
+    brief: Brief, request: Request, stage: str, schema: Mapping[str, Any], variables: Mapping[str, Any]
+) -> Prompt:
     cell = request.cell
     seen: dict[str, Any] = {
         "task": brief.task.describe(),
@@ -88,17 +89,22 @@ async def write_texts(brief: Brief, request: Request, ask: Ask, **variables: Any
         "demonstrations": [],
         **variables,
     }
-    answer = await ask(
-        Prompt(
-            request_key("generate", request.index),
-            "generate",
-            brief.templates.render("generate", seen),
-            request.seed,
-            brief.sampling,
-            Constraint(json_schema=texts_schema(request.count)),
-            seen,
-        )
+    return Prompt(
+        request_key(stage, request.index),
+        stage,
+        brief.templates.render(stage, seen),
+        request.seed,
+        brief.sampling,
+        Constraint(json_schema=schema),
+        seen,
     )
+
+
+async def write_texts(
+    brief: Brief, request: Request, ask: Ask, stage: str = "generate", **variables: Any
+) -> tuple[list[str], str]:
+    """One call that writes texts for the request's cell; `variables` go to the stage's template beside task and cell."""
+    answer = await ask(_prompt(brief, request, stage, texts_schema(request.count), variables))
     return read_texts(answer, request.count)
 
 
@@ -108,6 +114,60 @@ def origin(brief: Brief, request: Request, position: int, strategy: str) -> Orig
     return Origin(
         brief.round, request.index, position, strategy, cell.difficulty or "", cell.weakness, intended=cell.target
     )
+
+
+def labelled_schema(brief: Brief, count: int) -> Mapping[str, Any]:
+    """{"samples": [exactly `count` of {"text", "answer"}]}, the answer as the labelling call would give it."""
+    choices = brief.task.label_constraint("").choices
+    properties = {"text": {"type": "string"}, "answer": {"enum": list(choices)} if choices else {"type": "string"}}
+    sample = {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+    return {
+        "type": "object",
+        "properties": {"samples": {"type": "array", "items": sample, "minItems": count, "maxItems": count}},
+        "required": ["samples"],
+        "additionalProperties": False,
+    }
+
+
+async def write_labelled(brief: Brief, request: Request, ask: Ask, strategy: str, **variables: Any) -> list[Draft]:
+    """Texts and their labels from one call: the ablation "w/o Separation" (Liu et al. 2024, section 5.3)."""
+    answer = await ask(_prompt(brief, request, "compose", labelled_schema(brief, request.count), variables))
+    try:
+        found = orjson.loads(answer.text)["samples"]
+        pairs = [(" ".join(str(sample["text"]).split()), str(sample["answer"])) for sample in found][: request.count]
+        problem = "missing"
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        pairs, problem = [], "truncated" if answer.finish_reason == "length" else "unreadable"
+    drafts = []
+    for position in range(request.count):
+        where = origin(brief, request, position, strategy)
+        if position >= len(pairs):
+            drafts.append(Draft("", None, where, problem=problem))
+            continue
+        text, labelled = pairs[position]
+        try:
+            drafts.append(Draft(text, brief.task.read_label(labelled, text), where))
+        except Unreadable as error:
+            drafts.append(Draft(text, None, where, problem=str(error)))
+    return drafts
+
+
+def believe_condition(brief: Brief, request: Request, strategy: str, texts: Sequence[str], problem: str) -> list[Draft]:
+    """One draft for each text asked for, with the target it was written for: no labelling call."""
+    target = brief.task.target_of(request.cell.target)
+    drafts = []
+    for position in range(request.count):
+        where = origin(brief, request, position, strategy)
+        if position < len(texts):
+            drafts.append(Draft(texts[position], target, where, problem="" if texts[position] else "too_short"))
+        else:
+            drafts.append(Draft("", None, where, problem=problem or "missing"))
+    return drafts
 
 
 async def label_texts(
@@ -213,13 +273,18 @@ def shown_when_labelling(brief: Brief) -> list[Mapping[str, Any]]:
     return shown[:SHOWN_WHEN_LABELLING]
 
 
+def seeds_of(brief: Brief, aim: str) -> list[Sample]:
+    """The seeds of a class, in order; never empty, since every class has one."""
+    return [sample for sample in brief.seeds if brief.task.carries(sample.target, aim)]
+
+
 def demonstrations(brief: Brief, request: Request, count: int) -> list[Mapping[str, Any]]:
     """Samples of the request's target to show when writing: a seed first, the rest from everything earlier.
 
     Drawn anew for each request: varied demonstrations are the cheapest source of varied texts.
     """
     random = derive_random(request.seed, "demonstrations")
-    seeds = [s for s in brief.seeds if brief.task.carries(s.target, request.cell.target)]
+    seeds = seeds_of(brief, request.cell.target)
     chosen: list[Sample] = random.sample(seeds, min(1, count, len(seeds)))
     pool = brief.demonstrations.get(request.cell.target, ())
     for sample in random.sample(pool, min(count, len(pool))):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import orjson
 from pydantic import Field
@@ -21,8 +21,16 @@ from pydantic import Field
 from evokd_data.digest import derive_seed
 from evokd_data.records import Cell, Constraint, Draft, Prompt, Request, Weakness
 from evokd_data.strategies import Ask, Brief, Write
-from evokd_data.strategies.allotment import divide, stratified
-from evokd_data.strategies.asking import demonstrations, label_texts, object_schema, request_key, write_texts
+from evokd_data.strategies.allotment import divide, evenly, stratified
+from evokd_data.strategies.asking import (
+    demonstrations,
+    label_texts,
+    object_schema,
+    request_key,
+    write_labelled,
+    write_texts,
+)
+from evokd_data.strategies.auggpt import rephrase
 from evokd_data.tasks import Task
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -32,10 +40,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class EvoKD:
     """`easy` share of easy texts in the untargeted part; `targeted` largest share of the budget spent on weaknesses,
     from round `targeted_from` on, at most `weaknesses` of them; `analyse` asks the teacher for advice on each;
-    `correct` shows it what the student got right too; `demonstrations` and `per_request` texts in one generate call."""
+    `correct` shows it what the student got right too; `separation` labels in a call of its own; `init` makes the first
+    `init_rounds` rounds by AugGPT; `demonstrations` and `per_request` texts in one generate call.
+
+    The paper's ablations: w/o Easy is `easy: 0`, w/o Correct `correct: false`, w/o Separation `separation: false`,
+    w/o Review the student's `replay: 0`."""
 
     name: ClassVar[str] = "evokd"
-    stages: ClassVar[tuple[str, ...]] = ("analyse", "generate", "label")
 
     easy: Share = 0.5
     targeted: Share = 0.3
@@ -43,14 +54,26 @@ class EvoKD:
     weaknesses: Annotated[int, Field(ge=1)] = 5
     analyse: bool = True
     correct: bool = True
+    separation: bool = True
+    init: Literal["none", "auggpt"] = "none"
+    init_rounds: Annotated[int, Field(ge=1)] = 1
     demonstrations: Annotated[int, Field(ge=0, le=20)] = 3
     per_request: Annotated[int, Field(ge=1, le=50)] = 5
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        stages = ("generate", "label") if self.separation else ("compose",)
+        if self.analyse:
+            stages = ("analyse", *stages)
+        return (*stages, "rephrase") if self.init == "auggpt" else stages
 
     def accepts(self, task: Task) -> str | None:
         return None
 
     def allot(self, brief: Brief) -> Sequence[Cell]:
         """The targeted cells first, both sides of each confused pair; then every class alike, easy and hard."""
+        if self._initial(brief):
+            return evenly(brief.task.aims, brief.budget, brief.round)
         chosen = brief.weaknesses[: self.weaknesses] if brief.round >= self.targeted_from else ()
         targeted: list[Cell] = []
         quotas = divide(int(brief.budget * self.targeted), [w.missed for w in chosen]) if chosen else []
@@ -63,6 +86,9 @@ class EvoKD:
         rest = brief.budget - sum(cell.samples for cell in targeted)
         return [*targeted, *stratified(brief.task.aims, rest, self.easy, brief.round)]
 
+    def _initial(self, brief: Brief) -> bool:
+        return self.init == "auggpt" and brief.round <= self.init_rounds
+
     def writer(self, brief: Brief, ask: Ask) -> Write:
         """One analysis a weakness, asked when the first request needs it: untargeted requests never wait for it."""
         known = {weakness.name: weakness for weakness in brief.weaknesses}
@@ -74,14 +100,16 @@ class EvoKD:
             return analyses[name]
 
         async def write(request: Request) -> list[Draft]:
+            if self._initial(brief):
+                return await rephrase(brief, request, ask, self.name)
             targeted = request.cell.weakness
-            texts, problem = await write_texts(
-                brief,
-                request,
-                ask,
-                advice=await advice(targeted) if targeted and self.analyse else "",
-                demonstrations=demonstrations(brief, request, self.demonstrations),
-            )
+            seen: dict[str, Any] = {
+                "advice": await advice(targeted) if targeted and self.analyse else "",
+                "demonstrations": demonstrations(brief, request, self.demonstrations),
+            }
+            if not self.separation:
+                return await write_labelled(brief, request, ask, self.name, **seen)
+            texts, problem = await write_texts(brief, request, ask, **seen)
             return await label_texts(brief, request, ask, self.name, texts, problem)
 
         return write

@@ -65,6 +65,9 @@ class Task(Protocol):
     def read_label(self, answer: str, text: str) -> Target:
         """The target in a labelling answer. Raises Unreadable."""
 
+    def target_of(self, aim: str) -> Target | None:
+        """The target of any text written for `aim`, or None where that does not follow (spans must be found)."""
+
     def carries(self, target: Target, aim: str) -> bool:
         """Whether a target is (classification) or holds (tagging) what a request aimed at."""
 

@@ -65,13 +65,17 @@ class _Script:
             await asyncio.sleep(self.settings.latency_s)
         chance = derive_random(prompt.seed, "scripted")
         scores = None
-        match prompt.stage:
-            case "generate":
-                answer = orjson.dumps({"texts": _texts(prompt.variables, chance)}).decode()
-            case "label":
-                answer, scores = self._label(prompt, chance)
-            case _:
-                answer = orjson.dumps(_filled(prompt)).decode()
+        wanted = _required(prompt)
+        if prompt.stage == "label":
+            answer, scores = self._label(prompt, chance)
+        elif wanted == ["texts"]:
+            answer = orjson.dumps({"texts": _texts(prompt.variables, chance)}).decode()
+        elif wanted == ["samples"]:
+            target = prompt.variables["target"]
+            samples = [{"text": text, "answer": target} for text in _texts(prompt.variables, chance)]
+            answer = orjson.dumps({"samples": samples}).decode()
+        else:
+            answer = orjson.dumps(_filled(prompt)).decode()
         finish = "stop"
         if self.settings.broken_answers and chance.random() < self.settings.broken_answers:
             answer, finish = answer[: len(answer) * 2 // 3], "length"
@@ -146,5 +150,10 @@ def _filled(prompt: Prompt) -> dict[str, str]:
     """Every string of an object schema, said in one line."""
     seen = prompt.variables
     line = f"more texts of {seen.get('expected') or seen.get('target')} unlike {seen.get('got') or 'others'}"
+    return dict.fromkeys(_required(prompt) or ["answer"], line)
+
+
+def _required(prompt: Prompt) -> list[str]:
+    """The keys of the object the prompt's schema asks for."""
     schema = prompt.constraint.json_schema if prompt.constraint else None
-    return dict.fromkeys((schema or {}).get("required", ("answer",)), line)
+    return list((schema or {}).get("required", ()))

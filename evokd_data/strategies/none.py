@@ -1,0 +1,32 @@
+"""No augmentation: the student on its seeds, the baseline under all others. A run of it has round 0 alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from evokd_data.records import Cell, Draft, Request
+from evokd_data.strategies import Ask, Brief, Write
+from evokd_data.tasks import Task
+
+
+@dataclass(frozen=True)
+class NoGeneration:
+    """Has no settings. Later rounds, where a recipe asks for some, hold no samples."""
+
+    name: ClassVar[str] = "none"
+    stages: ClassVar[tuple[str, ...]] = ()
+    per_request: ClassVar[int] = 1
+
+    def accepts(self, task: Task) -> str | None:
+        return None
+
+    def allot(self, brief: Brief) -> Sequence[Cell]:
+        return ()
+
+    def writer(self, brief: Brief, ask: Ask) -> Write:
+        async def write(request: Request) -> list[Draft]:
+            return []
+
+        return write

@@ -1,0 +1,43 @@
+"""ZeroGen: texts conditioned on their label, from no example and no feedback; the condition is the label.
+
+Ye et al., "ZeroGen: Efficient Zero-shot Learning via Dataset Generation", EMNLP 2022, section 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from evokd_data.records import Cell, Draft, Request
+from evokd_data.strategies import Ask, Brief, Write
+from evokd_data.strategies.allotment import evenly
+from evokd_data.strategies.asking import believe_condition, write_texts
+from evokd_data.tasks import Task
+
+
+@dataclass(frozen=True)
+class ZeroGen:
+    """`per_request` texts in one generate call."""
+
+    name: ClassVar[str] = "zerogen"
+    stages: ClassVar[tuple[str, ...]] = ("generate",)
+
+    per_request: Annotated[int, Field(ge=1, le=50)] = 5
+
+    def accepts(self, task: Task) -> str | None:
+        if any(task.target_of(aim) is None for aim in task.aims):
+            return "a text written for a type of span does not say where the span is; use static"
+        return None
+
+    def allot(self, brief: Brief) -> Sequence[Cell]:
+        return evenly(brief.task.aims, brief.budget, brief.round)
+
+    def writer(self, brief: Brief, ask: Ask) -> Write:
+        async def write(request: Request) -> list[Draft]:
+            texts, problem = await write_texts(brief, request, ask)
+            return believe_condition(brief, request, self.name, texts, problem)
+
+        return write
