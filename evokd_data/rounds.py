@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,13 +42,14 @@ class Run:
         return self.recipe.rounds.count
 
     def next_to_train(self) -> int:
-        """The last generated round. Raises WorkspaceError when none is."""
+        """The first generated round that is not complete, or the last one when all are. Raises WorkspaceError when
+        nothing is generated."""
         generated = [folder.index for folder in self.workspace.rounds() if folder.generated.exists()]
         if not generated:
             raise WorkspaceError(
                 f"{self.workspace.root}: nothing is generated; next: evokd-data generate {self.recipe.path}"
             )
-        return generated[-1]
+        return next((i for i in generated if not self.workspace.round(i).manifest.exists()), generated[-1])
 
     def complete_rounds(self) -> list[int]:
         """Generated, trained and scored, published or not."""
@@ -109,8 +110,6 @@ def run_all(recipes: Sequence[Recipe], runs: Path, progress: Progress) -> list[R
 
     Recipes are worked through one after the other; the teacher changes when its settings do.
     """
-    from evokd_data.stages.publish import Publication
-
     done = []
     with asyncio.Runner() as loop, ExitStack() as stack:
         teacher: TeacherOnDemand | None = None
@@ -124,7 +123,9 @@ def run_all(recipes: Sequence[Recipe], runs: Path, progress: Progress) -> list[R
                 stack.callback(_close, loop, teacher)
                 served = recipe.teacher
             assert teacher is not None
-            with Publication.of(recipe, progress) as publication:
+            if recipe.publish:
+                from evokd_data.stages.publish import Publication
+            with Publication.of(recipe, progress) if recipe.publish else nullcontext() as publication:
                 for index in range(recipe.rounds.count + 1):
                     loop.run(generate(recipe, run.workspace, index, run.splits, teacher, progress))
                     if not run.workspace.round(index).manifest.exists():

@@ -5,6 +5,7 @@ Progress and messages for people go to stderr, the result to stdout.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from importlib import import_module
@@ -22,6 +23,7 @@ COMMANDS = {
     "load": "Load a round from the Hub, verified.",
     "verify": "Check every digest of a published round.",
     "rounds": "List the rounds of a published data set.",
+    "compare": "Compare strategies over random seeds at equal budgets.",
     "show": "Show a run: its rounds, plan and metrics.",
     "report": "Write a run's report as one HTML page.",
     "hub": "Serve a local Hub, and look after it.",
@@ -53,12 +55,21 @@ class Verbs(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
+        """Errors meant for people as one message. 130 on Ctrl-C, as shells expect: everything finished is kept."""
         from evokd_data.errors import EvokdError
 
         try:
             return super().invoke(ctx)
         except EvokdError as error:
             raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("stopped; the same command goes on from here", err=True)
+            ctx.exit(130)
+        except BrokenPipeError:  # whoever read our output has had enough: click ends quietly
+            raise
+        except OSError as error:  # a full disk, a folder without rights, a file where a folder should be
+            logging.getLogger(__name__).info("the error came from here", exc_info=True)
+            raise click.ClickException(f"{error}; --verbose tells where") from error
 
 
 @click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
@@ -67,18 +78,12 @@ class Verbs(click.Group):
 def cli(verbose: bool) -> None:
     """Distil a large language model into a small one, round by round, each round a dataset revision."""
     if verbose:
-        import logging
-
         logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(name)s: %(message)s")
 
 
 def main() -> None:
-    """The console script. 130 on Ctrl-C, as shells expect: everything finished is kept, the same command goes on."""
+    """The console script."""
     # Idle OpenMP threads sleep instead of spinning: on cores shared with an engine, spinning made a student's training
     # 20 times slower (measured). It must be set before torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        cli.main(standalone_mode=True)
-    except KeyboardInterrupt:
-        click.echo("stopped; the same command goes on from here", err=True)
-        sys.exit(130)
+    cli.main()

@@ -26,7 +26,10 @@ def command(recipes: tuple[Path, ...], overrides: tuple[str, ...]) -> None:
         try:
             recipe = load(path, overrides)
             said = ""
-            if all(s is None or (s.path and s.path.suffix in LIGHT) for s in (recipe.seeds, recipe.test, recipe.dev)):
+            if all(
+                s is None or (s.path and s.path.suffix.lower() in LIGHT)
+                for s in (recipe.seeds, recipe.test, recipe.dev)
+            ):
                 splits = load_splits(recipe)
                 said = f", {len(splits.seeds)} seeds, {len(splits.test)} test texts"
         except EvokdError as error:

@@ -36,7 +36,7 @@ class _Lines(Progress):
     def __init__(self, console: Console, display: Live | None) -> None:
         self._console = console
         self._display = display
-        self._began = self._shown = time.monotonic()
+        self._began = self._shown = self._edge = time.monotonic()
         self._before = 0  # texts decided when this process began: they say nothing about its speed
 
     def _line(self, text: str) -> None:
@@ -70,10 +70,10 @@ class _Lines(Progress):
             self._console.print(line, markup=False, soft_wrap=True)
 
     def done(self, name: str, round: int, **facts: Any) -> None:
+        seconds, self._edge = time.monotonic() - self._edge, time.monotonic()
         if facts.pop("already", False):
             self._line(f"round {round}: {name}: done before")
             return
-        seconds = time.monotonic() - self._began
         if "metrics" in facts:
             test = facts.pop("metrics")
             facts["macro-F1"] = f"{test['macro_f1']:.3f} (test, n={test['n']})"
@@ -86,9 +86,9 @@ class _Lines(Progress):
         self._line(text)
 
 
-def reasons(rejected: Mapping[str, int] | None) -> str:
+def reasons(rejected: Mapping[str, int]) -> str:
     """ "near_duplicate 4, truncated 1" """
-    return ", ".join(f"{reason} {count}" for reason, count in (rejected or {}).items()) or "0"
+    return ", ".join(f"{reason} {count}" for reason, count in rejected.items()) or "0"
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -96,8 +96,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
     shown = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for place, column in enumerate(columns):
-        numeric = all(isinstance(row[place], int | float) or row[place] in ("", "-") for row in rows)
-        shown.add_column(column, justify="right" if numeric else "left", no_wrap=not isinstance(column, str))
+        numeric = all(row[place] is None or isinstance(row[place], int | float) for row in rows)
+        shown.add_column(column, justify="right" if numeric else "left")
     for row in rows:
         shown.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
     console.print(shown)
@@ -110,11 +110,11 @@ def round_cells(entry: Mapping[str, Any]) -> list[object]:
     return [
         entry["round"],
         entry["kept"],
-        reasons(entry["rejected"]),
+        None if entry["rejected"] is None else reasons(entry["rejected"]),
         f"{test['macro_f1']:.3f}" if test else None,
         interval(test, "macro_f1"),
         entry["tokens"],
-        entry["seconds"] and round(entry["seconds"]),
+        None if entry["seconds"] is None else round(entry["seconds"]),
         f"{revision['tag']} {revision['commit'][:10]}" if revision else None,
     ]
 
@@ -141,3 +141,22 @@ def plan_table(plan: Mapping[str, Any]) -> None:
     table(f"round {plan['round']}: weaknesses", ("weakness", "missed", "of", "for example"), weak)
     cells = [[c["target"], c["samples"], c["difficulty"], c["contrast"], c["weakness"]] for c in plan["cells"]]
     table("texts asked for", ("target", "texts", "difficulty", "to look like", "weakness"), cells)
+
+
+def comparison_tables(results: Mapping[str, Any]) -> None:
+    """Arms, then paired differences from the first arm."""
+    from evokd_data.statistics import spread
+
+    arms = []
+    for name, arm in results["arms"].items():
+        score = spread(arm["macro_f1"])
+        sd = "-" if score.sd is None else f"{score.sd:.4f}"
+        arms.append([name, score.n, f"{score.mean:.4f}", sd, round(spread(arm["tokens"]).mean)])
+    table("macro-F1 after the last round", ("arm", "seeds", "mean", "sd", "tokens"), arms)
+    found = [
+        [d["arm"], d["reference"], f"{d['mean']:+.4f}", "-" if d["low"] is None else f"{d['low']:+.4f} to {d['high']:+.4f}",
+         "-" if d["p_holm"] is None else f"{d['p_holm']:.3f}", d["verdict"]]
+        for d in results["differences"]
+    ]  # fmt: skip
+    if found:
+        table("paired differences", ("arm", "minus", "mean", "95 % interval", "p, Holm", "reading"), found)

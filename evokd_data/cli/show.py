@@ -20,7 +20,7 @@ def command(run: Path, plan: int | None, as_json: bool) -> None:
     from evokd_data.stages.show import summary
     from evokd_data.workspace import Workspace, read_json
 
-    workspace = Workspace(run if run.is_dir() else Path("runs") / run)
+    workspace = Workspace(run if run.is_dir() or len(run.parts) > 1 else Path("runs") / run)
     found = summary(workspace)
     if plan is not None:
         found = read_json(workspace.round(plan).plan)

@@ -1,0 +1,38 @@
+"""evokd-data compare"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from evokd_data.cli import options
+
+
+@click.command("compare", short_help="Compare strategies over random seeds at equal budgets.")
+@options.recipes
+@click.option("--seeds", type=int, default=5, show_default=True, help="Random seeds 1 to N for every recipe.")
+@click.option(
+    "--shots", multiple=True, type=int, help="k labelled examples per class; may be repeated. Default: the recipe's."
+)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("comparison"), show_default=True)
+@options.overrides
+@options.runs
+def command(
+    recipes: tuple[Path, ...], seeds: int, shots: tuple[int, ...], out: Path, overrides: tuple[str, ...], runs: Path
+) -> None:
+    """Run every one of RECIPES with every seed; compare each with the first. One teacher serves all that share it.
+
+    Writes results.json, README.md and plots into OUT; prints the table. Rerun it after any stop: it goes on.
+    """
+    from evokd_data.cli.console import comparison_tables, live
+    from evokd_data.stages.compare import compare, trials
+
+    made = trials(recipes, range(1, seeds + 1), shots or (None,), overrides)
+    line = shlex.join(["evokd-data", *sys.argv[1:]])
+    with live() as progress:
+        results = compare(made, runs, out, line, progress)
+    comparison_tables(results)
+    click.echo(str(out / "README.md"))

@@ -1,0 +1,200 @@
+"""Compare: recipes x random seeds x shots at equal budgets, each an ordinary run; then what may be concluded.
+
+Writes results.json, README.md and plots. Rerun after a stop it goes on: every run is a folder that knows what is done.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from evokd_data.errors import RecipeError
+from evokd_data.progress import Progress
+from evokd_data.recipe import Recipe, load
+from evokd_data.rounds import Run, run_all
+from evokd_data.shards import ShardedSamples
+from evokd_data.stages.show import summary
+from evokd_data.statistics import differences, spread
+from evokd_data.workspace import Workspace, write_json, write_text
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One run of a comparison. `arm` is the recipe's name."""
+
+    arm: str
+    seed: int
+    shots: int | None
+    recipe: Recipe
+
+
+def trials(
+    recipes: Sequence[Path], seeds: Sequence[int], shots: Sequence[int | None], overrides: Iterable[str] = ()
+) -> list[Trial]:
+    """Every recipe with every seed and every k. Raises RecipeError when budgets, test sets or names do not allow it."""
+    made = []
+    for k in shots:
+        for seed in seeds:
+            for path in recipes:
+                arm = load(path, overrides)
+                name = f"{arm.name}-{k or 'all'}shot-seed{seed}"
+                own = [*overrides, f"seed={seed}", f"name={name}", "publish=null"]
+                own += [] if k is None else [f"seeds.per_class={k}"]
+                made.append(Trial(arm.name, seed, k, load(path, own)))
+    arms = [trial.recipe for trial in made[: len(recipes)]]
+    names = [trial.arm for trial in made[: len(recipes)]]
+    problems = []
+    if len(set(names)) < len(names):
+        problems.append(f"compare: two recipes have one name ({', '.join(names)}); give each its own")
+    budgets = {
+        f"{trial.arm}: {trial.recipe.rounds.count} x {trial.recipe.rounds.samples}"
+        for trial in made
+        if trial.recipe.strategy.name != "none"
+    }
+    if len({budget.split(": ")[1] for budget in budgets}) > 1:
+        problems.append(
+            f"compare: unequal budgets ({'; '.join(sorted(budgets))}); set rounds.count and rounds.samples alike"
+        )
+    if len({recipe.test for recipe in arms}) > 1:
+        problems.append("compare: the recipes have different test sets; nothing could be compared")
+    if problems:
+        raise RecipeError(*problems)
+    return made
+
+
+def compare(made: Sequence[Trial], runs: Path, into: Path, command: str, progress: Progress) -> dict[str, Any]:
+    """Run every trial, then write the results into the folder `into` and return them."""
+    done = run_all([trial.recipe for trial in made], runs, progress)
+    results = collect(made, done, command)
+    into.mkdir(parents=True, exist_ok=True)
+    write_json(into / "results.json", results)
+    write_text(into / "README.md", page(results))
+    from evokd_data.stages.plots import plot
+
+    plot(results, into)
+    return results
+
+
+def collect(made: Sequence[Trial], done: Sequence[Run], command: str) -> dict[str, Any]:
+    """Everything the page and the plots show, as one JSON-able table.
+
+    {"command", "test": {"n", "digest"}, "arms": {arm: {"seeds", "macro_f1", "accuracy", "rounds": {...}}},
+     "differences": [...]}; lists over seeds are aligned with `seeds`. With several k an arm is called "name, k-shot".
+    """
+    several = len({trial.shots for trial in made}) > 1
+    arms: dict[str, dict[str, Any]] = {}
+    for trial, run in zip(made, done, strict=True):
+        name = f"{trial.arm}, {trial.shots}-shot" if several else trial.arm
+        rounds = summary(run.workspace)["rounds"]
+        arm = arms.setdefault(
+            name,
+            {"strategy": trial.recipe.strategy.name, "shots": trial.shots, "seeds": [], "macro_f1": [], "accuracy": [],
+             "kept": [], "tokens": [], "macro_f1_by_round": [], "kept_by_round": [], "tokens_by_round": [],
+             "class_f1_by_round": [], "class_samples_by_round": []},
+        )  # fmt: skip
+        tests = [entry["metrics"]["test"] for entry in rounds]
+        kept = _running(entry["kept"] for entry in rounds)
+        tokens = _running(entry["tokens"] for entry in rounds)
+        arm["seeds"].append(trial.seed)
+        arm["macro_f1"].append(tests[-1]["macro_f1"])
+        arm["accuracy"].append(tests[-1].get("accuracy"))
+        arm["kept"].append(kept[-1])
+        arm["tokens"].append(tokens[-1])
+        arm["macro_f1_by_round"].append([test["macro_f1"] for test in tests])
+        arm["kept_by_round"].append(kept)
+        arm["tokens_by_round"].append(tokens)
+        arm["class_f1_by_round"].append([{c: v["f1"] for c, v in test["per_class"].items()} for test in tests])
+        arm["class_samples_by_round"].append(_samples_by_class(trial.recipe, run.workspace, len(rounds)))
+    first = done[0]
+    scores = {name: dict(zip(arm["seeds"], arm["macro_f1"], strict=True)) for name, arm in arms.items()}
+    found = []
+    for shots in sorted({arm["shots"] for arm in arms.values()}, key=str):
+        same = {name: scores[name] for name, arm in arms.items() if arm["shots"] == shots}
+        found += [asdict(difference) for difference in differences(same, next(iter(same)))]
+    return {
+        "command": command,
+        "budget": {"rounds": first.recipe.rounds.count, "samples_per_round": first.recipe.rounds.samples},
+        "test": {"n": len(first.splits.test), "digest": first.splits.digests()["test"]},
+        "teacher": dict(first.recipe.teacher.identity()),
+        "student": dict(first.recipe.student.identity()),
+        "arms": arms,
+        "differences": found,
+    }
+
+
+def _running(values: Iterable[int]) -> list[int]:
+    totals: list[int] = []
+    for value in values:
+        totals.append(value + (totals[-1] if totals else 0))
+    return totals
+
+
+def _samples_by_class(recipe: Recipe, workspace: Workspace, rounds: int) -> list[dict[str, int]]:
+    """For each round, how many of its kept samples carry each class."""
+    found = []
+    for index in range(rounds):
+        counts: Counter[str] = Counter()
+        for sample in ShardedSamples(recipe.task, workspace.round(index).shard_files()):
+            counts.update(aim for aim in recipe.task.aims if recipe.task.carries(sample.target, aim))
+        found.append({aim: counts[aim] for aim in recipe.task.aims})
+    return found
+
+
+def page(results: Mapping[str, Any]) -> str:
+    """README.md of the comparison; every number from `results`."""
+    budget, test = results["budget"], results["test"]
+    lines = [
+        "# Comparison",
+        "",
+        f"    {results['command']}",
+        "",
+        (
+            f"{budget['rounds']} rounds of {budget['samples_per_round']} texts asked for, an equal budget for every arm; "
+            f"scored on one test set of {test['n']} texts (digest {test['digest'][:12]}), macro-F1 after the last round."
+        ),
+        "",
+        "| arm | strategy | seeds | macro-F1, mean | sd | samples kept, mean | teacher tokens, mean |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, arm in results["arms"].items():
+        score = spread(arm["macro_f1"])
+        sd = "-" if score.sd is None else f"{score.sd:.4f}"
+        kept, tokens = spread(arm["kept"]).mean, spread(arm["tokens"]).mean
+        lines.append(
+            f"| {name} | {arm['strategy']} | {score.n} | {score.mean:.4f} | {sd} | {kept:.0f} | {tokens:.0f} |"
+        )
+    if results["differences"]:
+        lines += [
+            "",
+            (
+                "Differences in macro-F1, paired by seed (95 % interval: Student's t over the paired differences; p: paired t test, "
+                "and corrected for all arms after Holm; Wilcoxon's signed-rank test beside it):"
+            ),
+            "",
+            "| arm | minus | seeds | difference | 95 % interval | p | p, Holm | p, signed rank | reading |",
+            "|---|---|---|---|---|---|---|---|---|",
+        ]
+        for d in results["differences"]:
+            bounds = "-" if d["low"] is None else f"{d['low']:+.4f} to {d['high']:+.4f}"
+            ps = " | ".join("-" if d[key] is None else f"{d[key]:.3f}" for key in ("p", "p_holm", "p_signed_rank"))
+            lines.append(
+                f"| {d['arm']} | {d['reference']} | {d['n']} | {d['mean']:+.4f} | {bounds} | {ps} | {d['verdict']} |"
+            )
+    lines += [
+        "",
+        (
+            "An arm is called higher or lower only where the interval leaves out zero. Intervals hold for random seeds "
+            "(seed draws, requests, training) with this teacher, student and test set; not for other data."
+        ),
+        "",
+        "![macro-F1 against samples kept](f1-by-samples.svg)",
+        "",
+        "![macro-F1 against teacher tokens](f1-by-tokens.svg)",
+        "",
+        "![samples of each class against its F1](classes.svg)",
+        "",
+    ]
+    return "\n".join(lines)
