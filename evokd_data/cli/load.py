@@ -23,8 +23,11 @@ def command(repo: str, round: int | None, out: Path | None, head: int | None, en
 
     Without --out or --head, prints the number of rows of each split.
     """
+    from datasets import disable_progress_bars
+
     from evokd_data.stages.reload import load_round, write_rows
 
+    disable_progress_bars()
     loaded = load_round(repo, round, endpoint=endpoint)
     if head is not None:
         for row in loaded["train"].select(range(min(head, len(loaded["train"])))):

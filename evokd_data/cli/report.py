@@ -1,0 +1,21 @@
+"""evokd-data report"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("report", short_help="Write a run's report as one HTML page.")
+@click.argument("names", nargs=-1, required=True, metavar="RUN...")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Default: report.html in the first run's folder."
+)
+def command(names: tuple[str, ...], out: Path | None) -> None:
+    """Write RUNs, folders or names under runs/, side by side as one HTML page; prints its path."""
+    from evokd_data.stages.report import report
+    from evokd_data.workspace import Workspace
+
+    workspaces = [Workspace(Path(name) if Path(name).is_dir() else Path("runs") / name) for name in names]
+    click.echo(str(report(workspaces, out or workspaces[0].root / "report.html")))

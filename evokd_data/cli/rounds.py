@@ -1,0 +1,36 @@
+"""evokd-data rounds"""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from evokd_data.cli import options
+
+
+@click.command("rounds", short_help="List the rounds of a published data set.")
+@options.repo
+@options.endpoint
+@options.as_json
+def command(repo: str, endpoint: str | None, as_json: bool) -> None:
+    """List the rounds of REPO with samples, test scores, sizes and commits."""
+    from evokd_data.cli.console import table
+    from evokd_data.stages.reload import list_rounds
+
+    found = list_rounds(repo, endpoint=endpoint)
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    rows = [
+        [
+            entry["tag"],
+            entry["rows"],
+            f"{entry['metrics']['test']['macro_f1']:.3f}",
+            entry["bytes"],
+            entry["commit"][:10] if entry["commit"] else None,
+            entry["date"],
+        ]
+        for entry in found
+    ]
+    table(repo, ("round", "samples", "macro-F1 (test)", "bytes", "commit", "finished"), rows)

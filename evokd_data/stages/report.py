@@ -1,0 +1,100 @@
+"""Report: one or several runs as one HTML page that needs nothing else: curves, tables, plans, samples, rejections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from evokd_data.filters import REASONS
+from evokd_data.shards import read_rejections, read_table
+from evokd_data.stages.show import summary
+from evokd_data.workspace import RoundFolder, Workspace, read_json, write_text
+
+SHOWN = 12  # samples of a round, spread evenly over it
+COLOURS = ("#1f5fa8", "#c4541c", "#3b7d3b", "#7a4fa3", "#8c6d1f", "#1f8c8c")
+LEFT, RIGHT, TOP, BOTTOM = 48, 620, 16, 260
+
+
+def report(workspaces: Sequence[Workspace], into: Path) -> Path:
+    """Write the page and return its path. Raises WorkspaceError when a folder holds no run."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    from evokd_data.card import templates
+
+    runs = [_run(workspace) for workspace in workspaces]
+    environment = Environment(
+        loader=FileSystemLoader(templates()),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=True,
+    )
+    page = environment.get_template("report.html.j2").render(runs=runs, curve=_curve(runs), reasons=REASONS)
+    write_text(into, page)
+    return into
+
+
+def _run(workspace: Workspace) -> dict[str, Any]:
+    found = summary(workspace)
+    settings = read_json(workspace.inputs)["settings"]
+    rounds = []
+    for entry in found["rounds"]:
+        folder = workspace.round(entry["round"])
+        plan = read_json(folder.plan) if folder.plan.exists() else {"weaknesses": [], "cells": []}
+        rounds.append({**entry, "plan": plan, "samples": _samples(folder), "dropped": _rejected(folder)})
+    scored = [entry for entry in rounds if entry["metrics"]]
+    return {
+        "name": found["name"],
+        "strategy": settings["strategy"]["name"],
+        "seed": settings["seed"],
+        "rounds": rounds,
+        "first": scored[0] if scored else None,
+        "last": scored[-1] if scored else None,
+    }
+
+
+def _samples(folder: RoundFolder) -> list[dict[str, Any]]:
+    """Some rows of the round, evenly spread; the target as one text."""
+    rows = [row for path in folder.shard_files() for row in read_table(path).to_pylist()]
+    chosen = rows[:: max(1, -(-len(rows) // SHOWN))]
+    return [
+        {
+            "text": row["text"],
+            "target": row.get("label") or "; ".join(f"{s['surface']} ({s['type']})" for s in row.get("spans") or ()),
+            "intended": row["intended"],
+            "difficulty": row["difficulty"],
+            "weakness": row["weakness"],
+        }
+        for row in chosen
+    ]
+
+
+def _rejected(folder: RoundFolder) -> list[dict[str, str]]:
+    found = [
+        {"reason": r.reason, "text": r.text, "detail": r.detail} for r in read_rejections(folder.rejection_files())
+    ]
+    return found[:SHOWN]
+
+
+def _curve(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Macro-F1 on the test set by round, one line a run, as coordinates of an SVG."""
+    longest = max((len(run["rounds"]) for run in runs), default=1)
+    step = (RIGHT - LEFT) / max(1, longest - 1)
+
+    def y(score: float) -> float:
+        return round(BOTTOM - score * (BOTTOM - TOP), 1)
+
+    lines = []
+    for run, colour in zip(runs, COLOURS * len(runs), strict=False):
+        scored = [entry for entry in run["rounds"] if entry["metrics"]]
+        points = [(round(LEFT + step * e["round"], 1), y(e["metrics"]["test"]["macro_f1"])) for e in scored]
+        lines.append({"name": run["name"], "colour": colour, "points": points})
+    return {
+        "lines": lines,
+        "grid": [{"y": y(tenth / 10), "label": f"{tenth / 10:.1f}"} for tenth in range(0, 11, 2)],
+        "rounds": [{"x": round(LEFT + step * index, 1), "label": str(index)} for index in range(longest)],
+        "left": LEFT,
+        "right": RIGHT,
+        "bottom": BOTTOM,
+    }
