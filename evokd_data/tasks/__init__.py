@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 TASKS = {
     "classification": "evokd_data.tasks.classification:Classification",
+    "ner": "evokd_data.tasks.ner:NER",
 }
 
 

@@ -1,0 +1,149 @@
+"""One label per text.
+
+A row of a user's file, and of the published data:   {"text": "play some jazz", "label": "PlayMusic"}
+The same row as a template sees it:                  {"text": "play some jazz", "target": "PlayMusic"}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from evokd_data.errors import DataError
+from evokd_data.records import Constraint, Mistake, Prediction, Sample, SequenceExample, Target, TokenExample
+from evokd_data.registry import nearest
+from evokd_data.tasks import Unreadable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "„": "“", "«": "»", "「": "」", "『": "』"}
+"""What a teacher may put around a label: opening and closing mark."""
+
+
+@dataclass(frozen=True)
+class Classification:
+    """`label_descriptions` tell the teacher what a label means; the columns say where a user's file keeps its texts."""
+
+    name: ClassVar[str] = "classification"
+    hub_category: ClassVar[str] = "text-classification"
+
+    labels: Annotated[tuple[str, ...], Field(min_length=2)]
+    description: str = ""
+    label_descriptions: Mapping[str, str] = field(default_factory=dict)
+    text_column: Annotated[str, Field(min_length=1)] = "text"
+    label_column: Annotated[str, Field(min_length=1)] = "label"
+
+    def __post_init__(self) -> None:
+        if len(self.labels) < 2:
+            raise ValueError(f"labels: {list(self.labels)!r}: a classifier needs at least two")
+        for index, label in enumerate(self.labels):
+            if not label or label != label.strip():
+                raise ValueError(f"labels: {label!r} is empty or has white space around it")
+            if label in self.labels[:index]:
+                raise ValueError(f"labels: {label!r} is given twice")
+        for label in self.label_descriptions:
+            if label not in self.labels:
+                raise ValueError(f"label_descriptions: {label!r} is no label{nearest(label, self.labels)}")
+        if self.text_column == self.label_column:
+            raise ValueError(f"text_column and label_column are both {self.text_column!r}")
+
+    @property
+    def aims(self) -> tuple[str, ...]:
+        return self.labels
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.labels
+
+    def columns(self) -> Mapping[str, pa.DataType]:
+        import pyarrow as pa
+
+        return {"label": pa.string()}
+
+    def to_row(self, target: Target) -> Mapping[str, Any]:
+        return {"label": target}
+
+    def from_row(self, row: Mapping[str, Any]) -> Target:
+        return str(row["label"])
+
+    def check(self, text: str, target: Target) -> str:
+        return "" if target in self.labels else f"{target!r} is no label of the task"
+
+    def read_example(self, row: Mapping[str, Any], path: str) -> tuple[str, Target]:
+        for column in (self.text_column, self.label_column):
+            if column not in row:
+                raise DataError(
+                    f"{path}: no column {column!r}{nearest(column, row)}; set task.text_column, label_column"
+                )
+        text, label = row[self.text_column], row[self.label_column]
+        if not isinstance(text, str) or not text.strip():
+            raise DataError(f"{path}: column {self.text_column!r} holds {text!r}; every row needs a text")
+        if not isinstance(label, str):
+            raise DataError(
+                f"{path}: column {self.label_column!r} holds {label!r}; labels are names, written as strings"
+            )
+        if label not in self.labels:
+            raise DataError(f"{path}: column {self.label_column!r} holds {label!r}{nearest(label, self.labels)}")
+        return text, label
+
+    def describe(self) -> Mapping[str, Any]:
+        return {
+            "labels": list(self.labels),
+            "description": self.description,
+            "label_descriptions": dict(self.label_descriptions),
+        }
+
+    def show(self, sample: Sample) -> Mapping[str, Any]:
+        return {"text": sample.text, "target": sample.target}
+
+    def label_constraint(self, text: str) -> Constraint:
+        return Constraint(choices=self.labels)
+
+    def read_label(self, answer: str, text: str) -> Target:
+        """The label an answer names, alone but for white space and quotes; case counts only between two labels that
+        differ in nothing else. Raises Unreadable: "no_label" when nothing is left, "label_not_allowed" otherwise."""
+        bare = answer.strip()
+        while bare not in self.labels and len(bare) > 1 and QUOTES.get(bare[0]) == bare[-1]:
+            bare = bare[1:-1].strip()
+        if bare in self.labels:
+            return bare
+        if not bare.strip("".join({*QUOTES, *QUOTES.values()})):
+            raise Unreadable("no_label")
+        alike = [label for label in self.labels if label.casefold() == bare.casefold()]
+        if len(alike) != 1:
+            raise Unreadable("label_not_allowed")
+        return alike[0]
+
+    def target_of(self, aim: str) -> Target | None:
+        return aim
+
+    def carries(self, target: Target, aim: str) -> bool:
+        return target == aim
+
+    def supervise(self, sample: Sample) -> SequenceExample:
+        assert isinstance(sample.target, str)
+        return SequenceExample(sample.text, self.labels.index(sample.target), sample.soft, sample.weight)
+
+    def decode(self, example: SequenceExample | TokenExample, probabilities: Any) -> tuple[Target, float]:
+        """The most probable label and its probability; of two equally probable ones, the first."""
+        best = int(probabilities.argmax())
+        return self.labels[best], float(probabilities[best])
+
+    def mistakes(self, prediction: Prediction) -> Sequence[Mistake]:
+        expected, got = prediction.expected, prediction.predicted
+        assert isinstance(expected, str) and isinstance(got, str)
+        return [] if expected == got else [Mistake("confused", expected, got)]
+
+    def score(self, samples: Sequence[Sample], probabilities: Sequence[Any], seed: int) -> dict[str, Any]:
+        """The metrics of `measures.classification`."""
+        import numpy as np
+
+        from evokd_data.tasks.measures import classification
+
+        index = {label: position for position, label in enumerate(self.labels)}
+        expected = np.fromiter((index[str(sample.target)] for sample in samples), dtype=np.int64)
+        return classification(expected, np.asarray(probabilities), self.labels, seed)

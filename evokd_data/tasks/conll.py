@@ -1,0 +1,59 @@
+"""CoNLL column files: one token a line, its tag in the last column, a blank line after each sentence.
+
+    EU      NNP  B-NP  B-ORG
+    rejects VBZ  B-VP  O
+
+Columns are parted by tabs when a line has one, else by blanks. -DOCSTART- lines end a sentence. A line that begins with "#"
+is a comment unless its last column is a tag: "# O" is a token, "# sent_id = 4" is not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from evokd_data.errors import DataError
+from evokd_data.tasks.iob import is_tag
+
+SUFFIXES = (".conll", ".bio", ".iob", ".txt")
+DOCUMENT = "-DOCSTART-"
+
+_BLANKS = re.compile(r"[ \t]+")
+
+
+def sentences(path: Path) -> Iterator[tuple[list[str], list[str]]]:
+    """Tokens and tags of each sentence, as they stand in the file: tags of any dialect, tokens perhaps blank.
+
+    Raises DataError naming file and line when there is no tag where one should be.
+    """
+    tokens: list[str] = []
+    tags: list[str] = []
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            columns = _columns(line)
+            if not columns or columns[0] == DOCUMENT:
+                if tokens:
+                    yield tokens, tags
+                    tokens, tags = [], []
+                continue
+            tagged = len(columns) > 1 and is_tag(columns[-1])
+            if columns[0].startswith("#") and not tagged:
+                continue
+            if not tagged:
+                raise DataError(
+                    f"{path}:{number}: {line.strip()[:80]!r} does not end in a tag (O, B-type or I-type); "
+                    "lines are: token, other columns if any, tag"
+                )
+            tokens.append(columns[0])
+            tags.append(columns[-1])
+    if tokens:
+        yield tokens, tags
+
+
+def _columns(line: str) -> list[str]:
+    """A token may be a no-break space, or hold one: only tabs and blanks part columns."""
+    line = line.rstrip(" \t\r\n")
+    if "\t" in line:
+        return [column.strip(" ") for column in line.split("\t")]
+    return _BLANKS.split(line.lstrip(" ")) if line else []

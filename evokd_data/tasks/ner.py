@@ -1,0 +1,363 @@
+"""Spans of a text, each of one type: named entities, slots.
+
+A row of a user's file, and of the published data:
+    {"text": "play jazz by daft punk", "spans": [{"start": 13, "end": 22, "type": "artist", "surface": "daft punk"}]}
+The same row as a template sees it:
+    {"text": "play jazz by daft punk", "target": "play jazz by [artist: daft punk]", "spans": [...], "marked": ...}
+
+Offsets count characters (code points) from 0, `end` is the first one after the span. Spans do not overlap, and begin and
+end where words do (see `marking`). A span of a user's file may lack its surface, or be just {"text", "type"}, which stands for all its
+occurrences (see `spans.locate`); "label" does for "type". Or a row brings {"tokens": [...], "ner_tags": [...]} with tags of any dialect (see `iob.runs`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import orjson
+from pydantic import Field
+
+from evokd_data.errors import DataError
+from evokd_data.records import Constraint, Mistake, Prediction, Sample, SequenceExample, Span, Target, TokenExample
+from evokd_data.registry import nearest
+from evokd_data.tasks import Unreadable, conll, iob, marking, spans
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Column = Annotated[str, Field(min_length=1)]
+
+MARK_REASONS = {
+    "altered": "text_changed",
+    "cut": "truncated",
+    "type": "unknown_type",
+    "nested": "overlap",
+    "word": "misaligned",
+    "ambiguous": "ambiguous",
+}
+"""Why `marking.read` found no spans -> the reason of the rejection."""
+
+
+@dataclass(frozen=True)
+class NER:
+    """`type_descriptions` tell the teacher what a type means. `labelling` is the form of its answer:
+
+    - `grammar`: the text with marks in it, under a grammar made from the text. Nothing else can be written, and of a surface
+      that occurs twice one can be marked and the other not.
+    - `enum`: {"entities": [{"text", "type"}]} whose texts are runs of at most `enum_words` words of the text. Nothing can be
+      invented; an entity stands for all its occurrences.
+    - `json`: the same with free strings; answers with a span that is not in the text are rejected.
+
+    `ignore_other_types` drops spans of types that are not in `types` from the user's data. The columns say where a user's
+    file keeps its texts and spans, or its tokens and tags.
+    """
+
+    name: ClassVar[str] = "ner"
+    hub_category: ClassVar[str] = "token-classification"
+
+    types: Annotated[tuple[str, ...], Field(min_length=1)]
+    description: str = ""
+    type_descriptions: Mapping[str, str] = field(default_factory=dict)
+    labelling: Literal["grammar", "json", "enum"] = "grammar"
+    enum_words: Annotated[int, Field(ge=1)] = 8
+    ignore_other_types: bool = False
+    text_column: Column = "text"
+    spans_column: Column = "spans"
+    tokens_column: Column = "tokens"
+    tags_column: Column = "ner_tags"
+
+    def __post_init__(self) -> None:
+        try:
+            marking.grammar("text", self.types)
+        except ValueError as error:
+            raise ValueError(f"types: {error}") from None
+        for index, type_ in enumerate(self.types):
+            if type_ in self.types[:index]:
+                raise ValueError(f"types: {type_!r} is given twice")
+        for type_ in self.type_descriptions:
+            if type_ not in self.types:
+                raise ValueError(f"type_descriptions: {type_!r} is no type{nearest(type_, self.types)}")
+        columns = ("text_column", "spans_column", "tokens_column", "tags_column")
+        for index, column in enumerate(columns):
+            for other in columns[:index]:
+                if getattr(self, column) == getattr(self, other):
+                    raise ValueError(f"{other} and {column} are both {getattr(self, column)!r}")
+
+    @property
+    def aims(self) -> tuple[str, ...]:
+        return self.types
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return iob.classes(self.types)
+
+    def columns(self) -> Mapping[str, pa.DataType]:
+        import pyarrow as pa
+
+        span = {"start": pa.int32(), "end": pa.int32(), "type": pa.string(), "surface": pa.string()}
+        return {"spans": pa.list_(pa.struct(list(span.items())))}
+
+    def to_row(self, target: Target) -> Mapping[str, Any]:
+        return {
+            "spans": [
+                {"start": span.start, "end": span.end, "type": span.type, "surface": span.surface}
+                for span in _spans(target)
+            ]
+        }
+
+    def from_row(self, row: Mapping[str, Any]) -> Target:
+        return tuple(Span(span["start"], span["end"], span["type"], span["surface"]) for span in row["spans"])
+
+    def check(self, text: str, target: Target) -> str:
+        return spans.fault(text, _spans(target), self.types)
+
+    def read_file(self, path: Path) -> Iterator[Mapping[str, Any]]:
+        """The rows of a CoNLL column file."""
+        if path.suffix.lower() not in conll.SUFFIXES:
+            raise DataError(
+                f"{path}: unknown format {path.suffix!r}; use .jsonl, .parquet, .arrow, or CoNLL columns in "
+                f"{', '.join(conll.SUFFIXES)}"
+            )
+        for tokens, tags in conll.sentences(path):
+            yield {self.tokens_column: tokens, self.tags_column: tags}
+
+    def read_example(self, row: Mapping[str, Any], path: str) -> tuple[str, Target]:
+        """Spans are as in the row, sorted; whether they overlap or cut words is for `check` to say."""
+        if self.text_column in row and self.spans_column in row:
+            text, found = self._read_spans(row[self.text_column], row[self.spans_column], path)
+        elif self.tokens_column in row and self.tags_column in row:
+            text, found = self._read_tags(row[self.tokens_column], row[self.tags_column], path)
+        else:
+            raise DataError(
+                f"{path}: columns {', '.join(map(str, row)) or 'none'}; a row needs {self.text_column!r} and "
+                f"{self.spans_column!r}, or {self.tokens_column!r} and {self.tags_column!r}: "
+                "set task.text_column, spans_column, tokens_column, tags_column"
+            )
+        return text, tuple(sorted(set(found), key=lambda span: (span.start, span.end, span.type)))
+
+    def _read_spans(self, text: Any, written: Any, path: str) -> tuple[str, Sequence[Span]]:
+        if not isinstance(text, str) or not text.strip():
+            raise DataError(f"{path}: column {self.text_column!r} holds {text!r}; every row needs a text")
+        if isinstance(written, str):  # a cell of a csv file
+            try:
+                written = json.loads(written)
+            except ValueError:
+                raise DataError(f"{path}: column {self.spans_column!r} holds {written!r}, which is not JSON") from None
+        if not isinstance(written, list) or not all(isinstance(span, Mapping) for span in written):
+            raise DataError(
+                f"{path}: column {self.spans_column!r} holds {written!r}; spans are a list of "
+                '{"start", "end", "type"} or {"text", "type"}, empty when the text has none'
+            )
+        found, unplaced = [], []
+        for span in written:
+            type_ = span.get("type", span.get("label"))
+            if not self._known(type_, path):
+                continue
+            start, end, surface = span.get("start"), span.get("end"), span.get("surface", span.get("text"))
+            if start is None and end is None and isinstance(surface, str):
+                unplaced.append((surface, type_))
+            elif type(start) is not int or type(end) is not int or not 0 <= start < end <= len(text):
+                raise DataError(
+                    f"{path}: span {dict(span)!r} needs start and end within the text's {len(text)} characters"
+                )
+            else:
+                found.append(Span(start, end, type_, text[start:end] if surface is None else surface))
+        try:
+            return text, [*found, *spans.locate(text, unplaced)]
+        except ValueError as error:
+            raise DataError(
+                f"{path}: column {self.spans_column!r}: {spans.REASONS[str(error)]}: {unplaced!r} in {text!r}; "
+                "give start and end to say what is meant"
+            ) from None
+
+    def _read_tags(self, tokens: Any, tags: Any, path: str) -> tuple[str, Sequence[Span]]:
+        for column, values in ((self.tokens_column, tokens), (self.tags_column, tags)):
+            if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+                raise DataError(
+                    f"{path}: column {column!r} holds {values!r}; tokens, and tags by name, are lists of strings"
+                )
+        if len(tokens) != len(tags):
+            raise DataError(
+                f"{path}: {len(tokens)} tokens in {self.tokens_column!r}, {len(tags)} tags in {self.tags_column!r}"
+            )
+        kept = [(token, tag) for token, tag in zip(tokens, tags, strict=True) if token.strip()]
+        if not kept:
+            raise DataError(f"{path}: column {self.tokens_column!r} holds {tokens!r}; every row needs a text")
+        text, offsets = iob.joined([token for token, _ in kept])
+        try:
+            runs = iob.runs([tag for _, tag in kept])
+        except ValueError as error:
+            raise DataError(f"{path}: column {self.tags_column!r}: {error}") from None
+        return text, iob.spans([run for run in runs if self._known(run[2], path)], offsets, text)
+
+    def _known(self, type_: Any, path: str) -> bool:
+        if type_ in self.types:
+            return True
+        if self.ignore_other_types and isinstance(type_, str):
+            return False
+        hint = nearest(type_, self.types) if isinstance(type_, str) else ""
+        raise DataError(
+            f"{path}: {type_!r} is no type of the task{hint}; to drop spans of other types set task.ignore_other_types: true"
+        )
+
+    def describe(self) -> Mapping[str, Any]:
+        return {
+            "types": list(self.types),
+            "description": self.description,
+            "type_descriptions": dict(self.type_descriptions),
+            "labelling": self.labelling,
+        }
+
+    def show(self, sample: Sample) -> Mapping[str, Any]:
+        """`target` is the answer a labelling call should give, `marked` the text with marks, `spans` as they are stored."""
+        found = _spans(sample.target)
+        marked = marking.mark(sample.text, found)
+        entities = list(dict.fromkeys((span.surface, span.type) for span in found))
+        answer = {"entities": [{"text": surface, "type": type_} for surface, type_ in entities]}
+        return {
+            "text": sample.text,
+            "target": marked if self.labelling == "grammar" else orjson.dumps(answer).decode(),
+            "marked": marked,
+            **self.to_row(found),
+        }
+
+    def label_constraint(self, text: str) -> Constraint:
+        if self.labelling == "grammar":
+            return Constraint(grammar=marking.grammar(text, self.types) if text.strip() else 'root ::= ""\n')
+        places = marking.words(text)
+        surface: dict[str, Any] = {"type": "string"}
+        if self.labelling == "enum" and places:
+            runs = (
+                text[start:end]
+                for first, (start, _) in enumerate(places)
+                for _, end in places[first : first + self.enum_words]
+            )
+            surface = {"enum": list(dict.fromkeys(runs))}
+        entity = {
+            "type": "object",
+            "properties": {"text": surface, "type": {"enum": list(self.types)}},
+            "required": ["text", "type"],
+            "additionalProperties": False,
+        }
+        return Constraint(
+            json_schema={
+                "type": "object",
+                "properties": {"entities": {"type": "array", "items": entity, "maxItems": len(places)}},
+                "required": ["entities"],
+                "additionalProperties": False,
+            }
+        )
+
+    def read_label(self, answer: str, text: str) -> Target:
+        """Raises Unreadable: "no_label" for an empty answer, "unreadable" for one of another form, "unknown_type", a key of
+        `spans.REASONS`, and for marks "text_changed" when the answer says something else than the text, "truncated" when it
+        ends before the text does."""
+        if not answer.strip():
+            raise Unreadable("no_label")
+        if self.labelling == "grammar":
+            try:
+                return marking.read(answer, text, self.types)
+            except ValueError as error:
+                raise Unreadable(MARK_REASONS.get(str(error), "unreadable")) from None
+        try:
+            pairs = [(entity["text"], entity["type"]) for entity in orjson.loads(answer)["entities"]]
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            raise Unreadable("unreadable") from None
+        if not all(isinstance(part, str) for pair in pairs for part in pair):
+            raise Unreadable("unreadable")
+        if any(type_ not in self.types for _, type_ in pairs):
+            raise Unreadable("unknown_type")
+        try:
+            return spans.locate(text, pairs)
+        except ValueError as error:
+            raise Unreadable(str(error)) from None
+
+    def target_of(self, aim: str) -> Target | None:
+        return None
+
+    def carries(self, target: Target, aim: str) -> bool:
+        return any(span.type == aim for span in _spans(target))
+
+    def supervise(self, sample: Sample) -> TokenExample:
+        offsets = marking.words(sample.text)
+        index = {tag: place for place, tag in enumerate(self.classes)}
+        return TokenExample(
+            tuple(sample.text[start:end] for start, end in offsets),
+            tuple(offsets),
+            tuple(index[tag] for tag in iob.tags(_spans(sample.target), offsets)),
+            sample.weight,
+        )
+
+    def decode(self, example: SequenceExample | TokenExample, probabilities: Any) -> tuple[Target, float]:
+        """The most probable tag of each word, as `iob.runs` reads illegal ones; a word without probabilities is O.
+
+        White space in a surface is blanks: an example does not hold what lies between its words. The confidence is the mean
+        over the words of their tag's probability.
+        """
+        assert isinstance(example, TokenExample)
+        text = _text(example)
+        names = self.classes
+        tags = [names[tag] for tag in _most_probable(example, probabilities)]
+        confidence = float(probabilities.max(axis=1).mean()) if len(probabilities) else 1.0
+        return iob.spans(iob.runs(tags), example.offsets, text), confidence
+
+    def mistakes(self, prediction: Prediction) -> Sequence[Mistake]:
+        return spans.mistakes(_spans(prediction.expected), _spans(prediction.predicted))
+
+    def score(self, samples: Sequence[Sample], probabilities: Sequence[Any], seed: int) -> dict[str, Any]:
+        """The metrics of `span_measures.tagging` over the most probable tags as they are, and
+
+        repaired_micro_f1   micro F1 of the spans that `decode` gives, which mends tags that are illegal in IOB2
+        errors              mistakes in those spans by kind, see `spans.mistakes`
+        calibration_error   expected calibration error over words, see `measures.calibration_error`
+        """
+        import numpy as np
+
+        from evokd_data.tasks.measures import calibration_error
+        from evokd_data.tasks.span_measures import tagging
+
+        examples = [self.supervise(sample) for sample in samples]
+        expected = [example.targets or () for example in examples]
+        predicted = [_most_probable(example, row) for example, row in zip(examples, probabilities, strict=True)]
+        metrics = tagging(expected, predicted, self.types, seed)
+        decoded = [_spans(self.decode(example, row)[0]) for example, row in zip(examples, probabilities, strict=True)]
+        made = [
+            mistake
+            for sample, got in zip(samples, decoded, strict=True)
+            for mistake in spans.mistakes(_spans(sample.target), got)
+        ]
+        errors = spans.tally(made)
+        found, wanted = sum(map(len, decoded)), metrics["spans"]
+        right = wanted - sum(number for kind, number in errors.items() if kind != "spurious")
+        answered = [tag for tags, row in zip(expected, probabilities, strict=True) for tag in tags[: len(row)]]
+        return {
+            **metrics,
+            "repaired_micro_f1": 2 * right / (wanted + found) if wanted + found else 0.0,
+            "errors": errors,
+            "calibration_error": calibration_error(np.asarray(answered), np.concatenate([*probabilities]))
+            if answered
+            else 0.0,
+        }
+
+
+def _spans(target: Target) -> tuple[Span, ...]:
+    assert isinstance(target, tuple)
+    return target
+
+
+def _most_probable(example: TokenExample, probabilities: Any) -> list[int]:
+    """A class index for each word of the example; O where the student gave no probabilities."""
+    tags = probabilities.argmax(axis=1).tolist() if len(probabilities) else []
+    return tags + [0] * (len(example.words) - len(tags))
+
+
+def _text(example: TokenExample) -> str:
+    """The words where they stood, blanks between them."""
+    text = ""
+    for word, (start, _) in zip(example.words, example.offsets, strict=True):
+        text = text.ljust(start) + word
+    return text
