@@ -32,4 +32,65 @@ def serve(root: Path, host: str, port: int) -> None:
         click.echo(url)
         click.echo(f"clients find it by: export HF_ENDPOINT={url}", err=True)
 
-    server.serve(root, host, port, ready=ready)
+    try:
+        server.serve(root, host, port, ready=ready)
+    except (server.UnsafeAddress, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    except ImportError as error:
+        raise click.ClickException(f"the local Hub needs {error.name}; run: pip install 'evokd-data[hub]'") from None
+
+
+@command.group("token")
+def token() -> None:
+    """Who may use the Hub. As soon as there is a token, only tokens count."""
+
+
+@token.command("add")
+@root
+@click.argument("user")
+@click.option("--role", type=click.Choice(["read", "write", "admin"]), default="write", show_default=True)
+@click.option("--org", "orgs", multiple=True, help="An organisation the user belongs to; may be repeated.")
+def token_add(root: Path, user: str, role: str, orgs: tuple[str, ...]) -> None:
+    """Make a token for USER and print it: this once, only its hash is kept."""
+    from evokd_data.localhub.auth import add_token
+
+    secret, _ = add_token(root, user, role, orgs)
+    click.echo(secret)
+
+
+@token.command("list")
+@root
+def token_list(root: Path) -> None:
+    """List tokens by id, user, role and organisations."""
+    from evokd_data.localhub.auth import list_tokens
+
+    for known in list_tokens(root):
+        click.echo(f"{known.id} {known.user} {known.role} {','.join(known.orgs)}".rstrip())
+
+
+@token.command("revoke")
+@root
+@click.argument("token_id")
+def token_revoke(root: Path, token_id: str) -> None:
+    """End a token, at once, by its id."""
+    from evokd_data.localhub.auth import revoke_token
+
+    try:
+        gone = revoke_token(root, token_id)
+    except KeyError:
+        raise click.ClickException(f"{token_id}: no such token; see: evokd-data hub token list") from None
+    click.echo(f"revoked a {gone.role} token of {gone.user}")
+
+
+@command.command("gc")
+@root
+@click.option("--grace-hours", type=float, default=24.0, show_default=True, help="Leave alone what is younger.")
+@click.option("--repack", is_flag=True, help="Also join each repository's packs into one.")
+def gc(root: Path, grace_hours: float, repack: bool) -> None:
+    """Remove large files no revision refers to, and what stopped uploads left behind."""
+    from dataclasses import asdict
+
+    from evokd_data.localhub.gc import collect
+
+    done = collect(root, grace_hours * 3600, repack=repack)
+    click.echo(", ".join(f"{name} {value}" for name, value in asdict(done).items()))

@@ -1,0 +1,61 @@
+"""`python -m evokd_data.localhub --root DIR`: a Hub in the foreground; the first line of stdout is its address."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import threading
+from pathlib import Path
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m evokd_data.localhub", description=__doc__)
+    parser.add_argument("--root", type=Path, required=True, help="folder of the Hub, created if missing")
+    parser.add_argument("--host", default="127.0.0.1", help="another than loopback needs tokens")
+    parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
+    parser.add_argument("--faults", type=Path, help="JSON rules of faults to inject, for testing clients")
+    parser.add_argument("--log", type=Path, help="request log; default ROOT/requests.log")
+    parser.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    from evokd_data.localhub.child import read_token
+    from evokd_data.localhub.server import UnsafeAddress, serve
+
+    token = read_token() if given.with_parent else None
+    try:
+        serve(
+            given.root,
+            given.host,
+            given.port,
+            ready=_say,
+            log=given.log or given.root / "requests.log",
+            faults=given.faults,
+            until=_with_parent if given.with_parent else None,
+            parent_token=token,
+        )
+    except (UnsafeAddress, OSError, ValueError) as exc:
+        sys.stderr.write(f"{exc}\n")
+        return 2
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def _say(endpoint: str) -> None:
+    sys.stdout.write(f"{endpoint}\n")
+    sys.stdout.flush()
+
+
+def _with_parent() -> None:
+    from evokd_data.localhub.child import parent_ended
+
+    parent_ended()
+    # Nobody is left to wait for an orderly end.
+    threading.Timer(5, os._exit, [0]).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

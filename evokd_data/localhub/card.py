@@ -1,0 +1,63 @@
+"""The YAML block at the top of a README: checked when it is committed, served as `cardData`."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import re
+from functools import lru_cache
+from typing import Any
+
+from evokd_data.localhub.limits import DEFAULT
+
+_BLOCK = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
+
+
+@lru_cache(maxsize=256)
+def read_card(readme: str) -> tuple[dict[str, Any], str | None]:
+    """The card's metadata, JSON-ready, and what is wrong with it (None if nothing). No block is an empty card."""
+    if len(readme) > DEFAULT.card:
+        return {}, f"README.md is larger than {DEFAULT.card} bytes"
+    block = _BLOCK.match(readme)
+    if block is None:
+        return {}, None
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        loaded = YAML(typ="safe", pure=True).load(block[1])
+        card = _plain(loaded, [DEFAULT.card_nodes])
+    except (YAMLError, ValueError, RecursionError) as exc:
+        return {}, f"invalid YAML in README.md: {exc}"
+    if card is None:
+        return {}, None
+    if not isinstance(card, dict):
+        return {}, "the YAML block of README.md must be a mapping"
+    return card, None
+
+
+def card_tags(card: dict[str, Any]) -> list[str]:
+    """The flat tags that the Hub derives from a card."""
+    tags = [str(tag) for tag in _as_list(card.get("tags"))]
+    for key in ("license", "language", "task_categories", "size_categories"):
+        tags += [f"{key}:{value}" for value in _as_list(card.get(key))]
+    return tags
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _plain(value: Any, nodes_left: list[int]) -> Any:
+    nodes_left[0] -= 1
+    if nodes_left[0] < 0:
+        raise ValueError(f"more than {DEFAULT.card_nodes} values")
+    if isinstance(value, dict):
+        return {str(key): _plain(item, nodes_left) for key, item in value.items()}
+    if isinstance(value, list | set | tuple):
+        return [_plain(item, nodes_left) for item in value]
+    if isinstance(value, datetime.date | datetime.datetime):
+        return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no word for it
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)

@@ -1,0 +1,46 @@
+"""What goes wrong, in the words the Hub's clients understand.
+
+`X-Error-Code` decides which exception `huggingface_hub` raises; it must be a header, for a HEAD has no body.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class HubError(Exception):
+    """An answer other than success; `fields` are added to the JSON body."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        code: str | None = None,
+        *,
+        headers: dict[str, str] | None = None,
+        fields: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.headers = headers or {}
+        self.fields = fields or {}
+
+
+def bad_request(message: str, **fields: Any) -> HubError:
+    return HubError(400, message, fields=fields)
+
+
+def repo_not_found(*, anonymous: bool) -> HubError:
+    """Missing and invisible repositories answer alike, so that nobody learns what exists."""
+    return HubError(401 if anonymous else 404, "Repository not found", "RepoNotFound")
+
+
+def revision_not_found(revision: str) -> HubError:
+    return HubError(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+
+
+def entry_not_found(message: str, commit: str | None = None) -> HubError:
+    """`commit` lets clients remember that the file does not exist at that commit."""
+    return HubError(404, message, "EntryNotFound", headers={"X-Repo-Commit": commit} if commit else None)

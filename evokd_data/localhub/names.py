@@ -1,0 +1,89 @@
+"""Which names may exist: repositories, paths inside them, branches and tags.
+
+Files are opened by object id only, so these rules protect clones and clients rather than this server's disk.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from evokd_data.localhub.errors import bad_request
+
+KINDS = ("datasets", "models")
+RESERVED = ("api", "datasets", "models", "spaces")  # the first segment of other addresses
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
+HEX40 = re.compile(r"[0-9a-f]{40}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+_REF_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|\.lock(/|$)|(^|/)\.|\.(/|$)|/$|^/|^-")
+
+
+@dataclass(frozen=True)
+class RepoId:
+    """`kind` is the API's plural, `datasets` or `models`."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def url_path(self) -> str:
+        """Where the repository lives below the endpoint: models have no prefix."""
+        return str(self) if self.kind == "models" else f"{self.kind}/{self}"
+
+
+def is_name(text: str) -> bool:
+    return (
+        bool(NAME.fullmatch(text)) and "--" not in text and ".." not in text and not text.endswith((".git", ".", "-"))
+    )
+
+
+def check_repo_id(kind: str, namespace: str, name: str) -> RepoId:
+    for part in (namespace, name):
+        if not is_name(part):
+            raise bad_request(
+                f"{part!r} is not a valid name: letters, digits, '-', '_' and '.', at most 96, "
+                "no '--' or '..', not ending in '.git'"
+            )
+    if namespace in RESERVED:
+        raise bad_request(f"{namespace!r} cannot be a namespace")
+    return RepoId(kind, namespace, name)
+
+
+def check_path(path: str) -> str:
+    """A file's path inside a repository, safe to check out on any machine."""
+    if not isinstance(path, str) or not path or len(path.encode("utf-8", "surrogatepass")) > 4096:
+        raise bad_request("a file path must be between 1 and 4096 bytes")
+    for part in path.split("/"):
+        if part in ("", ".", "..") or part.rstrip(". ").lower() == ".git" or part.lower().startswith("git~"):
+            raise bad_request(f"invalid path {path!r}: segment {part!r} is not allowed")
+        try:
+            raw = part.encode()
+        except UnicodeEncodeError:
+            raise bad_request(f"invalid path {path!r}: not UTF-8") from None
+        if len(raw) > 255 or "\\" in part or any(ord(c) < 32 or ord(c) == 127 for c in part):
+            raise bad_request(f"invalid path {path!r}: segment too long, or with a backslash or control character")
+    return path
+
+
+def is_ref(name: str) -> bool:
+    """May `name` be looked up as a branch, a tag or a `refs/...` path (git's own rules)?"""
+    return (
+        bool(name) and len(name.encode("utf-8", "replace")) <= 240 and name != "@" and not _REF_FORBIDDEN.search(name)
+    )
+
+
+def check_new_ref(name: str) -> str:
+    """A name for a new branch or tag; a full commit id would hide the commit of that id."""
+    if (
+        not is_ref(name)
+        or HEX40.fullmatch(name)
+        or name == "HEAD"
+        or name.startswith("refs/")
+        or not name.isprintable()
+    ):
+        raise bad_request(f"{name!r} is not a valid branch or tag name")
+    return name

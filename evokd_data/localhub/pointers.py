@@ -1,0 +1,31 @@
+"""Git LFS pointer files: the few lines that stand in a git tree for a large file."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from evokd_data.localhub.names import SHA256
+
+MAX_POINTER = 1024
+_VERSION = b"version https://git-lfs.github.com/spec/v1\n"
+_FIELDS = re.compile(rb"^oid sha256:([0-9a-f]{64})\nsize ([0-9]{1,15})$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """`oid` is the sha256 of the content, `size` its bytes."""
+
+    oid: str
+    size: int
+
+    def encode(self) -> bytes:
+        assert SHA256.fullmatch(self.oid)
+        return _VERSION + f"oid sha256:{self.oid}\nsize {self.size}\n".encode()
+
+
+def parse_pointer(blob: bytes) -> Pointer | None:
+    if len(blob) > MAX_POINTER or not blob.startswith(_VERSION):
+        return None
+    found = _FIELDS.search(blob)
+    return Pointer(found[1].decode(), int(found[2])) if found else None

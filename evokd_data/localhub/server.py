@@ -1,0 +1,134 @@
+"""Starting and stopping: one process, one socket, until told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from evokd_data.localhub.auth import Authority, list_tokens
+from evokd_data.localhub.root import Root
+
+
+class UnsafeAddress(ValueError):
+    """Asked to listen where others can reach, with nothing to tell them apart."""
+
+
+def serve(
+    root: Path,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    ready: Callable[[str], None] | None = None,
+    log: Path | None = None,
+    faults: Path | None = None,
+    until: Callable[[], None] | None = None,
+    parent_token: str | None = None,
+) -> None:
+    """Serve the Hub in folder `root`; blocks until interrupted, terminated, or `until` (run in a thread) returns.
+
+    `ready` is called with the endpoint once requests are answered. `log` gets a line of JSON per request. `faults` is
+    a file of rules (see `faults.py`), for testing clients. Without tokens only loopback addresses are served: another
+    `host` raises UnsafeAddress until `auth.add_token` made one. `parent_token` acts as the user `local`.
+    """
+    import uvicorn
+
+    from evokd_data.localhub.app import App, Hub
+    from evokd_data.localhub.faults import FaultPlan, parse_rules
+
+    loopback = is_loopback(host)
+    if not loopback and not list_tokens(root):
+        raise UnsafeAddress(f"{host} can be reached by others and this Hub has no tokens: run evokd-data hub token add")
+    rules = parse_rules(json.loads(faults.read_bytes())) if faults is not None else []
+    place = Root(Path(root).absolute()).prepare()
+    hub = Hub(place, Authority(place, implicit=loopback, parent_token=parent_token))
+    connections: dict[Any, asyncio.Transport] = {}
+
+    def cut(client: Any, at_once: bool) -> None:
+        transport = connections.get(tuple(client))
+        if transport is not None:
+            transport.abort() if at_once else transport.close()
+
+    plan = FaultPlan(rules, cut) if faults is not None else None
+    app = App(hub, log_file=log, faults=plan)
+    listener = _listen(host, port)
+    address = listener.getsockname()
+    shown = f"[{address[0]}]" if listener.family == socket.AF_INET6 else address[0]
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if ready is not None and self.started:
+                ready(f"http://{shown}:{address[1]}")
+
+    config = uvicorn.Config(
+        app,
+        http=_remembering(connections),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        # Longer than clients keep idle connections: a connection closed under a request loses commits, which are
+        # not retried.
+        timeout_keep_alive=120,
+        timeout_graceful_shutdown=3,
+    )
+    server = Server(config)
+    if until is not None:
+        threading.Thread(target=_stop_after, args=(until, server), daemon=True).start()
+    try:
+        server.run(sockets=[listener])
+    finally:
+        listener.close()
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family, kind, proto, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, proto)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError as exc:
+        listener.close()
+        raise OSError(exc.errno, f"cannot listen on {host} port {port}: {exc.strerror}") from None
+    listener.listen(1024)
+    return listener
+
+
+def _stop_after(until: Callable[[], None], server: Any) -> None:
+    until()
+    server.should_exit = True
+
+
+def _remembering(connections: dict[Any, asyncio.Transport]) -> type[asyncio.Protocol]:
+    """uvicorn's own HTTP protocol that also notes each connection: an ASGI application has no way to cut one.
+
+    Always h11, though uvicorn would take httptools where some other package brought it: one behaviour everywhere.
+    """
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class Remembering(H11Protocol):
+        def connection_made(self, transport: Any) -> None:
+            self.peer = tuple((transport.get_extra_info("peername") or ("", 0))[:2])
+            connections[self.peer] = transport
+            super().connection_made(transport)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            connections.pop(self.peer, None)
+            super().connection_lost(exc)
+
+    return Remembering

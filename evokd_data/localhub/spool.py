@@ -1,0 +1,75 @@
+"""A request body at rest: in memory while it is small, else in a file of the root's tmp folder."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tempfile
+from pathlib import Path
+from typing import BinaryIO
+
+from evokd_data.localhub.errors import HubError
+from evokd_data.localhub.root import Root
+
+IN_MEMORY = 1024 * 1024
+
+
+class Spool:
+    """Written once, chunk by chunk, then read any number of times. `sha256` and `size` cover what was written."""
+
+    def __init__(self, root: Root, limit: int, *, on_disk: bool = False) -> None:
+        self._root = root
+        self._limit = limit
+        self._on_disk = on_disk
+        self._memory = io.BytesIO()
+        self._file: BinaryIO | None = None
+        self._path: Path | None = None
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def write(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        if self.size > self._limit:
+            raise HubError(413, f"The request is larger than {self._limit} bytes")
+        self._hash.update(chunk)
+        if self._file is None and (self._on_disk or self.size > IN_MEMORY):
+            self._root.require_space(self.size)
+            fd, name = tempfile.mkstemp(dir=self._root.tmp, prefix="body-")
+            self._file, self._path = os.fdopen(fd, "w+b"), Path(name)
+            self._file.write(self._memory.getbuffer())
+            self._memory = io.BytesIO()
+        (self._file or self._memory).write(chunk)
+
+    def read(self) -> bytes:
+        with self.open() as body:
+            return body.read()
+
+    def open(self) -> BinaryIO:
+        if self._file is None:
+            return io.BytesIO(self._memory.getvalue())
+        self._file.flush()
+        assert self._path is not None
+        return self._path.open("rb")
+
+    def take_file(self) -> Path:
+        """The file, on disk in both senses; it is the caller's now. Only for spools made with `on_disk`."""
+        if self._file is None:
+            self._on_disk = True
+            self.write(b"")
+        assert self._file is not None and self._path is not None
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        path, self._path = self._path, None
+        return path
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
