@@ -1,0 +1,188 @@
+"""Logistic regression over hashed characters and words: no torch, seconds on a CPU. A baseline, and what dry runs train."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from evokd_data.errors import StudentError
+from evokd_data.records import TokenExample
+from evokd_data.students import Examples, Lesson
+from evokd_data.students.batches import Diet, Example, distributions, in_windows, weights
+from evokd_data.students.checkpoint import read_card, write_card
+
+log = logging.getLogger(__name__)
+
+WEIGHTS = "weights.npz"
+PREDICTION_BATCH = 256
+REMEMBERED = 20_000  # examples whose features are kept between passes, about 2 KB each
+
+Floats = NDArray[np.float64]
+Row = tuple[NDArray[np.int64], Floats]
+"""Buckets and values of one text's, or one word's, features."""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Multinomial logistic regression, trained by Adagrad on all rounds, always from scratch.
+
+    A text's features are its words, word pairs and runs of `characters` = [shortest, longest] within its words, hashed
+    into `buckets`; a word's, for tagging, are its own and those of its neighbours. `decay` pulls weights to 0.
+    """
+
+    name: ClassVar[str] = "linear"
+
+    characters: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (2, 5)
+    buckets: Annotated[int, Field(ge=16)] = 2**16
+    epochs: Annotated[float, Field(gt=0)] = 20.0
+    min_steps: Annotated[int, Field(ge=0)] = 100
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 0.1
+    decay: Annotated[float, Field(ge=0)] = 1e-4
+    soft_labels: bool = True
+
+    def __post_init__(self) -> None:
+        if self.characters[0] > self.characters[1]:
+            raise ValueError(f"characters: {list(self.characters)} runs backwards")
+
+    def identity(self) -> Mapping[str, Any]:
+        return {**dataclasses.asdict(self), "characters": list(self.characters)}
+
+    def fit(self, lesson: Lesson, into: Path) -> dict[str, Any]:
+        """Figures: steps, fresh and earlier samples, mean loss of each tenth of the training, seconds."""
+        started = time.perf_counter()
+        diet = Diet(lesson.fresh, lesson.earlier, self.batch_size, replay=None)
+        steps = diet.steps(self.epochs, self.min_steps)
+        rows_of = lru_cache(REMEMBERED)(lambda example: list(_rows(example, self.buckets, self.characters)))
+        weight = np.zeros((self.buckets, len(lesson.classes)))
+        squares = np.full_like(weight, 1e-8)
+        losses = []
+        for batch in diet.batches(steps, lesson.seed):
+            features = _Features(row for example in batch for row in rows_of(example))
+            wanted = distributions(batch, len(lesson.classes), self.soft_labels, smoothing=0.0)
+            share = weights(batch)[:, None] / len(wanted)
+            probabilities = features.probabilities(weight)
+            losses.append(-float((share * wanted * np.log(probabilities + 1e-30)).sum()))
+            seen, gradient = features.gradient(share * (probabilities - wanted))
+            gradient += self.decay * weight[seen]
+            squares[seen] += gradient**2
+            weight[seen] -= self.learning_rate * gradient / np.sqrt(squares[seen])
+        if not np.isfinite(losses).all():
+            raise StudentError(
+                "the student's loss is not finite; lower student.learning_rate or check samples' weights"
+            )
+        used = np.flatnonzero(weight.any(axis=1))
+        np.savez(into / WEIGHTS, used=used, weight=weight[used].astype(np.float32))
+        words = isinstance((lesson.fresh or lesson.earlier)[0], TokenExample)
+        write_card(into, self.name, lesson.classes, words=words, buckets=self.buckets, characters=self.characters)
+        figures: dict[str, Any] = {
+            "steps": steps,
+            "losses": [round(float(part.mean()), 6) for part in np.array_split(losses, min(10, steps))],
+            "fresh": len(lesson.fresh),
+            "earlier": len(lesson.earlier),
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+        log.info("student: %d steps, loss %.4f, %.1f s", steps, figures["losses"][-1], figures["seconds"])
+        return figures
+
+    def predict(self, examples: Examples, checkpoint: Path) -> Sequence[Any]:
+        card = read_card(checkpoint, self.name)
+        weight = np.zeros((card["buckets"], len(card["classes"])))
+        try:
+            with np.load(checkpoint / WEIGHTS, allow_pickle=False) as stored:
+                weight[stored["used"]] = stored["weight"]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise StudentError(f"{checkpoint / WEIGHTS} is damaged ({error}); train the round again") from None
+        result: list[Any] = [None] * len(examples)
+        for indices, batch in in_windows(examples, PREDICTION_BATCH):
+            rows = [list(_rows(example, card["buckets"], card["characters"])) for example in batch]
+            features = _Features(row for example in rows for row in example)
+            probabilities = features.probabilities(weight).astype(np.float32)
+            ends = np.cumsum([len(example) for example in rows])
+            for index, part in zip(indices, np.split(probabilities, ends[:-1]), strict=True):
+                result[index] = part if card["words"] else part[0]
+        return result
+
+
+class _Features:
+    """Rows of features as one sparse matrix (R, buckets), compressed by row."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        held = list(rows)
+        lengths = [len(buckets) for buckets, _ in held]
+        self.row = np.repeat(np.arange(len(held)), lengths)
+        self.start = np.cumsum([0, *lengths[:-1]])
+        self.bucket = np.concatenate([buckets for buckets, _ in held]) if held else np.zeros(0, dtype=np.int64)
+        self.value = np.concatenate([values for _, values in held])[:, None] if held else np.zeros((0, 1))
+
+    def probabilities(self, weight: Floats) -> Floats:
+        """(R, C) from weights (buckets, C). No row is empty: each has its constant."""
+        if not len(self.row):
+            return np.zeros((0, weight.shape[1]))
+        logits = np.add.reduceat(weight[self.bucket] * self.value, self.start)
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+    def gradient(self, errors: Floats) -> tuple[NDArray[np.int64], Floats]:
+        """The buckets (B,) that occur, and the gradient of their weights (B, C), from that of the logits (R, C)."""
+        if not len(self.row):
+            return self.bucket, np.zeros((0, errors.shape[1]))
+        order = np.argsort(self.bucket, kind="stable")
+        buckets, start = np.unique(self.bucket[order], return_index=True)
+        return buckets, np.add.reduceat((errors[self.row] * self.value)[order], start)
+
+
+def _rows(example: Example, buckets: int, characters: Sequence[int]) -> Iterator[Row]:
+    """The features of a text, or those of each word: a constant of 1, and hashed names on the unit sphere."""
+    if isinstance(example, TokenExample):
+        named = [list(_word_features(example.words, index)) for index in range(len(example.words))]
+    else:
+        named = [list(_text_features(example.text, *characters))]
+    for names in named:
+        hashed, counts = np.unique([crc32(name.encode()) % (buckets - 1) + 1 for name in names], return_counts=True)
+        values = np.sqrt(counts)
+        if len(values):
+            values = values / np.linalg.norm(values)
+        yield np.concatenate([[0], hashed]).astype(np.int64), np.concatenate([[1.0], values])
+
+
+def _text_features(text: str, shortest: int, longest: int) -> Iterator[str]:
+    words = text.casefold().split()
+    yield from words
+    for pair in pairwise(words):
+        yield " ".join(pair)
+    for word in words:
+        marked = f" {word} "
+        for size in range(shortest, longest + 1):
+            for start in range(len(marked) - size + 1):
+                yield f"#{marked[start : start + size]}"
+
+
+def _word_features(words: Sequence[str], index: int) -> Iterator[str]:
+    for distance in (-1, 0, 1):
+        word = words[index + distance] if 0 <= index + distance < len(words) else ""
+        yield f"{distance}={word.casefold()}"
+        yield f"{distance}~{_shape(word)}"
+        if distance == 0:
+            for size in (1, 2, 3):
+                yield f"^{word[:size].casefold()}"
+                yield f"${word[-size:].casefold()}"
+
+
+def _shape(word: str) -> str:
+    """Kinds of characters, runs made one: "McDonald" -> "AaAa", "24th" -> "0a"."""
+    kinds = ["A" if c.isupper() else "a" if c.isalpha() else "0" if c.isdigit() else c for c in word]
+    return "".join(kind for kind, before in zip(kinds, ["", *kinds], strict=False) if kind != before)

@@ -1,0 +1,305 @@
+"""A pretrained encoder, fine-tuned: the student of every distillation paper, and what one deploys.
+
+A checkpoint is a folder that `transformers.pipeline("text-classification", folder)` (or "token-classification") reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from evokd_data.errors import StudentError
+from evokd_data.records import TokenExample
+from evokd_data.students import Examples, Lesson
+from evokd_data.students.batches import Diet, distributions, in_windows, weights
+from evokd_data.students.checkpoint import read_card, write_card
+from evokd_data.students.encoding import Coder, position_limit
+from evokd_data.students.pretrained import find
+from evokd_data.students.sealed import sealed
+
+log = logging.getLogger(__name__)
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0)]
+
+LOOK = 10  # steps between two looks at the loss: a look waits for the accelerator
+
+
+@dataclass(frozen=True)
+class Transformer:
+    """`model` and `revision` as in `students.pretrained`.
+
+    At least `min_steps` batches are learned, and `epochs` passes: a handful of seeds would otherwise be five steps.
+    `head_learning_rate` is for what the base model does not bring; None is `learning_rate`.
+    `from_scratch` trains the base model on all rounds; otherwise the last checkpoint learns on, and `replay` of each
+    batch comes from earlier rounds. `soft_labels` learns the teacher's distribution where there is one.
+    `label_smoothing` softens hard labels only.
+    """
+
+    name: ClassVar[str] = "transformer"
+
+    model: Annotated[str, Field(min_length=1)]
+    revision: str | None = None
+    epochs: Rate = 5.0
+    min_steps: Annotated[int, Field(ge=0)] = 60
+    batch_size: Count = 16
+    learning_rate: Rate = 1e-4
+    head_learning_rate: Rate | None = 1e-3
+    warmup_ratio: Share = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    max_length: Annotated[int, Field(ge=4)] = 256
+    soft_labels: bool = True
+    from_scratch: bool = True
+    replay: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    freeze_word_embeddings: bool = False
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    prediction_batch_size: Count = field(default=64, metadata={"identity": False})
+
+    def identity(self) -> Mapping[str, Any]:
+        settings = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.metadata.get("identity", True) and field.name not in ("model", "revision")
+        }
+        return {"base": dict(find(self.model, self.revision).identity), **settings}
+
+    def fit(self, lesson: Lesson, into: Path) -> dict[str, Any]:
+        """Figures: steps, fresh and earlier samples, tokens learned (with padding), mean loss of each tenth of the
+        training, the share of texts cut at `max_length`, the base model, and how and how long it ran."""
+        started = time.perf_counter()
+        previous = None if self.from_scratch else lesson.previous
+        diet = Diet(lesson.fresh, lesson.earlier, self.batch_size, None if previous is None else self.replay)
+        base = find(self.model, self.revision)
+        if previous is not None and tuple(read_card(previous, self.name)["classes"]) != lesson.classes:
+            raise StudentError(f"{previous} knows other classes than the task; set student.from_scratch: true")
+        words = isinstance((lesson.fresh or lesson.earlier)[0], TokenExample)
+        with sealed(lesson.seed) as seed, _enough_memory():
+            figures = self._learn(diet, previous or base.folder, lesson.classes, words, seed, into)
+        facts = {"words": words, "max_length": figures["max_length"], "base": dict(base.identity)}
+        write_card(into, self.name, lesson.classes, **facts)
+        figures.update(
+            fresh=len(lesson.fresh),
+            earlier=len(lesson.earlier),
+            continued=previous is not None,
+            base=dict(base.identity),
+            seconds=round(time.perf_counter() - started, 3),
+        )
+        log.info("student: %d steps, loss %.4f, %.1f s", figures["steps"], figures["losses"][-1], figures["seconds"])
+        return figures
+
+    def _learn(
+        self, diet: Diet, folder: Path, classes: tuple[str, ...], words: bool, seed: int, into: Path
+    ) -> dict[str, Any]:
+        """Model and tokenizer of `folder`, trained, into `into`."""
+        import torch
+
+        steps = diet.steps(self.epochs, self.min_steps)
+        model, tokenizer, new = _load(folder, classes, words)
+        coder = Coder(tokenizer, model, position_limit(model, tokenizer, self.max_length))
+
+        def encoded() -> Iterator[dict[str, Any]]:
+            for examples in diet.batches(steps, seed):
+                inputs, answers = coder.encode(examples)
+                wanted = distributions(examples, len(classes), self.soft_labels, self.label_smoothing)
+                inputs["targets"] = torch.from_numpy(wanted[answers.rows])
+                inputs["weights"] = torch.from_numpy(weights(examples)[answers.rows])
+                yield {**inputs, "answers": answers}
+
+        figures = self._train(model, new, encoded(), steps, seed, into)
+        tokenizer.model_max_length = coder.limit
+        model.save_pretrained(into)
+        tokenizer.save_pretrained(into)
+        return {**figures, "max_length": coder.limit, "truncated": round(coder.truncated / coder.seen, 6)}
+
+    def _train(
+        self, model: Any, new: set[str], encoded: Iterator[dict[str, Any]], steps: int, seed: int, into: Path
+    ) -> dict[str, Any]:
+        import torch
+        from transformers import PrinterCallback, Trainer, TrainingArguments, get_scheduler
+
+        losses: list[torch.Tensor] = []
+        tokens = 0
+
+        class Encoded(torch.utils.data.IterableDataset):
+            def __iter__(self) -> Iterator[dict[str, Any]]:
+                return encoded
+
+        class Distiller(Trainer):
+            def get_train_dataloader(self) -> Any:
+                return torch.utils.data.DataLoader(self.train_dataset, batch_size=None, collate_fn=_as_it_is)
+
+            def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> Any:
+                """Cross-entropy with the wanted distributions, each row times its weight, mean over the batch's rows."""
+                nonlocal tokens
+                targets, weights, answers = (inputs.pop(name) for name in ("targets", "weights", "answers"))
+                tokens += inputs["input_ids"].numel()
+                logits = answers.of(model(**inputs).logits).float()
+                loss = -(weights * (targets * logits.log_softmax(-1)).sum(-1)).sum() / max(1, len(targets))
+                losses.append(loss.detach())
+                if len(losses) % LOOK == 0:
+                    _require_finite(torch.stack(losses[-LOOK:]), len(losses))
+                return loss
+
+        arguments = TrainingArguments(
+            output_dir=str(into),
+            max_steps=steps,
+            per_device_train_batch_size=self.batch_size,
+            bf16=self._bfloat16(),
+            use_cpu=not torch.accelerator.is_available(),
+            seed=seed,
+            remove_unused_columns=False,
+            disable_tqdm=True,
+            report_to="none",
+            save_strategy="no",
+            logging_strategy="no",
+            log_level="error",
+        )
+        # Several accelerators would be a torch.nn.DataParallel, which is slower than one for models of this size.
+        arguments._n_gpu = min(1, arguments.n_gpu)
+        optimizer = torch.optim.AdamW(self._parameter_groups(model, new), lr=self.learning_rate, fused=True)
+        schedule = get_scheduler("linear", optimizer, math.ceil(self.warmup_ratio * steps), steps)
+        trainer = Distiller(model, arguments, train_dataset=Encoded(), optimizers=(optimizer, schedule))
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+        _require_finite(torch.stack([parameter.detach().sum() for parameter in model.parameters()]), steps)
+        return {
+            "steps": steps,
+            "tokens": tokens,
+            "losses": [round(float(part.mean()), 6) for part in torch.stack(losses).cpu().tensor_split(min(10, steps))],
+            "precision": "bfloat16" if self._bfloat16() else "float32",
+            "device": str(arguments.device),
+            "threads": torch.get_num_threads(),
+        }
+
+    def _parameter_groups(self, model: Any, new: set[str]) -> list[dict[str, Any]]:
+        """Matrices decay, biases and norms do not; what the base model did not bring learns at its own rate."""
+        if self.freeze_word_embeddings:
+            model.get_input_embeddings().weight.requires_grad_(False)
+        groups: dict[tuple[bool, bool], list[Any]] = {}
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                groups.setdefault((name in new, parameter.ndim > 1), []).append(parameter)
+        rates = {False: self.learning_rate, True: self.head_learning_rate or self.learning_rate}
+        return [
+            {"params": parameters, "lr": rates[head], "weight_decay": self.weight_decay if matrix else 0.0}
+            for (head, matrix), parameters in groups.items()
+        ]
+
+    def _bfloat16(self) -> bool:
+        """`auto`: where the hardware multiplies bfloat16; elsewhere it is emulated, and slower than float32."""
+        import torch
+
+        if self.precision != "auto":
+            return self.precision == "bfloat16"
+        if torch.cuda.is_available():
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        abilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        return any(abilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+    def predict(self, examples: Examples, checkpoint: Path) -> Sequence[Any]:
+        """As the contract says, computed in float32 whatever `precision` is: a probability must not hang on a rounding.
+
+        A word beyond the last token the model reads is "O" with probability 1.
+        """
+        card = read_card(checkpoint, self.name)
+        with sealed(0), _enough_memory():
+            return self._predict(examples, checkpoint, tuple(card["classes"]), card["words"], card["max_length"])
+
+    def _predict(
+        self, examples: Examples, checkpoint: Path, classes: tuple[str, ...], words: bool, limit: int
+    ) -> Sequence[Any]:
+        import numpy as np
+        import torch
+
+        result: Any = [None] * len(examples) if words else np.empty((len(examples), len(classes)), dtype=np.float32)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model, tokenizer, _ = _load(checkpoint, classes, words)
+        model.to(device).eval()
+        coder = Coder(tokenizer, model, limit)
+        for indices, batch in in_windows(examples, self.prediction_batch_size):
+            inputs, answers = coder.encode(batch)
+            with torch.inference_mode():
+                logits = model(**{name: tensor.to(device) for name, tensor in inputs.items()}).logits
+                probabilities = answers.of(logits).float().softmax(-1).cpu().numpy()
+            if not words:
+                result[indices] = probabilities
+                continue
+            ends = np.cumsum([len(example.words) for example in batch])
+            rows = np.zeros((int(ends[-1]), len(classes)), dtype=np.float32)
+            rows[:, classes.index("O")] = 1
+            rows[answers.rows] = probabilities
+            for index, part in zip(indices, np.split(rows, ends[:-1]), strict=True):
+                result[index] = part
+        return result
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _load(folder: Path, classes: tuple[str, ...], words: bool) -> tuple[Any, Any, set[str]]:
+    """Model, tokenizer, and the names of the parameters that are not from the folder or belong to the head."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
+
+    kind = AutoModelForTokenClassification if words else AutoModelForSequenceClassification
+    try:
+        model, report = kind.from_pretrained(
+            folder,
+            num_labels=len(classes),
+            id2label=dict(enumerate(classes)),
+            label2id={name: index for index, name in enumerate(classes)},
+            problem_type=None if words else "single_label_classification",
+            dtype=torch.float32,  # not the checkpoint's own: half precision loses the small steps of fine-tuning
+            ignore_mismatched_sizes=True,  # the head of another task
+            output_loading_info=True,
+            local_files_only=True,
+            trust_remote_code=False,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # files from anywhere: whatever the libraries raise, the model is of no use
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if "trust_remote_code" in str(error):
+            reason = "it brings its own code, which is never run"
+        raise StudentError(
+            f"student.model: {folder} cannot be used: {reason}; choose a complete encoder that "
+            "transformers knows, or delete a damaged download"
+        ) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.sep_token or tokenizer.unk_token
+        if tokenizer.pad_token is None:
+            tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+            model.resize_token_embeddings(len(tokenizer))
+        model.config.pad_token_id = tokenizer.pad_token_id
+    body = {id(parameter) for parameter in model.base_model.parameters()}
+    head = {name for name, parameter in model.named_parameters() if id(parameter) not in body}
+    return model, tokenizer, head | set(report["missing_keys"])
+
+
+def _require_finite(values: Any, step: int) -> None:
+    if not bool(values.isfinite().all()):
+        raise StudentError(
+            f"the student's loss is not finite after {step} steps; lower student.learning_rate (or "
+            "student.head_learning_rate), or set student.precision: float32"
+        )
+
+
+@contextlib.contextmanager
+def _enough_memory() -> Iterator[None]:
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise StudentError("the student does not fit into memory; lower student.batch_size or max_length") from error

@@ -1,0 +1,122 @@
+"""Metrics against scikit-learn, and intervals against resampling by hand."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sklearn_metrics
+
+from evokd_data.tasks import measures
+
+
+@st.composite
+def scored(draw):
+    """Class count, expected and predicted indices; classes may be absent from either."""
+    classes = draw(st.integers(2, 6))
+    index = st.integers(0, classes - 1)
+    pairs = draw(st.lists(st.tuples(index, index), min_size=1, max_size=60))
+    expected, predicted = (np.array(column) for column in zip(*pairs, strict=True))
+    return classes, expected, predicted
+
+
+def certain(predicted, classes, confidence=0.9):
+    probabilities = np.full((len(predicted), classes), (1 - confidence) / (classes - 1), dtype=np.float32)
+    probabilities[np.arange(len(predicted)), predicted] = confidence
+    return probabilities
+
+
+@given(scored())
+@settings(max_examples=60, deadline=None)
+def test_scores_equal_those_of_scikit_learn_with_zero_division_0_over_all_classes(case):
+    classes, expected, predicted = case
+    names = [f"class {index}" for index in range(classes)]
+    found = measures.classification(expected, certain(predicted, classes), names, seed=0)
+    labels = list(range(classes))
+    precision, recall, f1, support = sklearn_metrics.precision_recall_fscore_support(
+        expected, predicted, labels=labels, zero_division=0
+    )
+    for index, name in enumerate(names):
+        row = found["per_class"][name]
+        assert row["precision"] == pytest.approx(precision[index])
+        assert row["recall"] == pytest.approx(recall[index])
+        assert row["f1"] == pytest.approx(f1[index])
+        assert row["support"] == support[index]
+    assert found["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(expected, predicted))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        macro = sklearn_metrics.f1_score(expected, predicted, labels=labels, average="macro", zero_division=0)
+        counts = sklearn_metrics.confusion_matrix(expected, predicted, labels=labels)
+    assert found["macro_f1"] == pytest.approx(macro)
+    assert found["confusion"] == counts.tolist()
+    assert found["n"] == len(expected) == sum(map(sum, found["confusion"]))
+
+
+@given(scored())
+@settings(max_examples=50, deadline=None)
+def test_metrics_survive_json_and_intervals_are_ordered_within_0_and_1(case):
+    classes, expected, predicted = case
+    found = measures.classification(expected, certain(predicted, classes), [str(i) for i in range(classes)], seed=1)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    for low, high in found["intervals"].values():
+        assert 0 <= low <= high <= 1
+    assert 0 <= found["calibration_error"] <= 1
+
+
+def test_intervals_agree_with_resampling_the_samples_themselves():
+    random = np.random.default_rng(5)
+    expected = random.integers(0, 4, 200)
+    predicted = np.where(random.random(200) < 0.8, expected, random.integers(0, 4, 200))
+    (accuracy, macro_f1) = measures.bootstrap(measures.confusion(expected, predicted, 4), seed=3)
+    drawn = random.integers(0, 200, (300, 200))
+    by_hand = np.array(
+        [
+            (
+                np.mean(expected[chosen] == predicted[chosen]),
+                sklearn_metrics.f1_score(expected[chosen], predicted[chosen], average="macro"),
+            )
+            for chosen in drawn
+        ]
+    )
+    assert accuracy == pytest.approx(np.percentile(by_hand[:, 0], [2.5, 97.5]), abs=0.02)
+    assert macro_f1 == pytest.approx(np.percentile(by_hand[:, 1], [2.5, 97.5]), abs=0.02)
+
+
+def test_intervals_hang_on_the_seed_alone():
+    counts = np.array([[30, 5], [9, 40]])
+    assert measures.bootstrap(counts, seed=1) == measures.bootstrap(counts, seed=1)
+    assert measures.bootstrap(counts, seed=1) != measures.bootstrap(counts, seed=2)
+
+
+def test_intervals_of_many_classes_and_samples_cost_little_time_and_memory():
+    random = np.random.default_rng(0)
+    expected, predicted = random.integers(0, 150, (2, 4_000))
+    counts = measures.confusion(expected, predicted, 150)
+    started = time.process_time()
+    whole = measures.bootstrap(counts, seed=1)
+    assert time.process_time() - started < 5
+    assert whole[0][0] < np.mean(expected == predicted) < whole[0][1]
+
+
+def test_calibration_error_is_the_gap_between_confidence_and_accuracy_in_each_bin():
+    expected = np.array([0, 0, 0, 0, 1])
+    probabilities = np.array([[0.9, 0.1]] * 4 + [[0.7, 0.3]])
+    # Bin of 0.9: four samples, all right, gap 0.1. Bin of 0.7: one sample, wrong, gap 0.7.
+    assert measures.calibration_error(expected, probabilities) == pytest.approx((4 * 0.1 + 0.7) / 5)
+
+
+def test_calibration_error_of_certainty_is_the_error_rate():
+    expected = np.array([0, 1, 1, 0])
+    probabilities = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
+    assert measures.calibration_error(expected, probabilities) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(("expected", "shape"), [([], (0, 2)), ([0, 1], (2, 3)), ([0], (2, 2))])
+def test_what_cannot_be_scored_is_refused(expected, shape):
+    with pytest.raises(ValueError, match="cannot score"):
+        measures.classification(np.array(expected, dtype=np.int64), np.zeros(shape), ["a", "b"], seed=0)

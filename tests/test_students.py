@@ -1,0 +1,667 @@
+"""What every student keeps to, then what is the transformer's own. Models are tiny, random and made on the spot."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evokd_data.digest import file_digest
+from evokd_data.errors import StudentError
+from evokd_data.records import SequenceExample, TokenExample
+from evokd_data.registry import resolve
+from evokd_data.settings import build
+from evokd_data.students import STUDENTS, Lesson
+from evokd_data.students.batches import Diet, distributions, in_windows
+from evokd_data.students.linear import Linear
+from evokd_data.students.pretrained import content_digest, find
+from evokd_data.students.transformer import Transformer
+
+CLASSES = ("fruit", "animal", "tool")
+WORDS = {
+    "fruit": ["apple", "pear", "plum", "cherry", "quince"],
+    "animal": ["cat", "dog", "horse", "mouse", "heron"],
+    "tool": ["hammer", "saw", "drill", "pliers", "chisel"],
+}
+FRAMES = ["I see a {}", "the {} is here", "give me your {} now please", "{}", "there was once a {} in this house"]
+TAGS = ("O", "B-fruit", "B-animal", "B-tool")
+
+
+def texts(count=45, **more):
+    """`count` examples, classes in turn; the class word alone tells."""
+    made = []
+    for index in range(count):
+        target = index % len(CLASSES)
+        word = WORDS[CLASSES[target]][index // 3 % 5]
+        made.append(SequenceExample(FRAMES[index // 15 % 5].format(word), target, **more))
+    return made
+
+
+def tagged(count=45):
+    made = []
+    for example in texts(count):
+        words = tuple(example.text.split())
+        starts = np.cumsum([0, *(len(word) + 1 for word in words[:-1])]).tolist()
+        kind = {word: index + 1 for index, name in enumerate(CLASSES) for word in WORDS[name]}
+        made.append(
+            TokenExample(
+                words,
+                tuple((start, start + len(word)) for start, word in zip(starts, words, strict=True)),
+                tuple(kind.get(word, 0) for word in words),
+            )
+        )
+    return made
+
+
+def make_tokenizer(**settings):
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    corpus = [example.text for example in texts(75)]
+    tokenizer.train_from_iterator(corpus, trainers.WordPieceTrainer(vocab_size=160, special_tokens=special))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", **settings}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+
+
+SMALL = {"vocab_size": 160, "pad_token_id": 0, "initializer_range": 0.1}  # too small to learn from the usual 0.02
+BERT = {
+    **SMALL,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+}
+ARCHITECTURES = {
+    "bert": BERT,
+    "distilbert": {
+        **SMALL,
+        "dim": 32,
+        "n_layers": 1,
+        "n_heads": 2,
+        "hidden_dim": 64,
+        "max_position_embeddings": 64,
+        "dropout": 0.0,
+    },
+    "roberta": BERT,
+    "deberta-v2": {**BERT, "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False},
+    "modernbert": {**BERT, "local_attention": 16, "cls_token_id": 2, "sep_token_id": 3},
+}
+
+
+def make_base(folder: Path, kind="bert", tokenizer=None, **settings):
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        model = AutoModel.from_config(AutoConfig.for_model(kind, **{**ARCHITECTURES.get(kind, {}), **settings}))
+    model.save_pretrained(folder)
+    (tokenizer or make_tokenizer()).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory):
+    return make_base(tmp_path_factory.mktemp("base"))
+
+
+QUICK = {"learning_rate": 1e-2, "head_learning_rate": None, "min_steps": 40, "epochs": 1, "precision": "float32"}
+
+
+@pytest.fixture(params=sorted(STUDENTS))
+def student(request, base):
+    own = {"transformer": {"model": str(base), **QUICK}}
+    return resolve(STUDENTS, request.param)(**own.get(request.param, {}))
+
+
+def fit(student, folder, fresh, earlier=(), classes=CLASSES, seed=1, previous=None):
+    folder.mkdir()
+    return student.fit(Lesson(fresh, earlier, classes, seed, previous), folder)
+
+
+@pytest.fixture(scope="session")
+def trained(base, tmp_path_factory):
+    """Checkpoint of a student that has learned `texts()`, by its name; shared, not to be written to."""
+    made = {}
+
+    def folder(student):
+        if student.name not in made:
+            made[student.name] = tmp_path_factory.mktemp("trained") / "a"
+            fit(student, made[student.name], texts())
+        return made[student.name]
+
+    return folder
+
+
+def right(student, folder, examples):
+    """Share of the examples whose most probable class is the target."""
+    rows = student.predict(examples, folder)
+    return np.mean([row.argmax() == example.target for row, example in zip(rows, examples, strict=True)])
+
+
+def digests(folder):
+    return {path.name: file_digest(path) for path in sorted(folder.iterdir())}
+
+
+class Endless(Sequence):
+    """Examples made when asked for, one at a time; whoever copies them all is stopped."""
+
+    def __init__(self, make, count):
+        self.make, self.count, self.asked = make, count, 0
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        if not 0 <= index < self.count:
+            raise IndexError
+        self.asked += 1
+        assert self.asked < 20_000, "read a whole lesson that does not fit into memory"
+        return self.make(int(index))
+
+
+# Every student
+
+
+def test_every_student_learns_texts_it_has_seen_and_names_its_figures(student, tmp_path):
+    figures = fit(student, tmp_path / "a", texts()[:20], texts()[20:])
+    assert right(student, tmp_path / "a", texts()) == 1.0
+    assert (figures["fresh"], figures["earlier"]) == (20, 25)
+    assert figures["losses"][-1] < figures["losses"][0] / 2
+    assert figures["steps"] > 0
+    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+
+
+def test_every_student_learns_tags_and_predicts_one_row_a_word(student, tmp_path):
+    fit(student, tmp_path / "a", tagged(), classes=TAGS)
+    probabilities = student.predict(tagged(), tmp_path / "a")
+    for row, example in zip(probabilities, tagged(), strict=True):
+        assert row.shape == (len(example.words), len(TAGS))
+        assert row.dtype == np.float32
+        assert row.sum(axis=1) == pytest.approx(1, abs=1e-5)
+        assert row.argmax(axis=1).tolist() == list(example.targets)
+
+
+def test_predictions_are_distributions_in_the_order_of_the_examples(student, trained):
+    mixed = random.Random(3).sample(texts(75), 75)
+    together = student.predict(mixed, trained(student))
+    assert len(together) == 75
+    for index in (0, 33, 74):
+        alone = student.predict([mixed[index]], trained(student))[0]
+        assert together[index].dtype == np.float32
+        assert together[index].sum() == pytest.approx(1, abs=1e-5)
+        assert together[index] == pytest.approx(alone, abs=1e-5)
+    assert len(student.predict([], trained(student))) == 0
+
+
+def test_predicting_needs_no_target(student, trained):
+    blind = [SequenceExample(example.text, None) for example in texts(3)]
+    known = student.predict(texts(3), trained(student))
+    assert np.array_equal(np.stack(list(student.predict(blind, trained(student)))), np.stack(list(known)))
+
+
+def test_the_same_lesson_and_seed_give_the_same_files_to_the_bit(student, tmp_path):
+    fit(student, tmp_path / "a", texts(75), seed=7)
+    random.random()
+    np.random.random()
+    fit(student, tmp_path / "b", texts(75), seed=7)
+    fit(student, tmp_path / "c", texts(75), seed=8)
+    assert digests(tmp_path / "a") == digests(tmp_path / "b")
+    weights = {"transformer": "model.safetensors", "linear": "weights.npz"}[student.name]
+    assert digests(tmp_path / "a")[weights] != digests(tmp_path / "c")[weights]
+
+
+def test_training_and_predicting_leave_the_process_as_it_was(student, tmp_path):
+    import torch
+    import transformers.utils.logging as chatter
+    from accelerate.state import AcceleratorState, PartialState
+
+    def state():
+        return (
+            random.getstate(),
+            repr(np.random.get_state()),
+            torch.get_rng_state().tolist(),
+            torch.get_num_threads(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.utils.deterministic.fill_uninitialized_memory,
+            torch.get_float32_matmul_precision(),
+            torch.is_grad_enabled(),
+            torch.get_default_dtype(),
+            dict(os.environ),
+            os.getcwd(),  # noqa: PTH109
+            chatter.get_verbosity(),
+            chatter.is_progress_bar_enabled(),
+            dict(AcceleratorState._shared_state),
+            dict(PartialState._shared_state),
+            logging.getLogger().handlers[:],
+            logging.getLogger("transformers").level,
+        )
+
+    before = state()
+    fit(student, tmp_path / "a", texts(9))
+    student.predict(texts(9), tmp_path / "a")
+    assert state() == before
+
+
+def test_a_student_is_silent_but_for_one_line_of_log(student, tmp_path, capfd, caplog, recwarn):
+    with caplog.at_level(logging.INFO):
+        fit(student, tmp_path / "a", texts(9))
+        student.predict(texts(9), tmp_path / "a")
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "\r" not in err
+    assert [str(warning.message) for warning in recwarn] == []
+    assert [record.name.partition(".")[0] for record in caplog.records] == ["evokd_data"]
+    assert "student: " in caplog.text
+
+
+def test_lessons_larger_than_memory_are_read_as_they_are_needed(student, tmp_path):
+    known = texts(75)
+    fresh, earlier = (Endless(lambda index: known[index % 75], 100_000) for _ in range(2))
+    quick = type(student)(**{**vars(student), "epochs": 0.001, "min_steps": 10})
+    fit(quick, tmp_path / "a", fresh, earlier)
+    assert 0 < fresh.asked + earlier.asked < 8_000
+
+
+def test_a_soft_label_is_learned_as_the_distribution_it_is(student, tmp_path):
+    wanted = (0.6, 0.3, 0.1)
+    fit(student, tmp_path / "a", texts(9, soft=wanted))
+    assert np.mean(list(student.predict(texts(9), tmp_path / "a")), axis=0) == pytest.approx(wanted, abs=0.05)
+
+
+def test_soft_labels_can_be_left_aside_for_hard_ones(student, tmp_path):
+    hard = type(student)(**{**vars(student), "soft_labels": False})
+    fit(hard, tmp_path / "a", texts(45, soft=(0.6, 0.3, 0.1)))
+    fit(hard, tmp_path / "b", texts(45))
+    same = [hard.predict(texts(9), tmp_path / name) for name in "ab"]
+    assert np.array_equal(np.stack(list(same[0])), np.stack(list(same[1])))
+
+
+def test_hard_and_soft_labels_mix_in_one_batch(student, tmp_path):
+    mixed = [*texts(30), *texts(45, soft=(0.2, 0.2, 0.6))[30:]]
+    fit(student, tmp_path / "a", mixed)
+    assert right(student, tmp_path / "a", mixed[:30]) > 0.9
+
+
+def test_a_sample_without_weight_teaches_nothing(student, tmp_path):
+    wrong = [SequenceExample(example.text, (example.target + 1) % 3, weight=0.0) for example in texts()]
+    fit(student, tmp_path / "a", [*texts(), *wrong])
+    assert right(student, tmp_path / "a", texts()) == 1.0
+
+
+def test_the_heavier_of_two_contradicting_samples_wins(student, tmp_path):
+    both = [SequenceExample("apple", 0, weight=0.2), SequenceExample("apple", 1, weight=0.8)] * 4
+    fit(student, tmp_path / "a", both)
+    assert student.predict(both[:1], tmp_path / "a")[0] == pytest.approx([0.2, 0.8, 0], abs=0.1)
+
+
+@pytest.mark.parametrize("broken", ["missing", "empty", "card", "weights", "cut", "other"])
+def test_what_is_no_checkpoint_of_this_student_is_refused(student, trained, tmp_path, broken):
+    folder = Path(shutil.copytree(trained(student), tmp_path / "a"))
+    weights = folder / {"transformer": "model.safetensors", "linear": "weights.npz"}[student.name]
+    if broken == "missing":
+        folder = tmp_path / "nowhere"
+    elif broken == "empty":
+        folder = tmp_path / "empty"
+        folder.mkdir()
+    elif broken == "card":
+        (folder / "evokd.json").write_text("{")
+    elif broken == "weights":
+        weights.unlink()
+    elif broken == "cut":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    else:
+        card = json.loads((folder / "evokd.json").read_text())
+        (folder / "evokd.json").write_text(json.dumps({**card, "student": "another"}))
+    with pytest.raises(StudentError) as caught:
+        student.predict(texts(3), folder)
+    assert str(folder) in str(caught.value)
+    assert "; " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fresh", "said"),
+    [([], "no samples"), ([SequenceExample("x", None)], "no label: 'x'")],
+)
+def test_a_lesson_that_teaches_nothing_is_refused(student, tmp_path, fresh, said):
+    with pytest.raises(StudentError, match=said):
+        fit(student, tmp_path / "a", fresh)
+
+
+def test_settings_are_checked_and_identity_tells_two_students_apart(student):
+    given = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(student).items()}
+    made, problems = build(type(student), given, "student")
+    assert problems == []
+    assert made == student
+    identity = student.identity()
+    json.dumps(identity, allow_nan=False)
+    assert student.identity() == identity
+    assert type(student)(**{**vars(student), "min_steps": 61}).identity() != identity
+    assert "prediction_batch_size" not in identity
+    _, problems = build(type(student), {**given, "learning_rate": 0}, "student")
+    assert problems == ["student.learning_rate: 0: input should be greater than 0"]
+
+
+# The order in which a lesson is read
+
+
+def numbered(count, start=0):
+    return [SequenceExample("x" * (index % 7), index) for index in range(start, start + count)]
+
+
+def test_one_pass_reads_every_example_once():
+    diet = Diet(numbered(30), numbered(20, 100), 8, replay=None)
+    steps = diet.steps(1, at_least=0)
+    read = [example.target for batch in diet.batches(steps, seed=1) for example in batch]
+    assert steps == 7
+    assert sorted(set(read)) == [*range(30), *range(100, 120)]
+    assert len(read) == 56
+
+
+def test_each_batch_holds_the_share_of_earlier_examples_that_replay_says():
+    diet = Diet(numbered(30), numbered(200, 100), 8, replay=0.25)
+    batches = list(diet.batches(diet.steps(2, at_least=0), seed=1))
+    assert len(batches) == 10
+    assert {sum(example.target >= 100 for example in batch) for batch in batches} == {2}
+    fresh = [example.target for batch in batches for example in batch if example.target < 100]
+    assert sorted(fresh) == sorted([*range(30)] * 2)
+
+
+def test_a_handful_of_examples_is_read_often_enough_and_never_twice_in_a_batch():
+    diet = Diet(numbered(5), [], 16, replay=0.5)
+    batches = list(diet.batches(diet.steps(3, at_least=40), seed=1))
+    assert len(batches) == 40
+    assert all(sorted(example.target for example in batch) == [0, 1, 2, 3, 4] for batch in batches)
+
+
+def test_without_fresh_examples_the_earlier_ones_are_read():
+    diet = Diet([], numbered(5), 2, replay=0.5)
+    assert {example.target for batch in diet.batches(9, seed=1) for example in batch} == set(range(5))
+
+
+def test_the_order_hangs_on_the_seed_alone():
+    orders = [[e.target for b in Diet(numbered(50), [], 8, None).batches(9, seed) for e in b] for seed in (1, 1, 2)]
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_batches_hold_texts_of_like_length():
+    mixed = [SequenceExample("x" * (index % 128), 0) for index in range(1024)]
+    padded = sum(8 * max(len(example.text) for example in batch) for batch in Diet(mixed, [], 8, None).batches(128, 1))
+    assert 1 <= padded / sum(len(example.text) for example in mixed) < 1.1
+
+
+def test_windows_return_every_index_once():
+    read = [index for indices, _ in in_windows(numbered(100), 3) for index in indices]
+    assert sorted(read) == list(range(100))
+
+
+def test_smoothing_softens_hard_labels_and_leaves_soft_ones():
+    rows = distributions([SequenceExample("", 1), SequenceExample("", 1, soft=(0.5, 0.5))], 2, True, smoothing=0.2)
+    assert rows == pytest.approx(np.array([[0.1, 0.9], [0.5, 0.5]]))
+
+
+# Linear
+
+
+def test_linear_losses_stay_as_they_are(tmp_path):
+    figures = fit(Linear(), tmp_path / "a", texts(), seed=5)
+    assert figures["losses"] == pytest.approx(LINEAR_LOSSES, abs=2e-6)
+
+
+LINEAR_LOSSES = [0.561942, 0.232369, 0.154538, 0.117591, 0.095904, 0.081634, 0.071542, 0.064035, 0.058243, 0.053645]
+
+
+def test_linear_needs_no_torch(tmp_path):
+    import subprocess
+
+    blocked = "import sys; sys.modules.update(dict.fromkeys(['torch', 'transformers', 'datasets', 'pyarrow']));"
+    program = (
+        "from pathlib import Path; from evokd_data.students.linear import Linear; from evokd_data.students import Lesson;"
+        "from evokd_data.records import SequenceExample as E; x = [E('a', 0), E('b', 1)];"
+        f"p = Path({str(tmp_path)!r}); Linear().fit(Lesson(x, [], ('a', 'b'), 1), p); print(Linear().predict(x, p)[1].argmax())"
+    )
+    done = subprocess.run([sys.executable, "-c", blocked + program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+# Transformer
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ARCHITECTURES if kind != "bert"])
+def test_other_encoders_learn_too(kind, tmp_path):
+    student = Transformer(str(make_base(tmp_path / "base", kind)), **QUICK)
+    fit(student, tmp_path / "a", texts())
+    assert right(student, tmp_path / "a", texts()) > 0.9
+
+
+def test_a_model_whose_tokenizer_does_not_pad_is_given_a_padding_token(tmp_path):
+    folder = make_base(
+        tmp_path / "base", "gpt2", make_tokenizer(pad_token=None), vocab_size=160, n_embd=32, n_layer=1, n_head=2
+    )
+    student = Transformer(str(folder), **QUICK)
+    fit(student, tmp_path / "a", texts())
+    assert right(student, tmp_path / "a", texts()) > 0.9
+
+
+def test_a_checkpoint_is_a_pipeline(base, trained):
+    from transformers import pipeline
+
+    student = Transformer(str(base), **QUICK)
+    classify = pipeline("text-classification", str(trained(student)), device="cpu")
+    rows = student.predict(texts(6), trained(student))
+    for example, row in zip(texts(6), rows, strict=True):
+        (answer,) = classify([example.text], truncation=True)
+        assert answer["label"] == CLASSES[int(row.argmax())]
+        assert answer["score"] == pytest.approx(float(row.max()), abs=1e-5)
+
+
+def test_a_tagging_checkpoint_is_a_pipeline(base, tmp_path):
+    from transformers import pipeline
+
+    fit(Transformer(str(base), **QUICK), tmp_path / "a", tagged(), classes=TAGS)
+    tag = pipeline("token-classification", str(tmp_path / "a"), aggregation_strategy="first", device="cpu")
+    (found,) = tag("give me your hammer now please")
+    assert (found["entity_group"], found["start"], found["end"]) == ("tool", 13, 19)
+
+
+def test_words_that_share_a_token_or_have_none_are_answered_for(base, tmp_path):
+    fit(Transformer(str(base), **QUICK), tmp_path / "a", tagged(), classes=TAGS)
+    # "ham" and "mer" lie side by side, so that the tokenizer may see "hammer"; the soft hyphen is no token at all.
+    odd = TokenExample(("a", "ham", "mer", "\u00ad"), ((40, 41), (42, 45), (45, 48), (50, 51)), None)
+    (rows,) = Transformer(str(base)).predict([odd], tmp_path / "a")
+    assert rows.shape == (4, len(TAGS))
+    assert rows.argmax(axis=1).tolist() == [0, 3, 3, 0]
+    assert rows[3].tolist() == [1, 0, 0, 0]
+
+
+def test_words_beyond_the_last_position_are_outside(base, tmp_path):
+    student = Transformer(str(base), **{**QUICK, "max_length": 8})
+    figures = fit(student, tmp_path / "a", tagged(), classes=TAGS)
+    words = tuple(["apple"] * 30)
+    long = TokenExample(words, tuple((index * 6, index * 6 + 5) for index in range(30)), None)
+    (rows,) = student.predict([long], tmp_path / "a")
+    assert figures["max_length"] == 8
+    assert rows.shape == (30, len(TAGS))
+    assert rows[20:].argmax(axis=1).tolist() == [0] * 10
+    assert rows[-1].tolist() == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("bert", 12), ("roberta", 11), ("distilbert", 12)])
+def test_texts_longer_than_the_models_positions_are_cut(kind, limit, tmp_path):
+    folder = make_base(tmp_path / "base", kind, max_position_embeddings=12, pad_token_id=0)
+    student = Transformer(str(folder), **{**QUICK, "min_steps": 2})
+    long = [SequenceExample("apple " * 60, 0), SequenceExample("dog", 1)]
+    figures = fit(student, tmp_path / "a", long)
+    assert figures["max_length"] == limit
+    assert figures["truncated"] == 0.5
+    student.predict(long, tmp_path / "a")
+
+
+def test_learning_on_starts_from_the_last_checkpoint(base, tmp_path):
+    from safetensors.numpy import load_file
+
+    still = Transformer(str(base), **{**QUICK, "learning_rate": 1e-9, "min_steps": 2}, from_scratch=False)
+    first = Transformer(str(base), **QUICK, from_scratch=False)
+    assert fit(first, tmp_path / "a", texts())["continued"] is False
+    assert fit(still, tmp_path / "b", texts(9), texts(), previous=tmp_path / "a")["continued"] is True
+    again = Transformer(str(base), **{**QUICK, "learning_rate": 1e-9, "min_steps": 2})
+    assert fit(again, tmp_path / "c", texts(9), texts(), previous=tmp_path / "a")["continued"] is False
+    head = [load_file(tmp_path / name / "model.safetensors")["classifier.weight"] for name in "abc"]
+    assert head[1] == pytest.approx(head[0], abs=1e-5)
+    assert head[2] != pytest.approx(head[0], abs=1e-3)
+
+
+def test_a_checkpoint_of_other_classes_is_not_learned_on(base, tmp_path):
+    student = Transformer(str(base), **{**QUICK, "min_steps": 2}, from_scratch=False)
+    fit(student, tmp_path / "a", texts(9))
+    with pytest.raises(StudentError, match="other classes"):
+        fit(student, tmp_path / "b", texts(9), classes=("fruit", "animal", "plant"), previous=tmp_path / "a")
+
+
+def test_frozen_word_embeddings_do_not_move(base, tmp_path):
+    from safetensors.numpy import load_file
+
+    fit(Transformer(str(base), **QUICK, freeze_word_embeddings=True), tmp_path / "a", texts())
+    before = load_file(base / "model.safetensors")["embeddings.word_embeddings.weight"]
+    after = load_file(tmp_path / "a" / "model.safetensors")["bert.embeddings.word_embeddings.weight"]
+    assert np.array_equal(before, after)
+
+
+def test_a_classifier_of_other_classes_can_be_the_base(base, trained, tmp_path):
+    two = [SequenceExample("apple", 0), SequenceExample("dog", 1)]
+    student = Transformer(str(trained(Transformer(str(base), **QUICK))), **QUICK)
+    fit(student, tmp_path / "b", two, classes=("yes", "no"))
+    assert right(student, tmp_path / "b", two) == 1.0
+
+
+def test_bfloat16_learns_and_still_saves_float32(base, tmp_path):
+    from safetensors.numpy import load_file
+
+    student = Transformer(str(base), **{**QUICK, "precision": "bfloat16"})
+    assert fit(student, tmp_path / "a", texts())["precision"] == "bfloat16"
+    assert {array.dtype for array in load_file(tmp_path / "a" / "model.safetensors").values()} == {np.dtype(np.float32)}
+    assert right(student, tmp_path / "a", texts()) == 1.0
+
+
+def test_a_loss_that_is_not_finite_says_what_to_lower(base, tmp_path):
+    with pytest.raises(StudentError, match=r"not finite after \d+ steps; lower student\.learning_rate"):
+        fit(Transformer(str(base), **{**QUICK, "learning_rate": 1e30}), tmp_path / "a", texts())
+
+
+# Where a base model is
+
+
+def test_a_folder_is_identified_by_its_content_alone(base, tmp_path):
+    copy = Path(shutil.copytree(base, tmp_path / "copy"))
+    (copy / "README.txt.bak").write_text("notes")
+    assert find(str(copy), None).identity == find(str(base), None).identity == {"digest": content_digest(base)}
+    (copy / "tokenizer_config.json").write_text("{}")
+    assert find(str(copy), None).identity != find(str(base), None).identity
+
+
+def test_a_model_inside_a_package_is_found_and_the_package_not_imported(base, tmp_path, monkeypatch):
+    package = tmp_path / "carrier_of_models"
+    shutil.copytree(base, package / "inner" / "model")
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = find("package:carrier-of-models", None)
+    assert found.folder == package / "inner" / "model"
+    assert found == find("package:carrier_of_models/inner/model", None)
+    assert found.identity == {"digest": content_digest(base)}
+    shutil.copytree(base, package / "second")
+    with pytest.raises(StudentError, match="found: inner/model, second; give package:carrier-of-models/FOLDER"):
+        find("package:carrier-of-models", None)
+    with pytest.raises(StudentError, match="no folder 'third'"):
+        find("package:carrier-of-models/third", None)
+    assert "carrier_of_models" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("model", "revision", "said"),
+    [
+        ("./nowhere", None, "there is no folder './nowhere'"),
+        ("package:no-such-package", None, "pip install no-such-package"),
+        ("package:evokd_data", None, "should carry one model, found: none"),
+        ("not a name/at all", None, "neither a folder nor the name of a model"),
+    ],
+)
+def test_a_model_that_is_nowhere_says_where_it_was_looked_for(model, revision, said):
+    with pytest.raises(StudentError, match=r"student\.model: ") as caught:
+        find(model, revision)
+    assert said in str(caught.value)
+
+
+def test_a_folder_has_no_revision_and_needs_weights(base, tmp_path):
+    with pytest.raises(StudentError, match="'main' is for models of the Hub"):
+        find(str(base), "main")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(StudentError, match=r"holds no config\.json with model"):
+        find(str(tmp_path), None)
+
+
+def test_without_network_a_model_that_was_never_downloaded_says_how_to_get_it(monkeypatch, tmp_path):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(StudentError, match="hf download someone/something") as caught:
+        find("someone/something", None)
+    assert "cannot be reached" in str(caught.value)
+
+
+def test_a_downloaded_model_is_found_without_network_and_named_by_its_commit(base, monkeypatch, tmp_path):
+    import huggingface_hub.constants
+
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    cache = tmp_path / "models--someone--something"
+    shutil.copytree(base, cache / "snapshots" / commit)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    assert find("someone/something", None).identity == {"model": "someone/something", "revision": commit}
+    assert find("someone/something", commit).folder == cache / "snapshots" / commit
+
+
+def test_a_model_that_brings_code_is_refused_and_its_code_not_run(base, tmp_path):
+    folder = Path(shutil.copytree(base, tmp_path / "coded"))
+    (folder / "config.json").write_text(
+        json.dumps(
+            {
+                "model_type": "mine",
+                "auto_map": {
+                    "AutoConfig": "mine.Config",
+                    "AutoModelForSequenceClassification": "mine.Model",
+                },
+            }
+        )
+    )
+    (folder / "mine.py").write_text("raise SystemExit('ran')")
+    with pytest.raises(StudentError, match="its own code, which is never run"):
+        fit(Transformer(str(folder), **QUICK), tmp_path / "a", texts(9))
+
+
+def test_a_damaged_model_is_a_students_error(base, tmp_path):
+    folder = Path(shutil.copytree(base, tmp_path / "damaged"))
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:500])
+    with pytest.raises(StudentError, match="cannot be used"):
+        fit(Transformer(str(folder), **QUICK), tmp_path / "a", texts(9))
