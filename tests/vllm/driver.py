@@ -1,0 +1,34 @@
+"""A program with a teacher, for tests that end it: driver.py MODEL LOG READY ACT
+
+Writes the process ids of its engine to READY once the engine answers; ACT is "wait" or "start".
+It prints nothing of its own, so that whatever is printed is the engine's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import psutil
+from conftest import SETTINGS, a_prompt
+
+from evokd_data.teachers.vllm import VLLM
+
+
+async def main(model: str, log: Path, ready: Path) -> None:
+    async with VLLM(model=model, **SETTINGS).serve(log) as engine:
+        texts = [(await engine.complete(a_prompt(index))).text for index in range(4)]
+        processes = [child.pid for child in psutil.Process().children(recursive=True)]
+        scratch = ready.with_suffix(".tmp")
+        scratch.write_text(json.dumps({"texts": texts, "processes": processes}))
+        scratch.rename(ready)
+        await asyncio.sleep(600)
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])))
+    except KeyboardInterrupt:
+        sys.exit(3)

@@ -1,0 +1,229 @@
+"""What the contract promises, on a real engine; `opened` starts once for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import SETTINGS, Open, a_prompt
+
+from evokd_data.errors import RecipeError, TeacherError
+from evokd_data.records import Constraint
+from evokd_data.teachers.vllm import VLLM
+
+pytestmark = pytest.mark.vllm
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"texts": {"type": "array", "items": {"type": "string", "maxLength": 12}, "maxItems": 3}},
+    "required": ["texts"],
+    "additionalProperties": False,
+}
+GRAMMAR = 'root ::= "yes" | "no"'
+CODES = tuple("ABCDEFGH")
+
+
+def test_answers_come_in_the_order_asked(opened: Open) -> None:
+    together = opened.ask(*(a_prompt(index) for index in range(24)))
+    assert len(together) == 24
+    alone = [opened.ask(a_prompt(index))[0] for index in (23, 0, 11)]
+    assert alone == [together[23], together[0], together[11]]
+
+
+def test_the_same_seeds_give_the_same_texts_in_any_order(opened: Open) -> None:
+    prompts = [a_prompt(index) for index in range(40)]
+    forwards = opened.ask(*prompts)
+    backwards = opened.ask(*reversed(prompts))
+    assert forwards == backwards[::-1]
+    assert len({answer.text for answer in forwards}) > 30, "seeds that do not matter"
+
+
+def test_tokens_are_counted_and_a_cut_answer_says_so(opened: Open) -> None:
+    (answer,) = opened.ask(a_prompt(1, max_tokens=5))
+    assert (answer.finish_reason, answer.completion_tokens) == ("length", 5)
+    assert answer.prompt_tokens == len(opened.engine._chat.encode(a_prompt(1).messages, False))
+    assert answer.choice_logprobs is None
+
+
+def test_a_schema_is_obeyed(opened: Open) -> None:
+    answers = opened.ask(*(a_prompt(index, Constraint(json_schema=SCHEMA), max_tokens=120) for index in range(16)))
+    whole = [answer for answer in answers if answer.finish_reason == "stop"]
+    assert len(whole) >= 14
+    for answer in whole:
+        value = json.loads(answer.text)
+        assert list(value) == ["texts"]
+        assert len(value["texts"]) <= 3
+        assert answer.text == json.dumps(value, separators=(",", ":"), ensure_ascii=False) or "\\" in answer.text
+
+
+def test_choices_are_obeyed(opened: Open) -> None:
+    choices = ("PlayMusic", "GetWeather", "BookRestaurant")
+    answers = opened.ask(*(a_prompt(index, Constraint(choices=choices)) for index in range(24)))
+    assert {answer.text for answer in answers} <= set(choices)
+    assert len({answer.text for answer in answers}) > 1
+
+
+def test_a_grammar_is_obeyed(opened: Open) -> None:
+    answers = opened.ask(*(a_prompt(index, Constraint(grammar=GRAMMAR)) for index in range(4)))
+    assert {answer.text for answer in answers} <= {"yes", "no"}
+
+
+def test_scores_are_the_models_own_probabilities(opened: Open, model: Path) -> None:
+    """Against a forward pass in transformers, in float32; other requests are in the same batches."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    prompts = [a_prompt(index, Constraint(choices=CODES, score=True)) for index in range(8)]
+    mixed = [prompt for pair in zip(prompts, map(a_prompt, range(100, 108)), strict=True) for prompt in pair]
+    answers = opened.ask(*mixed)[::2]
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    llama = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    codes = [tokenizer.encode(code, add_special_tokens=False)[0] for code in CODES]
+    for prompt, answer in zip(prompts, answers, strict=True):
+        ids = opened.engine._chat.encode(prompt.messages, False)
+        with torch.no_grad():
+            logits = llama(torch.tensor([ids])).logits[0, -1, codes]
+        expected = torch.log_softmax(logits.double(), dim=-1).tolist()
+        assert list(answer.choice_logprobs) == list(CODES)
+        assert list(answer.choice_logprobs.values()) == pytest.approx(expected, abs=2e-4)
+        assert math.fsum(math.exp(value) for value in answer.choice_logprobs.values()) == pytest.approx(1)
+        assert answer.text in CODES
+        assert answer.completion_tokens == 1
+
+
+def test_more_choices_than_one_request_may_score(opened: Open) -> None:
+    tokenizer = opened.engine._tokenizer
+    words = [tokenizer.decode([token]) for token in range(5, len(tokenizer))]
+    words = [word for word in words if len(tokenizer.encode(word, add_special_tokens=False)) == 1][:150]
+    (answer,) = opened.ask(a_prompt(1, Constraint(choices=tuple(words), score=True)))
+    (few,) = opened.ask(a_prompt(1, Constraint(choices=tuple(words[:20] + words[-20:]), score=True)))
+    assert len(words) == 150
+    for left, right in zip(words[:20], words[-20:], strict=True):
+        apart = answer.choice_logprobs[left] - answer.choice_logprobs[right]
+        assert apart == pytest.approx(few.choice_logprobs[left] - few.choice_logprobs[right], abs=1e-4)
+
+
+def test_choices_that_begin_alike_cannot_be_scored(opened: Open) -> None:
+    with pytest.raises(TeacherError, match=r"'PlayMusic', 'PlayMusic now' begin with the same token"):
+        opened.ask(a_prompt(1, Constraint(choices=("PlayMusic", "GetWeather", "PlayMusic now"), score=True)))
+
+
+def test_a_prompt_too_long_is_an_answer_not_an_accident(opened: Open) -> None:
+    long, short = opened.ask(a_prompt(1, text="will it rain tomorrow " * 400), a_prompt(2))
+    assert (long.text, long.finish_reason, long.completion_tokens) == ("", "too_long", 0)
+    assert long.prompt_tokens > 1024
+    assert short.text
+
+
+def test_a_prompt_that_just_fits_is_answered_in_the_room_there_is(opened: Open) -> None:
+    room = 1024 - len(opened.engine._chat.encode(a_prompt(1, text="!").messages, False))
+    (answer,) = opened.ask(a_prompt(1, text="!" * (room - 2), max_tokens=50))
+    assert answer.prompt_tokens < 1024
+    assert 1 <= answer.completion_tokens <= 1024 - answer.prompt_tokens
+
+
+def test_a_wrong_constraint_names_the_request(opened: Open) -> None:
+    with pytest.raises(TeacherError, match=r"vLLM refused generate/000001"):
+        opened.ask(a_prompt(1, Constraint(grammar="root ::= (")))
+    assert opened.ask(a_prompt(2))[0].text
+
+
+def test_a_cancelled_request_leaves_the_engine(opened: Open) -> None:
+    async def cancel() -> int:
+        # Tasks, not a timeout: the requests must be inside the engine before they are cancelled.
+        tasks = [asyncio.create_task(opened.engine.complete(a_prompt(i, max_tokens=900))) for i in range(8)]
+        while opened.engine._llm.get_num_unfinished_requests() < 8:
+            await asyncio.sleep(0.01)
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(result, asyncio.CancelledError) for result in results)
+        return opened.engine._llm.get_num_unfinished_requests()
+
+    assert opened.runner.run(cancel()) == 0
+    assert opened.ask(a_prompt(3))[0].text
+
+
+def test_the_loop_may_stand_still_between_rounds(opened: Open) -> None:
+    before = opened.ask(*(a_prompt(index) for index in range(8)))
+    time.sleep(5)
+    assert opened.ask(*(a_prompt(index) for index in range(8))) == before
+
+
+def test_sleeping_is_harmless_without_an_accelerator(opened: Open) -> None:
+    opened.runner.run(opened.engine.sleep())
+    opened.runner.run(opened.engine.wake())
+    assert opened.ask(a_prompt(3))[0].text
+
+
+def test_the_window_and_the_environment_are_told(opened: Open) -> None:
+    environment = opened.engine.environment()
+    assert opened.engine.window > environment["max_num_seqs"] > 0
+    assert environment["vllm"].startswith("0.")
+    assert environment["dtype"] == "float32"
+    json.dumps(dict(environment))
+    assert "model" not in environment["engine_args"], "a path says nothing on another machine"
+
+
+def test_a_missing_model_is_told_before_anything_starts(tmp_path: Path) -> None:
+    async def serve(model: str) -> None:
+        async with VLLM(model=model, **SETTINGS).serve(tmp_path / "log"):
+            raise AssertionError("started")
+
+    with pytest.raises(TeacherError, match="there is no folder"):
+        asyncio.run(serve(str(tmp_path / "nowhere")))
+    with pytest.raises(TeacherError, match=r"without a config.json"):
+        asyncio.run(serve(str(tmp_path)))
+
+
+def test_what_vllm_cannot_load_is_told_with_the_log(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "no-such-thing"}')
+
+    async def serve() -> None:
+        async with VLLM(model=str(tmp_path), **SETTINGS).serve(tmp_path / "teacher.log"):
+            raise AssertionError("started")
+
+    with pytest.raises(TeacherError, match=r"did not start: .*no-such-thing.*; its log: .*teacher\.log"):
+        asyncio.run(serve())
+
+
+def test_an_unknown_engine_argument_gets_the_nearest_name(model: Path, tmp_path: Path) -> None:
+    async def serve() -> None:
+        async with VLLM(model=str(model), engine_args={"swap_spaces": 4, "block_sise": 16}).serve(tmp_path / "log"):
+            raise AssertionError("started")
+
+    with pytest.raises(RecipeError, match=r"block_sise: vLLM .* has no such argument; did you mean 'block_size'"):
+        asyncio.run(serve())
+
+
+def test_a_dead_engine_is_told_at_once_and_leaves_nothing(opened: Open) -> None:
+    """The last test of this module: the engine is gone after it."""
+    mine = [
+        child for child in psutil.Process().children(recursive=True) if "resource_tracker" not in child.cmdline()[-1]
+    ]
+    assert mine, "no process to kill"
+
+    async def kill() -> float:
+        pending = [asyncio.create_task(opened.engine.complete(a_prompt(i, max_tokens=900))) for i in range(4)]
+        while opened.engine._llm.get_num_unfinished_requests() < 4:
+            await asyncio.sleep(0.01)
+        for child in mine:
+            child.kill()
+        killed = time.monotonic()
+        results = await asyncio.gather(*pending, return_exceptions=True)
+        assert all(isinstance(result, TeacherError) for result in results), results
+        assert str(opened.log) in str(results[0])
+        return time.monotonic() - killed
+
+    assert opened.runner.run(kill()) < 5
+    with pytest.raises(TeacherError, match="the teacher's engine stopped"):
+        opened.ask(a_prompt(1))
+    gone, alive = psutil.wait_procs(mine, timeout=5)
+    assert gone
+    assert not alive

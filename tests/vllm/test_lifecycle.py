@@ -1,0 +1,95 @@
+"""However the program ends, its engine ends with it, and the terminal stays clean. Each test starts an engine of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import Open, a_prompt
+
+pytestmark = pytest.mark.vllm
+
+DRIVER = Path(__file__).with_name("driver.py")
+
+
+class Driver:
+    """driver.py in a process group of its own, as a shell would start it."""
+
+    def __init__(self, model: Path, folder: Path) -> None:
+        self.log = folder / "teacher.log"
+        self.ready = folder / "ready.json"
+        self.process = subprocess.Popen(
+            [sys.executable, str(DRIVER), str(model), str(self.log), str(self.ready)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def wait_until_ready(self) -> dict:
+        while not self.ready.exists():
+            assert self.process.poll() is None, self.process.communicate()
+            time.sleep(0.1)
+        return json.loads(self.ready.read_text())
+
+    def interrupt(self) -> None:
+        os.killpg(self.process.pid, signal.SIGINT)
+
+
+def alive(processes: list[int], patience_s: float) -> list[int]:
+    """Those still running, zombies not counted, after at most `patience_s`."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        left = [pid for pid in processes if psutil.pid_exists(pid) and _status(pid) != psutil.STATUS_ZOMBIE]
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.05)
+
+
+def _status(pid: int) -> str:
+    try:
+        return psutil.Process(pid).status()
+    except psutil.NoSuchProcess:
+        return psutil.STATUS_ZOMBIE
+
+
+def test_ctrl_c_ends_the_engine_and_nothing_was_printed(model: Path, tmp_path: Path, opened: Open) -> None:
+    driver = Driver(model, tmp_path)
+    told = driver.wait_until_ready()
+    assert told["texts"] == [answer.text for answer in opened.ask(*map(a_prompt, range(4)))], (
+        "not the same after a restart"
+    )
+    assert len(told["processes"]) >= 2
+    driver.interrupt()
+    out, err = driver.process.communicate(timeout=20)
+    assert (driver.process.returncode, out, err) == (3, b"", b"")
+    assert alive(told["processes"], 1) == []
+    assert "Initializing a V1 LLM engine" in driver.log.read_text()
+
+
+def test_a_killed_driver_takes_its_engine_along(model: Path, tmp_path: Path) -> None:
+    driver = Driver(model, tmp_path)
+    told = driver.wait_until_ready()
+    assert len(told["processes"]) >= 2
+    driver.process.kill()
+    assert alive(told["processes"], 5) == []
+    out, err = driver.process.communicate(timeout=5)
+    assert (out, err) == (b"", b"")
+
+
+def test_ctrl_c_during_the_start_ends_it(model: Path, tmp_path: Path) -> None:
+    driver = Driver(model, tmp_path)
+    while not (children := psutil.Process(driver.process.pid).children(recursive=True)):
+        time.sleep(0.1)
+    time.sleep(1)
+    children = psutil.Process(driver.process.pid).children(recursive=True)
+    driver.interrupt()
+    out, err = driver.process.communicate(timeout=30)
+    assert (driver.process.returncode, out, err) == (3, b"", b"")
+    assert alive([child.pid for child in children], 2) == []
