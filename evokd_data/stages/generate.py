@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import aclosing
 from typing import Any
 
 from evokd_data.errors import TeacherError
@@ -103,20 +104,20 @@ async def _teach(
         write = recipe.strategy.writer(brief, ask)
         samples: list[Sample] = []
         rejections: list[Rejection] = []
-        async for request, drafts in in_order(todo, write, lambda: teacher.window):
-            for fate in map(sieve.admit, drafts):
-                if isinstance(fate, Sample):
-                    samples.append(fate)
-                else:
-                    rejections.append(fate)
-                tally.decided(fate)
-            if (number := ends.get(request.index)) is not None:
-                journal.sync()  # a shard must not outlive the answers it was made from
-                write_rejections(folder.rejections / shard_name(number), rejections)
-                shard = ranges[number]
-                write_shard(folder.shards / shard_name(number), recipe.task, samples, shard.start, shard.stop)
-                samples, rejections = [], []
-        journal.sync()
+        async with aclosing(in_order(todo, write, lambda: teacher.window)) as results:
+            async for request, drafts in results:
+                for fate in map(sieve.admit, drafts):
+                    if isinstance(fate, Sample):
+                        samples.append(fate)
+                    else:
+                        rejections.append(fate)
+                    tally.decided(fate)
+                if (number := ends.get(request.index)) is not None:
+                    journal.sync()  # a shard must not outlive the answers it was made from
+                    write_rejections(folder.rejections / shard_name(number), rejections)
+                    shard = ranges[number]
+                    write_shard(folder.shards / shard_name(number), recipe.task, samples, shard.start, shard.stop)
+                    samples, rejections = [], []
     tokens = _tokens(folder)
     totals = {"asked": tally.of, "kept": tally.kept, "rejected": dict(sorted(tally.rejected.items())), **tokens}
     totals["requests"] = len(planned)

@@ -16,6 +16,7 @@ from evokd_data.seeds import Splits
 from evokd_data.shards import ShardedSamples
 from evokd_data.stages.probe import read_probe
 from evokd_data.strategies import Brief
+from evokd_data.strategies.asking import can_be_scored
 from evokd_data.workspace import Workspace, read_json, write_json
 
 
@@ -28,6 +29,7 @@ def plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tu
         if sum(cell.samples for cell in cells) > brief.budget:
             raise WorkspaceError(f"strategy {recipe.strategy.name!r} allotted more than its budget of {brief.budget}")
         write_json(folder.plan, as_json(index, brief, cells))
+        return brief, cells
     stored = read_json(folder.plan)
     brief = make_brief(recipe, workspace, index, splits, _read_weaknesses(recipe, workspace, index, stored))
     return brief, [Cell(**cell) for cell in stored["cells"]]
@@ -50,7 +52,7 @@ def make_brief(recipe: Recipe, workspace: Workspace, index: int, splits: Splits,
         seeds=splits.seeds,
         demonstrations=demonstrations,
         weaknesses=tuple(weaknesses),
-        soft_labels=getattr(recipe.student, "soft_labels", False) and recipe.task.name == "classification",
+        soft_labels=getattr(recipe.student, "soft_labels", False) and can_be_scored(recipe.task),
         label_votes=recipe.filters.label_votes,
     )
 

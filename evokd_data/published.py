@@ -1,0 +1,184 @@
+"""A published revision on disk: its manifests, the files they promise, and what is wrong with either.
+
+A published manifest is the round's own with four keys more:
+
+    totals     {asked, kept, rejected: {reason: count}}
+    files      path -> {sha256, size[, rows]} of every file of the round's commit but the manifest itself
+    previous   {tag, sha256 of the published manifest} of the round before
+    seal       digest of all the rest
+
+so the newest manifest answers, link by link, for every byte of every round. Nothing here asks a Hub.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evokd_data import layout
+from evokd_data.digest import digest, file_digest
+from evokd_data.errors import VerificationError
+from evokd_data.workspace import tag as tag_of
+
+if TYPE_CHECKING:
+    from evokd_data.tasks import Task
+
+SCHEMA_VERSIONS = ("1",)
+
+
+def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest with its seal."""
+    bare = {key: value for key, value in manifest.items() if key != "seal"}
+    return {**bare, "seal": digest(bare)}
+
+
+def encoded(manifest: Mapping[str, Any]) -> bytes:
+    """A manifest as it is published: one form only, so that not even white space can change unseen."""
+    return (json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+@dataclass(frozen=True)
+class PublishedRound:
+    """One round of a revision, as its manifest tells it."""
+
+    index: int
+    manifest: Mapping[str, Any]
+    sha256: str
+
+    @property
+    def tag(self) -> str:
+        return tag_of(self.index)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return self.manifest["identity"]
+
+    def files(self, kind: str) -> dict[str, Mapping[str, Any]]:
+        """The round's Parquet files of one kind (`layout.DATA`, ...), in row order."""
+        prefix = f"{kind}/{self.tag}/"
+        return {path: entry for path, entry in sorted(self.manifest["files"].items()) if path.startswith(prefix)}
+
+    @property
+    def bytes(self) -> int:
+        """What the round's commit added."""
+        return sum(entry["size"] for entry in self.manifest["files"].values())
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The files of one revision in `folder`: all that were asked for, none of another commit."""
+
+    repo: str
+    revision: str
+    commit: str
+    folder: Path
+    rounds: tuple[PublishedRound, ...]
+
+    @cached_property
+    def files(self) -> dict[str, Mapping[str, Any]]:
+        """What every file of the revision must be, manifests excepted; where rounds replace a file, the newest counts."""
+        return {path: entry for one in self.rounds for path, entry in one.manifest["files"].items()}
+
+    def metrics(self, index: int) -> dict[str, Any]:
+        return json.loads((self.folder / layout.metrics(tag_of(index))).read_bytes())
+
+    def paths(self, kind: str, indices: Sequence[int]) -> list[Path]:
+        """The Parquet files of some rounds, in row order."""
+        return [self.folder / path for index in indices for path in self.rounds[index].files(kind)]
+
+    @property
+    def where(self) -> str:
+        return f"{self.repo}@{self.revision}"
+
+
+def read(repo: str, revision: str, commit: str, folder: Path, index: int) -> tuple[Snapshot, list[str]]:
+    """The manifests of rounds 0..index, with what is wrong with them and with the chain they form.
+
+    Raises VerificationError when one is missing or no manifest at all: then nothing more can be said.
+    """
+    problems: list[str] = []
+    rounds: list[PublishedRound] = []
+    for number in range(index + 1):
+        path = layout.manifest(tag_of(number))
+        where = f"{repo}@{revision}: {path}"
+        try:
+            data = (folder / path).read_bytes()
+        except FileNotFoundError:
+            raise VerificationError(f"{where}: is missing; this is no revision with rounds 0 to {index}") from None
+        try:
+            manifest = json.loads(data)
+            bare = {key: value for key, value in manifest.items() if key != "seal"}
+            if manifest["schema"] not in SCHEMA_VERSIONS:
+                raise VerificationError(
+                    f"{where}: schema version {manifest['schema']!r}, this version knows "
+                    f"{', '.join(SCHEMA_VERSIONS)}; use the version of evokd-data that published it"
+                )
+            one = PublishedRound(number, manifest, hashlib.sha256(data).hexdigest())
+            broken = manifest["seal"] != digest(bare) or encoded(manifest) != data
+            if broken:
+                problems.append(f"{path}: altered since it was published: its seal is broken")
+            problems += [f"{path}: {problem}" for problem in _wrong(one, rounds[-1] if rounds else None)]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise VerificationError(
+                f"{where}: is no manifest of a published round ({type(error).__name__}: {str(error)[:80]})"
+            ) from None
+        rounds.append(one)
+    return Snapshot(repo, revision, commit, folder, tuple(rounds)), problems
+
+
+def _wrong(one: PublishedRound, before: PublishedRound | None) -> Iterator[str]:
+    manifest, identity = one.manifest, one.identity
+    if not (manifest["round"] == identity["round"] == one.index):
+        yield f"tells of round {manifest['round']}, not {one.index}"
+    if manifest["digest"] != digest(identity):
+        yield f"its digest {manifest['digest'][:12]} is not that of its identity ({digest(identity)[:12]})"
+    if identity["parent"] != (before.manifest["digest"] if before else None):
+        yield f"its parent {str(identity['parent'])[:12]} is not the round before"
+    if manifest["previous"] != ({"tag": before.tag, "sha256": before.sha256} if before else None):
+        yield f"rests on another manifest of {before.tag if before else 'a round before'} than the one here"
+    if identity["rows"] != sum(entry["rows"] for entry in one.files(layout.DATA).values()):
+        yield f"its files do not hold the {identity['rows']} rows of its identity"
+
+
+def altered(
+    snapshot: Snapshot, paths: Sequence[str], seen: Callable[[str], None] | None = None
+) -> Iterator[tuple[str, str]]:
+    """(path, what is wrong) for each file that is not what a manifest says: every byte of it is read."""
+    for path in paths:
+        entry = snapshot.files[path]
+        file = snapshot.folder / path
+        if seen is not None:
+            seen(path)
+        if not file.is_file():
+            yield path, "is missing"
+        elif (size := file.stat().st_size) != entry["size"]:
+            yield path, f"has {size} bytes, its manifest says {entry['size']}"
+        elif (found := file_digest(file)) != entry["sha256"]:
+            yield path, f"differs from its manifest (sha256 {found[:12]} != {entry['sha256'][:12]})"
+
+
+def load_task(recipe: Path) -> Task:
+    """The task of a published recipe: its files and models may be elsewhere, and are not looked for."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    from evokd_data import settings
+    from evokd_data.registry import resolve
+    from evokd_data.tasks import TASKS
+
+    try:
+        table = YAML(typ="safe", pure=True).load(recipe.read_text(encoding="utf-8"))["task"]
+        kind = table.pop("type")
+    except (OSError, UnicodeDecodeError, YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise VerificationError(
+            f"{recipe}: is no recipe with a task ({type(error).__name__}); download it again"
+        ) from None
+    made, problems = settings.build(resolve(TASKS, kind), table, "task")
+    if made is None:
+        raise VerificationError(f"{recipe}: {'; '.join(problems)}; use the version of evokd-data that published it")
+    return made

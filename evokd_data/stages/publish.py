@@ -1,0 +1,273 @@
+"""Publish a round: its files as one commit and one tag. Writes published.json and revision.json.
+
+Safe to kill and to repeat: what a commit holds depends on the round's files alone, the publisher finds out what is there
+already, and revision.json is written when tag and commit have been seen on the Hub.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evokd_data import card, layout, parquet
+from evokd_data.digest import file_digest
+from evokd_data.errors import PublishError, RevisionConflict, VerificationError
+from evokd_data.progress import Progress
+from evokd_data.published import encoded, sealed
+from evokd_data.records import Bundle, Revision
+from evokd_data.shards import content_digest
+from evokd_data.workspace import RoundFolder, Workspace, read_json, write_json, write_text
+
+if TYPE_CHECKING:
+    from evokd_data.publishers.hub import Hub
+    from evokd_data.recipe import Recipe
+
+LOCAL = "local"
+DRAFT = ".bundle.draft"  # a name that Workspace.lock clears away after a kill
+PUBLISHED = "published.json"
+
+
+@contextmanager
+def open_hub(
+    endpoint: str | None,
+    token: str | None = None,
+    *,
+    root: Path = Path("hub"),
+    cache_dir: Path | None = None,
+    **settings: Any,
+) -> Iterator[Hub]:
+    """A Hub to publish to or read from; for `endpoint` "local" a local one at `root` is there as long as the block."""
+    from evokd_data.publishers.hub import Hub
+
+    if endpoint != LOCAL:
+        yield Hub(endpoint, token, cache_dir, **settings)
+        return
+    from evokd_data import localhub
+
+    try:
+        running = localhub.running(root)
+        with running as local:
+            # Its port is another's tomorrow, and what was at that address then is not what is there now.
+            yield Hub(local.endpoint, local.token, cache_dir, remember=False, **settings)
+    except ImportError as error:
+        raise PublishError(f"the local Hub needs {error.name}; run: pip install 'evokd-data[hub]'") from None
+
+
+@dataclass
+class Publication:
+    """Where a recipe's rounds go, open as long as its `with` block."""
+
+    recipe: Recipe
+    hub: Hub
+    progress: Progress
+    _seen: dict[str, str] | None = field(default=None, init=False)
+
+    @staticmethod
+    @contextmanager
+    def of(recipe: Recipe, progress: Progress | None = None) -> Iterator[Publication | None]:
+        """None for a recipe without `publish`. Raises PublishError, before any work is done, when the Hub cannot be
+        reached or the token may not write there."""
+        publish = recipe.publish
+        progress = progress or Progress()
+        if publish is None:
+            yield None
+            return
+        with open_hub(publish.endpoint, root=publish.hub_root, note=progress.note) as hub:
+            hub.check(publish.repo)
+            yield Publication(recipe, hub, progress)
+
+    @property
+    def repo(self) -> str:
+        assert self.recipe.publish is not None
+        return self.recipe.publish.repo
+
+    @property
+    def endpoint(self) -> str:
+        """As revision.json names it: a local Hub has another port each time."""
+        assert self.recipe.publish is not None
+        return LOCAL if self.recipe.publish.endpoint == LOCAL else self.hub.address
+
+    def publish(self, workspace: Workspace, index: int) -> Revision:
+        """Round `index` on the Hub, with every round before it that is not. Does nothing for those that are.
+
+        Raises RevisionConflict when somebody else published to the repository, PublishError when the Hub cannot be used.
+        """
+        revision = None
+        for number in range(index + 1):
+            folder = workspace.round(number)
+            revision = self._known(folder)
+            if revision is None:
+                revision = self._publish(workspace, folder)
+            elif number == index:
+                self.progress.done("publish", number, already=True, repo=self.repo, commit=revision.commit)
+        assert revision is not None
+        return revision
+
+    def _known(self, folder: RoundFolder) -> Revision | None:
+        """What revision.json says, while the Hub agrees."""
+        if not folder.revision.exists() or not (folder.root / PUBLISHED).exists():
+            return None
+        stored = read_json(folder.revision)
+        if (stored["repo"], stored.get("endpoint")) != (self.repo, self.endpoint):
+            return None
+        if self._tags().get(folder.tag) != stored["commit"]:
+            return None  # the publisher finds out why, and says so or mends it
+        return Revision(self.repo, folder.tag, stored["commit"], self.endpoint)
+
+    def _tags(self) -> dict[str, str]:
+        """The repository's tags, asked for once."""
+        if self._seen is None:
+            try:
+                self._seen = dict(self.hub.refs(self.repo).tags)
+            except PublishError:  # no repository yet; anything else the publisher meets and tells
+                self._seen = {}
+        return self._seen
+
+    def _publish(self, workspace: Workspace, folder: RoundFolder) -> Revision:
+        self.progress.stage("publish", folder.index, repo=self.repo)
+        draft = folder.root / DRAFT
+        shutil.rmtree(draft, ignore_errors=True)
+        try:
+            bundle = make_bundle(self.recipe, workspace, folder, draft)
+            revision = replace(self.hub.publish(bundle), endpoint=self.endpoint)
+            self._keep_manifest(folder, revision, draft)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        write_json(
+            folder.revision,
+            {"repo": revision.repo, "tag": revision.tag, "commit": revision.commit, "endpoint": revision.endpoint},
+        )
+        self._tags()[folder.tag] = revision.commit
+        self.progress.done("publish", folder.index, repo=self.repo, tag=revision.tag, commit=revision.commit)
+        return revision
+
+    def _keep_manifest(self, folder: RoundFolder, revision: Revision, draft: Path) -> None:
+        """published.json, as the Hub has it: an earlier try, with other versions, may have been the one that landed."""
+        path = layout.manifest(folder.tag)
+        _, fetched = self.hub.fetch(self.repo, revision.commit, [path], draft / "fetched")
+        data = (fetched / path).read_bytes()
+        if json.loads(data)["digest"] != read_json(folder.manifest)["digest"]:
+            raise RevisionConflict(
+                f"{self.repo}@{folder.tag}: the manifest there is of another round than {folder.root}"
+            )
+        write_text(folder.root / PUBLISHED, data.decode())
+
+
+def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft: Path) -> Bundle:
+    """Every file of the round's commit, under `draft`, with the manifest that names them all.
+
+    Raises VerificationError when the shards are not those of the round's manifest.
+    """
+    assert recipe.publish is not None
+    manifest, metrics = read_json(folder.manifest), read_json(folder.metrics)
+    totals = read_json(folder.generated)
+    files: dict[str, Path] = {}
+    rows: dict[str, int] = {}
+
+    def add(kind: str, parts: list[Path], stem: str = layout.SPLIT) -> None:
+        for number, part in enumerate(parts):
+            path = layout.part(kind, folder.tag, stem, number, len(parts))
+            files[path], rows[path] = part, parquet.count_rows(part)
+
+    samples = parquet.write_samples(recipe.task, folder.shard_files(), draft / "samples")
+    content = content_digest(recipe.task, parquet.read_samples(recipe.task, samples))
+    if content != manifest["identity"]["content"]:
+        raise VerificationError(
+            f"{folder.shards}: its rows (content {content[:12]}) are not those the round's manifest tells of "
+            f"({manifest['identity']['content'][:12]}); restore the shards, or remove {folder.root} and later rounds"
+        )
+    add(layout.DATA, samples)
+    add(layout.REJECTIONS, parquet.write_rejections(folder.rejection_files(), draft / "rejections"))
+    if recipe.publish.journal:
+        add(layout.JOURNAL, parquet.write_journal(folder.journal, draft / "journal"))
+
+    def write(path: str, text: str) -> None:
+        files[path] = draft / "texts" / path
+        files[path].parent.mkdir(parents=True, exist_ok=True)
+        files[path].write_text(text, encoding="utf-8", newline="")
+
+    write(layout.RECIPE, public_recipe(workspace.recipe))
+    for name, source in recipe.templates().sources(recipe.strategy.stages).items():
+        write(f"{layout.PROMPTS}/{name}", source)
+    write(layout.plan(folder.tag), folder.plan.read_text(encoding="utf-8"))
+    write(layout.metrics(folder.tag), folder.metrics.read_text(encoding="utf-8"))
+
+    def entries() -> dict[str, dict[str, Any]]:
+        return {path: _entry(file, rows.get(path)) for path, file in sorted(files.items())}
+
+    told = {
+        **manifest,
+        "environment": _public(manifest["environment"]),
+        "totals": {key: totals[key] for key in ("asked", "kept", "rejected")},
+        "files": entries(),
+    }
+    rounds = [_facts(workspace.round(earlier)) for earlier in range(folder.index)]
+    rounds.append(card.RoundFacts(told, metrics, read_json(folder.plan)))
+    write(layout.CARD, card.render(recipe, recipe.publish.repo, rounds))
+    write(layout.CURVE, card.learning_curve(recipe, rounds))
+    write(layout.manifest(folder.tag), "")
+    told["files"] = {path: entry for path, entry in entries().items() if path != layout.manifest(folder.tag)}
+    told["previous"] = _previous(workspace.round(folder.index - 1)) if folder.index else None
+    files[layout.manifest(folder.tag)].write_bytes(encoded(sealed(told)))
+    return Bundle(
+        repo=recipe.publish.repo,
+        tag=folder.tag,
+        title=f"{folder.tag}: {manifest['identity']['rows']} samples, macro-F1 {metrics['test']['macro_f1']:.2f}",
+        files=files,
+        manifest=manifest["digest"],
+        parent_tag=workspace.round(folder.index - 1).tag if folder.index else None,
+        private=recipe.publish.private,
+    )
+
+
+def _entry(file: Path, rows: int | None) -> dict[str, Any]:
+    entry: dict[str, Any] = {"sha256": file_digest(file), "size": file.stat().st_size}
+    return entry if rows is None else {**entry, "rows": rows}
+
+
+def _facts(folder: RoundFolder) -> card.RoundFacts:
+    return card.RoundFacts(read_json(folder.root / PUBLISHED), read_json(folder.metrics), read_json(folder.plan))
+
+
+def _previous(folder: RoundFolder) -> dict[str, str]:
+    return {"tag": folder.tag, "sha256": file_digest(folder.root / PUBLISHED)}
+
+
+def public_recipe(path: Path) -> str:
+    """A workspace's recipe without what is this machine's: absolute paths are cut to their last part, and where the Hub
+    was is left out. Task and card are the user's own words and stay as they are."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.width = 120
+    table = yaml.load(path.read_text(encoding="utf-8"))
+    for key in table:
+        if key not in ("task", "card"):
+            table[key] = _public(table[key])
+    for key in ("endpoint", "hub_root"):
+        if isinstance(table.get("publish"), Mapping):
+            table["publish"].pop(key, None)
+    text = StringIO()
+    yaml.dump(table, text)
+    return text.getvalue()
+
+
+_ABSOLUTE = re.compile(r"^(?:/|~|[A-Za-z]:[\\/])[^\n]*[\\/](?=[^\\/\n]*$)|^(?:file://)[^\n]*/")
+_USER_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+def _public(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _public(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_public(item) for item in value]
+    if isinstance(value, str):
+        return _USER_IN_URL.sub("", _ABSOLUTE.sub("", value))
+    return value

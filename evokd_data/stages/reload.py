@@ -1,0 +1,205 @@
+"""Reload: a revision -> its rows, every byte of them checked. Never another round's.
+
+`datasets.load_dataset(repo, revision=tag)` answers out of its cache, with whatever round is there, when the Hub does not
+answer as it should. Here a tag is resolved to a commit first, that commit's files are fetched, each is compared with
+the round's manifest, and only then are they read.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evokd_data import layout
+from evokd_data.errors import DataError, PublishError, VerificationError
+from evokd_data.published import Snapshot, altered, read
+from evokd_data.stages.publish import open_hub
+from evokd_data.workspace import tag as tag_of
+from evokd_data.workspace import whole_file
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict, IterableDatasetDict
+
+    from evokd_data.publishers.hub import Hub
+
+log = logging.getLogger(__name__)
+
+
+def load_round(
+    repo: str,
+    round: int | str | None = None,
+    *,
+    rounds: Iterable[int] | None = None,
+    only: bool = False,
+    columns: Sequence[str] | None = None,
+    streaming: bool = False,
+    endpoint: str | None = None,
+    token: str | None = None,
+    cache_dir: Path | str | None = None,
+) -> DatasetDict | IterableDatasetDict:
+    """`{"train": rows}` of a round and all before it, in index order, as they were published.
+
+    `round` is a number or a tag, None the newest. `rounds` takes some of them (numbers up to `round`), `only` the round
+    alone. `endpoint` None is the Hub (or HF_ENDPOINT), "local" the local Hub at ./hub for as long as this call takes.
+    A round that was loaded before needs no Hub. The bytes are checked here; that rows and digests agree was checked when
+    they were published, and `verify` does it again.
+
+    Raises PublishError when there is no such round or no Hub, VerificationError naming each file that is not as published.
+    """
+    from datasets import load_dataset
+
+    cache = Path(cache_dir) if cache_dir is not None else None
+    with open_hub(endpoint, token, cache_dir=cache) as hub:
+        index = newest(hub, repo) if round is None else round_number(repo, round)
+        chosen = _chosen(index, rounds, only)
+        snapshot = fetch_rounds(hub, repo, index, kinds=[layout.DATA], of=chosen)
+    files = [str(path) for path in snapshot.paths(layout.DATA, chosen)]
+    return load_dataset(
+        "parquet",
+        data_files={layout.SPLIT: files},
+        columns=list(columns) if columns is not None else None,
+        streaming=streaming,
+        cache_dir=str(_arrow_cache(cache) / repo / snapshot.commit),
+    )
+
+
+def write_rows(rows: Dataset, out: Path) -> None:
+    """All rows as one file, whole or not at all; `out` ends in .jsonl, .csv, .parquet or .arrow."""
+    writers = {
+        ".jsonl": lambda draft: rows.to_json(draft, force_ascii=False),
+        ".csv": lambda draft: rows.to_csv(draft),
+        ".parquet": lambda draft: rows.to_parquet(draft),
+        ".arrow": lambda draft: _write_arrow(rows, draft),
+    }
+    write = writers.get(out.suffix.lower())
+    if write is None:
+        raise DataError(f"{out}: unknown format {out.suffix!r}; use {', '.join(writers)}")
+    with whole_file(out) as draft:
+        write(draft)
+
+
+def _write_arrow(rows: Dataset, out: Path) -> None:
+    import pyarrow as pa
+
+    table = rows.data.table
+    with pa.OSFile(str(out), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+def list_rounds(
+    repo: str, *, endpoint: str | None = None, token: str | None = None, cache_dir: Path | str | None = None
+) -> list[dict[str, Any]]:
+    """Each round of a repository: round, tag, commit, rows, rejected, test metrics, bytes its commit added, digest, date."""
+    with open_hub(endpoint, token, cache_dir=Path(cache_dir) if cache_dir is not None else None) as hub:
+        commits = hub.refs(repo).rounds()
+        if not commits:
+            raise PublishError(f"{repo}: holds no rounds at {hub.address}; the first one: evokd-data publish RECIPE")
+        snapshot = fetch_rounds(hub, repo, max(commits), kinds=[])
+    return [
+        {
+            "round": one.index,
+            "tag": one.tag,
+            "commit": commits.get(one.index),
+            "rows": one.identity["rows"],
+            "rejected": one.manifest["totals"]["rejected"],
+            "metrics": {"test": snapshot.metrics(one.index)["test"]},
+            "bytes": one.bytes,
+            "digest": one.manifest["digest"],
+            "date": one.manifest["environment"]["finished"],
+        }
+        for one in snapshot.rounds
+    ]
+
+
+def newest(hub: Hub, repo: str) -> int:
+    """The highest round there is a tag for."""
+    rounds = hub.refs(repo).rounds()
+    if not rounds:
+        raise PublishError(f"{repo}: holds no rounds at {hub.address}; the first one: evokd-data publish RECIPE")
+    return max(rounds)
+
+
+def fetch_rounds(
+    hub: Hub,
+    repo: str,
+    index: int,
+    *,
+    kinds: Sequence[str] = layout.ROUND_FOLDERS,
+    of: Sequence[int] | None = None,
+    into: Path | None = None,
+) -> Snapshot:
+    """The revision of round `index` on disk, checked: manifests of all rounds, plans, metrics, and of the rounds `of`
+    (None: all) the Parquet files of `kinds` (`layout.DATA`, ...).
+
+    A file that is not as published is asked for once more: a download may have been cut. Raises VerificationError when
+    it comes back the same, PublishError when the round is not there.
+    """
+    wanted = range(index + 1) if of is None else of
+    patterns = [f"{layout.ROUNDS}/*"] + [f"{kind}/{tag_of(one)}/*" for kind in kinds for one in wanted]
+    commit, folder = hub.fetch(repo, tag_of(index), patterns, into)
+    try:
+        snapshot = _sound(repo, commit, folder, index)
+    except VerificationError as error:
+        log.warning("%s; fetching the manifests again", str(error).splitlines()[0])
+        _forget(folder, [layout.manifest(tag_of(one)) for one in range(index + 1)])
+        hub.fetch(repo, commit, patterns, into)
+        snapshot = _sound(repo, commit, folder, index)
+    paths = [path for path in snapshot.files if _fetched(path, patterns)]
+    found = dict(altered(snapshot, paths))
+    if found:
+        log.warning("%s: %d files are not as published; fetching them again", snapshot.where, len(found))
+        _forget(folder, found)
+        hub.fetch(repo, commit, patterns, into)
+        found = dict(altered(snapshot, list(found)))
+    if found:
+        raise VerificationError("\n".join(f"{snapshot.where}: {path}: {problem}" for path, problem in found.items()))
+    return snapshot
+
+
+def _sound(repo: str, commit: str, folder: Path, index: int) -> Snapshot:
+    """The manifests, when there is nothing wrong with them."""
+    snapshot, problems = read(repo, tag_of(index), commit, folder, index)
+    if problems:
+        raise VerificationError("\n".join(f"{snapshot.where}: {problem}" for problem in problems))
+    return snapshot
+
+
+def _fetched(path: str, patterns: Sequence[str]) -> bool:
+    return any(path.startswith(pattern.removesuffix("*")) for pattern in patterns)
+
+
+def _forget(folder: Path, paths: Iterable[str]) -> None:
+    """Remove damaged files from the cache, and what they are links to."""
+    for path in paths:
+        file = folder / path
+        if file.is_symlink():
+            file.resolve().unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
+
+
+def round_number(repo: str, round: int | str) -> int:
+    """A round given by number or tag, as a number. Raises PublishError."""
+    index = layout.round_index(round) if isinstance(round, str) else round
+    if index is None or index < 0:
+        raise PublishError(f"{repo}: {round!r} names no round; give a number from 0, or a tag such as 'round-003'")
+    return index
+
+
+def _chosen(index: int, rounds: Iterable[int] | None, only: bool) -> list[int]:
+    if rounds is None:
+        return [index] if only else list(range(index + 1))
+    chosen = sorted(set(rounds))
+    if not chosen or chosen[0] < 0 or chosen[-1] > index:
+        raise PublishError(f"rounds {chosen}: the revision {tag_of(index)} holds rounds 0 to {index}")
+    return chosen
+
+
+def _arrow_cache(cache: Path | None) -> Path:
+    """One folder for each commit: rows of two commits cannot meet in it."""
+    if cache is not None:
+        return cache / "arrow"
+    from datasets import config
+
+    return Path(config.HF_DATASETS_CACHE) / "evokd-data"
