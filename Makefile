@@ -1,0 +1,70 @@
+# evokd-data. Needs Debian's python3 (3.11 or newer), make and gcc; everything else goes into .venv.
+#
+#   make setup                     install; a second call does nothing
+#   make setup PYTHON=python3.12   with another interpreter
+#   make setup PIP_TORCH="--extra-index-url URL"
+#       further arguments for the one pip call that installs torch. PyPI's own torch works everywhere but brings
+#       gigabytes of CUDA along; the URL of PyTorch's CPU builds spares a machine without a GPU from them.
+#
+# A machine with a GPU: pip install "evokd-data[vllm]" instead; see README.md.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+PIP_TORCH ?=
+ARGS ?=
+PIP := .venv/bin/python -m pip --disable-pip-version-check -qq
+INSTALLED := .venv/installed
+
+.PHONY: help setup quickstart test check bench faults lock clean
+
+help:  ## this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
+
+setup: $(INSTALLED)  ## .venv with everything in it (about 2 GB)
+	@:
+
+$(INSTALLED): Makefile pyproject.toml $(wildcard requirements/*)
+	@say() { echo "setup: $$*" >&2; }
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
+	  { say '$(PYTHON) is not Python 3.11 or newer; choose one with: make setup PYTHON=python3.11'; exit 1; }
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null ||
+	  { say '$(PYTHON) cannot make virtual environments; try: apt install python3-venv'; exit 1; }
+	started=$$SECONDS
+	[ -x .venv/bin/pip ] || $(PYTHON) -m venv --clear .venv
+	say 'torch'
+	# First, so that nothing else brings another build of it; the constraint keeps its few dependencies at our versions.
+	$(PIP) install -r requirements/torch.txt -c requirements/cpu.txt $(PIP_TORCH)
+	say "$$(grep -c == requirements/cpu.txt) packages, vLLM among them"
+	$(PIP) install --no-deps --use-pep517 -r requirements/cpu.txt
+	$(PIP) install --no-deps --no-build-isolation -e .
+	touch $@
+	say "done in $$((SECONDS - started)) s, $$(du -sh .venv | cut -f1) in .venv"
+
+quickstart: setup  ## the whole loop on this machine: teacher, student, three rounds, a local Hub
+	@.venv/bin/python recipes/quickstart/quickstart.py $(ARGS)
+
+test: setup  ## every test that needs no GPU; ARGS="-k name" for some
+	@.venv/bin/python -m pytest $(ARGS)
+
+check: setup  ## format, lint, types, architecture, imports
+	@.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/python -m pytest -q tests/test_architecture.py tests/test_imports.py
+
+bench: setup  ## the numbers in README.md, measured again
+	@.venv/bin/python bench/bench.py $(ARGS)
+
+faults: setup  ## killed with -9 at random moments and run again: same rows, same digests
+	@.venv/bin/python bench/faults.py $(ARGS)
+
+lock: setup  ## requirements/cpu.txt, resolved anew
+	@.venv/bin/python requirements/lock.py
+
+clean:  ## removes .venv and caches; runs/ stays
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find evokd_data tests recipes bench -name __pycache__ -prune -exec rm -rf {} +
