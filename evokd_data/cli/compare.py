@@ -28,7 +28,7 @@ def command(
     Writes results.json, README.md and plots into OUT; prints the table. Rerun it after any stop: it goes on.
     """
     from evokd_data.cli.console import comparison_tables, live
-    from evokd_data.stages.compare import compare, trials
+    from evokd_data.compare import compare, trials
 
     made = trials(recipes, range(1, seeds + 1), shots or (None,), overrides)
     line = shlex.join(["evokd-data", *sys.argv[1:]])

@@ -6,7 +6,6 @@ already, and revision.json is written when tag and commit have been seen on the 
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ from evokd_data import card, layout, parquet
 from evokd_data.digest import file_digest
 from evokd_data.errors import PublishError, RevisionConflict, VerificationError
 from evokd_data.progress import Progress
-from evokd_data.published import encoded, sealed
+from evokd_data.published import encoded, sealed, unsealed
 from evokd_data.records import Bundle, Revision
 from evokd_data.shards import content_digest
 from evokd_data.workspace import RoundFolder, Workspace, read_json, write_json, write_text
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 LOCAL = "local"
 DRAFT = ".bundle.draft"  # a name that Workspace.lock clears away after a kill
 PUBLISHED = "published.json"
+AS_PUBLISHED = "as-published"  # in a round restored from another repository: every file of its commit there
 
 
 @contextmanager
@@ -151,9 +151,16 @@ class Publication:
     def _keep_manifest(self, folder: RoundFolder, revision: Revision, draft: Path) -> None:
         """published.json, as the Hub has it: an earlier try, with other versions, may have been the one that landed."""
         path = layout.manifest(folder.tag)
-        _, fetched = self.hub.fetch(self.repo, revision.commit, [path], draft / "fetched")
-        data = (fetched / path).read_bytes()
-        if json.loads(data)["digest"] != read_json(folder.manifest)["digest"]:
+        for fetched in (draft / "fetched", draft / "again"):  # the second for a download that was damaged on its way
+            data = (self.hub.fetch_files(self.repo, revision.commit, [path], fetched) / path).read_bytes()
+            if (manifest := unsealed(data)) is not None:
+                break
+        else:
+            raise VerificationError(
+                f"{self.repo}@{folder.tag}: {path} comes back altered; look with: evokd-data verify {self.repo} "
+                f"--round {folder.index}"
+            )
+        if manifest["digest"] != read_json(folder.manifest)["digest"]:
             raise RevisionConflict(
                 f"{self.repo}@{folder.tag}: the manifest there is of another round than {folder.root}"
             )
@@ -167,8 +174,20 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
     """
     assert recipe.publish is not None
     manifest, metrics = read_json(folder.manifest), read_json(folder.metrics)
-    totals = read_json(folder.generated)
     files: dict[str, Path] = {}
+    bundle = Bundle(
+        repo=recipe.publish.repo,
+        tag=folder.tag,
+        title=f"{folder.tag}: {manifest['identity']['rows']} samples, macro-F1 {metrics['test']['macro_f1']:.2f}",
+        files=files,
+        manifest=manifest["digest"],
+        parent_tag=workspace.round(folder.index - 1).tag if folder.index else None,
+        private=recipe.publish.private,
+    )
+    if (kept := folder.root / AS_PUBLISHED).is_dir():
+        files.update({path.relative_to(kept).as_posix(): path for path in kept.rglob("*") if path.is_file()})
+        return bundle
+    totals = read_json(folder.generated)
     rows: dict[str, int] = {}
 
     def add(kind: str, parts: list[Path], stem: str = layout.SPLIT) -> None:
@@ -216,15 +235,7 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
     told["files"] = {path: entry for path, entry in entries().items() if path != layout.manifest(folder.tag)}
     told["previous"] = _previous(workspace.round(folder.index - 1)) if folder.index else None
     files[layout.manifest(folder.tag)].write_bytes(encoded(sealed(told)))
-    return Bundle(
-        repo=recipe.publish.repo,
-        tag=folder.tag,
-        title=f"{folder.tag}: {manifest['identity']['rows']} samples, macro-F1 {metrics['test']['macro_f1']:.2f}",
-        files=files,
-        manifest=manifest["digest"],
-        parent_tag=workspace.round(folder.index - 1).tag if folder.index else None,
-        private=recipe.publish.private,
-    )
+    return bundle
 
 
 def _entry(file: Path, rows: int | None) -> dict[str, Any]:

@@ -8,7 +8,9 @@ the round's manifest, and only then are they read.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from evokd_data.publishers.hub import Hub
 
 log = logging.getLogger(__name__)
+COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def load_round(
@@ -41,7 +44,7 @@ def load_round(
 ) -> DatasetDict | IterableDatasetDict:
     """`{"train": rows}` of a round and all before it, in index order, as they were published.
 
-    `round` is a number or a tag, None the newest. `rounds` takes some of them (numbers up to `round`), `only` the round
+    `round` is a number, a tag, or a commit, None the newest. `rounds` takes some of them (numbers up to `round`), `only` the round
     alone. `endpoint` None is the Hub (or HF_ENDPOINT), "local" the local Hub at ./hub for as long as this call takes.
     A round that was loaded before needs no Hub. The bytes are checked here; that rows and digests agree was checked when
     they were published, and `verify` does it again.
@@ -52,10 +55,9 @@ def load_round(
 
     cache = Path(cache_dir) if cache_dir is not None else None
     with open_hub(endpoint, token, cache_dir=cache) as hub:
-        index = newest(hub, repo) if round is None else round_number(repo, round)
-        chosen = _chosen(index, rounds, only)
-        snapshot = fetch_rounds(hub, repo, index, kinds=[layout.DATA], of=chosen)
-    files = [str(path) for path in snapshot.paths(layout.DATA, chosen)]
+        chosen = partial(_chosen, rounds=None if rounds is None else list(rounds), only=only)
+        snapshot = fetch_rounds(hub, repo, round, kinds=[layout.DATA], of=chosen)
+    files = [str(path) for path in snapshot.paths(layout.DATA, chosen(len(snapshot.rounds) - 1))]
     return load_dataset(
         "parquet",
         data_files={layout.SPLIT: files},
@@ -96,7 +98,7 @@ def list_rounds(
         commits = hub.refs(repo).rounds()
         if not commits:
             raise PublishError(f"{repo}: holds no rounds at {hub.address}; the first one: evokd-data publish RECIPE")
-        snapshot = fetch_rounds(hub, repo, max(commits), kinds=[])
+        snapshot = fetch_rounds(hub, repo, max(commits), kinds=())
     return [
         {
             "round": one.index,
@@ -124,50 +126,58 @@ def newest(hub: Hub, repo: str) -> int:
 def fetch_rounds(
     hub: Hub,
     repo: str,
-    index: int,
+    round: int | str | None = None,
     *,
     kinds: Sequence[str] = layout.ROUND_FOLDERS,
-    of: Sequence[int] | None = None,
+    of: Callable[[int], Sequence[int]] | None = None,
+    also: Sequence[str] = (),
     into: Path | None = None,
 ) -> Snapshot:
-    """The revision of round `index` on disk, checked: manifests of all rounds, plans, metrics, and of the rounds `of`
-    (None: all) the Parquet files of `kinds` (`layout.DATA`, ...).
+    """A round's revision on disk, checked: manifests, plans and metrics of all rounds, the Parquet files of `kinds`
+    (`layout.DATA`, ...) of the rounds that `of` chooses by the newest (None: all), and what begins with one of `also`.
 
-    A file that is not as published is asked for once more: a download may have been cut. Raises VerificationError when
-    it comes back the same, PublishError when the round is not there.
+    `round` as in `load_round`. Files are asked for by name and commit: nothing a client remembers of a tag or of a
+    listing can bring in another's. A file that is not as published is asked for once more, a download may have been cut.
+    Raises VerificationError when it comes back the same, PublishError when the round is not there.
     """
-    wanted = range(index + 1) if of is None else of
-    patterns = [f"{layout.ROUNDS}/*"] + [f"{kind}/{tag_of(one)}/*" for kind in kinds for one in wanted]
-    commit, folder = hub.fetch(repo, tag_of(index), patterns, into)
+    index, revision = find_round(hub, repo, round)
+    commit = hub.resolve(repo, revision)
+    names = [path for one in range(index + 1) for path in layout.told(tag_of(one))]
+    folder = hub.fetch_files(repo, commit, names, into)
     try:
-        snapshot = _sound(repo, commit, folder, index)
+        snapshot = _sound(repo, revision, commit, folder, index)
     except VerificationError as error:
         log.warning("%s; fetching the manifests again", str(error).splitlines()[0])
-        _forget(folder, [layout.manifest(tag_of(one)) for one in range(index + 1)])
-        hub.fetch(repo, commit, patterns, into)
-        snapshot = _sound(repo, commit, folder, index)
-    paths = [path for path in snapshot.files if _fetched(path, patterns)]
-    found = dict(altered(snapshot, paths))
+        _forget(folder, names)
+        hub.fetch_files(repo, commit, names, into)
+        snapshot = _sound(repo, revision, commit, folder, index)
+    wanted = [
+        path
+        for one in (of(index) if of else range(index + 1))
+        for kind in kinds
+        for path in snapshot.rounds[one].files(kind)
+    ]
+    wanted += [path for path in snapshot.files if path.startswith(tuple(also))] if also else []
+    wanted = list(dict.fromkeys([*(path for path in names if path in snapshot.files), *wanted]))
+    hub.fetch_files(repo, commit, wanted, into)
+    found = dict(altered(snapshot, wanted))
     if found:
         log.warning("%s: %d files are not as published; fetching them again", snapshot.where, len(found))
         _forget(folder, found)
-        hub.fetch(repo, commit, patterns, into)
+        hub.fetch_files(repo, commit, list(found), into)
         found = dict(altered(snapshot, list(found)))
     if found:
         raise VerificationError("\n".join(f"{snapshot.where}: {path}: {problem}" for path, problem in found.items()))
+    hub.keep(repo, revision, commit)
     return snapshot
 
 
-def _sound(repo: str, commit: str, folder: Path, index: int) -> Snapshot:
+def _sound(repo: str, revision: str, commit: str, folder: Path, index: int) -> Snapshot:
     """The manifests, when there is nothing wrong with them."""
-    snapshot, problems = read(repo, tag_of(index), commit, folder, index)
+    snapshot, problems = read(repo, revision, commit, folder, index)
     if problems:
         raise VerificationError("\n".join(f"{snapshot.where}: {problem}" for problem in problems))
     return snapshot
-
-
-def _fetched(path: str, patterns: Sequence[str]) -> bool:
-    return any(path.startswith(pattern.removesuffix("*")) for pattern in patterns)
 
 
 def _forget(folder: Path, paths: Iterable[str]) -> None:
@@ -179,15 +189,28 @@ def _forget(folder: Path, paths: Iterable[str]) -> None:
         file.unlink(missing_ok=True)
 
 
+def find_round(hub: Hub, repo: str, round: int | str | None) -> tuple[int, str]:
+    """A round's number, and the revision that names it: its tag, or the commit that was given. Raises PublishError."""
+    if isinstance(round, str) and COMMIT.fullmatch(round):
+        rounds = [found for path in hub.round_files(repo, round) if (found := layout.told_round(path)) is not None]
+        if not rounds:
+            raise PublishError(f"{repo}@{round}: holds no rounds")
+        return max(rounds), round
+    index = newest(hub, repo) if round is None else round_number(repo, round)
+    return index, tag_of(index)
+
+
 def round_number(repo: str, round: int | str) -> int:
     """A round given by number or tag, as a number. Raises PublishError."""
     index = layout.round_index(round) if isinstance(round, str) else round
     if index is None or index < 0:
-        raise PublishError(f"{repo}: {round!r} names no round; give a number from 0, or a tag such as 'round-003'")
+        raise PublishError(
+            f"{repo}: {round!r} names no round; give a number from 0, a tag such as 'round-003', or a commit"
+        )
     return index
 
 
-def _chosen(index: int, rounds: Iterable[int] | None, only: bool) -> list[int]:
+def _chosen(index: int, rounds: Sequence[int] | None, only: bool) -> list[int]:
     if rounds is None:
         return [index] if only else list(range(index + 1))
     chosen = sorted(set(rounds))

@@ -56,7 +56,7 @@ def train_round(
         progress.stage("probe", index)
         probe(recipe, workspace, index)
     progress.stage("train", index)
-    _fit(recipe, workspace, folder)
+    fit(recipe, workspace, folder)
     progress.stage("evaluate", index)
     metrics = {
         "schema": "1",
@@ -75,7 +75,7 @@ def train_round(
 TRAINING = "training.json"
 
 
-def _fit(recipe: Recipe, workspace: Workspace, folder: RoundFolder) -> None:
+def fit(recipe: Recipe, workspace: Workspace, folder: RoundFolder) -> None:
     """A checkpoint in the round's folder, whole or not at all."""
     if folder.student.exists():
         return

@@ -13,10 +13,10 @@ from evokd_data import layout, parquet
 from evokd_data.digest import digest
 from evokd_data.errors import VerificationError
 from evokd_data.published import PublishedRound, Snapshot, altered, load_task, read
-from evokd_data.shards import ContentDigest, sample_id
+from evokd_data.shards import ContentDigest
 from evokd_data.stages.publish import open_hub
-from evokd_data.stages.reload import newest, round_number
-from evokd_data.workspace import tag as tag_of
+from evokd_data.stages.reload import find_round
+from evokd_data.tasks import sample_id
 
 if TYPE_CHECKING:
     from evokd_data.publishers.hub import Hub
@@ -70,9 +70,9 @@ def verify(
         open_hub(endpoint, token, cache_dir=cache) as hub,
         tempfile.TemporaryDirectory(prefix="evokd-verify-") as fresh,
     ):
-        index = newest(hub, repo) if round is None else round_number(repo, round)
-        commit, folder = hub.fetch(repo, tag_of(index), ["*"], None if cached else Path(fresh))
-        examined = examine(repo, tag_of(index), commit, folder, index, seen)
+        index, revision = find_round(hub, repo, round)
+        commit, folder = hub.fetch(repo, revision, ["*"], None if cached else Path(fresh))
+        examined = examine(repo, revision, commit, folder, index, seen)
         problems = examined.problems
         notes = []
         if not cached:
@@ -86,7 +86,7 @@ def verify(
     return Report(
         repo=repo,
         round=index,
-        tag=snapshot.revision,
+        tag=snapshot.rounds[-1].tag,
         commit=commit,
         digest=snapshot.rounds[-1].manifest["digest"],
         rounds=len(snapshot.rounds),
@@ -117,11 +117,17 @@ def examine(
     problems += _files(snapshot, seen)
     counts = {"rows": 0, "rejections": 0, "answers": 0}
     broken = {problem.split(":", 1)[0] for problem in problems}
+    sound = [one for one in snapshot.rounds if not one.broken]
     if layout.RECIPE not in broken:
-        task = load_task(folder / layout.RECIPE)
-        for one in snapshot.rounds:
-            problems += _rows(snapshot, one, task, broken, counts, seen)
-    problems += _prompts(snapshot, broken)
+        try:
+            task = load_task(folder / layout.RECIPE)
+        except VerificationError as error:
+            problems.append(f"{layout.RECIPE}: {error}")
+        else:
+            for one in sound:
+                problems += _rows(snapshot, one, task, broken, counts, seen)
+    if sound:
+        problems += _prompts(snapshot, sound[-1], broken)
     return Examined(snapshot, problems, counts)
 
 
@@ -130,6 +136,8 @@ def _files(snapshot: Snapshot, seen: Callable[[str], None] | None) -> Iterator[s
     for path, problem in altered(snapshot, sorted(snapshot.files), seen):
         yield f"{path}: {problem}"
     known = {*snapshot.files, *(layout.manifest(one.tag) for one in snapshot.rounds)}
+    if any(one.broken for one in snapshot.rounds):
+        return  # what it spoke of is not known
     for top in (*layout.ROUND_FOLDERS, layout.PROMPTS):
         for file in sorted((snapshot.folder / top).rglob("*")):
             path = file.relative_to(snapshot.folder).as_posix()
@@ -140,7 +148,8 @@ def _files(snapshot: Snapshot, seen: Callable[[str], None] | None) -> Iterator[s
 def _history(hub: Hub, snapshot: Snapshot, tags: Mapping[int, str]) -> Iterator[str]:
     """Rounds are only ever added: what an earlier tag holds must be here, unchanged."""
     if tags.get(snapshot.rounds[-1].index) != snapshot.commit:
-        yield f"{snapshot.revision}: the tag moved from {snapshot.commit} to {tags.get(snapshot.rounds[-1].index)} meanwhile"
+        # Also when a commit was asked for by its own name: a round is what its tag says.
+        yield f"{snapshot.rounds[-1].tag}: its tag sits on {tags.get(snapshot.rounds[-1].index)}, not on {snapshot.commit}"
     here = hub.round_files(snapshot.repo, snapshot.commit)
     for one in snapshot.rounds[:-1]:
         if one.index not in tags:
@@ -217,8 +226,8 @@ def _samples(one: PublishedRound, task: Task, files: Sequence[Path], counts: dic
         )
 
 
-def _prompts(snapshot: Snapshot, broken: set[str]) -> Iterator[str]:
-    for name, expected in snapshot.rounds[-1].identity["prompts"].items():
+def _prompts(snapshot: Snapshot, one: PublishedRound, broken: set[str]) -> Iterator[str]:
+    for name, expected in one.identity["prompts"].items():
         path = f"{layout.PROMPTS}/{name}"
         if path in broken:
             continue

@@ -72,7 +72,7 @@ def compare(made: Sequence[Trial], runs: Path, into: Path, command: str, progres
     into.mkdir(parents=True, exist_ok=True)
     write_json(into / "results.json", results)
     write_text(into / "README.md", page(results))
-    from evokd_data.stages.plots import plot
+    from evokd_data.plots import plot
 
     plot(results, into)
     return results
