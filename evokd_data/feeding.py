@@ -7,7 +7,7 @@ costs 1.37 times the engine steps (measured with 1,024 requests of 20 to 200 tok
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +37,7 @@ class TeacherOnDemand:
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
         self._engine: Engine | None = None
+        self._failure: Exception | None = None
         self._slots: asyncio.Semaphore | None = None
 
     async def __aenter__(self) -> TeacherOnDemand:
@@ -62,10 +63,16 @@ class TeacherOnDemand:
         """One answer; at most `window` prompts are inside the engine. Raises TeacherError."""
         if self._engine is None:
             async with self._opening:
+                if self._failure is not None:  # prompts that waited behind the first must not start a second engine
+                    raise self._failure
                 if self._engine is None:
                     self._progress.note(f"opening the teacher; its log: {self._log}")
                     self._log.parent.mkdir(parents=True, exist_ok=True)
-                    engine = await self._stack.enter_async_context(self._teacher.serve(self._log))
+                    try:
+                        engine = await self._stack.enter_async_context(self._teacher.serve(self._log))
+                    except Exception as error:
+                        self._failure = error
+                        raise
                     self._slots = asyncio.Semaphore(engine.window)
                     self._engine = engine
         assert self._slots is not None
@@ -84,15 +91,16 @@ class TeacherOnDemand:
 
 async def in_order(
     items: Iterable[Item], work: Callable[[Item], Awaitable[Result]], window: Callable[[], int]
-) -> AsyncIterator[tuple[Item, Result]]:
+) -> AsyncGenerator[tuple[Item, Result]]:
     """Run `work` on every item, at most `window()` at a time, and yield the results in the items' order.
 
-    At most `AHEAD` windows of results wait behind a straggler: that is the memory bound. The first error cancels
-    everything in flight and is raised.
+    At most `AHEAD` windows of results wait behind a straggler: that is the memory bound. The first error, of whichever
+    item, cancels everything in flight and is raised.
     """
     tasks: asyncio.Queue[tuple[Item, asyncio.Task[Result]] | None] = asyncio.Queue()
     running = waiting = 0
     changed = asyncio.Event()
+    failed: asyncio.Future[asyncio.Task[Result]] = asyncio.get_running_loop().create_future()
     started: set[asyncio.Task[Result]] = set()
 
     def finished(task: asyncio.Task[Result]) -> None:
@@ -100,6 +108,8 @@ async def in_order(
         running -= 1
         started.discard(task)
         changed.set()
+        if not task.cancelled() and task.exception() is not None and not failed.done():
+            failed.set_result(task)
 
     async def feed() -> None:
         nonlocal running, waiting
@@ -122,13 +132,16 @@ async def in_order(
     try:
         while (entry := await tasks.get()) is not None:
             item, task = entry
-            result = await task
+            if not task.done():
+                await asyncio.wait((task, failed), return_when=asyncio.FIRST_COMPLETED)
+            result = await (failed.result() if failed.done() else task)
             waiting -= 1
             changed.set()
             yield item, result
         await feeder
     finally:
         feeder.cancel()
+        failed.cancel()
         for task in list(started):
             task.cancel()
         await asyncio.gather(feeder, *started, return_exceptions=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from evokd_data.records import Draft, Rejection, Sample
+from evokd_data.tasks import sample_id
 
 if TYPE_CHECKING:
     from evokd_data.recipe import Filters
@@ -25,6 +26,12 @@ REASONS = {
     "too_long_prompt": "the prompt does not fit into the model's context",
     "no_label": "the labelling answer is empty",
     "label_not_allowed": "the labelling answer is no label of the task",
+    "span_not_in_text": "the labelling answer names a span that the text does not hold",
+    "text_changed": "the marked answer says something else than the text",
+    "unknown_type": "the labelling answer uses a type that is not the task's",
+    "misaligned": "a span begins or ends within a word",
+    "ambiguous": "one surface is given two types, or a bracket could be the text's or a mark's",
+    "overlap": "two spans overlap, or a mark stands in a mark",
     "invalid_target": "the target cannot be right for the text",
     "label_disagreement": "the label differs from the one the text was written for (policy: reject)",
     "label_tie": "the labelling votes have no majority",
@@ -37,7 +44,7 @@ REASONS = {
 """Every reason of a rejection, with what it means; the card prints this table."""
 
 PERMUTATIONS = 128  # standard error of an estimated similarity of 0.85: 0.03
-BANDS = 16  # 16 bands of 8 rows find a pair at 0.85 with probability 0.994, at 0.6 with 0.24 (and verify it then)
+FOUND = 0.99  # probability that a pair as alike as the threshold becomes a candidate
 SHINGLE = 5  # characters
 MINHASH_SEED = 1
 
@@ -73,7 +80,7 @@ class Likeness:
             if self._index is None:
                 from rensa import RMinHashLSH
 
-                self._index = RMinHashLSH(self.threshold, PERMUTATIONS, BANDS)
+                self._index = RMinHashLSH(self.threshold, PERMUTATIONS, bands(self.threshold))
             signature = self._signature(form)
             self._index.insert(len(self._names), signature)
             self._names.append(name)
@@ -103,6 +110,17 @@ class Likeness:
         return signature
 
 
+def bands(threshold: float) -> int:
+    """Into how many bands a signature is cut: the fewest with which a pair at the threshold is `FOUND`, at least 16.
+
+    b bands of r rows find a pair of similarity s with probability 1 - (1 - s^r)^b: at 0.85, 16 bands of 8 with 0.994.
+    """
+    for count in (16, 32, 64):
+        if 1 - (1 - threshold ** (PERMUTATIONS // count)) ** count >= FOUND:
+            return count
+    return PERMUTATIONS
+
+
 class Sieve:
     """All filters of a round, with what they remember of earlier rounds.
 
@@ -123,7 +141,6 @@ class Sieve:
 
     def admit(self, draft: Draft) -> Sample | Rejection:
         """The draft as a sample, or the first reason against it."""
-        from evokd_data.shards import sample_id
 
         def reject(reason: str, detail: str = "") -> Rejection:
             return Rejection(reason, draft.text, draft.origin, detail)

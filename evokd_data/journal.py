@@ -20,6 +20,7 @@ from evokd_data.errors import EvokdError, WorkspaceError
 from evokd_data.records import Completion, Prompt
 from evokd_data.settings import plain
 from evokd_data.strategies import Ask
+from evokd_data.workspace import sync_folder
 
 
 def prompt_digest(prompt: Prompt) -> str:
@@ -73,15 +74,13 @@ class Journal:
         self._places: dict[str, tuple[int, int, int]] = {}
         self._segments: list[int] = []
         self._own: int | None = None
-        self.asked = 0
-        self.answered_before = 0
-        self.prompt_tokens = 0
-        self.completion_tokens = 0
+        self._next = 0
 
     def __enter__(self) -> Journal:
         self._folder.mkdir(parents=True, exist_ok=True)
-        for path in sorted(self._folder.glob("*.jsonl")):
+        for path in segments(self._folder):
             self._index(path)
+            self._next = int(path.stem) + 1
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -101,7 +100,7 @@ class Journal:
                     row = orjson.loads(line) if line.endswith(b"\n") else None
                 except orjson.JSONDecodeError:
                     row = None
-                if row is None:
+                if not isinstance(row, dict):
                     if file.read(1):
                         raise WorkspaceError(
                             f"{path}: damaged at byte {offset}, with answers behind it; "
@@ -123,12 +122,18 @@ class Journal:
     def add(self, prompt: Prompt, answer: Completion) -> None:
         """Keep an answer. On return it survives the death of this process; `sync` makes it survive a power cut."""
         if self._own is None:
-            path = self._folder / f"{len(self._segments):05d}.jsonl"
+            path = self._folder / f"{self._next:05d}.jsonl"
             self._own = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o644)
             self._segments.append(self._own)
+            sync_folder(self._folder)  # the file's name must last as long as what `sync` makes last
         line = orjson.dumps(record(prompt, answer)) + b"\n"
-        while line:
-            line = line[os.write(self._own, line) :]
+        before = os.fstat(self._own).st_size
+        try:
+            while line:
+                line = line[os.write(self._own, line) :]
+        except OSError:  # the disk is full: half a line must not stand before the answers of others
+            os.ftruncate(self._own, before)
+            raise
 
     def sync(self) -> None:
         if self._own is not None:
@@ -146,11 +151,6 @@ class Journal:
             if answer is None:
                 answer = await complete(prompt)
                 self.add(prompt, answer)
-                self.asked += 1
-            else:
-                self.answered_before += 1
-            self.prompt_tokens += answer.prompt_tokens
-            self.completion_tokens += answer.completion_tokens
             if seen is not None:
                 seen(prompt, answer, fresh)
             return answer
@@ -158,9 +158,14 @@ class Journal:
         return ask
 
 
+def segments(folder: Path) -> list[Path]:
+    """The journal's files, in the order in which processes began them."""
+    return sorted(path for path in folder.glob("*.jsonl") if path.stem.isdecimal())
+
+
 def read(folder: Path) -> Iterator[dict[str, Any]]:
     """All answers of a round's journal, in order of arrival; a torn last line is left out."""
-    for path in sorted(folder.glob("*.jsonl")):
+    for path in segments(folder):
         with path.open("rb") as file:
             for line in file:
                 if line.endswith(b"\n"):

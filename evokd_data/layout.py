@@ -37,6 +37,18 @@ def metrics(tag: str) -> str:
     return f"{ROUNDS}/{tag}/metrics.json"
 
 
+def told(tag: str) -> list[str]:
+    """The small files that every round has."""
+    return [manifest(tag), plan(tag), metrics(tag)]
+
+
+def told_round(path: str) -> int | None:
+    """The round whose manifest lies at a path; None for other files."""
+    folder, _, name = path.rpartition("/")
+    top, _, tag = folder.partition("/")
+    return round_index(tag) if (top, name) == (ROUNDS, "manifest.json") else None
+
+
 def part(kind: str, tag: str, stem: str, number: int, of: int) -> str:
     """One Parquet file of a round, named as `datasets` names its own."""
     return f"{kind}/{tag}/{stem}-{number:05d}-of-{of:05d}.parquet"

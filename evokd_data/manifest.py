@@ -7,13 +7,15 @@
      "files": {path in the repository: {sha256, size}}}          (in the published copy)
 
 `content` is the digest of the round's rows; `digest` that of the identity, in which `parent` is the digest of the round
-before: equal digests mean equal rows made in the same way from the same past.
+before: equal digests mean equal rows made in the same way from the same past. The first own round of a branch has one key
+more in its identity, `from`: {repo, tag, commit, digest} of the published round it starts from (see stages/resume.py).
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -61,6 +63,8 @@ def make_manifest(recipe: Recipe, workspace: Workspace, folder: RoundFolder) -> 
         "content": content_digest(recipe.task, samples),
         "rejections": sum(read_table(path).num_rows for path in folder.rejection_files()),
     }
+    if (origin := _branched_from(workspace, folder.index)) is not None:
+        identity["from"] = origin
     return {
         "schema": SCHEMA_VERSION,
         "name": recipe.name,
@@ -77,6 +81,14 @@ def make_manifest(recipe: Recipe, workspace: Workspace, folder: RoundFolder) -> 
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     }
+
+
+def _branched_from(workspace: Workspace, index: int) -> dict[str, Any] | None:
+    """For the first own round of a branch, the published round it starts from."""
+    origin = read_json(workspace.origin) if workspace.origin.exists() else None
+    if origin is None or not origin["branch"] or index != origin["round"] + 1:
+        return None
+    return {key: origin[key] for key in ("repo", "tag", "commit", "digest")}
 
 
 def inputs(recipe: Recipe, splits: Mapping[str, str]) -> dict[str, Any]:
@@ -105,11 +117,7 @@ def versions() -> dict[str, str]:
 def hardware() -> dict[str, Any]:
     """The machine in words: processor, cores, accelerators. No host name."""
     found: dict[str, Any] = {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
-    try:
-        import torch
-
-        if torch.cuda.is_available():
-            found["accelerators"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    except ImportError:
-        pass
+    torch = sys.modules.get("torch")  # a run whose student needs no torch does not load it to say so
+    if torch is not None and torch.cuda.is_available():
+        found["accelerators"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return found

@@ -49,6 +49,8 @@ class PublishedRound:
     index: int
     manifest: Mapping[str, Any]
     sha256: str
+    broken: bool = False
+    """Altered since it was published: nothing in `manifest` is to be relied on."""
 
     @property
     def tag(self) -> str:
@@ -82,7 +84,8 @@ class Snapshot:
     @cached_property
     def files(self) -> dict[str, Mapping[str, Any]]:
         """What every file of the revision must be, manifests excepted; where rounds replace a file, the newest counts."""
-        return {path: entry for one in self.rounds for path, entry in one.manifest["files"].items()}
+        sound = (one for one in self.rounds if not one.broken)
+        return {path: entry for one in sound for path, entry in one.manifest["files"].items()}
 
     def metrics(self, index: int) -> dict[str, Any]:
         return json.loads((self.folder / layout.metrics(tag_of(index))).read_bytes())
@@ -99,7 +102,7 @@ class Snapshot:
 def read(repo: str, revision: str, commit: str, folder: Path, index: int) -> tuple[Snapshot, list[str]]:
     """The manifests of rounds 0..index, with what is wrong with them and with the chain they form.
 
-    Raises VerificationError when one is missing or no manifest at all: then nothing more can be said.
+    Raises VerificationError when one is missing or of another version: then nothing more can be said.
     """
     problems: list[str] = []
     rounds: list[PublishedRound] = []
@@ -110,25 +113,42 @@ def read(repo: str, revision: str, commit: str, folder: Path, index: int) -> tup
             data = (folder / path).read_bytes()
         except FileNotFoundError:
             raise VerificationError(f"{where}: is missing; this is no revision with rounds 0 to {index}") from None
-        try:
-            manifest = json.loads(data)
-            bare = {key: value for key, value in manifest.items() if key != "seal"}
-            if manifest["schema"] not in SCHEMA_VERSIONS:
-                raise VerificationError(
-                    f"{where}: schema version {manifest['schema']!r}, this version knows "
-                    f"{', '.join(SCHEMA_VERSIONS)}; use the version of evokd-data that published it"
-                )
-            one = PublishedRound(number, manifest, hashlib.sha256(data).hexdigest())
-            broken = manifest["seal"] != digest(bare) or encoded(manifest) != data
-            if broken:
-                problems.append(f"{path}: altered since it was published: its seal is broken")
-            problems += [f"{path}: {problem}" for problem in _wrong(one, rounds[-1] if rounds else None)]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        sha256 = hashlib.sha256(data).hexdigest()
+        manifest = unsealed(data)
+        if manifest is None:
+            problems.append(f"{path}: altered since it was published: its seal is broken")
+            rounds.append(PublishedRound(number, {}, sha256, broken=True))
+            continue
+        if manifest["schema"] not in SCHEMA_VERSIONS:
             raise VerificationError(
-                f"{where}: is no manifest of a published round ({type(error).__name__}: {str(error)[:80]})"
-            ) from None
-        rounds.append(one)
+                f"{where}: schema version {manifest['schema']!r}, this version knows {', '.join(SCHEMA_VERSIONS)}; "
+                "use the version of evokd-data that published it"
+            )
+        rounds.append(PublishedRound(number, manifest, sha256))
+        if strange := next((path for path in manifest.get("files", ()) if not _inside(path)), None):
+            raise VerificationError(f"{where}: names the file {strange!r}, which lies outside of the repository")
+        try:
+            found = list(_wrong(rounds[-1], rounds[-2] if number else None))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise VerificationError(f"{where}: is no manifest of a published round ({error!r})") from None
+        problems += [f"{path}: {problem}" for problem in found]
     return Snapshot(repo, revision, commit, folder, tuple(rounds)), problems
+
+
+def unsealed(data: bytes) -> dict[str, Any] | None:
+    """A manifest whose seal holds; None for anything else."""
+    try:
+        manifest = json.loads(data)
+        bare = {key: value for key, value in manifest.items() if key != "seal"}
+        whole = manifest["seal"] == digest(bare) and encoded(manifest) == data and "schema" in manifest
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return manifest if whole else None
+
+
+def _inside(path: str) -> bool:
+    """Whether a path of a manifest stays in its folder: it is read, and when damaged removed."""
+    return not ({"", ".", ".."} & set(path.split("/")) or "\\" in path or "\0" in path)
 
 
 def _wrong(one: PublishedRound, before: PublishedRound | None) -> Iterator[str]:
@@ -137,10 +157,16 @@ def _wrong(one: PublishedRound, before: PublishedRound | None) -> Iterator[str]:
         yield f"tells of round {manifest['round']}, not {one.index}"
     if manifest["digest"] != digest(identity):
         yield f"its digest {manifest['digest'][:12]} is not that of its identity ({digest(identity)[:12]})"
-    if identity["parent"] != (before.manifest["digest"] if before else None):
+    if not (before and before.broken) and identity["parent"] != (before.manifest["digest"] if before else None):
         yield f"its parent {str(identity['parent'])[:12]} is not the round before"
     if manifest["previous"] != ({"tag": before.tag, "sha256": before.sha256} if before else None):
         yield f"rests on another manifest of {before.tag if before else 'a round before'} than the one here"
+    for key in ("content", "rejections", "plan", "prompts"):
+        identity[key]
+    for key in ("asked", "rejected"):
+        manifest["totals"][key]
+    for entry in manifest["files"].values():
+        entry["sha256"], entry["size"]
     if identity["rows"] != sum(entry["rows"] for entry in one.files(layout.DATA).values()):
         yield f"its files do not hold the {identity['rows']} rows of its identity"
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -83,7 +83,7 @@ class Filters:
     min_characters: Count = 2
     max_characters: Count = 4000
     near_duplicates: Share = 0.85
-    label_disagreement: Annotated[str, Field(pattern="^(relabel|reject)$")] = "relabel"
+    label_disagreement: Literal["relabel", "reject"] = "relabel"
     label_votes: Count = 1
 
 
@@ -192,6 +192,18 @@ def load(path: Path | str, overrides: Iterable[str] = ()) -> Recipe:
     return recipe
 
 
+def load_published(path: Path, prompts: Path | None, overrides: Iterable[str] = ()) -> Recipe:
+    """The recipe of a revision, with the revision's `prompts`. What else it names may lie on another machine and is not
+    looked for. Raises RecipeError."""
+    table, _ = _read(path)
+    table["prompts"] = None
+    problems = [problem for override in overrides if (problem := _override(table, override))]
+    recipe, more = _build(table, path)
+    if problems + more or recipe is None:
+        raise RecipeError(*(f"{path.name}: {problem}" for problem in problems + more))
+    return dataclasses.replace(recipe, prompts=prompts)
+
+
 def schema() -> dict[str, Any]:
     """JSON Schema of a recipe, for editors."""
     properties: dict[str, Any] = {
@@ -245,21 +257,21 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     except MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise RecipeError(
-            f"{path}{line}: not valid YAML: {str(error.problem).splitlines()[0]}; mend that line"
+            f"{path}{line}: not valid YAML: {(error.problem or 'it breaks off').splitlines()[0]}; mend that line"
         ) from None
     except YAMLError as error:
-        raise RecipeError(f"{path}: not valid YAML: {error}") from None
+        raise RecipeError(f"{path}: not valid YAML: {str(error).splitlines()[0]}; mend the file") from None
     if not isinstance(loaded, Mapping):
-        raise RecipeError(
-            f"{path}: a recipe is a table of sections, this is {type(loaded).__name__}; see `evokd-data schema`"
-        )
+        said = "is empty" if loaded is None else f"holds {settings.short(loaded)}"
+        raise RecipeError(f"{path}: {said}, a recipe is a table of sections; see `evokd-data schema`")
     lines: dict[str, int] = {}
 
     def walk(node: Any, prefix: str) -> Any:
         if isinstance(node, Mapping):
             for key in node:
-                lines[f"{prefix}{key}"] = node.lc.key(key)[0] + 1  # type: ignore[attr-defined]
-            return {key: walk(value, f"{prefix}{key}.") for key, value in node.items()}
+                if key in node.lc.data:  # type: ignore[attr-defined]  # keys merged in by << have no line of their own
+                    lines[f"{prefix}{_key(key)}"] = node.lc.key(key)[0] + 1  # type: ignore[attr-defined]
+            return {_key(key): walk(value, f"{prefix}{_key(key)}.") for key, value in node.items()}
         if isinstance(node, list):
             return [walk(item, prefix) for item in node]
         if isinstance(node, bool) or node is None:
@@ -270,6 +282,13 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         return str(node)
 
     return walk(loaded, ""), lines
+
+
+def _key(key: Any) -> str:
+    """A YAML key as it was written, more or less: `1`, `true` and `null` are names too."""
+    if key is None or isinstance(key, bool):
+        return {None: "null", True: "true", False: "false"}[key]
+    return str(key)
 
 
 def _line(lines: Mapping[str, int], problem: str) -> str:
@@ -296,7 +315,9 @@ def _override(table: dict[str, Any], override: str) -> str | None:
         return f"--set {override}: {text!r} is not a YAML value; quote it"
     node = table
     for key in keys[:-1]:
-        node = node.setdefault(key, {})
+        if node.get(key) is None:
+            node[key] = {}
+        node = node[key]
         if not isinstance(node, dict):
             return f"--set {override}: {key!r} is a value, not a table"
     node[keys[-1]] = value
@@ -309,12 +330,12 @@ def _build(table: dict[str, Any], path: Path) -> tuple[Recipe | None, list[str]]
     problems += [f"{key}: no such section{nearest(str(key), valid)}" for key in table if key not in valid]
     problems += [f"{key}: is required" for key in REQUIRED if table.get(key) is None]
     name, seed, prompts = table.get("name"), table.get("seed", 0), table.get("prompts")
-    if name is not None and not (isinstance(name, str) and NAME.match(name)):
-        problems.append(f"name: {name!r} is no folder name; use letters, digits, '.', '_' and '-'")
+    if name is not None and not (isinstance(name, str) and NAME.fullmatch(name)):
+        problems.append(f"name: {settings.short(name)} is no folder name; use letters, digits, '.', '_' and '-'")
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        problems.append(f"seed: {seed!r} is not a whole number from 0")
+        problems.append(f"seed: {settings.short(seed)} is not a whole number from 0")
     if prompts is not None and not isinstance(prompts, str):
-        problems.append(f"prompts: {prompts!r} is not the path of a folder")
+        problems.append(f"prompts: {settings.short(prompts)} is not the path of a folder")
 
     made: dict[str, Any] = {}
     for key, cls in SECTIONS.items():
@@ -325,7 +346,7 @@ def _build(table: dict[str, Any], path: Path) -> tuple[Recipe | None, list[str]]
         if given is None:
             continue
         if not isinstance(given, dict):
-            problems.append(f"{key}: {given!r} is not a table of settings")
+            problems.append(f"{key}: {settings.short(given)} is not a table of settings")
             continue
         choice = given.get(family.key, family.default)
         if choice is None:
@@ -347,7 +368,7 @@ def _build(table: dict[str, Any], path: Path) -> tuple[Recipe | None, list[str]]
     base = path.resolve().parent
     recipe = Recipe(
         **{"name": name, "seed": seed, **{key: _located(value, base) for key, value in made.items()}},
-        prompts=(base / prompts) if prompts else None,
+        prompts=_beside(base, prompts) if prompts else None,
         path=path,
         settings=written,
     )
@@ -356,7 +377,7 @@ def _build(table: dict[str, Any], path: Path) -> tuple[Recipe | None, list[str]]
 
 def _section(cls: type, given: Any, key: str, problems: list[str]) -> Any:
     if not isinstance(given, dict):
-        problems.append(f"{key}: {given!r} is not a table of settings")
+        problems.append(f"{key}: {settings.short(given)} is not a table of settings")
         return None
     made, more = settings.build(cls, given, key)
     problems.extend(more)
@@ -371,10 +392,18 @@ def _located(made: Any, base: Path) -> Any:
         if item.name == "hub_root":
             continue  # relative to the working folder, as runs/ is
         if isinstance(value, Path):
-            changes[item.name] = base / value.expanduser()
+            changes[item.name] = _beside(base, value)
         elif item.name == "model" and isinstance(value, str) and value.startswith(("./", "../", "/", "~")):
-            changes[item.name] = str((base / Path(value).expanduser()).resolve())
+            changes[item.name] = str(_beside(base, value).resolve())
     return dataclasses.replace(made, **changes) if changes else made
+
+
+def _beside(base: Path, written: str | Path) -> Path:
+    """A path of the recipe, absolute; `~` is the user's folder, unless there is no such user."""
+    try:
+        return base / Path(written).expanduser()
+    except RuntimeError:
+        return base / written
 
 
 def _combinations(recipe: Recipe) -> list[str]:
@@ -397,4 +426,9 @@ def _combinations(recipe: Recipe) -> list[str]:
             )
     if recipe.prompts is not None and not recipe.prompts.is_dir():
         problems.append(f"prompts: {recipe.settings['prompts']!r} is not a folder; paths are relative to the recipe")
+    elif recipe.prompts is not None:
+        try:
+            recipe.templates().sources(recipe.strategy.stages)
+        except RecipeError as error:
+            problems += error.problems
     return problems

@@ -67,7 +67,8 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The teacher's answer. `finish_reason` is "stop" or "length" (cut at max_tokens).
+    """The teacher's answer. `finish_reason` is "stop", "length" (cut at max_tokens) or "too_long" (a prompt that does
+    not fit into the model's context; `text` is empty).
 
     `choice_logprobs`: natural log-probability of each of the constraint's choices, renormalised over them.
     """

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evokd_data.errors import WorkspaceError
+from evokd_data.errors import RecipeError, WorkspaceError
 from evokd_data.feeding import TeacherOnDemand
 from evokd_data.manifest import inputs, write_manifest
 from evokd_data.progress import Progress
@@ -57,13 +57,23 @@ class Run:
 
 
 @contextmanager
-def open_run(recipe: Recipe, runs: Path) -> Iterator[Run]:
-    """The run of a recipe, held against other processes. Data and models are checked before anything is written."""
+def open_run(recipe: Recipe, runs: Path, origin: str | None = None, progress: Progress | None = None) -> Iterator[Run]:
+    """The run of a recipe, held against other processes. Data and models are checked before anything is written.
+
+    A run that goes on from a published round, `origin` (org/name@round-003), is given that round's files first.
+    """
     splits = load_splits(recipe)
     frozen = inputs(recipe, splits.digests())
     workspace = Workspace(runs / recipe.name)
     with workspace.lock():
+        start = None
+        if origin is not None or workspace.origin.exists():
+            from evokd_data.stages import resume
+
+            start = resume.begin(recipe, workspace, origin, frozen)
         workspace.freeze(resolved(recipe), frozen)
+        if start is not None:
+            resume.restore(recipe, workspace, start, progress or Progress())
         yield Run(recipe, workspace, splits)
 
 
@@ -81,9 +91,9 @@ def resolved(recipe: Recipe) -> str:
     return text.getvalue()
 
 
-def generate_next(recipe: Recipe, runs: Path, progress: Progress) -> dict[str, Any]:
-    """Generate the next round; its totals with its number."""
-    with open_run(recipe, runs) as run, asyncio.Runner() as loop:
+def generate_next(recipe: Recipe, runs: Path, progress: Progress, origin: str | None = None) -> dict[str, Any]:
+    """Generate the next round; its totals with its number. `origin` as in `open_run`."""
+    with open_run(recipe, runs, origin, progress) as run, asyncio.Runner() as loop:
         index = run.next_to_generate()
         return {"round": index, **loop.run(_generate_once(run, index, progress))}
 
@@ -105,17 +115,23 @@ def _train(run: Run, index: int, progress: Progress) -> dict[str, Any]:
     return metrics
 
 
-def run_all(recipes: Sequence[Recipe], runs: Path, progress: Progress) -> list[Run]:
+def run_all(recipes: Sequence[Recipe], runs: Path, progress: Progress, origin: str | None = None) -> list[Run]:
     """Every round of every recipe, each published as soon as it is complete. One teacher serves recipes that share it.
 
-    Recipes are worked through one after the other; the teacher changes when its settings do.
+    Recipes are worked through one after the other; the teacher changes when its settings do. `origin` as in `open_run`:
+    every recipe goes on, or branches off, from there. Raises RecipeError when
+    two of them have one name, and so one folder.
     """
+    for place, recipe in enumerate(recipes):
+        for other in recipes[:place]:
+            if recipe.name == other.name:
+                raise RecipeError(f"{recipe.path}: name: {recipe.name!r} is that of {other.path} too; give it another")
     done = []
     with asyncio.Runner() as loop, ExitStack() as stack:
         teacher: TeacherOnDemand | None = None
         served = None
         for recipe in recipes:
-            run = stack.enter_context(open_run(recipe, runs))
+            run = stack.enter_context(open_run(recipe, runs, origin, progress))
             if recipe.teacher != served:
                 if teacher is not None:
                     loop.run(teacher.__aexit__(None, None, None))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from evokd_data.digest import derive_random, digest
 from evokd_data.errors import DataError
 from evokd_data.records import Origin, Sample
+from evokd_data.tasks import sample_id
 
 if TYPE_CHECKING:
     from evokd_data.recipe import Recipe, Source
@@ -84,12 +85,14 @@ def where(source: Source) -> str:
 
 def read(source: Source, recipe: Recipe, purpose: str) -> list[Sample]:
     """Every row of a source as a sample with origin `seed`. Raises DataError for rows the task cannot hold."""
-    from evokd_data.shards import sample_id
-
     task = recipe.task
     samples = []
     for number, row in enumerate(_rows(source, task), 1):
         text, target = task.read_example(row, f"{purpose}: {where(source)}, row {number}")
+        if not text.isprintable() and any("\ud800" <= character <= "\udfff" for character in text):
+            raise DataError(
+                f"{purpose}: {where(source)}, row {number}: {text!r} holds half a surrogate pair; mend the text"
+            )
         if problem := task.check(text, target):
             raise DataError(f"{purpose}: {where(source)}, row {number}: {problem}: {text!r}")
         samples.append(Sample(sample_id(task, text, target), text, target, Origin(0, -1, number - 1, SEED)))
@@ -102,21 +105,22 @@ def _rows(source: Source, task: Task) -> Iterator[Mapping[str, Any]]:
         return
     path = source.path
     assert path is not None
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; paths are relative to the recipe")
     try:
         match path.suffix.lower():
             case ".jsonl" | ".ndjson":
                 yield from _json_rows(path)
             case ".csv" | ".tsv":
-                with path.open(encoding="utf-8-sig", newline="") as file:
-                    yield from csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+                yield from _csv_rows(path)
             case ".parquet" | ".arrow":
                 yield from _arrow_rows(path)
             case suffix:
                 yield from _task_rows(path, suffix, task)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); convert the file") from None
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; paths are relative to the recipe") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _task_rows(path: Path, suffix: str, task: Task) -> Iterator[Mapping[str, Any]]:
@@ -126,8 +130,23 @@ def _task_rows(path: Path, suffix: str, task: Task) -> Iterator[Mapping[str, Any
     yield from reader(path)
 
 
+def _csv_rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+        try:
+            for row in reader:
+                if None in row:  # read on, half of a text with a comma in it would pass for the whole
+                    raise DataError(
+                        f"{path}:{reader.line_num}: has more fields than the header; put texts that hold a "
+                        f"{reader.reader.dialect.delimiter!r} in quotes"
+                    )
+                yield row
+        except csv.Error as error:
+            raise DataError(f"{path}:{reader.reader.line_num}: not CSV ({error})") from None
+
+
 def _json_rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
@@ -173,6 +192,16 @@ def _hub_rows(source: Source) -> Iterator[Mapping[str, Any]]:
         raise DataError(
             f"{where(source)}: cannot be loaded: {type(error).__name__}: {error}; check the id, the revision and your access"
         ) from error
-    names = {key: feature.names for key, feature in loaded.features.items() if isinstance(feature, ClassLabel)}
+    names = {
+        key: kind.names
+        for key, feature in loaded.features.items()
+        if isinstance(kind := getattr(feature, "feature", feature), ClassLabel)
+    }
+
+    def named(key: str, value: Any) -> Any:
+        if key not in names or value is None:
+            return value
+        return [names[key][number] for number in value] if isinstance(value, list) else names[key][value]
+
     for row in loaded:
-        yield {key: names[key][value] if key in names and value is not None else value for key, value in row.items()}
+        yield {key: named(key, value) for key, value in row.items()}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from evokd_data.registry import nearest
@@ -22,6 +23,8 @@ def build(cls: type[T], table: Mapping[str, Any], path: str) -> tuple[T | None, 
     names = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
     problems = [f"{path}.{key}: no such setting{nearest(str(key), names)}" for key in table if key not in names]
     known = {key: value for key, value in table.items() if key in names}
+    if infinite := list(_not_finite(known, path)):
+        return None, problems + infinite
     try:
         made = TypeAdapter(cls).validate_json(json.dumps(known, default=str), strict=True)
     except ValidationError as error:
@@ -31,13 +34,26 @@ def build(cls: type[T], table: Mapping[str, Any], path: str) -> tuple[T | None, 
                 problems.append(f"{where}: is required")
             else:
                 message = problem["msg"].removeprefix("Value error, ")
-                shown = f": {_short(problem['input'])}" if problem["loc"] else ""
+                shown = f": {short(problem['input'])}" if problem["loc"] else ""
                 problems.append(f"{where}{shown}: {message[:1].lower() + message[1:]}")
         return None, problems
     return (None if problems else made), problems
 
 
-def _short(value: Any) -> str:
+def _not_finite(value: Any, path: str) -> Iterator[str]:
+    """A problem for each .nan and .inf: no setting means one, and no JSON file could hold it."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _not_finite(item, f"{path}.{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _not_finite(item, f"{path}.{index}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"{path}: {value} is not a finite number"
+
+
+def short(value: Any) -> str:
+    """A value as JSON on one line, cut at 80 characters: how errors quote it."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 80 else text[:77] + "..."
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,9 @@ from typing import TYPE_CHECKING, Any, overload
 import orjson
 import pyarrow as pa
 
-from evokd_data.digest import canonical, file_digest
+from evokd_data.digest import file_digest
 from evokd_data.errors import WorkspaceError
-from evokd_data.records import Origin, Rejection, Sample, Target
+from evokd_data.records import Origin, Rejection, Sample
 from evokd_data.workspace import whole_file
 
 if TYPE_CHECKING:
@@ -56,11 +57,6 @@ def rejection_schema() -> pa.Schema:
     """Columns of a rejections file: the reason (one word), the text, with what it collided, where it came from."""
     fields = {"reason": pa.string(), "text": pa.string(), "detail": pa.string()}
     return pa.schema(list((fields | ORIGIN).items()), metadata={"evokd.schema": SCHEMA_VERSION})
-
-
-def sample_id(task: Task, text: str, target: Target) -> str:
-    """32 hex digits of the sha256 of what the sample says: its text and its target."""
-    return hashlib.sha256(canonical([text, task.to_row(target)])).hexdigest()[:32]
 
 
 def sample_row(task: Task, sample: Sample) -> dict[str, Any]:
@@ -121,7 +117,7 @@ class ShardEntry:
 class ContentDigest:
     """A running digest over rows, fed in index order.
 
-    Soft labels and weights are stored as float32 and enter rounded to 6 decimals, so that a row digests the same
+    Soft labels and weights enter as the float32 that is stored, rounded to 6 decimals, so that a row digests the same
     before it is written and after it is read.
     """
 
@@ -131,14 +127,18 @@ class ContentDigest:
 
     def add(self, task: Task, sample: Sample) -> None:
         row = sample_row(task, sample)
-        row["soft"] = None if row["soft"] is None else [round(value, 6) for value in row["soft"]]
-        row["weight"] = round(row["weight"], 6)
+        row["soft"] = None if row["soft"] is None else _rounded(row["soft"])
+        (row["weight"],) = _rounded([row["weight"]])
         self._hash.update(orjson.dumps(row, option=orjson.OPT_SORT_KEYS))
         self._hash.update(b"\n")
         self.rows += 1
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()
+
+
+def _rounded(values: Iterable[float]) -> list[float]:
+    return [round(value, 6) for value in array("f", values).tolist()]
 
 
 def write_shard(path: Path, task: Task, samples: Sequence[Sample], first: int, last: int) -> ShardEntry:
@@ -158,12 +158,15 @@ def shard_entry(path: Path) -> ShardEntry:
     """The entry of a shard written before. Raises WorkspaceError when the file is damaged or of another version."""
     table = read_table(path)
     metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-    if metadata.get("evokd.schema") != SCHEMA_VERSION:
+    if (version := metadata.get("evokd.schema", SCHEMA_VERSION)) != SCHEMA_VERSION:
         raise WorkspaceError(
-            f"{path}: schema version {metadata.get('evokd.schema')!r}, this is {SCHEMA_VERSION!r}; use the version that wrote it"
+            f"{path}: schema version {version!r}, this is {SCHEMA_VERSION!r}; use the version that wrote it"
         )
-    first, last = map(int, metadata["evokd.requests"].split(":"))
-    return ShardEntry(path.name, first, last, table.num_rows, file_digest(path), metadata["evokd.content"])
+    try:
+        first, last = map(int, metadata["evokd.requests"].split(":"))
+        return ShardEntry(path.name, first, last, table.num_rows, file_digest(path), metadata["evokd.content"])
+    except (KeyError, ValueError):
+        raise WorkspaceError(f"{path}: is no shard of a round; remove it and rerun generate") from None
 
 
 def write_rejections(path: Path, rejections: Iterable[Rejection]) -> None:

@@ -1,8 +1,8 @@
-"""Prompt templates: one Jinja2 file per stage, each with a `system` and a `user` block.
+"""Prompt templates: one Jinja2 file per stage, each with a `system` and a `user` block, rendered in a sandbox.
 
 A folder of templates is what a recipe's `prompts` names; the package ships one folder per task under
 `evokd_data/prompts/`. A folder of the user's own may hold only some stages: the rest come from the package's.
-The digest of the sources in use goes into the manifest: a changed prompt is a changed round.
+The digests of the sources in use, included ones too, go into the manifest: a changed prompt is a changed round.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from evokd_data.digest import digest
 from evokd_data.errors import RecipeError
 from evokd_data.records import Message
+from evokd_data.registry import nearest
 
 PACKAGED = Path(__file__).parent / "prompts"
 
@@ -21,11 +22,13 @@ PACKAGED = Path(__file__).parent / "prompts"
 class Templates:
     """The templates of one task: those of `own` first, the packaged ones of `task_type` for the rest.
 
-    Raises RecipeError when `own` holds no template at all, or one that does not parse.
+    Raises RecipeError when `own` holds no template at all, one that does not parse, or one that nothing uses. The sandbox is for replays: a
+    template of somebody else's revision is rendered on the machine of whoever replays it.
     """
 
     def __init__(self, task_type: str, own: Path | None = None) -> None:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+        from jinja2 import FileSystemLoader, StrictUndefined
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
 
         folders = [PACKAGED / task_type]
         if own is not None:
@@ -34,22 +37,30 @@ class Templates:
                     f"prompts: {str(own)!r} holds no *.j2 file; give a folder of templates, or drop the key"
                 )
             folders.insert(0, own)
-        self._environment = Environment(
+        self._environment = ImmutableSandboxedEnvironment(
             loader=FileSystemLoader(folders),
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
             keep_trailing_newline=False,
-            autoescape=False,  # noqa: S701 - prompts are plain text, never HTML
+            autoescape=False,  # prompts are plain text, never HTML
         )
+        if own is not None:
+            self._check(own, {path.name for path in folders[-1].glob("*.j2")})
+
+    def _check(self, own: Path, stages: set[str]) -> None:
+        names = sorted(path.name for path in own.glob("*.j2"))
+        found = self.sources(name.removesuffix(".j2") for name in names)
+        used = stages.union(*(self._parse(name)[1] for name in found))
+        for name in names:
+            if name not in used:
+                raise RecipeError(f"prompts: {str(own / name)!r} is no stage's template{nearest(name, stages)}")
 
     def render(self, stage: str, variables: Mapping[str, Any]) -> tuple[Message, ...]:
         """The messages of one prompt: the `system` block when it says anything, then the `user` block.
 
         Raises RecipeError naming the template when it is missing, broken, or uses a variable that does not exist.
         """
-        from jinja2 import TemplateError
-
         try:
             template = self._environment.get_template(f"{stage}.j2")
             messages = []
@@ -58,7 +69,7 @@ class Templates:
                 text = "".join(block(template.new_context(dict(variables)))).strip() if block else ""
                 if text:
                     messages.append(Message(role, text))
-        except TemplateError as error:
+        except Exception as error:  # a template is code of the user's: it can raise anything
             raise RecipeError(
                 f"prompts: {stage}.j2 cannot be rendered: {type(error).__name__}: {error}; "
                 f"the variables are {', '.join(sorted(variables))}"
@@ -70,11 +81,37 @@ class Templates:
         return tuple(messages)
 
     def sources(self, stages: Iterable[str]) -> dict[str, str]:
-        """File name -> source of each stage's template, sorted by name."""
+        """File name -> source of each stage's template and of those it includes or extends, sorted by name."""
+        found: dict[str, str] = {}
+        names = [f"{stage}.j2" for stage in stages]
+        while names:
+            if (name := names.pop()) not in found:
+                found[name], referenced = self._parse(name)
+                names += referenced
+        return dict(sorted(found.items()))
+
+    def _parse(self, name: str) -> tuple[str, list[str]]:
+        """The source of a template, and the names of those it refers to. Raises RecipeError."""
+        from jinja2 import TemplateNotFound, TemplateSyntaxError, meta
+
         loader = self._environment.loader
         assert loader is not None
-        names = sorted(f"{stage}.j2" for stage in stages)
-        return {name: loader.get_source(self._environment, name)[0] for name in names}
+        try:
+            source = loader.get_source(self._environment, name)[0]
+            tree = self._environment.parse(source, name)
+        except TemplateNotFound as error:
+            raise RecipeError(f"prompts: there is no {error.name}; put it beside the other templates") from None
+        except TemplateSyntaxError as error:
+            raise RecipeError(f"prompts: {name}, line {error.lineno}: {error.message}; mend the template") from None
+        except UnicodeDecodeError as error:
+            raise RecipeError(f"prompts: {name} is not UTF-8 ({error.reason} at byte {error.start})") from None
+        referenced = list(meta.find_referenced_templates(tree))
+        if None in referenced:
+            raise RecipeError(
+                f"prompts: {name} includes a template whose name is only known when it is rendered; "
+                "write the name: a round's digest covers every template in use"
+            )
+        return source, [other for other in referenced if other is not None]
 
     def digests(self, stages: Iterable[str]) -> dict[str, str]:
         """File name -> digest of the source."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from evokd_data.records import Prediction, Sample, Weakness
@@ -37,7 +38,9 @@ def find(task: Task, samples: Sequence[Sample], predictions: Sequence[Prediction
     weaknesses = []
     for kind, missed in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         name, expected, got = kind
-        near = [i for _, i in right if any(aim and task.carries(samples[i].target, aim) for aim in (expected, got))]
+        near = (
+            i for _, i in right if any(aim and task.carries(predictions[i].expected, aim) for aim in (expected, got))
+        )
         weaknesses.append(
             Weakness(
                 name,
@@ -46,7 +49,7 @@ def find(task: Task, samples: Sequence[Sample], predictions: Sequence[Prediction
                 missed,
                 seen.get(expected, 0),
                 wrong=tuple(samples[i] for _, i in sorted(wrong[kind])[:EXAMPLES]),
-                right=tuple(samples[i] for i in near[:EXAMPLES]),
+                right=tuple(samples[i] for i in islice(near, EXAMPLES)),
             )
         )
     return weaknesses

@@ -1,6 +1,6 @@
 """The folder of a run: where each stage's files lie, written so that a file that is there is whole.
 
-    runs/<name>/recipe.yaml  inputs.json  .lock
+    runs/<name>/recipe.yaml  inputs.json  from.json  .lock
     runs/<name>/round-003/plan.json  shards/00000.arrow  rejections/00000.arrow  journal/  generated.json
                           probe.arrow  student/  metrics.json  manifest.json  revision.json
 
@@ -95,8 +95,11 @@ class Workspace:
         return RoundFolder(self.root / tag(index), index)
 
     def rounds(self) -> list[RoundFolder]:
-        """Every round begun, in order."""
-        found = sorted(int(path.name.removeprefix("round-")) for path in self.root.glob("round-[0-9]*"))
+        """Every round begun, in order. Folders of other names, such as a copy put aside, are no rounds."""
+        numbers = [path.name.removeprefix("round-") for path in self.root.glob("round-*") if path.is_dir()]
+        found = sorted(
+            int(number) for number in numbers if number.isdecimal() and tag(int(number)) == f"round-{number}"
+        )
         return [self.round(index) for index in found]
 
     def before(self, index: int) -> list[RoundFolder]:
@@ -111,19 +114,39 @@ class Workspace:
     def inputs(self) -> Path:
         return self.root / "inputs.json"
 
+    @property
+    def origin(self) -> Path:
+        """The published round that the run goes on from, when it did not begin at round 0."""
+        return self.root / "from.json"
+
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run against every other process. Raises WorkspaceError at once when it is held already."""
+        """Hold the run against every other process. Raises WorkspaceError at once when it is held already.
+
+        Drafts of files that a killed process left behind are removed.
+        """
         import fcntl
 
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lock").open("a+") as file:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            file = (self.root / ".lock").open("a+")
+        except OSError as error:
+            raise WorkspaceError(
+                f"{self.root}: cannot hold a run ({error.strerror}: {error.filename}); give --runs a folder to write to"
+            ) from None
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 raise WorkspaceError(
                     f"{self.root}: another evokd-data process works on this run; wait for it, or give the recipe another name"
                 ) from None
+            except OSError as error:
+                raise WorkspaceError(
+                    f"{self.root}: cannot be locked ({error.strerror}); give --runs a folder on a local disk"
+                ) from None
+            for draft in [*self.root.rglob(f".*{DRAFT}")]:
+                shutil.rmtree(draft) if draft.is_dir() else draft.unlink(missing_ok=True)
             yield
 
     def freeze(self, recipe: str, inputs: Mapping[str, Any]) -> None:
@@ -143,6 +166,9 @@ class Workspace:
             write_json(self.inputs, inputs)
         if not self.recipe.exists() or self.recipe.read_text(encoding="utf-8") != recipe:
             write_text(self.recipe, recipe)
+
+
+DRAFT = ".draft"  # ends the names of files and folders being written
 
 
 def tag(index: int) -> str:
@@ -181,7 +207,7 @@ def write_text(path: Path, text: str) -> None:
 def whole_file(path: Path) -> Iterator[Path]:
     """A path to write to; on leaving the block it is synced and renamed to `path`, on an error it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=DRAFT)
     os.close(handle)
     draft = Path(name)
     try:
@@ -200,14 +226,14 @@ def whole_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """The same for a folder: `path` appears complete or not at all; an unfinished one of an earlier try is removed."""
-    draft = path.with_name(f".{path.name}.draft")
+    draft = path.with_name(f".{path.name}{DRAFT}")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
         yield draft
         for file in draft.rglob("*"):
             if file.is_file():
-                with file.open("rb+") as opened:
+                with file.open("rb") as opened:  # a copied model's files may be read-only
                     os.fsync(opened.fileno())
         shutil.rmtree(path, ignore_errors=True)
         draft.replace(path)

@@ -14,6 +14,7 @@ from evokd_data.recipe import Recipe
 from evokd_data.records import Cell, Completion, Message, Origin, Prompt, Rejection, Sample, Sampling
 from evokd_data.rounds import resolved
 from evokd_data.seeds import load_splits
+from evokd_data.tasks import sample_id
 from evokd_data.tasks.measures import classification
 from evokd_data.workspace import Workspace, write_json
 
@@ -69,7 +70,7 @@ def make_samples(loaded: Recipe, index: int, rows: int, variant: str = "") -> li
         text = f"round {index} text {i} on {label}{variant}" if i else f"{HOSTILE} {index}{variant}"
         origin = Origin(index, i // 5, i % 5, "evokd", "hard" if i % 2 else "easy", "confused:music>books", label)
         soft = tuple(0.5 if other == label else 0.25 for other in labels) if i % 3 else None
-        samples.append(Sample(shards.sample_id(loaded.task, text, label), text, label, origin, soft))
+        samples.append(Sample(sample_id(loaded.task, text, label), text, label, origin, soft))
     return samples
 
 

@@ -14,6 +14,7 @@ from evokd_data import journal, parquet, shards
 from evokd_data.digest import file_digest
 from evokd_data.errors import VerificationError, WorkspaceError
 from evokd_data.records import Origin, Rejection, Sample, Span
+from evokd_data.tasks import sample_id
 from evokd_data.tasks.classification import Classification
 from evokd_data.tasks.ner import NER
 
@@ -24,7 +25,7 @@ def sample(i: int) -> Sample:
     text, label = f"text {i} {HOSTILE}", LABELS[i % 3]
     soft = (0.5, 0.25, 0.25) if i % 2 else None
     return Sample(
-        shards.sample_id(TASK, text, label),
+        sample_id(TASK, text, label),
         text,
         label,
         Origin(1, i // 5, i % 5, "evokd", "hard"),
@@ -54,7 +55,7 @@ def test_spans_come_back_as_they_were(tmp_path: Path) -> None:
     task = NER(types=("person",))
     spans = (Span(0, 3, "person", "Ann"), Span(8, 11, "person", "Bob"))
     made = [
-        Sample(shards.sample_id(task, "Ann and Bob", target), "Ann and Bob", target, Origin(1, i, 0, "evokd"))
+        Sample(sample_id(task, "Ann and Bob", target), "Ann and Bob", target, Origin(1, i, 0, "evokd"))
         for i, target in enumerate([spans, (), spans[1:]])
     ]
     shards.write_shard(tmp_path / "0.arrow", task, made, 0, 3)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import os
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -21,6 +24,7 @@ from evokd_data.errors import PublishError, RevisionConflict, VerificationError
 from evokd_data.localhub.auth import add_token
 from evokd_data.localhub.child import RunningHub
 from evokd_data.progress import Progress
+from evokd_data.published import unsealed
 from evokd_data.publishers.calls import Patience
 from evokd_data.publishers.hub import Hub
 from evokd_data.recipe import Recipe
@@ -264,14 +268,12 @@ def test_time_limits_end_a_call_that_would_never_end(
 
 
 def test_the_clients_own_settings_are_as_they_were(publisher: Publisher) -> None:
+    from huggingface_hub import get_session
     from huggingface_hub.utils import _http, are_progress_bars_disabled
 
-    before = _http._GLOBAL_CLIENT_FACTORY, are_progress_bars_disabled()
+    before = _http._GLOBAL_CLIENT_FACTORY, are_progress_bars_disabled(), get_session().timeout
     publisher.publish(0)
-    assert (_http._GLOBAL_CLIENT_FACTORY, are_progress_bars_disabled()) == before
-    from huggingface_hub import get_session
-
-    assert get_session().timeout.read is None
+    assert (_http._GLOBAL_CLIENT_FACTORY, are_progress_bars_disabled(), get_session().timeout) == before
 
 
 def edit(api: HfApi, repo: str, path: str, text: str) -> str:
@@ -390,6 +392,43 @@ def test_a_tag_that_appears_elsewhere_meanwhile_is_a_conflict(
     monkeypatch.setattr(HfApi, "create_tag", overtaken)
     with pytest.raises(RevisionConflict, match="tag round-000 is taken"):
         publisher.publish(0)
+
+
+def test_a_manifest_damaged_on_its_way_back_is_asked_for_again(
+    publisher: Publisher, repo: str, faults: Callable[..., None]
+) -> None:
+    faults({"match": "GET .*/resolve/.*/manifest.json", "body": "alter", "times": 2})
+    publisher.publish(0)
+    stored = (publisher.workspace.round(0).root / "published.json").read_bytes()
+    assert unsealed(stored) is not None
+
+
+def test_files_travel_by_xet_where_the_hub_takes_them(
+    publisher: Publisher, api: HfApi, repo: str, tmp_path: Path
+) -> None:
+    """As on the real Hub. In a process of its own: the client's Xet cache is set up once."""
+    publisher.publish(0)
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from dataclasses import replace
+from pathlib import Path
+from evokd_data import recipe
+from evokd_data.publishers.hub import Hub
+from evokd_data.stages.publish import Publication
+from evokd_data.workspace import Workspace
+Hub.is_the_hub = lambda self: True
+root = Path({str(publisher.workspace.root)!r})
+loaded = recipe.load(root.parents[1] / "recipe.yaml")
+loaded = replace(loaded, publish=replace(loaded.publish, repo={repo!r}, endpoint={publisher.publication.hub.address!r}))
+with Publication.of(loaded) as publication:
+    publication.publish(Workspace(root), 1)
+"""
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_TOKEN": str(publisher.publication.hub.token)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert_one_commit_and_tag_each(api, repo, 2)
+    assert (tmp_path / "xet").exists()
 
 
 def test_only_the_rounds_own_bytes_travel(publisher: Publisher, repo: str, server: RunningHub) -> None:

@@ -131,6 +131,11 @@ class TestLoad:
             loaded = load_round(published.repo, named, cache_dir=cache, **published.at)
             assert samples(published, loaded) == published.rows(0, 1, 2)
 
+    def test_a_commit_names_its_newest_round(self, published: Published, cache: Path) -> None:
+        commit = Hub(published.server.endpoint, published.server.token).refs(published.repo).tags["round-001"]
+        loaded = load_round(published.repo, commit, cache_dir=cache, **published.at)
+        assert samples(published, loaded) == published.rows(0, 1)
+
     def test_some_rounds_and_one_alone(self, published: Published, cache: Path) -> None:
         only = load_round(published.repo, 1, only=True, cache_dir=cache, **published.at)
         assert samples(published, only) == published.rows(1)
@@ -213,7 +218,7 @@ class TestNeverAnotherRound:
 
     # Not a download cut in the middle: the client resumes it for half a minute.
     @pytest.mark.parametrize("fault", [{"status": 503}, {"status": 404}, {"drop": "before"}])
-    @pytest.mark.parametrize("match", ["/refs", "/tree/", r"/resolve/.*/data/round-002", "/api/"])
+    @pytest.mark.parametrize("match", ["/refs", r"/resolve/.*/rounds/", r"/resolve/.*/data/round-002", "."])
     def test_a_hub_that_does_not_answer_well(
         self, published: Published, damaged: Path, faults: Callable[..., None], match: str, fault: dict[str, Any]
     ) -> None:
@@ -223,7 +228,7 @@ class TestNeverAnotherRound:
         assert published.repo in str(caught.value)
 
     @pytest.mark.parametrize("body", ["truncate", "alter"])
-    @pytest.mark.parametrize("what", ["data/round-002", "rounds/round-001/manifest", "rounds/round-002/metrics"])
+    @pytest.mark.parametrize("what", ["data/round-002", "rounds/round-002/manifest", "rounds/round-002/metrics"])
     def test_a_file_that_is_served_damaged(
         self, published: Published, damaged: Path, faults: Callable[..., None], body: str, what: str
     ) -> None:
@@ -234,6 +239,18 @@ class TestNeverAnotherRound:
             assert what in str(caught.value)
         faults()
         loaded = load_round(published.repo, 2, cache_dir=damaged, **published.at)
+        assert samples(published, loaded) == published.rows(0, 1, 2)
+
+    @pytest.mark.parametrize("seed", range(6))
+    def test_a_lying_list_of_tags(
+        self, published: Published, damaged: Path, faults: Callable[..., None], seed: int
+    ) -> None:
+        """One byte of the answer is another: a wrong name, a wrong commit, or no JSON."""
+        faults({"match": "/refs", "body": "alter", "seed": seed, "times": 1})
+        try:
+            loaded = load_round(published.repo, 2, cache_dir=damaged, **published.at)
+        except (PublishError, VerificationError):
+            loaded = load_round(published.repo, 2, cache_dir=damaged, **published.at)  # nothing wrong is remembered
         assert samples(published, loaded) == published.rows(0, 1, 2)
 
     def test_a_file_damaged_once_is_fetched_again(
@@ -345,18 +362,25 @@ class TestVerify:
             if path.startswith("."):
                 continue
             whole = file.read_bytes()
-            for place in (0, len(whole) // 3, len(whole) // 2, len(whole) - 1):
+            for place in (0, 7, len(whole) // 3, len(whole) // 2, len(whole) - 1):
                 data = bytearray(whole)
                 data[place] ^= 0x01
                 file.write_bytes(data)
-                try:
-                    found = self.problems(copy)
-                except VerificationError as error:  # a manifest that is none any more
-                    found = str(error).splitlines()
+                found = self.problems(copy)
                 assert any(path in problem for problem in found), f"{path} byte {place}: {found}"
                 checked += 1
             file.write_bytes(whole)
-        assert checked == 4 * 22
+        assert checked == 5 * 22
+
+    def test_no_byte_of_a_manifest_can_change(self, copy: Path) -> None:
+        path = copy / layout.manifest("round-001")
+        whole = path.read_bytes()
+        for place in range(0, len(whole), 3):
+            data = bytearray(whole)
+            data[place] ^= 0x01
+            path.write_bytes(data)
+            _, found = read("org/intents", "round-002", "0" * 40, copy, 2)
+            assert any(layout.manifest("round-001") in problem for problem in found), place
 
     def test_a_missing_and_an_extra_file_are_named(self, copy: Path) -> None:
         (copy / "data/round-001" / PART).unlink()
@@ -405,6 +429,15 @@ class TestVerify:
         assert any("row 3" in problem and "its id is not that of its text and target" in problem for problem in found)
         assert any("data/round-002: its rows digest to" in problem for problem in found)
 
+    @pytest.mark.parametrize("path", ["rounds/../../../x", "/etc/passwd", "data//x", "data\\..\\x", "./x"])
+    def test_a_manifest_cannot_name_files_elsewhere(self, copy: Path, path: str) -> None:
+        file = copy / layout.manifest("round-000")
+        manifest = read_json(file)
+        files = {**manifest["files"], path: {"sha256": "0" * 64, "size": 1}}
+        file.write_bytes(encoded(sealed({**manifest, "files": files})))
+        with pytest.raises(VerificationError, match="lies outside of the repository"):
+            self.problems(copy)
+
     def test_a_manifest_of_a_later_version_says_so(self, copy: Path) -> None:
         path = copy / layout.manifest("round-000")
         path.write_bytes(encoded(sealed({**read_json(path), "schema": "9"})))
@@ -439,8 +472,10 @@ class TestVerify:
     def test_files_can_be_fetched_for_a_replay(self, published: Published, tmp_path: Path) -> None:
         with_journal = fetch_rounds(
             Hub(published.server.endpoint, published.server.token), published.repo, 2,
-            kinds=[layout.DATA, layout.JOURNAL], of=[1], into=tmp_path,
+            kinds=[layout.DATA, layout.JOURNAL], of=lambda newest: [newest - 1], also=[layout.RECIPE, layout.PROMPTS],
+            into=tmp_path,
         )  # fmt: skip
         assert [path.parent.name for path in with_journal.paths(layout.JOURNAL, [1])] == ["round-001"]
+        assert (tmp_path / "prompts/label.j2").is_file() and (tmp_path / "recipe.yaml").is_file()
         assert not (tmp_path / "data/round-002").exists()
         assert read(published.repo, "round-002", with_journal.commit, tmp_path, 2)[1] == []

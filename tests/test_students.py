@@ -62,15 +62,16 @@ def tagged(count=45):
 
 
 def make_tokenizer(**settings):
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    """All words of the examples, and letters to spell the others with. Not trained: ties would fall as they like."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    words = sorted({word.lower() for example in texts(75) for word in example.text.split()} - set(letters))
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{letter}" for letter in letters), *words]
+    tokenizer = Tokenizer(models.WordPiece({word: index for index, word in enumerate(vocabulary)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    corpus = [example.text for example in texts(75)]
-    tokenizer.train_from_iterator(corpus, trainers.WordPieceTrainer(vocab_size=160, special_tokens=special))
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
@@ -128,8 +129,8 @@ QUICK = {"learning_rate": 1e-2, "head_learning_rate": None, "min_steps": 40, "ep
 
 @pytest.fixture(params=sorted(STUDENTS))
 def student(request, base):
-    own = {"transformer": {"model": str(base), **QUICK}}
-    return resolve(STUDENTS, request.param)(**own.get(request.param, {}))
+    kind = resolve(STUDENTS, request.param)
+    return kind(model=str(base), **QUICK) if issubclass(kind, Transformer) else kind()
 
 
 def fit(student, folder, fresh, earlier=(), classes=CLASSES, seed=1, previous=None):
@@ -225,7 +226,7 @@ def test_the_same_lesson_and_seed_give_the_same_files_to_the_bit(student, tmp_pa
     fit(student, tmp_path / "b", texts(75), seed=7)
     fit(student, tmp_path / "c", texts(75), seed=8)
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
-    weights = {"transformer": "model.safetensors", "linear": "weights.npz"}[student.name]
+    weights = "weights.npz" if isinstance(student, Linear) else "model.safetensors"
     assert digests(tmp_path / "a")[weights] != digests(tmp_path / "c")[weights]
 
 
@@ -316,7 +317,7 @@ def test_the_heavier_of_two_contradicting_samples_wins(student, tmp_path):
 @pytest.mark.parametrize("broken", ["missing", "empty", "card", "weights", "cut", "other"])
 def test_what_is_no_checkpoint_of_this_student_is_refused(student, trained, tmp_path, broken):
     folder = Path(shutil.copytree(trained(student), tmp_path / "a"))
-    weights = folder / {"transformer": "model.safetensors", "linear": "weights.npz"}[student.name]
+    weights = folder / ("weights.npz" if isinstance(student, Linear) else "model.safetensors")
     if broken == "missing":
         folder = tmp_path / "nowhere"
     elif broken == "empty":
@@ -445,9 +446,10 @@ def test_linear_needs_no_torch(tmp_path):
 # Transformer
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # transformers' DeBERTa scripts its activations
 @pytest.mark.parametrize("kind", [kind for kind in ARCHITECTURES if kind != "bert"])
 def test_other_encoders_learn_too(kind, tmp_path):
-    student = Transformer(str(make_base(tmp_path / "base", kind)), **QUICK)
+    student = Transformer(str(make_base(tmp_path / "base", kind)), **{**QUICK, "learning_rate": 5e-3, "min_steps": 60})
     fit(student, tmp_path / "a", texts())
     assert right(student, tmp_path / "a", texts()) > 0.9
 
@@ -600,7 +602,7 @@ def test_a_model_inside_a_package_is_found_and_the_package_not_imported(base, tm
         ("./nowhere", None, "there is no folder './nowhere'"),
         ("package:no-such-package", None, "pip install no-such-package"),
         ("package:evokd_data", None, "should carry one model, found: none"),
-        ("not a name/at all", None, "neither a folder nor the name of a model"),
+        ("not a name/at all", None, "no name of a model on the Hub; a folder's begins with ./"),
     ],
 )
 def test_a_model_that_is_nowhere_says_where_it_was_looked_for(model, revision, said):

@@ -22,6 +22,8 @@ COMMANDS = {
     "publish": "Publish complete rounds, each as one commit and one tag.",
     "load": "Load a round from the Hub, verified.",
     "verify": "Check every digest of a published round.",
+    "replay": "Make a published round's rows again from its journal.",
+    "diff": "Show what changed between two published rounds.",
     "rounds": "List the rounds of a published data set.",
     "compare": "Compare strategies over random seeds at equal budgets.",
     "show": "Show a run: its rounds, plan and metrics.",

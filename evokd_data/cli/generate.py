@@ -13,7 +13,8 @@ from evokd_data.cli import options
 @options.recipe
 @options.overrides
 @options.runs
-def command(recipe: Path, overrides: tuple[str, ...], runs: Path) -> None:
+@options.origin
+def command(recipe: Path, overrides: tuple[str, ...], runs: Path, origin: str | None) -> None:
     """Generate the next round of RECIPE; round 0 is the seeds. Prints the folder of the shards.
 
     Killed and rerun, it asks the teacher only what was in flight.
@@ -25,5 +26,5 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path) -> None:
 
     loaded = load(recipe, overrides)
     with live() as progress:
-        totals = generate_next(loaded, runs, progress)
+        totals = generate_next(loaded, runs, progress, origin)
     click.echo(str(Workspace(runs / loaded.name).round(totals["round"]).shards))

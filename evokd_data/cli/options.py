@@ -15,6 +15,9 @@ runs = click.option(
     "--runs", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True,
     help="The folder that holds run folders.",
 )  # fmt: skip
+origin = click.option(
+    "--from", "origin", metavar="ORG/NAME@ROUND-003", help="Go on, or branch off, from a published round."
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 repo = click.argument("repo")
 endpoint = click.option(

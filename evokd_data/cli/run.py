@@ -13,7 +13,8 @@ from evokd_data.cli import options
 @options.recipes
 @options.overrides
 @options.runs
-def command(recipes: tuple[Path, ...], overrides: tuple[str, ...], runs: Path) -> None:
+@options.origin
+def command(recipes: tuple[Path, ...], overrides: tuple[str, ...], runs: Path, origin: str | None) -> None:
     """Run every round of RECIPES: generate, train, score, publish. Rerun it after any stop: it goes on where it was.
 
     Recipes with the same teacher share one engine. The result on stdout is one line for each recipe: its name,
@@ -26,7 +27,7 @@ def command(recipes: tuple[Path, ...], overrides: tuple[str, ...], runs: Path) -
 
     loaded = [load(path, overrides) for path in recipes]
     with live() as progress:
-        done = run_all(loaded, runs, progress)
+        done = run_all(loaded, runs, progress, origin)
     for run in done:
         last = summary(run.workspace)["rounds"][-1]
         revision = last["revision"]

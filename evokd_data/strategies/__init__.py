@@ -16,6 +16,7 @@ STRATEGIES = {
     "evokd": "evokd_data.strategies.evokd:EvoKD",
     "none": "evokd_data.strategies.none:NoGeneration",
     "static": "evokd_data.strategies.static:Static",
+    "sungen": "evokd_data.strategies.sungen:SunGen",
     "zerogen": "evokd_data.strategies.zerogen:ZeroGen",
 }
 
@@ -29,8 +30,8 @@ Write = Callable[[Request], Awaitable[Sequence[Draft]]]
 class Brief:
     """All that a strategy knows when it plans and writes a round. Neither dev nor test: no text of theirs can leak.
 
-    `seeds` are round 0's samples; `demonstrations` the samples of all earlier rounds, seeds included, that may be shown
-    to the teacher, by aim, in index order; `budget` is the number of texts to ask for.
+    `demonstrations` are the samples of all earlier rounds that may be shown to the teacher, by aim, in index order: the
+    seeds first, they are round 0's; `budget` is the number of texts to ask for.
     """
 
     task: Task
@@ -39,7 +40,6 @@ class Brief:
     round: int
     seed: int
     budget: int
-    seeds: Sequence[Sample]
     demonstrations: Mapping[str, Sequence[Sample]]
     weaknesses: Sequence[Weakness] = ()
     soft_labels: bool = False

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile, zip_longest
 from typing import Any
 
 import orjson
@@ -18,7 +19,7 @@ import orjson
 from evokd_data.digest import derive_random, derive_seed
 from evokd_data.records import Completion, Constraint, Draft, Origin, Prompt, Request, Sample, Target
 from evokd_data.strategies import Ask, Brief
-from evokd_data.tasks import Unreadable
+from evokd_data.tasks import Task, Unreadable
 
 LABEL_TOKENS = 64  # room for the longest label; tagging asks for more, by the length of the text
 SHOWN_WHEN_LABELLING = 24  # demonstrations in a labelling prompt: a shared prefix, so the engine computes it once
@@ -49,7 +50,7 @@ def object_schema(*keys: str) -> Mapping[str, Any]:
     }
 
 
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_WHOLE_STRING = re.compile(r'\s*("(?:[^"\\]|\\.)*+")\s*(?:,|(?=\])|\Z)', re.DOTALL)
 
 
 def read_texts(answer: Completion, count: int) -> tuple[list[str], str]:
@@ -59,13 +60,7 @@ def read_texts(answer: Completion, count: int) -> tuple[list[str], str]:
     try:
         found = orjson.loads(answer.text)["texts"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        _, bracket, rest = answer.text.partition("[")
-        found = []
-        for whole in _STRING.findall(rest) if bracket else ():
-            try:
-                found.append(orjson.loads(whole))
-            except orjson.JSONDecodeError:
-                break
+        found = list(_whole_strings(answer.text.partition("[")[2]))
         problem = "truncated" if answer.finish_reason == "length" else "unreadable"
     else:
         problem = "missing"
@@ -73,6 +68,17 @@ def read_texts(answer: Completion, count: int) -> tuple[list[str], str]:
         return [], "unreadable"
     texts = [" ".join(text.split()) for text in found if isinstance(text, str)][:count]
     return texts, problem if len(texts) < count else ""
+
+
+def _whole_strings(items: str) -> Iterator[str]:
+    """The strings at the beginning of the items of a JSON list that may break off anywhere."""
+    place = 0
+    while item := _WHOLE_STRING.match(items, place):
+        try:
+            yield orjson.loads(item[1])
+        except orjson.JSONDecodeError:
+            return
+        place = item.end()
 
 
 def _prompt(
@@ -138,10 +144,10 @@ async def write_labelled(brief: Brief, request: Request, ask: Ask, strategy: str
     """Texts and their labels from one call: the ablation "w/o Separation" (Liu et al. 2024, section 5.3)."""
     answer = await ask(_prompt(brief, request, "compose", labelled_schema(brief, request.count), variables))
     try:
-        found = orjson.loads(answer.text)["samples"]
-        pairs = [(" ".join(str(sample["text"]).split()), str(sample["answer"])) for sample in found][: request.count]
+        found = [(sample["text"], sample["answer"]) for sample in orjson.loads(answer.text)["samples"]]
+        pairs = [(" ".join(text.split()), labelled.strip()) for text, labelled in found][: request.count]
         problem = "missing"
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         pairs, problem = [], "truncated" if answer.finish_reason == "length" else "unreadable"
     drafts = []
     for position in range(request.count):
@@ -150,6 +156,9 @@ async def write_labelled(brief: Brief, request: Request, ask: Ask, strategy: str
             drafts.append(Draft("", None, where, problem=problem))
             continue
         text, labelled = pairs[position]
+        if not text:
+            drafts.append(Draft("", None, where, problem="too_short"))
+            continue
         try:
             drafts.append(Draft(text, brief.task.read_label(labelled, text), where))
         except Unreadable as error:
@@ -197,8 +206,9 @@ async def label(
     """The teacher's target for a text, and its probability for each class when soft labels are asked for.
 
     With several votes (self-consistency, Wang et al. 2023) the majority decides; they are sampled, one vote is greedy.
-    Raises Unreadable.
+    Probabilities are asked for once: they are what votes would estimate. Raises Unreadable.
     """
+    votes = 1 if brief.soft_labels else brief.label_votes
     seen: dict[str, Any] = {
         "task": brief.task.describe(),
         "text": text,
@@ -211,7 +221,7 @@ async def label(
         constraint = Constraint(choices=tuple(seen["codes"].values()), score=True)
     sampling = replace(
         brief.sampling,
-        temperature=0.0 if brief.label_votes == 1 else 1.0,
+        temperature=0.0 if votes == 1 else 1.0,
         top_p=1.0,
         max_tokens=LABEL_TOKENS if constraint.choices else LABEL_TOKENS + 2 * len(text.encode()),
     )
@@ -228,13 +238,13 @@ async def label(
                     seen,
                 )
             )
-            for vote in range(brief.label_votes)
+            for vote in range(votes)
         )
     )
     if any(answer.finish_reason == "too_long" for answer in answers):
         raise Unreadable("too_long_prompt")
     if brief.soft_labels:
-        return _soft(brief, seen["codes"], answers)
+        return _soft(brief, seen["codes"], answers[0])
     targets = [brief.task.read_label(answer.text, text) for answer in answers]
     ranked = Counter(targets).most_common(2)
     if len(ranked) == 2 and ranked[0][1] == ranked[1][1]:
@@ -242,40 +252,49 @@ async def label(
     return ranked[0][0], None
 
 
-def _soft(brief: Brief, names: Mapping[str, str], answers: Sequence[Completion]) -> tuple[Target, tuple[float, ...]]:
+def _soft(brief: Brief, names: Mapping[str, str], answer: Completion) -> tuple[Target, tuple[float, ...]]:
     from math import exp
 
-    scores = answers[0].choice_logprobs
-    if not scores:
+    scores = answer.choice_logprobs or {}
+    if not scores.keys() >= set(names.values()):
         raise Unreadable("no_label")
     # 4 decimals: a log-probability may differ by 1e-5 between two runs on two threads, a row must not.
     soft = tuple(round(exp(scores[names[name]]), 4) for name in brief.task.classes)
     return brief.task.classes[max(range(len(soft)), key=soft.__getitem__)], soft
 
 
-def codes(classes: Sequence[str]) -> dict[str, str]:
-    """Class -> a code of one character, so that one token's log-probabilities are the label's, exactly.
+CODES = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
-    Raises ValueError beyond 62 classes; the caller's task then has no soft labels by codes.
-    """
-    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-    if len(classes) > len(alphabet):
-        raise ValueError(f"{len(classes)} classes, codes for {len(alphabet)}")
-    return dict(zip(classes, alphabet, strict=False))
+
+def can_be_scored(task: Task) -> bool:
+    """Whether the teacher can give a probability for each class: one label a text, and a code for every label."""
+    return task.label_constraint("").choices is not None and len(task.classes) <= len(CODES)
+
+
+def codes(classes: Sequence[str]) -> dict[str, str]:
+    """Class -> a code of one character, so that one token's log-probabilities are the label's, exactly."""
+    assert len(classes) <= len(CODES)
+    return dict(zip(classes, CODES, strict=False))
 
 
 def shown_when_labelling(brief: Brief) -> list[Mapping[str, Any]]:
     """Seeds as demonstrations for labelling, the same in every prompt of the run; evenly over the classes."""
     shown: list[Mapping[str, Any]] = []
-    turns = [[s for s in brief.seeds if brief.task.carries(s.target, aim)] for aim in brief.task.aims]
-    for turn in range(max(map(len, turns), default=0)):
-        shown += [brief.task.show(own[turn]) for own in turns if turn < len(own)]
+    for turn in zip_longest(*(_seeds_first(brief, aim) for aim in brief.task.aims)):
+        shown += [brief.task.show(sample) for sample in turn if sample is not None]
+        if len(shown) >= SHOWN_WHEN_LABELLING:
+            break
     return shown[:SHOWN_WHEN_LABELLING]
 
 
 def seeds_of(brief: Brief, aim: str) -> list[Sample]:
     """The seeds of a class, in order; never empty, since every class has one."""
-    return [sample for sample in brief.seeds if brief.task.carries(sample.target, aim)]
+    return list(_seeds_first(brief, aim))
+
+
+def _seeds_first(brief: Brief, aim: str) -> Iterator[Sample]:
+    """Without looking at every seed for every text that is labelled: seeds begin each list of demonstrations."""
+    return takewhile(lambda sample: sample.origin.round == 0, brief.demonstrations[aim])
 
 
 def demonstrations(brief: Brief, request: Request, count: int) -> list[Mapping[str, Any]]:

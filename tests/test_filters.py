@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import pytest
+from colours import TASK, sample
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evokd_data.filters import PERMUTATIONS, REASONS, Likeness, Sieve, bands, normal
+from evokd_data.recipe import Filters
+from evokd_data.records import Draft, Origin, Rejection, Sample
+
+words = st.sampled_from(["red", "rose", "Rose,", "sea", "the", "!", "ß", "SS", "grass", "ocean"])
+texts = st.lists(words, max_size=6).map(" ".join)
+drafts = st.lists(
+    st.builds(
+        Draft,
+        texts,
+        st.sampled_from([*TASK.aims, "mauve"]),
+        st.builds(Origin, st.just(1), st.integers(0, 9), st.integers(0, 4), st.just("static"), intended=st.sampled_from(TASK.aims)),
+        problem=st.sampled_from(["", "", "", "truncated"]),
+    ),
+    max_size=12,
+)  # fmt: skip
+
+
+def sieve(protected=(), **settings) -> Sieve:
+    return Sieve(Filters(**settings), TASK, protected)
+
+
+def draft(text: str, target: str = "red", intended: str = "red", problem: str = "") -> Draft:
+    return Draft(text, target, Origin(1, 0, 0, "static", intended=intended), problem=problem)
+
+
+def reason(fate: Sample | Rejection) -> str:
+    return fate.reason if isinstance(fate, Rejection) else "kept"
+
+
+@given(drafts, st.sampled_from(["relabel", "reject"]))
+def test_every_draft_is_kept_or_rejected_for_a_known_reason_and_keeps_its_origin(made, policy):
+    one = sieve(["the sea"], label_disagreement=policy)
+    fates = [one.admit(each) for each in made]
+    assert [fate.origin for fate in fates] == [each.origin for each in made]
+    assert all(isinstance(fate, Sample) or fate.reason in REASONS for fate in fates)
+
+
+@given(drafts)
+def test_what_was_kept_is_kept_again_and_nothing_twice(made):
+    one, again = sieve(), sieve()
+    kept = [fate for fate in map(one.admit, made) if isinstance(fate, Sample)]
+    second = [again.admit(Draft(s.text, s.target, s.origin)) for s in kept]
+    assert second == kept
+    assert all(isinstance(one.admit(Draft(s.text, s.target, s.origin)), Rejection) for s in kept)
+    assert len({normal(s.text) for s in kept}) == len(kept)
+
+
+@given(drafts, st.integers(0, 12))
+def test_remembering_finished_shards_is_as_good_as_having_filtered_them(made, cut):
+    whole, first, second = sieve(), sieve(), sieve()
+    expected = [whole.admit(each) for each in made]
+    for fate in map(first.admit, made[:cut]):
+        if isinstance(fate, Sample):
+            second.remember(fate)
+    assert [second.admit(each) for each in made[cut:]] == expected[cut:]
+
+
+@pytest.mark.parametrize(
+    ("candidate", "expected"),
+    [
+        (draft("a red rose in the garden"), "kept"),
+        (draft("", problem="missing"), "missing"),
+        (draft("a"), "too_short"),
+        (draft("a" * 4001), "too_long"),
+        (draft("a violet", "violet"), "invalid_target"),
+        (draft("the sea is blue", "blue", intended="red"), "label_disagreement"),
+        (draft("Moss covered   the STONES!"), "test_overlap"),
+        (draft("moss covered all the stones of the old wall by the mill pond"), "test_overlap"),
+        (draft("a fire engine came by."), "duplicate"),
+        (draft("strawberries are ripe now and sweet in every garden of ours"), "near_duplicate"),
+    ],
+)
+def test_each_filter_gives_its_reason(candidate, expected):
+    one = sieve(
+        ["moss covered the stones", "moss covered all the stones of the old wall by the mill"],
+        label_disagreement="reject",
+        near_duplicates=0.8,
+    )
+    one.remember(sample("a fire engine came by"))
+    one.remember(sample("strawberries are ripe now and sweet in every garden of yours"))
+    assert reason(one.admit(candidate)) == expected
+
+
+def test_a_label_the_teacher_disagrees_with_is_believed_unless_told_otherwise():
+    fate = sieve().admit(draft("the sea is blue", "blue", intended="red"))
+    assert isinstance(fate, Sample) and fate.target == "blue" and fate.origin.intended == "red"
+
+
+def test_a_rejection_names_what_it_is_like_but_never_a_test_text():
+    one = sieve(["cold ice on the lake"])
+    one.remember(sample("a red rose"))
+    like, overlap = one.admit(draft("A red rose!")), one.admit(draft("Cold ice on the lake."))
+    assert sample("a red rose").id in like.detail
+    assert overlap.detail == ""
+
+
+def test_near_duplicates_can_be_switched_off_exact_ones_cannot():
+    one = sieve(near_duplicates=1.0)
+    one.remember(sample("strawberries are ripe now and sweet in every garden of yours"))
+    assert reason(one.admit(draft("strawberries are ripe now and sweet in every garden of ours"))) == "kept"
+    assert reason(one.admit(draft("strawberries are ripe now, and sweet in every garden of ours"))) == "duplicate"
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.6, 0.7, 0.85, 0.95])
+def test_pairs_above_the_threshold_become_candidates_whatever_the_threshold(threshold):
+    count = bands(threshold)
+    assert PERMUTATIONS % count == 0
+    assert 1 - (1 - threshold ** (PERMUTATIONS // count)) ** count >= 0.99
+
+
+def test_a_low_threshold_finds_texts_that_share_half_their_words():
+    index = Likeness(0.4)
+    stems = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrs"]
+    pairs = [(f"{' '.join(stems[i : i + 8])}", f"{' '.join(stems[i : i + 6])} xxxxx yyyyy") for i in range(0, 100, 5)]
+    for number, (text, _) in enumerate(pairs):
+        index.add(text, str(number))
+    found = [index.find(other) for _, other in pairs]
+    assert sum(f is not None and f[1] == str(number) for number, f in enumerate(found)) >= 19
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("Straße", "STRASSE"), ("ﬁne", "fine"), ("a  b\n", "A, b!"), ("under_score", "under score")]
+)
+def test_texts_that_differ_in_form_alone_are_one(one, other):
+    assert normal(one) == normal(other)
+
+
+@given(st.text(max_size=40))
+def test_the_normal_form_is_normal(text):
+    assert normal(normal(text)) == normal(text)

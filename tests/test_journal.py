@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import resource
+import signal
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evokd_data import journal
+from evokd_data.errors import WorkspaceError
+from evokd_data.journal import Journal, NotJournalled, from_rows, prompt_digest
+from evokd_data.records import Completion, Constraint, Message, Prompt, Sampling
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+answers = st.builds(
+    Completion,
+    texts,
+    st.sampled_from(["stop", "length", "too_long"]),
+    st.integers(0, 10**6),
+    st.integers(0, 10**6),
+    st.none() | st.dictionaries(texts, st.floats(-50, 0), max_size=3),
+)
+
+
+def prompt(number: int = 0, **changes) -> Prompt:
+    made = Prompt(
+        f"generate/{number:06d}",
+        "generate",
+        (Message("user", "write a text"),),
+        number,
+        Sampling(1.0, 64),
+        Constraint(choices=("a", "b")),
+    )
+    return dataclasses.replace(made, **changes)
+
+
+def fill(folder, *made: Completion) -> None:
+    with Journal(folder) as opened:
+        for number, answer in enumerate(made):
+            opened.add(prompt(number), answer)
+
+
+ANSWERS = [Completion(f"text {number} äöü\n\u2028", "stop", number, 2, {"a": -0.5}) for number in range(3)]
+
+
+@given(st.lists(answers, max_size=4))
+def test_every_answer_is_found_by_the_next_process(tmp_path_factory, made):
+    folder = tmp_path_factory.mktemp("journal")
+    fill(folder, *made)
+    with Journal(folder) as opened:
+        assert [opened.find(prompt(number)) for number in range(len(made))] == made
+        assert opened.find(prompt(99)) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"key": "generate/000009"},
+        {"seed": 9},
+        {"messages": (Message("user", "write another"),)},
+        {"messages": (Message("system", "write a text"),)},
+        {"sampling": Sampling(0.9, 64)},
+        {"constraint": None},
+        {"constraint": Constraint(choices=("b", "a"))},
+    ],
+)
+def test_an_answer_is_only_for_exactly_its_prompt(tmp_path, changes):
+    fill(tmp_path, ANSWERS[0])
+    with Journal(tmp_path) as opened:
+        assert opened.find(prompt(0)) == ANSWERS[0]
+        assert opened.find(prompt(0, **changes)) is None
+
+
+def test_what_the_template_saw_is_no_part_of_a_prompt():
+    assert prompt_digest(prompt(variables={"shown": object()})) == prompt_digest(prompt())
+
+
+def test_a_journal_torn_at_any_byte_keeps_all_whole_answers_and_goes_on(tmp_path):
+    fill(tmp_path / "whole", *ANSWERS[:2])
+    data = (tmp_path / "whole" / "00000.jsonl").read_bytes()
+    ends = [place + 1 for place, byte in enumerate(data) if byte == ord("\n")]
+    for size in range(len(data) + 1):
+        folder = tmp_path / f"{size}"
+        folder.mkdir()
+        (folder / "00000.jsonl").write_bytes(data[:size])
+        whole = sum(end <= size for end in ends)
+        with Journal(folder) as opened:
+            found = [opened.find(prompt(number)) for number in range(2)]
+            assert found == ANSWERS[:whole] + [None] * (2 - whole)
+            opened.add(prompt(7), ANSWERS[0])
+        assert [row["key"] for row in journal.read(folder)] == [prompt(n).key for n in [*range(whole), 7]]
+
+
+def test_a_tail_of_zeros_after_a_power_cut_is_cut_off(tmp_path):
+    fill(tmp_path, *ANSWERS[:2])
+    path = tmp_path / "00000.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"\0" * 4096)
+    with Journal(tmp_path) as opened:
+        assert opened.find(prompt(1)) == ANSWERS[1]
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("damage", [b"{half\n", b"\0\0\0\n", b"17\n"])
+def test_damage_with_answers_behind_it_is_told_and_nothing_is_cut(tmp_path, damage):
+    fill(tmp_path, *ANSWERS[:1])
+    path = tmp_path / "00000.jsonl"
+    data = damage + path.read_bytes()
+    path.write_bytes(data)
+    with pytest.raises(WorkspaceError, match=r"00000\.jsonl: damaged at byte 0"), Journal(tmp_path):
+        pass
+    assert path.read_bytes() == data
+
+
+def test_a_disk_that_is_full_leaves_no_half_line_before_later_answers(tmp_path):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Journal(tmp_path) as opened:
+        opened.add(prompt(0), ANSWERS[0])
+        size = (tmp_path / "00000.jsonl").stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, limits[1]))
+        try:
+            with pytest.raises(OSError):
+                opened.add(prompt(1), ANSWERS[1])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        opened.add(prompt(2), ANSWERS[2])
+    with Journal(tmp_path) as opened:
+        assert [opened.find(prompt(n)) for n in range(3)] == [ANSWERS[0], None, ANSWERS[2]]
+
+
+def test_each_process_writes_a_file_of_its_own_even_when_one_was_taken_away(tmp_path):
+    for number in range(3):
+        with Journal(tmp_path) as opened:
+            opened.add(prompt(number), ANSWERS[number])
+    (tmp_path / "00001.jsonl").unlink()
+    (tmp_path / "notes.jsonl").write_text("not ours")
+    with Journal(tmp_path) as opened:
+        opened.add(prompt(3), ANSWERS[0])
+    assert sorted(path.name for path in tmp_path.glob("0*")) == ["00000.jsonl", "00002.jsonl", "00003.jsonl"]
+    assert [row["key"][-1] for row in journal.read(tmp_path)] == ["0", "2", "3"]
+
+
+def test_a_process_that_asked_nothing_leaves_no_file(tmp_path):
+    with Journal(tmp_path / "journal"):
+        pass
+    assert list((tmp_path / "journal").iterdir()) == []
+
+
+def test_a_replay_answers_as_the_teacher_did_and_never_invents(tmp_path):
+    fill(tmp_path, *ANSWERS)
+    ask = from_rows(journal.read(tmp_path))
+    assert asyncio.run(ask(prompt(2))) == ANSWERS[2]
+    with pytest.raises(NotJournalled, match="generate/000001"):
+        asyncio.run(ask(prompt(1, seed=99)))
+
+
+def test_a_line_holds_all_that_was_sent_and_received(tmp_path):
+    fill(tmp_path, ANSWERS[0])
+    (line,) = (tmp_path / "00000.jsonl").read_bytes().splitlines()
+    row = orjson.loads(line)
+    assert row["messages"] == [{"role": "user", "content": "write a text"}] and row["seed"] == 0
+    assert journal.completion(row) == ANSWERS[0]

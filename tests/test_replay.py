@@ -1,0 +1,147 @@
+"""Replay against the local Hub: the rows of a round come from its journal again, or it is told which do not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from colours import RECIPE, TEST, play, quick
+from played import ROUGH, Played, alter, published, write_recipe
+
+from evokd_data import layout, localhub
+from evokd_data.errors import DataError, VerificationError
+from evokd_data.localhub.child import RunningHub
+from evokd_data.shards import ShardedSamples, read_rejections
+from evokd_data.stages.replay import replay
+from evokd_data.workspace import read_json
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+    with localhub.running(tmp_path_factory.mktemp("hub")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def run(server: RunningHub, tmp_path_factory: pytest.TempPathFactory) -> Played:
+    """Rounds 0 to 3, whose test set holds two texts that the teacher writes in round 3."""
+    folder = tmp_path_factory.mktemp("run")
+    first = play(quick(write_recipe(folder / "first")), folder / "first" / "runs", 4)
+    kept = list(ShardedSamples(quick(folder / "first" / "recipe.yaml").task, first.round(3).shard_files()))
+    test = {**TEST, "red": [*TEST["red"], kept[3].text, kept[-2].text]}
+    return published(server, folder, "org/colours", 4, test=test)
+
+
+def rejected(run: Played, index: int) -> dict[str, int]:
+    return read_json(run.workspace.round(index).generated)["rejected"]
+
+
+@pytest.mark.parametrize("index", [0, 1, 2, 3])
+def test_every_round_is_made_again_from_its_journal(run: Played, tmp_path: Path, index: int) -> None:
+    found = replay(run.repo, index, cache_dir=tmp_path, **run.at)
+    folder = run.workspace.round(index)
+    assert found.content == read_json(folder.manifest)["identity"]["content"]
+    assert found.rows == len(ShardedSamples(run.recipe.task, folder.shard_files()))
+    assert found.rejections == len(list(read_rejections(folder.rejection_files())))
+    assert (found.tag, found.round, found.test_overlap) == (f"round-{index:03d}", index, "published")
+    assert (found.answers > 0) == (index > 0)
+    assert not [note for note in found.notes if "answers" in note]
+
+
+def test_the_newest_round_is_replayed_by_default(run: Played, tmp_path: Path) -> None:
+    assert replay(run.repo, cache_dir=tmp_path, **run.at).round == 3
+
+
+def test_what_repeats_the_test_set_is_found_out_by_whoever_has_it(run: Played, tmp_path: Path) -> None:
+    assert rejected(run, 3)["test_overlap"] == 2
+    found = replay(run.repo, 3, recipe=run.recipe, cache_dir=tmp_path, **run.at)
+    assert found.test_overlap == "test set"
+
+
+def test_the_round_was_one_with_weaknesses_rejections_and_several_shards(run: Played) -> None:
+    assert read_json(run.workspace.round(3).plan)["weaknesses"]
+    assert len(rejected(run, 3)) > 2
+    assert len(run.workspace.round(3).shard_files()) > 1
+
+
+def test_data_that_are_not_the_rounds_are_told(run: Played, tmp_path: Path) -> None:
+    other = quick(write_recipe(tmp_path, ROUGH))
+    with pytest.raises(DataError, match=r"recipe.yaml: test: are not the data of org/colours@round-003"):
+        replay(run.repo, 3, recipe=other, cache_dir=tmp_path / "cache", **run.at)
+
+
+def test_a_changed_row_is_told_with_what_the_journal_says(run: Played, tmp_path: Path) -> None:
+    def relabel(rows: list[dict[str, Any]]) -> None:
+        rows[4]["label"] = {"red": "green", "green": "blue", "blue": "red"}[rows[4]["label"]]
+
+    repo = alter(run, "relabelled", 2, layout.DATA, relabel)
+    with pytest.raises(VerificationError) as raised:
+        replay(repo, 2, cache_dir=tmp_path, **run.at)
+    (line,) = str(raised.value).splitlines()
+    assert line.startswith("org/relabelled@round-002: request ") and "published" in line and "from the journal" in line
+
+
+def test_a_row_taken_away_and_a_rejection_added_are_told(run: Played, tmp_path: Path) -> None:
+    repo = alter(run, "fewer", 2, layout.REJECTIONS, lambda rows: rows.pop())
+    with pytest.raises(VerificationError, match=r"published nothing; from the journal .* rejected"):
+        replay(repo, 2, cache_dir=tmp_path, **run.at)
+
+
+def test_a_changed_answer_is_told_and_the_other_requests_still_compared(run: Played, tmp_path: Path) -> None:
+    def rewrite(rows: list[dict[str, Any]]) -> None:
+        row = next(row for row in rows if row["stage"] == "generate" and row["finish_reason"] == "stop")
+        row["text"] = json.dumps({"texts": ["something else entirely"] * len(json.loads(row["text"])["texts"])})
+
+    repo = alter(run, "rewritten", 2, layout.JOURNAL, rewrite)
+    with pytest.raises(VerificationError, match=r"request \d+: label/\d{6}/\d{6}/\d{6}: the journal holds no answer"):
+        replay(repo, 2, cache_dir=tmp_path, **run.at)
+
+
+def test_a_plan_that_does_not_follow_from_its_weaknesses_is_told(run: Played, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(
+        "evokd_data.strategies.evokd.EvoKD.allot", lambda self, brief: [], raising=True
+    )  # as if the plan had been another's
+    with pytest.raises(VerificationError, match=r"plan.json: does not follow from its weaknesses"):
+        replay(run.repo, 3, cache_dir=tmp_path, **run.at)
+
+
+def test_a_round_without_a_journal_cannot_be_replayed_and_says_so(server: RunningHub, tmp_path: Path) -> None:
+    run = published(server, tmp_path, "org/silent", 2, "publish.journal=false", text=RECIPE)
+    with pytest.raises(VerificationError, match=r"org/silent@round-001: was published without its journal"):
+        replay(run.repo, 1, cache_dir=tmp_path / "cache", **run.at)
+
+
+@pytest.mark.parametrize("strategy", ["static", "auggpt", "eda", "zerogen", "none", "evokd, separation: false"])
+def test_every_strategy_can_be_replayed(server: RunningHub, tmp_path: Path, strategy: str) -> None:
+    text = ROUGH.replace("{name: evokd}", f"{{name: {strategy}}}")
+    run = published(server, tmp_path, f"org/{strategy.split(',')[0]}", 2, text=text)
+    found = replay(run.repo, 1, cache_dir=tmp_path / "cache", **run.at)
+    assert (found.rows > 0) == (strategy != "none")
+
+
+BLOCKED = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "vllm", "transformers", "accelerate"}:
+            raise ImportError(f"{name} is blocked")
+sys.meta_path.insert(0, Blocker())
+from evokd_data.cli import main
+main()
+"""
+
+
+def test_the_command_needs_neither_torch_nor_vllm(run: Played, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED, "replay", run.repo, "--round", "3", "--endpoint", run.server.endpoint, "--json"],
+        capture_output=True, text=True, timeout=300,
+        env={**os.environ, "HF_HOME": str(tmp_path), "HF_TOKEN": run.server.token},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["content"] == read_json(run.workspace.round(3).manifest)["identity"]["content"]

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from colours import SEEDS, TASK, TEST, sample, write_rows
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evokd_data.errors import DataError
+from evokd_data.recipe import Recipe, load
+from evokd_data.seeds import draw, load_splits
+
+ROWS = [{"text": text, "label": label} for label, texts in SEEDS.items() for text in texts]
+
+
+def said(recipe: Recipe) -> str:
+    with pytest.raises(DataError) as caught:
+        load_splits(recipe)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def write_arrow(path: Path, writer: Callable[..., pa.ipc.RecordBatchWriter]) -> None:
+    table = pa.Table.from_pylist(ROWS)
+    with pa.OSFile(str(path), "wb") as sink, writer(sink, table.schema) as file:
+        file.write_table(table)
+
+
+WRITERS = {
+    "seeds.jsonl": lambda path: write_rows(path, SEEDS),
+    "bom.jsonl": lambda path: path.write_text("\ufeff" + "\n\n".join(map(json.dumps, ROWS)), encoding="utf-8"),
+    "seeds.csv": lambda path: path.write_text("text,label\n" + "".join(f'"{r["text"]}",{r["label"]}\n' for r in ROWS)),
+    "seeds.TSV": lambda path: path.write_text("label\ttext\n" + "".join(f"{r['label']}\t{r['text']}\n" for r in ROWS)),
+    "seeds.parquet": lambda path: pq.write_table(pa.Table.from_pylist(ROWS), path),
+    "seeds.arrow": lambda path: write_arrow(path, pa.ipc.new_file),
+    "stream.arrow": lambda path: write_arrow(path, pa.ipc.new_stream),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_format_gives_the_same_seeds(recipe_file, tmp_path, name):
+    WRITERS[name](tmp_path / name)
+    recipe = load(recipe_file(), [f"seeds.path={name}", "seeds.per_class=null"])
+    assert [(s.text, s.target) for s in load_splits(recipe).seeds] == [(r["text"], r["label"]) for r in ROWS]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.jsonl", '{"text": "a", "label": "rde"}', "row 1: column 'label' holds 'rde'; did you mean 'red'?"),
+        ("x.jsonl", '{"text": "a", "label": 3}', "row 1: column 'label' holds 3; labels are names, written as strings"),
+        ("x.jsonl", '{"text": " ", "label": "red"}', "row 1: column 'text' holds ' '; every row needs a text"),
+        ("x.jsonl", '{"txt": "a", "label": "red"}', "row 1: no column 'text'; did you mean 'txt'?"),
+        ("x.jsonl", '{"text": "a"', "x.jsonl:1: not JSON"),
+        ("x.jsonl", "\n[1]", "x.jsonl:2: '[1]' is not an object; one object a line"),
+        ("x.jsonl", '{"text": "\\ud800 a", "label": "red"}', "row 1: '\\ud800 a' holds half a surrogate pair"),
+        ("x.jsonl", "", "has no example of red, green, blue; add at least one of each"),
+        ("x.csv", "text,label\nhello, you,red\n", "x.csv:2: has more fields than the header; put texts that hold a ',' in quotes"),
+        ("x.csv", "text,label\nhello\n", "row 1: column 'label' holds None"),
+        ("x.csv", "text,label\n" + "x" * 200_000 + ",red\n", "x.csv:2: not CSV (field larger than field limit"),
+        ("x.tsv", "text\tlabel\na\tb\tred\n", "put texts that hold a '\\t' in quotes"),
+        ("x.parquet", "PAR1", "cannot be read"),
+        ("x.arrow", "ARROW1", "cannot be read"),
+        ("x.txt", "a red", "unknown format '.txt'; use .jsonl, .csv, .tsv, .parquet or .arrow"),
+    ],
+)  # fmt: skip
+def test_a_row_nobody_can_use_is_told_with_its_file_and_place(recipe_file, tmp_path, name, content, message):
+    path = recipe_file()
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert message in said(load(path, [f"seeds.path={name}", "seeds.per_class=null"]))
+
+
+def test_a_file_that_is_not_utf8_is_told(recipe_file, tmp_path):
+    path = recipe_file()
+    (tmp_path / "seeds.jsonl").write_bytes(b'{"text": "caf\xe9", "label": "red"}\n')
+    assert "seeds.jsonl: not UTF-8" in said(load(path))
+
+
+def test_a_file_that_went_away_after_the_check_is_told(recipe, tmp_path):
+    made = recipe()
+    (tmp_path / "test.jsonl").unlink()
+    assert "test.jsonl: no such file" in said(made)
+
+
+def test_a_class_without_seeds_is_told_with_its_name(recipe, tmp_path):
+    made = recipe()
+    write_rows(tmp_path / "seeds.jsonl", {"red": SEEDS["red"], "green": SEEDS["green"][:1]})
+    assert said(made) == "seeds: 0 examples of 'blue', per_class asks for 1; add some or lower seeds.per_class"
+
+
+def test_an_empty_test_set_is_told(recipe, tmp_path):
+    made = recipe()
+    (tmp_path / "test.jsonl").write_text("\n")
+    assert said(made).endswith("test.jsonl is empty; without a test set no round can be compared with another")
+
+
+def test_a_seed_that_is_in_the_test_set_is_told(recipe, tmp_path):
+    made = recipe(**{", per_class: 1": ""})
+    write_rows(tmp_path / "test.jsonl", TEST | {"blue": ["we swam in the deep sea"]})
+    assert "seeds: 'we swam in the deep sea' is in the test set too" in said(made)
+
+
+def test_the_digests_of_splits_tell_texts_labels_and_order_apart(recipe, tmp_path):
+    made = recipe()
+    before = load_splits(made).digests()
+    write_rows(tmp_path / "test.jsonl", TEST | {"blue": [*TEST["blue"][:2], "cold ice on the pond"]})
+    after = load_splits(made).digests()
+    assert before["seeds"] == after["seeds"] and before["test"] != after["test"]
+
+
+@given(st.integers(1, 3), st.integers(0, 10))
+def test_a_draw_holds_k_of_each_class_in_the_order_of_the_file(k, seed):
+    samples = [sample(text, label) for label, texts in SEEDS.items() for text in texts]
+    drawn = draw(TASK, samples, k, seed)
+    assert [sum(s.target == aim for s in drawn) for aim in TASK.aims] == [k, k, k]
+    assert drawn == sorted(drawn, key=samples.index) == draw(TASK, samples, k, seed)
+
+
+def test_different_seeds_draw_different_examples():
+    samples = [sample(text, label) for label, texts in SEEDS.items() for text in texts]
+    assert len({tuple(s.id for s in draw(TASK, samples, 1, seed)) for seed in range(20)}) > 5

@@ -1,0 +1,397 @@
+"""The teacher behind HTTP, against a server of this process that speaks as much of the protocol as is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evokd_data.errors import TeacherError
+from evokd_data.records import Completion, Constraint, Message, Prompt, Sampling
+from evokd_data.settings import build, json_schema
+from evokd_data.teachers.server import Server, ServerEngine
+
+KEY = "sk-very-secret-1234"
+CODES = ("A", "B", "C")
+SCHEMA = {"type": "object", "properties": {"texts": {"type": "array"}}, "required": ["texts"]}
+
+Reply = tuple[int, dict[str, str], bytes]
+
+
+@dataclass
+class Fake:
+    """`script` holds answers to the first chat requests, in turn: (status, headers, body), or None for a dropped
+    connection. Then `answer` decides. `seen` are the bodies received."""
+
+    model: str = "org/teacher"
+    version: str | None = "0.32.0"
+    delay_s: float = 0.0
+    idle_s: float = 60.0
+    script: list[Reply | None] = field(default_factory=list)
+    seen: list[dict[str, Any]] = field(default_factory=list)
+    keys: set[str] = field(default_factory=set)
+    connections: int = 0
+    at_once: int = 0
+    most_at_once: int = 0
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[Fake]:
+        server = await asyncio.start_server(self.connected, "127.0.0.1", self.port)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, TimeoutError):
+            while True:
+                head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), self.idle_s)).decode()
+                method, path, *_ = head.split(" ", 2)
+                headers = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
+                self.keys.add(headers.get("authorization", ""))
+                body = await reader.readexactly(int(headers.get("content-length", 0)))
+                reply = await self.reply(method, path, json.loads(body) if body else {})
+                if reply is None:
+                    break
+                status, extra, raw = reply
+                lines = [
+                    f"HTTP/1.1 {status} -",
+                    f"Content-Length: {len(raw)}",
+                    *(f"{k}: {v}" for k, v in extra.items()),
+                ]
+                writer.write("\r\n".join([*lines, "", ""]).encode() + raw)
+                await writer.drain()
+        writer.close()
+
+    async def reply(self, method: str, path: str, body: dict[str, Any]) -> Reply | None:
+        if path == "/v1/models":
+            return ok({"data": [{"id": self.model, "max_model_len": 2048}]})
+        if path == "/version":
+            return ok({"version": self.version}) if self.version else (404, {}, b"")
+        if path == "/tokenize":
+            return ok({"tokens": [ord(body["prompt"][0])]})
+        assert (method, path) == ("POST", "/v1/chat/completions")
+        self.seen.append(body)
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            if self.delay_s:
+                await asyncio.sleep(self.delay_s)
+            return self.script.pop(0) if self.script else ok(chat(self.text(body)))
+        finally:
+            self.at_once -= 1
+
+    def text(self, body: dict[str, Any]) -> str:
+        return f"{body['messages'][-1]['content']} {body['seed']}"
+
+
+def ok(body: dict[str, Any]) -> Reply:
+    return 200, {"Content-Type": "application/json"}, json.dumps(body).encode()
+
+
+def chat(text: str | None, reason: str = "stop", **more: Any) -> dict[str, Any]:
+    message = {"role": "assistant", "content": text}
+    usage = {"prompt_tokens": 10, "completion_tokens": 3}
+    return {"choices": [{"message": message, "finish_reason": reason, **more}], "usage": usage}
+
+
+def failing(status: int, message: str = "no", **headers: str) -> Reply:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return status, named, json.dumps({"error": {"message": message}}).encode()
+
+
+def prompt(index: int, constraint: Constraint | None = None) -> Prompt:
+    messages = (Message("system", "Write."), Message("user", f"text {index}"))
+    return Prompt(f"generate/{index:06}", "generate", messages, 2**62 + index, Sampling(0.7, 64, 0.9), constraint)
+
+
+def talk(
+    fake: Fake,
+    path: Path,
+    ask: Callable[[ServerEngine], Awaitable[Any]],
+    others: tuple[Fake, ...] = (),
+    **settings: Any,
+) -> Any:
+    """What `ask` returns, with the fakes served meanwhile."""
+
+    async def run() -> Any:
+        async with contextlib.AsyncExitStack() as stack:
+            places = [await stack.enter_async_context(one.serving()) for one in (fake, *others)]
+            teacher = Server(model="org/teacher", urls=tuple(place.url for place in places), **settings)
+            engine = await stack.enter_async_context(teacher.serve(path / "teacher.log"))
+            return await asyncio.wait_for(ask(engine), 30)
+
+    return asyncio.run(run())
+
+
+def completing(*prompts: Prompt) -> Callable[[ServerEngine], Awaitable[list[Completion]]]:
+    return lambda engine: asyncio.gather(*map(engine.complete, prompts))
+
+
+def test_answers_come_in_order_over_few_connections(tmp_path: Path) -> None:
+    fake = Fake()
+
+    async def ask(engine: ServerEngine) -> list[Completion]:
+        assert engine.window == 8
+        return [
+            *await completing(*map(prompt, range(8)))(engine),
+            *await completing(*map(prompt, range(8, 16)))(engine),
+        ]
+
+    answers = talk(fake, tmp_path, ask, concurrency=8)
+    assert [answer.text for answer in answers] == [f"text {index} {2**62 + index}" for index in range(16)]
+    assert answers[0] == Completion(f"text 0 {2**62}", "stop", 10, 3)
+    assert fake.connections <= 9
+
+
+def test_the_body_holds_what_the_prompt_says(tmp_path: Path) -> None:
+    fake = Fake()
+    talk(fake, tmp_path, completing(prompt(1)), extra_body={"repetition_penalty": 1.1})
+    assert fake.seen == [
+        {
+            "model": "org/teacher",
+            "messages": [{"role": "system", "content": "Write."}, {"role": "user", "content": "text 1"}],
+            "temperature": 0.7,
+            "top_p": 0.9,
+            "max_tokens": 64,
+            "seed": 2**62 + 1,
+            "chat_template_kwargs": {"enable_thinking": False},
+            "repetition_penalty": 1.1,
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "version", "constraint", "part"),
+    [
+        ("vllm", "0.32.0", Constraint(json_schema=SCHEMA), {"structured_outputs": {"json": SCHEMA}}),
+        ("vllm", "0.32.0", Constraint(choices=CODES), {"structured_outputs": {"choice": list(CODES)}}),
+        ("vllm", "0.32.0", Constraint(grammar="root ::= a"), {"structured_outputs": {"grammar": "root ::= a"}}),
+        ("vllm", "0.10.2", Constraint(choices=CODES), {"guided_choice": list(CODES)}),
+        ("sglang", None, Constraint(choices=("a.b", "c")), {"regex": r"(a\.b|c)"}),
+        ("sglang", None, Constraint(grammar="root ::= a"), {"ebnf": "root ::= a"}),
+    ],
+)
+def test_constraints_are_asked_for_in_the_servers_own_words(
+    dialect: str, version: str | None, constraint: Constraint, part: dict[str, Any], tmp_path: Path
+) -> None:
+    fake = Fake(version=version)
+    talk(fake, tmp_path, completing(prompt(1, constraint)), dialect=dialect)
+    assert part.items() <= fake.seen[0].items()
+
+
+@pytest.mark.parametrize("dialect", ["openai", "sglang"])
+def test_a_schema_is_a_response_format(dialect: str, tmp_path: Path) -> None:
+    fake = Fake()
+    talk(fake, tmp_path, completing(prompt(1, Constraint(json_schema=SCHEMA))), dialect=dialect)
+    assert fake.seen[0]["response_format"]["json_schema"]["schema"] == SCHEMA
+    assert ("chat_template_kwargs" in fake.seen[0]) == (dialect == "sglang")
+
+
+def test_openai_gets_choices_as_an_object_and_gives_them_back_bare(tmp_path: Path) -> None:
+    fake = Fake(script=[ok(chat('{"answer": "B"}')), ok(chat("B, I think"))])
+    answers = talk(
+        fake,
+        tmp_path,
+        completing(prompt(1, Constraint(choices=CODES)), prompt(2, Constraint(choices=CODES))),
+        dialect="openai",
+    )
+    assert sorted(answer.text for answer in answers) == ["B", "B, I think"]
+    with pytest.raises(TeacherError, match="has no grammars"):
+        talk(Fake(), tmp_path, completing(prompt(1, Constraint(grammar="x"))), dialect="openai")
+
+
+def test_vllm_scores_exactly_the_tokens_of_the_choices(tmp_path: Path) -> None:
+    entries = [
+        {"token": f"token_id:{ord(code)}", "logprob": value}
+        for code, value in zip(CODES, (-1.0, -2.0, -7.0), strict=True)
+    ]
+    fake = Fake(script=[ok(chat("B", logprobs={"content": [{**entries[1], "top_logprobs": entries}]}))])
+    (answer,) = talk(fake, tmp_path, completing(prompt(1, Constraint(choices=CODES, score=True))))
+    assert fake.seen[0]["allowed_token_ids"] == fake.seen[0]["logprob_token_ids"] == [65, 66, 67]
+    assert fake.seen[0]["max_tokens"] == 1
+    assert answer.text == "B", "the token that was drawn, not the likeliest"
+    assert math.fsum(map(math.exp, answer.choice_logprobs.values())) == pytest.approx(1)
+    assert answer.choice_logprobs["A"] - answer.choice_logprobs["C"] == pytest.approx(6)
+
+
+def test_elsewhere_a_choice_out_of_sight_gets_the_last_one_in_sight(tmp_path: Path) -> None:
+    seen = [{"token": "A", "logprob": -0.5}, {"token": "Sure", "logprob": -1.0}, {"token": "B", "logprob": -3.0}]
+    fake = Fake(script=[ok(chat("Sure", logprobs={"content": [{**seen[1], "top_logprobs": seen}]}))])
+    (answer,) = talk(fake, tmp_path, completing(prompt(1, Constraint(choices=CODES, score=True))), dialect="openai")
+    assert answer.text == "A"
+    assert answer.choice_logprobs["C"] == answer.choice_logprobs["B"]
+    assert fake.seen[0]["top_logprobs"] == 20
+    assert "response_format" not in fake.seen[0]
+
+
+def test_choices_that_begin_alike_cannot_be_scored(tmp_path: Path) -> None:
+    with pytest.raises(TeacherError, match="different first tokens"):
+        talk(Fake(), tmp_path, completing(prompt(1, Constraint(choices=("Play", "Pause"), score=True))))
+
+
+def test_scores_that_did_not_come_are_an_error_of_that_row_alone(tmp_path: Path) -> None:
+    fake = Fake()
+    scored, plain = talk(fake, tmp_path, completing(prompt(1, Constraint(choices=CODES, score=True)), prompt(2)))
+    assert (scored.finish_reason, scored.choice_logprobs) == ("error", None)
+    assert plain.finish_reason == "stop"
+
+
+def test_a_busy_server_is_left_alone_as_long_as_it_asks(tmp_path: Path) -> None:
+    fake = Fake(script=[failing(429, Retry_After="0.4")])
+    started = time.monotonic()
+    (answer,) = talk(fake, tmp_path, completing(prompt(1)))
+    assert answer.text.startswith("text 1")
+    assert 0.4 <= time.monotonic() - started < 5
+    fake = Fake(script=[failing(503, Retry_After=formatdate(time.time() - 5, usegmt=True))])
+    assert talk(fake, tmp_path, completing(prompt(1)))[0].text
+
+
+def test_failures_and_lost_connections_are_tried_again(tmp_path: Path) -> None:
+    fake = Fake(script=[None, failing(500), (200, {}, b"not json"), failing(502), None])
+    answers = talk(fake, tmp_path, completing(*map(prompt, range(4))))
+    assert [answer.text for answer in answers] == [f"text {index} {2**62 + index}" for index in range(4)]
+    assert len(fake.seen) == 9
+
+
+def test_it_gives_up_with_the_servers_last_words(tmp_path: Path) -> None:
+    fake = Fake(script=[failing(500, "out of cheese")] * 3)
+    with pytest.raises(TeacherError, match=r"generate/000001 failed 3 times, .* 500: out of cheese"):
+        talk(fake, tmp_path, completing(prompt(1)), retries=2)
+
+
+def test_another_server_takes_over(tmp_path: Path) -> None:
+    broken = Fake(script=[None] * 1000)
+    whole = Fake()
+    answers = talk(broken, tmp_path, completing(*map(prompt, range(20))), (whole,), concurrency=4)
+    assert [answer.text for answer in answers] == [f"text {index} {2**62 + index}" for index in range(20)]
+    assert len(whole.seen) == 20
+    assert len(broken.seen) < 20, "it was not left alone"
+
+
+def test_requests_are_shared_evenly_and_never_too_many_at_once(tmp_path: Path) -> None:
+    one, two = Fake(delay_s=0.02), Fake(delay_s=0.02)
+    talk(one, tmp_path, completing(*map(prompt, range(40))), (two,), concurrency=4)
+    assert (one.most_at_once, two.most_at_once) == (4, 4)
+    assert abs(len(one.seen) - len(two.seen)) <= 8
+
+
+def test_a_prompt_too_long_is_an_answer(tmp_path: Path) -> None:
+    said = "This model's maximum context length is 2048 tokens. However, your prompt contains 2300 input tokens"
+    fake = Fake(script=[failing(400, said)])
+    assert talk(fake, tmp_path, completing(prompt(1))) == [Completion("", "too_long", 2300, 0)]
+
+
+def test_an_answer_that_does_not_fit_gets_the_room_there_is(tmp_path: Path) -> None:
+    said = (
+        "This model's maximum context length is 2048 tokens and your request has 2040 input tokens (64 > 2048 - 2040)"
+    )
+    fake = Fake(script=[failing(400, said)])
+    assert talk(fake, tmp_path, completing(prompt(1)))[0].text
+    assert [body["max_tokens"] for body in fake.seen] == [64, 8]
+
+
+def test_a_request_the_server_cannot_understand_is_no_reason_to_try_again(tmp_path: Path) -> None:
+    fake = Fake(script=[failing(400, "Grammar error at line 1")])
+    with pytest.raises(TeacherError, match=r"refused generate/000001: 400 Grammar error at line 1"):
+        talk(fake, tmp_path, completing(prompt(1)))
+    assert len(fake.seen) == 1
+
+
+def test_no_server_and_no_such_model_are_told_at_once(tmp_path: Path) -> None:
+    async def open_it(url: str) -> None:
+        async with Server(model="org/teacher", urls=(url,)).serve(tmp_path / "log"):
+            raise AssertionError("opened")
+
+    with pytest.raises(TeacherError, match=r"nothing answers at http://127\.0\.0\.1:9/v1 .*vllm serve org/teacher"):
+        asyncio.run(open_it("http://127.0.0.1:9/v1"))
+    with pytest.raises(TeacherError, match=r"has no 'org/teacher'; did you mean 'org/teachers'"):
+        talk(Fake(model="org/teachers"), tmp_path, completing())
+
+
+def test_the_key_goes_into_the_header_and_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEACHER_KEY", KEY)
+    fake = Fake(script=[failing(500, f"who is {KEY}?"), failing(400, f"do not like {KEY}")])
+    with pytest.raises(TeacherError) as caught:
+        talk(fake, tmp_path, completing(prompt(1)), api_key_env="TEACHER_KEY")
+    assert fake.keys == {f"bearer {KEY}"}
+    assert "do not like ***" in str(caught.value)
+    log = (tmp_path / "teacher.log").read_text()
+    assert "who is ***?" in log
+    assert KEY not in log + str(caught.value)
+    assert KEY not in repr(Server(model="m", urls=(fake.url,), api_key_env="TEACHER_KEY").identity())
+
+
+def test_a_key_that_is_missing_or_wrong_is_told_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TEACHER_KEY", raising=False)
+    with pytest.raises(TeacherError, match="the variable TEACHER_KEY is not set"):
+        talk(Fake(), tmp_path, completing(prompt(1)), api_key_env="TEACHER_KEY")
+    monkeypatch.setenv("TEACHER_KEY", KEY)
+    with pytest.raises(TeacherError, match="does not take the key in TEACHER_KEY"):
+        talk(Fake(script=[failing(401)]), tmp_path, completing(prompt(1)), api_key_env="TEACHER_KEY")
+
+
+def test_settings_are_checked_without_repeating_a_key() -> None:
+    _, problems = build(Server, {"model": "m", "urls": ["localhost:8000"]}, "teacher")
+    assert "http://host:8000/v1" in problems[0]
+    _, problems = build(Server, {"model": "m", "urls": ["http://me:pass@host/v1"]}, "teacher")
+    assert "a key has no place in an address" in problems[0]
+    with pytest.raises(ValueError, match="is the name of an environment variable") as caught:
+        Server(model="m", urls=("http://host/v1",), api_key_env=KEY)
+    assert KEY not in str(caught.value)
+    assert build(Server, {"model": "m", "urls": ["http://host:8000"]}, "teacher")[1] == []
+    assert json_schema(Server)["properties"]["dialect"]["default"] == "vllm"
+
+
+def test_connections_closed_between_rounds_do_not_show(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            fake = await stack.enter_async_context(Fake(idle_s=0.2).serving())
+            teacher = Server(model="org/teacher", urls=(fake.url,))
+            engine = await stack.enter_async_context(teacher.serve(tmp_path / "log"))
+            assert (await engine.complete(prompt(1))).text
+            time.sleep(0.5)  # the loop stands still while the student trains
+            assert (await engine.complete(prompt(2))).text
+            assert fake.connections >= 2
+
+    asyncio.run(run())
+
+
+def test_tokens_and_cost_are_counted(tmp_path: Path) -> None:
+    async def ask(engine: ServerEngine) -> dict[str, Any]:
+        await completing(*map(prompt, range(5)))(engine)
+        return dict(engine.environment())
+
+    told = talk(Fake(), tmp_path, ask, prompt_usd_per_million=2.0, completion_usd_per_million=10.0)
+    assert (told["requests"], told["prompt_tokens"], told["completion_tokens"]) == (5, 50, 15)
+    assert told["cost_usd"] == pytest.approx((50 * 2 + 15 * 10) / 1e6)
+    assert told["vllm"] == "0.32.0"
+    assert "cost_usd" not in talk(Fake(), tmp_path, ask)
+
+
+def test_where_and_how_fast_is_no_part_of_the_identity() -> None:
+    one = Server(model="m", urls=("http://a/v1",), revision="abc")
+    assert one.identity() == Server(model="m", urls=("http://b/v1",), revision="abc", concurrency=1).identity()
+    assert one.identity() != Server(model="m", urls=("http://a/v1",), revision="abd").identity()
+
+
+def test_reasoning_is_cut_off(tmp_path: Path) -> None:
+    fake = Fake(script=[ok(chat("<think>hm</think>\nyes")), ok(chat(None, "length"))])
+    answers = talk(fake, tmp_path, completing(prompt(1), prompt(2)))
+    assert {(answer.text, answer.finish_reason) for answer in answers} == {("yes", "stop"), ("", "length")}

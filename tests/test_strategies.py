@@ -1,0 +1,388 @@
+"""What every strategy keeps to, whatever the teacher answers; then dividing, reading answers, and EvoKD's own plan."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from fractions import Fraction
+
+import orjson
+import pytest
+from colours import SEEDS, TASK, brief, sample
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evokd_data.filters import REASONS
+from evokd_data.journal import prompt_digest
+from evokd_data.records import Cell, Completion, Draft, Prompt, Request, Weakness
+from evokd_data.registry import resolve
+from evokd_data.settings import build
+from evokd_data.strategies import STRATEGIES, Ask, Brief, Strategy
+from evokd_data.strategies.allotment import divide, requests, stratified
+from evokd_data.strategies.asking import (
+    CODES,
+    SHOWN_WHEN_LABELLING,
+    can_be_scored,
+    codes,
+    demonstrations,
+    read_texts,
+    shown_when_labelling,
+)
+from evokd_data.tasks.classification import Classification
+from evokd_data.teachers.scripted import Scripted, _Script
+
+VARIANTS = [
+    *((name, {}) for name in STRATEGIES),
+    ("evokd", {"separation": False}),
+    ("evokd", {"init": "auggpt", "init_rounds": 9}),
+    ("evokd", {"analyse": False, "correct": False, "easy": 0, "per_request": 1}),
+    ("evokd", {"targeted": 1, "demonstrations": 0}),
+    ("static", {"easy": 1.0, "per_request": 50}),
+]
+every_strategy = pytest.mark.parametrize(
+    ("name", "settings"), VARIANTS, ids=[f"{name} {' '.join(settings)}".strip() for name, settings in VARIANTS]
+)
+WEAKNESSES = (
+    Weakness("confused", "red", "blue", 5, 9, (sample("a red sea"),), (sample("a blue sea", "blue"),)),
+    Weakness("confused", "green", "red", 2, 9, (sample("red grass", "green"),)),
+)
+BRIEFS = {
+    "round 1": brief(),
+    "weaknesses": brief(round=2, weaknesses=WEAKNESSES),
+    "soft labels": brief(round=2, weaknesses=WEAKNESSES, soft_labels=True),
+    "three votes": brief(label_votes=3, budget=7),
+    "one text": brief(budget=1),
+}
+
+
+def made(name: str, settings: dict[str, object]) -> Strategy:
+    strategy, problems = build(resolve(STRATEGIES, name), settings, name)
+    assert strategy is not None, problems
+    return strategy
+
+
+def plan(strategy: Strategy, known: Brief) -> list[Request]:
+    return requests(strategy.allot(known), strategy.per_request, known.seed, known.round)
+
+
+def write(strategy: Strategy, known: Brief, ask: Ask, planned: Sequence[Request]) -> dict[int, list[Draft]]:
+    """The drafts of the requests, all asked for at once, begun in the order given."""
+
+    async def main() -> dict[int, list[Draft]]:
+        writer = strategy.writer(known, ask)
+        drafts = await asyncio.gather(*(writer(request) for request in planned))
+        return {request.index: list(own) for request, own in zip(planned, drafts, strict=True)}
+
+    return asyncio.run(main())
+
+
+class Asked(list[Prompt]):
+    """The scripted teacher, and what it was asked."""
+
+    def __init__(self, **settings: float) -> None:
+        super().__init__()
+        self._script = _Script(Scripted(**settings))
+
+    async def __call__(self, prompt: Prompt) -> Completion:
+        self.append(prompt)
+        await asyncio.sleep(0)
+        return await self._script.complete(prompt)
+
+
+@every_strategy
+@pytest.mark.parametrize("known", BRIEFS.values(), ids=BRIEFS)
+def test_a_plan_spends_the_whole_budget_on_classes_of_the_task(name, settings, known):
+    cells = made(name, settings).allot(known)
+    assert sum(cell.samples for cell in cells) == (0 if name == "none" else known.budget)
+    assert all(cell.samples > 0 and cell.target in TASK.aims for cell in cells)
+
+
+@every_strategy
+@pytest.mark.parametrize("known", BRIEFS.values(), ids=BRIEFS)
+def test_every_text_asked_for_ends_as_one_draft_that_knows_its_place(name, settings, known):
+    strategy, asked = made(name, settings), Asked()
+    planned = plan(strategy, known)
+    written = write(strategy, known, asked, planned)
+    for request in planned:
+        drafts = written[request.index]
+        assert [draft.origin.position for draft in drafts] == list(range(request.count))
+        assert {(d.origin.round, d.origin.request, d.origin.strategy) for d in drafts} == {
+            (known.round, request.index, name)
+        }
+        assert {(d.origin.intended, d.origin.weakness) for d in drafts} == {
+            (request.cell.target, request.cell.weakness)
+        }
+        assert all(not d.problem and not TASK.check(d.text, d.target) for d in drafts)
+        assert all(d.soft is None or len(d.soft) == len(TASK.classes) for d in drafts)
+
+
+@every_strategy
+@pytest.mark.parametrize("known", BRIEFS.values(), ids=BRIEFS)
+def test_prompts_are_decided_by_their_place_alone(name, settings, known):
+    strategy, first, second = made(name, settings), Asked(), Asked()
+    planned = plan(strategy, known)
+    shuffled = random.Random(3).sample(planned, len(planned))
+    assert write(strategy, known, first, planned) == write(strategy, known, second, shuffled)
+    assert {p.key: prompt_digest(p) for p in first} == {p.key: prompt_digest(p) for p in second}
+    assert len({p.key for p in first}) == len(first)
+    assert len({p.seed for p in first}) == len(first)
+    assert {p.stage for p in first} <= set(strategy.stages)
+
+
+@every_strategy
+def test_only_texts_of_the_brief_reach_a_prompt_that_the_teacher_did_not_write(name, settings):
+    known, asked = BRIEFS["weaknesses"], Asked()
+    strategy = made(name, settings)
+    written = write(strategy, known, asked, plan(strategy, known))
+    allowed = {s.text for own in known.demonstrations.values() for s in own} | {
+        s.text for w in WEAKNESSES for s in (*w.wrong, *w.right)
+    }
+    allowed |= {draft.text for drafts in written.values() for draft in drafts}
+    for prompt in asked:
+        shown = [
+            *prompt.variables.get("demonstrations", ()),
+            *prompt.variables.get("wrong", ()),
+            *prompt.variables.get("right", ()),
+        ]
+        assert {s["text"] for s in shown} <= allowed
+        assert prompt.messages[-1].role == "user"
+
+
+HOSTILE = [
+    Completion("", "stop", 0, 0),
+    Completion("", "too_long", 9, 0),
+    Completion('{"texts": ["whole", "also whole", "brok', "length", 1, 1),
+    Completion('{"texts": [["a"], null, 3, {"text": "x"}]}', "stop", 1, 1),
+    Completion('{"texts": "no list"}', "stop", 1, 1),
+    Completion('{"texts": ["", "  ", "\\n"]}', "stop", 1, 1),
+    Completion(orjson.dumps({"texts": ["x"] * 500}).decode(), "stop", 1, 1),
+    Completion('{"samples": [{"text": "a"}, 5, null, {"text": 3, "answer": 4}]}', "stop", 1, 1),
+    Completion('{"samples": [{"text": "", "answer": "red"}]}', "stop", 1, 1),
+    Completion('{"samples": 7}', "stop", 1, 1),
+    Completion('{"advice": ["not", "a", "string"]}', "stop", 1, 1),
+    Completion("null", "stop", 1, 1, {}),
+    Completion("red", "stop", 1, 1, {"A": -0.1}),
+    Completion("A", "stop", 1, 1, {"A": -0.1, "B": -3.0, "C": -4.0, "D": -9.0}),
+    Completion("\ud800", "length", 1, 1),
+]
+
+
+@every_strategy
+@pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
+def test_whatever_the_teacher_answers_each_text_ends_as_a_draft_or_a_known_problem(name, settings, soft):
+    strategy, known = made(name, settings), brief(round=2, weaknesses=WEAKNESSES, soft_labels=soft, budget=12)
+    planned = plan(strategy, known)
+    for answer in HOSTILE:
+
+        async def ask(prompt: Prompt, answer: Completion = answer) -> Completion:
+            return answer
+
+        for index, drafts in write(strategy, known, ask, planned).items():
+            assert len(drafts) == planned[index].count
+            assert all(d.problem in REASONS if d.problem else d.target in TASK.aims and d.text for d in drafts)
+
+
+@every_strategy
+def test_a_teacher_that_fails_fails_the_round(name, settings):
+    strategy, known = made(name, settings), BRIEFS["weaknesses"]
+
+    async def ask(prompt: Prompt) -> Completion:
+        raise ConnectionError("gone")
+
+    if strategy.stages and name != "none":
+        with pytest.raises(ConnectionError):
+            write(strategy, known, ask, plan(strategy, known))
+    else:
+        write(strategy, known, ask, plan(strategy, known))
+
+
+# Dividing a budget
+
+
+@given(
+    st.integers(0, 10_000),
+    st.lists(st.integers(0, 50).map(float) | st.floats(0, 1, allow_subnormal=False), min_size=1, max_size=30),
+    st.integers(0, 40),
+)
+def test_a_budget_is_divided_whole_and_each_gets_its_share_to_within_one(budget, weights, turn):
+    shares = divide(budget, weights, turn)
+    total = sum(map(Fraction, weights))
+    if not total:
+        assert shares == [0] * len(weights)
+        return
+    assert sum(shares) == budget
+    for share, weight in zip(shares, weights, strict=True):
+        assert abs(share - budget * Fraction(weight) / total) <= 1 + Fraction(1, 10**6)
+        assert share == 0 or weight > 0
+
+
+@given(st.integers(1, 20), st.integers(0, 60))
+def test_over_as_many_rounds_as_classes_everybody_is_served_alike(classes, budget):
+    served = [
+        sum(column) for column in zip(*(divide(budget, [1.0] * classes, turn) for turn in range(classes)), strict=True)
+    ]
+    assert served == [budget] * classes
+
+
+@given(st.integers(1, 8), st.integers(0, 200), st.floats(0, 1), st.integers(0, 9))
+def test_a_stratified_plan_serves_every_class_alike_and_easy_by_its_share(classes, budget, easy, turn):
+    aims = [f"class {i}" for i in range(classes)]
+    cells = stratified(aims, budget, easy, turn)
+    assert sum(cell.samples for cell in cells) == budget
+    by_aim = [sum(cell.samples for cell in cells if cell.target == aim) for aim in aims]
+    assert max(by_aim) - min(by_aim) <= 1
+    for aim, samples in zip(aims, by_aim, strict=True):
+        simple = sum(cell.samples for cell in cells if cell.target == aim and cell.difficulty == "easy")
+        assert abs(simple - samples * easy) <= 1
+
+
+@given(st.lists(st.integers(1, 30), max_size=8), st.integers(1, 12))
+def test_requests_are_numbered_in_the_order_of_the_plan_and_sum_to_it(sizes, per_request):
+    cells = [Cell(f"class {i}", size) for i, size in enumerate(sizes)]
+    planned = requests(cells, per_request, 5, 2)
+    assert [request.index for request in planned] == list(range(len(planned)))
+    assert all(1 <= request.count <= per_request for request in planned)
+    for cell in cells:
+        assert sum(r.count for r in planned if r.cell is cell) == cell.samples
+    assert [r.cell for r in planned] == sorted((r.cell for r in planned), key=cells.index)
+    assert len({r.seed for r in planned}) == len(planned)
+
+
+# Reading answers
+
+hostile_text = st.text(max_size=60) | st.text('[]{}",:\\ \nabtexu0d8"', max_size=60).map(lambda s: '{"texts": [' + s)
+
+
+@given(hostile_text, st.sampled_from(["stop", "length", "too_long", "abort"]), st.integers(1, 5))
+def test_reading_texts_never_fails_and_never_gives_more_than_were_asked_for(text, finish, count):
+    texts, problem = read_texts(Completion(text, finish, 0, 0), count)
+    assert len(texts) <= count
+    assert all(isinstance(t, str) and t == " ".join(t.split()) for t in texts)
+    assert problem in REASONS if len(texts) < count else problem == ""
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=5), st.data())
+def test_an_answer_cut_anywhere_gives_the_texts_that_are_whole(written, data):
+    whole = orjson.dumps({"texts": written}).decode()
+    cut = data.draw(st.integers(0, len(whole)))
+    texts, _ = read_texts(Completion(whole[:cut], "length", 0, 0), len(written))
+    expected = [" ".join(text.split()) for text in written]
+    assert texts == expected[: len(texts)]
+    encoded = [len(orjson.dumps(written[: n + 1]).decode()) - 1 for n in range(len(written))]
+    assert len(texts) == sum(len('{"texts": [') - 2 + size <= cut for size in encoded)
+
+
+@pytest.mark.parametrize(
+    ("text", "texts", "problem"),
+    [
+        ('Sure! {"texts": ["a b", "c"]} I hope "this" helps', ["a b", "c"], "unreadable"),
+        ('{"texts": ["a", {"text": "b"}, "c"', ["a"], "unreadable"),
+        ('{"texts": ["a\\\nb", "c"]', [], "unreadable"),
+        ('{"texts": ["a", "b"', ["a", "b"], "unreadable"),
+        ('{"texts": ["a\\u00e9", "b\\ud800"]}', ["aé"], "unreadable"),
+        ('["a"]', ["a"], "unreadable"),
+    ],
+)
+def test_only_whole_strings_at_the_beginning_of_the_list_are_texts(text, texts, problem):
+    assert read_texts(Completion(text, "stop", 0, 0), 5) == (texts, problem)
+
+
+def test_an_answer_that_never_closes_its_string_is_read_in_linear_time():
+    text = '{"texts": ["' + '\\"' * 200_000
+    assert read_texts(Completion(text, "length", 0, 0), 5) == ([], "truncated")
+
+
+# Labelling
+
+
+def test_soft_labels_are_asked_for_once_however_many_votes():
+    asked = Asked()
+    strategy, known = made("static", {}), brief(soft_labels=True, label_votes=5, budget=6)
+    drafts = write(strategy, known, asked, plan(strategy, known))
+    labelling = [prompt for prompt in asked if prompt.stage == "label"]
+    assert len(labelling) == 6 and {prompt.sampling.temperature for prompt in labelling} == {0.0}
+    for draft in (draft for own in drafts.values() for draft in own):
+        assert TASK.classes[max(range(3), key=draft.soft.__getitem__)] == draft.target
+        assert sum(draft.soft) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("votes", "problem", "target"),
+    [(["red", "blue", "blue"], "", "blue"), (["red", "blue"], "label_tie", None), (["red", "mauve", "red"], "label_not_allowed", None)],
+)  # fmt: skip
+def test_the_majority_of_votes_decides(votes, problem, target):
+    async def ask(prompt: Prompt) -> Completion:
+        text = '{"texts": ["a text"]}' if prompt.stage == "generate" else votes[int(prompt.key[-6:])]
+        return Completion(text, "stop", 1, 1)
+
+    known = brief(label_votes=len(votes), budget=1)
+    strategy = made("static", {})
+    (draft,) = write(strategy, known, ask, plan(strategy, known))[0]
+    assert (draft.problem, draft.target) == (problem, target)
+
+
+@pytest.mark.parametrize(("classes", "can"), [(2, True), (len(CODES), True), (len(CODES) + 1, False), (150, False)])
+def test_more_classes_than_codes_have_no_soft_labels(classes, can):
+    task = Classification(labels=tuple(f"class {i}" for i in range(classes)))
+    assert can_be_scored(task) is can
+    if can:
+        assert len(set(codes(task.classes).values())) == classes
+
+
+def test_seeds_are_shown_when_labelling_evenly_over_classes_and_generated_texts_never():
+    many = {aim: [sample(f"{aim} seed {i}", aim) for i in range(20)] for aim in TASK.aims}
+    later = {aim: [*own, sample(f"{aim} later", aim, round=1, request=3)] for aim, own in many.items()}
+    shown = shown_when_labelling(brief(demonstrations=later))
+    assert len(shown) == SHOWN_WHEN_LABELLING
+    assert [s["target"] for s in shown[:6]] == ["red", "green", "blue"] * 2
+    few = {"red": many["red"][:1], "green": many["green"][:3], "blue": many["blue"][:1]}
+    shown = shown_when_labelling(brief(demonstrations=few))
+    assert [s["target"] for s in shown] == ["red", "green", "blue", "green", "green"]
+
+
+@given(st.integers(0, 20), st.integers(0, 2**40))
+def test_demonstrations_are_of_the_target_begin_with_a_seed_and_never_repeat(count, seed):
+    known = brief()
+    later = [sample(f"green text {i}", "green", round=1, request=i) for i in range(10)]
+    known = brief(demonstrations={**known.demonstrations, "green": [*known.demonstrations["green"], *later]})
+    shown = demonstrations(known, Request(0, Cell("green", 5), 5, seed), count)
+    texts = [s["text"] for s in shown]
+    assert len(texts) == len(set(texts)) <= count and {s["target"] for s in shown} <= {"green"}
+    assert not count or texts[0] in SEEDS["green"]
+
+
+# EvoKD's plan
+
+
+def test_evokd_targets_weaknesses_from_round_two_on_both_sides_and_no_more_than_its_share():
+    strategy = made("evokd", {})
+    assert not any(cell.weakness for cell in strategy.allot(brief(round=1, weaknesses=WEAKNESSES)))
+    cells = strategy.allot(brief(round=2, weaknesses=WEAKNESSES, budget=100))
+    targeted = [cell for cell in cells if cell.weakness]
+    assert sum(cell.samples for cell in targeted) == 30
+    assert {(cell.target, cell.contrast) for cell in targeted} == {
+        ("red", "blue"), ("blue", "red"), ("green", "red"), ("red", "green")
+    }  # fmt: skip
+    assert all(cell.difficulty == "hard" for cell in targeted)
+
+
+def test_evokd_asks_for_one_analysis_a_weakness_and_hands_its_advice_on():
+    asked = Asked()
+    strategy, known = made("evokd", {}), brief(round=2, weaknesses=WEAKNESSES, budget=60)
+    write(strategy, known, asked, plan(strategy, known))
+    analyses = [prompt.key for prompt in asked if prompt.stage == "analyse"]
+    assert sorted(analyses) == ["analyse/confused:green>red", "analyse/confused:red>blue"]
+    for prompt in asked:
+        if prompt.stage == "generate":
+            assert bool(prompt.variables["advice"]) == bool(prompt.variables["contrast"])
+
+
+def test_evokd_without_what_was_right_shows_only_mistakes():
+    for correct in (True, False):
+        asked = Asked()
+        strategy, known = made("evokd", {"correct": correct}), brief(round=2, weaknesses=WEAKNESSES)
+        write(strategy, known, asked, plan(strategy, known))
+        shown = [prompt.messages[-1].content for prompt in asked if prompt.stage == "analyse"]
+        assert any("a blue sea" in text for text in shown) is correct
+        assert any("a red sea" in text for text in shown)

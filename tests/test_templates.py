@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evokd_data.errors import RecipeError
+from evokd_data.registry import resolve
+from evokd_data.settings import build
+from evokd_data.strategies import STRATEGIES
+from evokd_data.tasks import TASKS
+from evokd_data.templates import PACKAGED, Templates
+
+
+def folder(path: Path, **templates: str) -> Path:
+    path.mkdir(exist_ok=True)
+    for stage, source in templates.items():
+        (path / f"{stage}.j2").write_text(source, encoding="utf-8")
+    return path
+
+
+def user(text: str) -> str:
+    return f"{{% block user %}}{text}{{% endblock %}}"
+
+
+def stages_of(name: str) -> tuple[str, ...]:
+    """Of a strategy as it comes, and with all that can be switched."""
+    switched = {"separation": False, "init": "auggpt"} if name == "evokd" else {}
+    made = [build(resolve(STRATEGIES, name), settings, name)[0] for settings in ({}, switched)]
+    return tuple(stage for strategy in made for stage in strategy.stages)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_stage_of_every_strategy_has_a_template_for_every_task(task, name):
+    stages = stages_of(name)
+    assert set(Templates(task).sources(stages)) >= {f"{stage}.j2" for stage in stages}
+
+
+def test_a_prompt_is_a_system_message_when_there_is_one_and_a_user_message(tmp_path):
+    own = folder(tmp_path, label=user("{{ text }}"), generate="{% block system %} be brief {% endblock %}" + user("go"))
+    templates = Templates("classification", own)
+    assert [(m.role, m.content) for m in templates.render("label", {"text": "<hello>"})] == [("user", "<hello>")]
+    assert [(m.role, m.content) for m in templates.render("generate", {})] == [("system", "be brief"), ("user", "go")]
+
+
+def test_stages_a_folder_does_not_hold_come_from_the_package(tmp_path):
+    own = Templates("classification", folder(tmp_path, label=user("{{ text }}")))
+    packaged = Templates("classification")
+    assert own.digests(["generate"]) == packaged.digests(["generate"])
+    assert own.digests(["label"]) != packaged.digests(["label"])
+
+
+def test_the_digest_covers_what_a_template_includes(tmp_path):
+    own = folder(tmp_path, label=user("{% include 'style.j2' %}{{ text }}"), style="be kind")
+    before = Templates("classification", own).digests(["label"])
+    assert sorted(before) == ["label.j2", "style.j2"]
+    folder(tmp_path, style="be rude")
+    assert Templates("classification", own).digests(["label"]) != before
+
+
+@pytest.mark.parametrize(
+    ("templates", "said"),
+    [
+        ({}, "holds no *.j2 file"),
+        ({"genrate": user("x")}, "is no stage's template; did you mean 'generate.j2'?"),
+        ({"label": "\n\n{% block user %}{{ text"}, "prompts: label.j2, line 3: "),
+        ({"label": user("{% include 'gone.j2' %}")}, "there is no gone.j2"),
+        ({"label": user("{% include text %}")}, "whose name is only known when it is rendered"),
+    ],
+)
+def test_a_folder_that_cannot_be_meant_is_refused(tmp_path, templates, said):
+    with pytest.raises(RecipeError, match=said.replace("*", r"\*").replace("?", r"\?")):
+        Templates("classification", folder(tmp_path / "own", **templates))
+
+
+def test_a_template_that_is_not_utf8_is_refused(tmp_path):
+    (tmp_path / "label.j2").write_bytes(b"{% block user %}\xff{% endblock %}")
+    with pytest.raises(RecipeError, match=r"label.j2 is not UTF-8"):
+        Templates("classification", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (user("{{ txet }}"), "'txet' is undefined; the variables are text"),
+        (user("{{ 1 + text }}"), "TypeError"),
+        (user("{{ 1 // 0 }}"), "ZeroDivisionError"),
+        (user("  "), "has no text in {% block user %}"),
+        ("{{ text }}", "has no text in {% block user %}"),
+    ],
+)
+def test_a_template_that_cannot_be_rendered_names_itself(tmp_path, source, said):
+    templates = Templates("classification", folder(tmp_path, label=source))
+    with pytest.raises(RecipeError) as caught:
+        templates.render("label", {"text": "hello"})
+    assert "prompts: label.j2" in str(caught.value) and said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "attack", ["{{ ''.__class__.__mro__ }}", "{{ shown.append('x') }}", "{{ cycler.__init__.__globals__ }}"]
+)
+def test_a_template_cannot_reach_beyond_its_variables(tmp_path, attack):
+    templates = Templates("classification", folder(tmp_path, label=user(attack + "{{ text }}")))
+    with pytest.raises(RecipeError, match="SecurityError"):
+        templates.render("label", {"text": "hello", "shown": []})
+
+
+def test_a_template_cannot_include_a_file_from_elsewhere(tmp_path):
+    (tmp_path / "secret.j2").write_text("key")
+    with pytest.raises(RecipeError, match="there is no"):
+        Templates("classification", folder(tmp_path / "own", label=user("{% include '../secret.j2' %}")))
+
+
+def test_the_packaged_templates_are_all_used_by_some_strategy():
+    stages = {f"{stage}.j2" for name in STRATEGIES for stage in stages_of(name)}
+    for task in TASKS:
+        assert {path.name for path in (PACKAGED / task).glob("*.j2")} <= stages

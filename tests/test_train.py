@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from colours import TASK, contents, play
+
+from evokd_data.errors import StudentError, WorkspaceError
+from evokd_data.progress import Progress
+from evokd_data.rounds import generate_next, train_next
+from evokd_data.shards import ShardedSamples
+from evokd_data.stages.probe import read_probe
+from evokd_data.stages.train import Mapped
+from evokd_data.workspace import Workspace, read_json
+
+
+def test_metrics_say_their_split_and_n_and_what_was_learned(recipe, tmp_path):
+    run = play(recipe(**{"strategy:": "dev: {path: test.jsonl}\nstrategy:"}), tmp_path, 2)
+    first, second = (read_json(run.round(index).metrics) for index in (0, 1))
+    assert first["test"]["n"] == first["dev"]["n"] == second["test"]["n"] == 9
+    assert first["probe"] is None and second["probe"]["n"] == 24
+    assert (first["training"]["fresh"], first["training"]["earlier"]) == (3, 0)
+    assert (second["training"]["fresh"], second["training"]["earlier"]) == (24, 3)
+
+
+def test_the_probe_is_of_the_last_student_before_it_saw_the_samples(recipe, tmp_path):
+    made = recipe()
+    run = play(made, tmp_path, 2)
+    samples = list(ShardedSamples(TASK, run.round(1).shard_files()))
+    found = read_probe(TASK, run.round(1).probe)
+    assert [p.id for p in found] == [s.id for s in samples]
+    assert [p.expected for p in found] == [s.target for s in samples]
+    examples = [TASK.supervise(sample) for sample in samples]
+    before = made.student.predict(examples, run.round(0).student)
+    assert [(p.predicted, pytest.approx(p.confidence)) for p in found] == [
+        TASK.decode(example, row) for example, row in zip(examples, before, strict=True)
+    ]
+
+
+def test_training_again_from_the_same_shards_gives_the_same_metrics(recipe, tmp_path):
+    made = recipe()
+    one, other = play(made, tmp_path / "a", 2), play(made, tmp_path / "b", 2)
+    assert contents(one) == contents(other)
+    assert [read_json(run.round(1).metrics)["test"] for run in (one,)] == [read_json(other.round(1).metrics)["test"]]
+
+
+def test_a_run_taken_up_between_training_and_scoring_trains_no_second_time(recipe, tmp_path):
+    made = recipe()
+    run = play(made, tmp_path, 2)
+    folder = run.round(1)
+    before = read_json(folder.metrics), (folder.student / "evokd.json").stat().st_mtime_ns
+    folder.metrics.unlink()
+    folder.manifest.unlink()
+    after = train_next(made, tmp_path, Progress()), (folder.student / "evokd.json").stat().st_mtime_ns
+    assert (after[0]["test"], after[1]) == (before[0]["test"], before[1])
+    assert folder.manifest.exists()
+
+
+def test_a_round_without_its_manifest_is_trained_before_a_later_one(recipe, tmp_path):
+    made = recipe()
+    run = play(made, tmp_path, 3)
+    run.round(1).metrics.unlink()
+    run.round(1).manifest.unlink()
+    assert train_next(made, tmp_path, Progress())["round"] == 1
+
+
+def test_training_before_anything_is_generated_says_what_comes_first(recipe, tmp_path):
+    with pytest.raises(WorkspaceError, match=r"nothing is generated; next: evokd-data generate .*recipe\.yaml"):
+        train_next(recipe(), tmp_path, Progress())
+
+
+def test_a_damaged_student_is_told_with_its_file(recipe, tmp_path):
+    made = recipe()
+    run = play(made, tmp_path, 1)
+    generate_next(made, tmp_path, Progress())
+    (run.round(0).student / "weights.npz").write_bytes(b"half")
+    with pytest.raises(StudentError, match=r"round-000/student/weights\.npz"):
+        train_next(made, tmp_path, Progress())
+    assert not run.round(1).probe.exists() and not run.round(1).student.exists()
+
+
+def test_a_sequence_seen_through_a_function_keeps_its_order():
+    seen = Mapped([1, 2, 3], str)
+    assert (len(seen), seen[1], list(seen)) == (3, "2", ["1", "2", "3"])
+
+
+def test_what_a_round_writes_is_json_that_others_can_read(recipe, tmp_path):
+    run = play(recipe(), tmp_path, 2)
+    for path in run.root.rglob("*.json"):
+        json.loads(path.read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert Workspace(run.root).round(1).revision.exists() is False

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from colours import TASK, sample
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evokd_data.records import Prediction
+from evokd_data.weakness import EXAMPLES, find
+
+labels = st.sampled_from(TASK.aims)
+outcomes = st.lists(st.tuples(labels, labels, st.floats(0, 1)), max_size=40)
+
+
+def probe(outcomes):
+    samples = [sample(f"text {number}", expected) for number, (expected, _, _) in enumerate(outcomes)]
+    predictions = [
+        Prediction(one.id, one.target, predicted, confidence)
+        for one, (_, predicted, confidence) in zip(samples, outcomes, strict=True)
+    ]
+    return samples, predictions
+
+
+@given(outcomes)
+def test_weaknesses_count_every_mistake_once_worst_first(outcomes):
+    samples, predictions = probe(outcomes)
+    found = find(TASK, samples, predictions)
+    assert sum(weakness.missed for weakness in found) == sum(e != p for e, p, _ in outcomes)
+    assert [weakness.missed for weakness in found] == sorted((w.missed for w in found), reverse=True)
+    assert len({weakness.name for weakness in found}) == len(found)
+    for weakness in found:
+        assert weakness.seen == sum(e == weakness.expected for e, _, _ in outcomes) >= weakness.missed
+
+
+@given(outcomes)
+def test_examples_are_of_the_two_classes_and_on_their_side(outcomes):
+    samples, predictions = probe(outcomes)
+    predicted = {one.id: prediction.predicted for one, prediction in zip(samples, predictions, strict=True)}
+    for weakness in find(TASK, samples, predictions):
+        pair = {weakness.expected, weakness.got}
+        assert 1 <= len(weakness.wrong) <= EXAMPLES and len(weakness.right) <= EXAMPLES
+        assert all(s.target == weakness.expected and predicted[s.id] == weakness.got for s in weakness.wrong)
+        assert all(s.target in pair and predicted[s.id] == s.target for s in weakness.right)
+
+
+def test_the_surest_predictions_come_first_and_ties_in_index_order():
+    samples, predictions = probe(
+        [("red", "blue", 0.5), ("red", "blue", 0.9), ("red", "blue", 0.5), ("blue", "blue", 0.7)]
+    )
+    (weakness,) = find(TASK, samples, predictions)
+    assert weakness.wrong == (samples[1], samples[0], samples[2]) and weakness.right == (samples[3],)
+    assert weakness.name == "confused:red>blue"
+
+
+def test_both_sides_of_a_confusion_are_shown_as_the_student_got_them_right():
+    outcomes = [("red", "blue", 0.5), ("red", "red", 0.9), ("blue", "blue", 0.8), ("green", "green", 0.99)]
+    samples, predictions = probe(outcomes)
+    (weakness,) = find(TASK, samples, predictions)
+    assert weakness.right == (samples[1], samples[2])
+
+
+def test_a_student_without_mistakes_has_no_weakness():
+    assert find(TASK, *probe([("red", "red", 0.9), ("blue", "blue", 0.8)])) == []
+    assert find(TASK, [], []) == []
