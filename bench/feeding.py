@@ -1,0 +1,213 @@
+"""What does our way of feeding cost, compared with the best one can ask of vLLM itself?
+
+    python bench/feeding.py [--requests 2000] [--repeats 5] [--model FOLDER] [--json FILE]
+
+One engine, three ways to ask it the same requests, taken in turn, `--repeats` times:
+
+    raw      token ids and parameters made beforehand, everything handed to AsyncLLM at once: the upper bound
+    ours     `feeding.in_order` and `Engine.complete`: chat template, tokenizing, a bounded window, results in order
+    batches  as ours, but a window of requests is waited for before the next begins
+
+Answers have 20 to 200 tokens, exactly as long as drawn: the model is a Llama of random weights without an end token.
+Prints seconds, engine steps (messages with output from the engine's process) and CPU time of this process, as medians
+and as medians of the ratios within one repeat; wall times on a shared machine are worth no more than their ratios.
+The prefix cache is emptied before each turn. Every way must give the same texts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+from evokd_data.digest import digest
+from evokd_data.feeding import in_order
+from evokd_data.records import Message, Prompt, Sampling
+from evokd_data.teachers.vllm import VLLM, VLLMEngine
+
+
+@dataclass(frozen=True)
+class Turn:
+    way: str
+    wall_s: float
+    engine_steps: int
+    client_cpu_s: float
+    texts: str
+
+
+def prompts(count: int, seed: int) -> list[Prompt]:
+    draw = random.Random(seed)
+    demonstrations = ["play some jazz by Miles Davis", "book a table for four", "will it rain in Berlin tomorrow"]
+    made = []
+    for index in range(count):
+        lines = "\n".join(f"- {draw.choice(demonstrations)} {draw.randrange(1000)}" for _ in range(5))
+        messages = (
+            Message("system", "You write short requests to an assistant, one a line, each different from the others."),
+            Message("user", f"Label: PlayMusic\nExamples:\n{lines}\nCount: 5"),
+        )
+        made.append(
+            Prompt(f"generate/{index:06}", "generate", messages, index + 1, Sampling(1.0, draw.randint(20, 200)))
+        )
+    return made
+
+
+async def raw(engine: VLLMEngine, asked: list[Prompt]) -> Callable[[], Awaitable[list[str]]]:
+    llm, names = engine._llm, engine._names
+    assert llm is not None
+    ready = [
+        (
+            names.tokens_input(list(engine._chat.encode(prompt.messages, False))),
+            names.SamplingParams(
+                temperature=prompt.sampling.temperature,
+                max_tokens=prompt.sampling.max_tokens,
+                seed=prompt.seed,
+                output_kind=names.RequestOutputKind.FINAL_ONLY,
+            ),
+            prompt.key,
+        )
+        for prompt in asked
+    ]
+
+    async def one(request: tuple[Any, Any, str]) -> str:
+        async for output in llm.generate(*request):
+            last = output
+        return last.outputs[0].text
+
+    async def all_at_once() -> list[str]:
+        return list(await asyncio.gather(*map(one, ready)))
+
+    return all_at_once
+
+
+async def ours(engine: VLLMEngine, asked: list[Prompt]) -> Callable[[], Awaitable[list[str]]]:
+    async def flow() -> list[str]:
+        return [answer.text async for _, answer in in_order(asked, engine.complete, lambda: engine.window)]
+
+    return flow
+
+
+async def batches(engine: VLLMEngine, asked: list[Prompt]) -> Callable[[], Awaitable[list[str]]]:
+    async def wait_for_each() -> list[str]:
+        texts = []
+        for start in range(0, len(asked), engine.window):
+            answers = await asyncio.gather(*map(engine.complete, asked[start : start + engine.window]))
+            texts += [answer.text for answer in answers]
+        return texts
+
+    return wait_for_each
+
+
+WAYS = {"raw": raw, "ours": ours, "batches": batches}
+
+
+async def take(way: str, engine: VLLMEngine, asked: list[Prompt]) -> Turn:
+    """One turn. The chat template's cache is emptied: in a round no prompt comes twice."""
+    assert engine._llm is not None
+    await engine._llm.reset_prefix_cache()
+    run = await WAYS[way](engine, asked)
+    engine._chat.encode.cache_clear()
+    core = engine._llm.engine_core
+    receive = core.get_output_async
+    steps = 0
+
+    async def counted() -> Any:
+        nonlocal steps
+        outputs = await receive()
+        steps += bool(outputs.outputs)
+        return outputs
+
+    core.get_output_async = counted
+    cpu, wall = time.process_time(), time.perf_counter()
+    try:
+        texts = await run()
+    finally:
+        core.get_output_async = receive
+    return Turn(way, time.perf_counter() - wall, steps, time.process_time() - cpu, digest(texts)[:16])
+
+
+async def measure(arguments: argparse.Namespace, model: str, log: Path) -> dict[str, Any]:
+    teacher = VLLM(model=model, window=arguments.window, max_num_seqs=arguments.seats, kv_cache_gib=arguments.cache_gib)
+    async with teacher.serve(log) as engine:
+        asked = prompts(arguments.requests, arguments.seed)
+        await take("raw", engine, asked[:64])  # warm
+        turns: list[Turn] = []
+        ways = list(WAYS)
+        for repeat in range(arguments.repeats):
+            for way in ways[repeat % 3 :] + ways[: repeat % 3]:
+                turns.append(await take(way, engine, asked))
+                print(f"{repeat} {way:8} {turns[-1].wall_s:8.2f} s {turns[-1].engine_steps:6} steps", file=sys.stderr)
+        return summary(turns, engine, arguments, sum(prompt.sampling.max_tokens for prompt in asked))
+
+
+def summary(turns: list[Turn], engine: VLLMEngine, arguments: argparse.Namespace, tokens: int) -> dict[str, Any]:
+    figures: dict[str, Any] = {
+        "requests": arguments.requests,
+        "repeats": arguments.repeats,
+        "output_tokens": tokens,
+        "window_requests": engine.window,
+        "max_num_seqs": engine.environment()["max_num_seqs"],
+        "same_texts": len({turn.texts for turn in turns}) == 1,
+        "load_average_1_min": round(os.getloadavg()[0], 2),
+    }
+    by_way = {way: [turn for turn in turns if turn.way == way] for way in WAYS}
+    for way, taken in by_way.items():
+        figures[f"{way}_wall_s"] = round(statistics.median(turn.wall_s for turn in taken), 3)
+        figures[f"{way}_engine_steps"] = statistics.median(turn.engine_steps for turn in taken)
+        cpu = statistics.median(turn.client_cpu_s for turn in taken)
+        figures[f"{way}_client_cpu_ms_per_request"] = round(1000 * cpu / arguments.requests, 3)
+    for way in ("ours", "batches"):
+        for figure in ("wall_s", "engine_steps"):
+            pairs = zip(by_way[way], by_way["raw"], strict=True)
+            ratios = [getattr(one, figure) / getattr(best, figure) for one, best in pairs]
+            name = f"{way}_over_raw_{figure.removesuffix('_s')}_ratio"
+            figures[name] = round(statistics.median(ratios), 3)
+            figures[f"{name}_min"], figures[f"{name}_max"] = round(min(ratios), 3), round(max(ratios), 3)
+    figures["turns"] = [asdict(turn) for turn in turns]
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--model", help="a folder; default: a Llama of random weights")
+    parser.add_argument("--window", type=int, help="requests in flight; default: the engine's own wish")
+    parser.add_argument("--seats", type=int, default=256, help="vLLM's max_num_seqs")
+    parser.add_argument("--cache-gib", type=float, default=0.5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="where the figures go as JSON")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        model = arguments.model
+        if model is None:
+            sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "vllm"))
+            from tiny import build
+
+            model = str(build(Path(folder) / "tiny", ends=False))
+        figures = asyncio.run(measure(arguments, model, Path(folder) / "teacher.log"))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+    print(f"{'':10}{'wall s':>10}{'steps':>10}{'client CPU ms/request':>24}{'wall / raw':>12}{'steps / raw':>13}")
+    for way in WAYS:
+        wall, steps = (figures.get(f"{way}_over_raw_{name}_ratio", 1.0) for name in ("wall", "engine_steps"))
+        print(
+            f"{way:10}{figures[f'{way}_wall_s']:10.2f}{figures[f'{way}_engine_steps']:10.0f}"
+            f"{figures[f'{way}_client_cpu_ms_per_request']:24.3f}{wall:12.3f}{steps:13.3f}"
+        )
+    print(f"same texts every way: {figures['same_texts']}; window {figures['window_requests']}")
+
+
+if __name__ == "__main__":
+    main()

