@@ -152,8 +152,12 @@ def is_loopback(endpoint: str) -> bool:
     return urlsplit(endpoint).hostname in ("127.0.0.1", "::1", "localhost")
 
 
-_LIMITS = threading.RLock()
-_depth = 0
+class _Limits:
+    """Blocks open now, in whichever threads, and what to put back when the last one closes."""
+
+    lock = threading.Lock()
+    open = 0
+    before: Any = None
 
 
 @contextmanager
@@ -163,24 +167,22 @@ def limited(endpoint: str) -> Iterator[None]:
     The user's own client factory, if any, still makes the client; afterwards all is as it was. HF_HUB_OFFLINE does not
     keep us from a Hub on this very machine.
     """
-    global _depth
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils import _http as transport
 
-    with _LIMITS:
-        _depth += 1
-        outermost = _depth == 1
-        before = transport._GLOBAL_CLIENT_FACTORY
-        if outermost:
+    with _Limits.lock:
+        _Limits.open += 1
+        if _Limits.open == 1:
+            before = _Limits.before = transport._GLOBAL_CLIENT_FACTORY  # there is no public way to ask for it
             set_client_factory(lambda: _with_limits(before(), endpoint))
     try:
         with _quiet():
             yield
     finally:
-        with _LIMITS:
-            _depth -= 1
-            if outermost:
-                set_client_factory(before)
+        with _Limits.lock:
+            _Limits.open -= 1
+            if not _Limits.open:
+                set_client_factory(_Limits.before)
 
 
 def _with_limits(client: Any, endpoint: str) -> Any:

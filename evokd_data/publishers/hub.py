@@ -12,8 +12,9 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 MAIN = "main"
 LOOKUP_ATTEMPTS = 4
+DOWNLOADS = 8  # at a time
 LOCAL_USER = "local"  # who everybody is at a local Hub without tokens
 
 
@@ -87,7 +89,7 @@ class Hub:
         Raises PublishError saying which of them is not so.
         """
         with self._calls(repo) as api:
-            who = self._who(api)
+            who = self._who(api)  # the first call: a Hub that is not there is told of within seconds
             role = who.get("auth", {}).get("accessToken", {}).get("role")
             if role == "read":
                 raise PublishError(
@@ -141,9 +143,26 @@ class Hub:
         if commit is None:
             rounds = ", ".join(tag for tag in sorted(refs.tags) if layout.round_index(tag) is not None) or "none"
             raise PublishError(f"{repo}: there is no revision {revision!r} at {self.address}; rounds there: {rounds}")
-        if revision in refs.tags:
-            self._keep(repo, revision, commit, known)
+        if known.get(revision, commit) != commit:
+            raise VerificationError(
+                f"{repo}@{revision} is commit {commit} now and was {known[revision]} before: somebody moved the tag. To load "
+                f"what it was, ask for that commit; to accept the move, remove {self._memory(repo)}"
+            )
         return commit
+
+    def keep(self, repo: str, tag: str, commit: str) -> None:
+        """Remember what a round's tag names. Told by whoever found the files there to be that round's."""
+        known = self._known(repo)
+        if not self.remember or layout.round_index(tag) is None or tag in known:
+            return
+        memory = self._memory(repo)
+        try:
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            draft = memory.with_suffix(f".{os.getpid()}")
+            draft.write_text(json.dumps({**known, tag: commit}, indent=1), encoding="utf-8")
+            draft.replace(memory)
+        except OSError as error:  # a cache that cannot be written costs the offline look-up, nothing else
+            log.info("%s: not remembered: %s", memory, error)
 
     def fetch(self, repo: str, revision: str, patterns: list[str], into: Path | None = None) -> tuple[str, Path]:
         """See `Publisher.fetch`. Files that were fetched before are not asked for again; nothing is checked here."""
@@ -165,6 +184,30 @@ class Hub:
             )
         return commit, Path(folder)
 
+    def fetch_files(self, repo: str, commit: str, paths: Sequence[str], into: Path | None = None) -> Path:
+        """A folder with these files of a commit, as far as it has them. What is cached is not asked for."""
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import RemoteEntryNotFoundError
+
+        def one(path: str) -> None:
+            with suppress(RemoteEntryNotFoundError):
+                self._patiently(
+                    lambda: hf_hub_download(
+                        repo,
+                        path,
+                        repo_type="dataset",
+                        revision=commit,
+                        local_dir=into,
+                        cache_dir=self.cache_dir,
+                        endpoint=self.address,
+                        token=self.token,
+                    )
+                )
+
+        with self._calls(repo), ThreadPoolExecutor(DOWNLOADS) as pool:
+            list(pool.map(one, paths))
+        return into or self._storage(repo) / "snapshots" / commit
+
     def is_the_hub(self) -> bool:
         host = urlsplit(self.address).hostname or ""
         return host == "huggingface.co" or host.endswith((".huggingface.co", ".hf.co"))
@@ -181,17 +224,17 @@ class Hub:
     def _who(self, api: HfApi) -> dict[str, Any]:
         """Whose token this is. A local Hub without tokens takes any, so a user who has none shows one that is none."""
         if not is_loopback(self.address) or self.token or _ambient_token():
-            return self._patiently(api.whoami)
+            return self._patiently(api.whoami, 2)
         try:
-            return self._patiently(lambda: api.whoami(token="none"))  # noqa: S106 - no password
+            return self._patiently(lambda: api.whoami(token="none"), 2)  # noqa: S106 - no password
         except Exception as error:
             if status_of(error) != 401:
                 raise
             raise PublishError(f"no access token for {self.address}; run: hf auth login, or set HF_TOKEN") from None
 
-    def _patiently(self, call: Callable[[], Any]) -> Any:
+    def _patiently(self, call: Callable[[], Any], attempts: int = LOOKUP_ATTEMPTS) -> Any:
         """A call that changes nothing, repeated a few times: somebody may be waiting for the answer."""
-        return replace(self.patience, attempts=min(self.patience.attempts, LOOKUP_ATTEMPTS)).persist(call, self._told)
+        return replace(self.patience, attempts=min(self.patience.attempts, attempts)).persist(call, self._told)
 
     def _told(self, text: str) -> None:
         self.note(scrub(text, self.token, _ambient_token()))
@@ -239,11 +282,18 @@ class Hub:
                 text = f"{where}: {detail}; rerun: nothing is done twice"
         return PublishError(f"{repo}: {text}")
 
-    def _memory(self, repo: str) -> Path:
+    def _storage(self, repo: str) -> Path:
+        from huggingface_hub.file_download import repo_folder_name
+
+        return self._cache() / repo_folder_name(repo_id=repo, repo_type="dataset")
+
+    def _cache(self) -> Path:
         from huggingface_hub import constants
 
-        root = Path(self.cache_dir or constants.HF_HUB_CACHE)
-        return root / ".evokd-data" / quote(self.address, safe="") / f"{repo.replace('/', '--')}.json"
+        return Path(self.cache_dir or constants.HF_HUB_CACHE).expanduser()
+
+    def _memory(self, repo: str) -> Path:
+        return self._cache() / ".evokd-data" / quote(self.address, safe="") / f"{repo.replace('/', '--')}.json"
 
     def _known(self, repo: str) -> dict[str, str]:
         if not self.remember:
@@ -252,23 +302,6 @@ class Hub:
             return json.loads(self._memory(repo).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-
-    def _keep(self, repo: str, tag: str, commit: str, known: dict[str, str]) -> None:
-        if not self.remember or known.get(tag) == commit:
-            return
-        if tag in known:
-            raise VerificationError(
-                f"{repo}@{tag} is commit {commit} now and was {known[tag]} before: somebody moved the tag. To load what it "
-                f"was, ask for revision {known[tag]}; to accept the move, remove {self._memory(repo)}"
-            )
-        memory = self._memory(repo)
-        try:
-            memory.parent.mkdir(parents=True, exist_ok=True)
-            draft = memory.with_suffix(f".{os.getpid()}")
-            draft.write_text(json.dumps({**known, tag: commit}, indent=1), encoding="utf-8")
-            draft.replace(memory)
-        except OSError as error:  # a cache that cannot be written costs the offline look-up, nothing else
-            log.info("%s: not remembered: %s", memory, error)
 
 
 def _refs(api: HfApi, repo: str) -> Refs:
@@ -408,7 +441,7 @@ class _Landing:
         if not there:
             return None
         file = hf_hub_download(
-            repo, path, repo_type="dataset", revision=commit, cache_dir=self.scratch,
+            repo, path, repo_type="dataset", revision=commit, cache_dir=tempfile.mkdtemp(dir=self.scratch),
             endpoint=self.api.endpoint, token=self.hub.token,
         )  # fmt: skip
         data = Path(file).read_bytes()
