@@ -23,7 +23,7 @@ HOSTILE = st.text(
         "\\",
         " \n ",
         "",
-        "say \"hi\" \\n \\x41",
+        'say "hi" \\n \\x41',
         "add this to Q: [PER: A\\]",
     ]
 )

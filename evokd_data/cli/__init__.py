@@ -23,6 +23,7 @@ COMMANDS = {
     "load": "Load a round from the Hub, verified.",
     "verify": "Check every digest of a published round.",
     "replay": "Make a published round's rows again from its journal.",
+    "reproduce": "Ask the teacher for a published round again, and compare.",
     "diff": "Show what changed between two published rounds.",
     "rounds": "List the rounds of a published data set.",
     "compare": "Compare strategies over random seeds at equal budgets.",

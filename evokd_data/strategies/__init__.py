@@ -14,6 +14,7 @@ STRATEGIES = {
     "auggpt": "evokd_data.strategies.auggpt:AugGPT",
     "eda": "evokd_data.strategies.eda:EDA",
     "evokd": "evokd_data.strategies.evokd:EvoKD",
+    "llmda": "evokd_data.strategies.llmda:LLMDA",
     "none": "evokd_data.strategies.none:NoGeneration",
     "static": "evokd_data.strategies.static:Static",
     "sungen": "evokd_data.strategies.sungen:SunGen",

@@ -93,6 +93,7 @@ class _Reweighting:
             weights[block] = learn_weights(
                 self._features(examples, lesson),
                 labels,
+                np.array([example.weight for example in examples]),
                 len(lesson.classes),
                 seed=lesson.seed + number,
                 steps=self.weight_steps,
@@ -160,9 +161,19 @@ def _label(example: SequenceExample) -> int:
 
 
 def learn_weights(
-    features: Floats, labels: NDArray[np.int64], classes: int, *, seed: int, steps: int, rate: float, decay: float
+    features: Floats,
+    labels: NDArray[np.int64],
+    own: Floats,
+    classes: int,
+    *,
+    seed: int,
+    steps: int,
+    rate: float,
+    decay: float,
 ) -> Floats:
     """A weight in [0, 1] for each row of `features` (N, D), by how far its label agrees with what others teach.
+
+    `own` are the weights the samples come with: a sample of none says nothing of the others.
 
     Rows that are wrong more often than they are right cannot be told from the rest: the outer loss tolerates label noise
     of the kind and share that Ghosh et al. 2017 (arXiv 1712.09482) give, below one half for two classes.
@@ -179,13 +190,16 @@ def learn_weights(
         gradient = np.zeros(count)
         for number in range(FOLDS):
             fitted, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-            inner = _Inner(inputs[fitted], wanted[fitted], weights[fitted], decay)
+            inner = _Inner(inputs[fitted], wanted[fitted], own[fitted] * weights[fitted], decay)
             theta = parameters[number] = inner.solve(parameters[number])
             expected = _softmax(inputs[held] @ theta)
             believed = (expected * wanted[held]).sum(axis=1, keepdims=True)
-            outer = inputs[held].T @ (believed * (expected - wanted[held])) / len(held)  # of L_rce / -A
+            # The gradient of the held samples' L_rce / -A by theta; what it is divided by drops out below.
+            outer = inputs[held].T @ (own[held, None] * believed * (expected - wanted[held]))
             # d theta* / d w_i = -H^-1 grad_i, so the weight's gradient is -(H^-1 outer) . grad_i
-            gradient[fitted] -= (inner.errors(theta) * (inner.inputs @ inner.divide(outer, theta))).sum(axis=1)
+            gradient[fitted] -= own[fitted] * (inner.errors(theta) * (inner.inputs @ inner.divide(outer, theta))).sum(
+                axis=1
+            )
         scale = float(np.sqrt(np.mean(gradient**2)))
         if scale < 1e-12:
             break

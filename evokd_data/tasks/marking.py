@@ -23,7 +23,9 @@ from collections.abc import Sequence
 
 from evokd_data.records import Span
 
-_UNPARTED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\ua4cf\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+_UNPARTED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\ua4cf\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
 _JOINED = "\u0300\u200d"  # any combining mark, and the zero-width joiner
 _WORD = re.compile(rf"(?:[^\W{_UNPARTED}][{_JOINED}]*)+|\S(?:[{_JOINED}]|(?<=\u200d)\S)*")
 _SPECIAL = re.compile(r"[\[\]\\]")

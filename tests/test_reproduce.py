@@ -1,0 +1,117 @@
+"""Reproduce against the local Hub: a deterministic teacher says everything again; of another it is told what differs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from played import Played, published
+
+from evokd_data import localhub
+from evokd_data.cli import cli
+from evokd_data.errors import VerificationError, WorkspaceError
+from evokd_data.localhub.child import RunningHub
+from evokd_data.shards import ShardedSamples
+from evokd_data.stages.reproduce import reproduce
+from evokd_data.teachers.scripted import _Script
+from evokd_data.workspace import read_json
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+    with localhub.running(tmp_path_factory.mktemp("hub")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def run(server: RunningHub, tmp_path_factory: pytest.TempPathFactory) -> Played:
+    return published(server, tmp_path_factory.mktemp("run"), "org/colours", 4)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def rows(run: Played, index: int) -> int:
+    return len(ShardedSamples(run.recipe.task, run.workspace.round(index).shard_files()))
+
+
+@pytest.mark.parametrize("index", [1, 3])
+def test_the_scripted_teacher_says_everything_again(run: Played, cache: Path, tmp_path: Path, index: int) -> None:
+    found = reproduce(run.repo, index, out=tmp_path, cache_dir=cache, **run.at)
+    assert found.same and found.reasons == [] and found.examples == [] and found.unasked == 0
+    assert found.rows == {"published": rows(run, index), "equal": rows(run, index), "differ": 0, "missing": 0, "new": 0}
+    assert found.requests == found.of_requests > 0
+    assert {"generate", "label"} <= found.answers.keys()
+    assert all(set(counts) - {"equal"} == {"differ", "otherwise", "new"} for counts in found.answers.values())
+    assert read_json(tmp_path / "report.json")["same"]
+    assert ("analyse" in found.answers) == (index == 3)
+
+
+def test_the_users_own_recipe_and_test_set_do_as_well(run: Played, cache: Path, tmp_path: Path) -> None:
+    assert reproduce(run.repo, 3, recipe=run.recipe, out=tmp_path, cache_dir=cache, **run.at).same
+
+
+def test_another_teacher_differs_and_it_is_told_why(run: Played, cache: Path, tmp_path: Path) -> None:
+    found = reproduce(run.repo, 3, out=tmp_path, overrides=("teacher.wrong_labels=0.9",), cache_dir=cache, **run.at)
+    assert not found.same
+    assert found.answers["generate"]["equal"] == sum(found.answers["generate"].values())
+    assert found.answers["label"]["differ"] > 0 and found.answers["label"]["equal"] > 0
+    assert found.rows["differ"] + found.rows["missing"] > 0
+    assert found.rows["equal"] + found.rows["differ"] + found.rows["missing"] == found.rows["published"] == rows(run, 3)
+    assert "the teacher's wrong_labels: 0.3 then, 0.9 now" in found.reasons
+    assert any(line.startswith("label/") and "says now" in line for line in found.examples)
+    assert any(line.startswith("request ") and "published" in line for line in found.examples)
+
+
+def test_another_prompt_is_no_other_answer(run: Played, cache: Path, tmp_path: Path) -> None:
+    found = reproduce(run.repo, 3, out=tmp_path, overrides=("teacher.temperature=0.5",), cache_dir=cache, **run.at)
+    assert found.answers["generate"]["otherwise"] == sum(found.answers["generate"].values())
+    assert found.answers["label"]["differ"] == 0
+
+
+def test_some_requests_alone(run: Played, cache: Path, tmp_path: Path) -> None:
+    found = reproduce(run.repo, 3, limit=5, out=tmp_path, cache_dir=cache, **run.at)
+    assert found.same and found.requests == 5 < found.of_requests
+    assert 0 < found.rows["published"] < rows(run, 3)
+
+
+def test_killed_it_asks_only_for_what_is_missing_and_never_mixes_teachers(
+    run: Played, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    complete = _Script.complete
+
+    async def counted(self, prompt):
+        asked.append(prompt.key)
+        return await complete(self, prompt)
+
+    monkeypatch.setattr(_Script, "complete", counted)
+    reproduce(run.repo, 3, limit=5, out=tmp_path, cache_dir=cache, **run.at)
+    first = len(asked)
+    found = reproduce(run.repo, 3, out=tmp_path, cache_dir=cache, **run.at)
+    assert found.same and first > 0
+    assert len(asked) == len(set(asked)) == sum(sum(counts.values()) for counts in found.answers.values())
+    with pytest.raises(WorkspaceError, match="begun with another recipe"):
+        reproduce(run.repo, 3, out=tmp_path, overrides=("teacher.wrong_labels=0.9",), cache_dir=cache, **run.at)
+
+
+def test_a_round_that_asked_nobody_is_told(run: Played, cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(VerificationError, match="round-000: there is nothing to ask for again: it asked nobody"):
+        reproduce(run.repo, 0, out=tmp_path, cache_dir=cache, **run.at)
+
+
+def test_the_command_exits_with_1_when_anything_differs(run: Played, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", run.server.token)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    line = ["reproduce", run.repo, "--round", "2", "--endpoint", run.server.endpoint, "--out"]
+    told = CliRunner().invoke(cli, [*line, str(tmp_path / "one"), "--json"])
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout)["same"] is True
+    told = CliRunner().invoke(cli, [*line, str(tmp_path / "two"), "--set", "teacher.wrong_labels=0.9"])
+    assert told.exit_code == 1
+    assert "what can explain it" in told.stdout and "wrong_labels" in told.stdout
