@@ -1,0 +1,93 @@
+"""The quickstart's own parts, smaller: real vLLM, the committed teacher, a local Hub over HTTP, ordinary Hub clients."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from evokd_data import localhub
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed"),
+]
+
+ROOT = Path(__file__).parents[2]
+COMMAND = Path(sys.executable).with_name("evokd-data")
+SMALL = (
+    "--set",
+    "rounds.count=2",
+    "--set",
+    "rounds.samples=14",
+    "--set",
+    "rounds.shard_size=8",
+    "--set",
+    "student={kind: linear}",
+)
+
+
+def run(folder: Path, *words: str) -> str:
+    done = subprocess.run([str(COMMAND), *words], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder in which the small quickstart has run: two rounds from a real engine, published."""
+    folder = tmp_path_factory.mktemp("quickstart")
+    run(folder, "run", str(ROOT / "recipes" / "quickstart.yaml"), *SMALL)
+    return folder
+
+
+def rounds(folder: Path) -> list[dict]:
+    return json.loads(run(folder, "show", "quickstart", "--json"))["rounds"]
+
+
+def test_a_real_teacher_fills_every_round(folder: Path) -> None:
+    made = rounds(folder)
+    assert [entry["round"] for entry in made] == [0, 1, 2]
+    for entry in made[1:]:
+        assert entry["asked"] == 14 == entry["kept"] + sum(entry["rejected"].values())
+        assert entry["kept"] >= 10
+        assert entry["tokens"] > 0
+        assert entry["metrics"]["test"]["n"] == 280
+
+
+def test_every_round_is_one_commit_and_one_tag_that_verify_and_load_bare(folder: Path) -> None:
+    made = rounds(folder)
+    assert [entry["revision"]["tag"] for entry in made] == ["round-000", "round-001", "round-002"]
+    assert len({entry["revision"]["commit"] for entry in made}) == 3
+    assert "is as published" in run(folder, "verify", "local/quickstart-intents", "--endpoint", "local")
+    expected = sum(entry["kept"] for entry in made[:2])
+    with localhub.running(folder / "hub") as hub:
+        bare = (
+            "from datasets import load_dataset\n"
+            "print(len(load_dataset('local/quickstart-intents', revision='round-001')['train']))"
+        )
+        environment = {**os.environ, "HF_ENDPOINT": hub.endpoint, "HF_HOME": str(folder / "cache")}
+        done = subprocess.run(
+            [sys.executable, "-c", bare], env=environment, capture_output=True, text=True, check=False, cwd=folder
+        )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) == expected
+
+
+def test_a_second_run_asks_nothing_and_changes_nothing(folder: Path) -> None:
+    before = rounds(folder)
+    log = folder / "runs" / "quickstart" / "teacher.log"
+    opened = log.stat().st_mtime_ns
+    run(folder, "run", str(ROOT / "recipes" / "quickstart.yaml"), *SMALL)
+    assert rounds(folder) == before
+    assert log.stat().st_mtime_ns == opened
+
+
+def test_the_same_recipe_gives_the_same_rows_again(folder: Path, tmp_path: Path) -> None:
+    run(tmp_path, "run", str(ROOT / "recipes" / "quickstart.yaml"), *SMALL)
+    assert [entry["digest"] for entry in rounds(tmp_path)] == [entry["digest"] for entry in rounds(folder)]
