@@ -24,7 +24,7 @@ FIRST_IMPORT := import logging; logging.disable(logging.WARNING); \
   vllm.v1.engine.async_llm, vllm.v1.worker.cpu_worker, vllm.model_executor.models.llama
 INSTALLED := .venv/installed
 
-.PHONY: help setup quickstart test check bench faults lock clean
+.PHONY: help setup quickstart test check bench lock clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -63,11 +63,9 @@ check: setup  ## format, lint, types, architecture, imports
 	.venv/bin/mypy
 	.venv/bin/python -m pytest -q tests/test_architecture.py tests/test_imports.py
 
-bench: setup  ## the numbers in README.md, measured again
-	@.venv/bin/python bench/bench.py $(ARGS)
-
-faults: setup  ## killed with -9 at random moments and run again: same rows, same digests
-	@.venv/bin/python bench/faults.py $(ARGS)
+bench: setup  ## how well the engine is fed, beside raw vLLM; writes build/bench.json
+	@mkdir -p build
+	.venv/bin/python bench/feeding.py --json build/bench.json $(ARGS)
 
 lock: setup  ## requirements/cpu.txt, resolved anew
 	@.venv/bin/python requirements/lock.py
