@@ -66,6 +66,9 @@ def run(settings: dict, task: Classification, rounds: list[list[Sample]], test: 
             seconds = time.process_time() - started
             metrics = task.score(test, student.predict(examples, into), seed=0)
             results.append((metrics["accuracy"], seconds))
+            print(
+                f"seed {seed}, round {number}: {metrics['accuracy']:.3f}, {seconds:.1f} s", file=sys.stderr, flush=True
+            )
             previous, earlier = into, earlier + fresh
     return results
 

@@ -86,8 +86,8 @@ def render(recipe: Recipe, repo: str, rounds: Sequence[RoundFacts]) -> str:
         rejected.update(one.manifest["totals"]["rejected"])
     identity, task = last.manifest["identity"], recipe.task.describe()
     meanings: Mapping[str, str] = next((value for key, value in task.items() if key.endswith("_descriptions")), {})
-    return _environment(markdown=True).get_template("dataset.md.j2").render(
-        metadata=Markdown(_yaml(metadata(recipe, rounds))),
+    return environment(markdown=True).get_template("dataset.md.j2").render(
+        metadata=Markdown(as_yaml(metadata(recipe, rounds))),
         title=title(recipe),
         repo=Markdown(repo),
         seed=recipe.seed,
@@ -109,14 +109,14 @@ def render(recipe: Recipe, repo: str, rounds: Sequence[RoundFacts]) -> str:
         last=_round(last),
         curve=Markdown(layout.CURVE),
         teacher={
-            "model": _model(identity["teacher"], recipe.settings.get("teacher", {})),
-            "revision": _revision(identity["teacher"]),
+            "model": model_name(identity["teacher"], recipe.settings.get("teacher", {})),
+            "revision": model_revision(identity["teacher"]),
             "kind": recipe.teacher.name,
             "settings": Markdown(_sampling(recipe)),
         },
         student={
-            "model": _model(identity["student"].get("base", identity["student"]), recipe.settings.get("student", {})),
-            "revision": _revision(identity["student"].get("base", identity["student"])),
+            "model": model_name(identity["student"].get("base", identity["student"]), recipe.settings.get("student", {})),
+            "revision": model_revision(identity["student"].get("base", identity["student"])),
             "kind": recipe.student.name,
         },
         prompts=identity["prompts"],
@@ -147,7 +147,7 @@ def metadata(recipe: Recipe, rounds: Sequence[RoundFacts]) -> dict[str, Any]:
         "source_datasets": ["original"],
         "tags": [*TAGS, *([] if recipe.strategy.name in TAGS else [recipe.strategy.name])],
     }
-    teacher = _model(rounds[-1].manifest["identity"]["teacher"], {})
+    teacher = model_name(rounds[-1].manifest["identity"]["teacher"], {})
     if HUB_ID.match(teacher):
         found["base_model"] = [teacher]
     samples = features(sample_schema(recipe.task))
@@ -200,7 +200,7 @@ def learning_curve(recipe: Recipe, rounds: Sequence[RoundFacts]) -> str:
     ]
     grid = [{"y": at(tenth / 10), "label": f"{tenth / 10:.1f}"} for tenth in range(floor, ceiling + 1)]
     name = f"Macro-F1 of the student on the test set (n = {scores[-1]['n']}), 95 % interval"
-    return _environment(markdown=False).get_template("learning-curve.svg.j2").render(
+    return environment(markdown=False).get_template("learning-curve.svg.j2").render(
         width=width, height=height, left=left, right=right, bottom=bottom, points=points, grid=grid, title=name
     )  # fmt: skip
 
@@ -212,7 +212,7 @@ def templates() -> Path:
 
 
 @cache
-def _environment(*, markdown: bool) -> Any:
+def environment(*, markdown: bool) -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -265,13 +265,13 @@ def _round(one: RoundFacts) -> dict[str, Any]:
     }
 
 
-def _model(identity: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+def model_name(identity: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     """A Hub id, or the last part of whatever path the recipe names."""
     name = str(identity.get("model") or settings.get("model") or "")
     return name if HUB_ID.match(name) else name.rstrip("/").rsplit("/", 1)[-1]
 
 
-def _revision(identity: Mapping[str, Any]) -> Markdown:
+def model_revision(identity: Mapping[str, Any]) -> Markdown:
     if identity.get("revision"):
         return _code(str(identity["revision"]))
     return Markdown(f"files {_code(str(identity['digest'])[:12])}") if identity.get("digest") else Markdown("")
@@ -285,7 +285,7 @@ def _sampling(recipe: Recipe) -> str:
     )
 
 
-def _yaml(table: Mapping[str, Any]) -> str:
+def as_yaml(table: Mapping[str, Any]) -> str:
     """YAML that a 1.1 reader (PyYAML, in the Hub's clients) and a 1.2 reader (the Hub) take for the same: strings that
     either might take for something else (no, 1e3, 2024-01-01) are quoted."""
     from ruamel.yaml import YAML

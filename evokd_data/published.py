@@ -1,9 +1,10 @@
 """A published revision on disk: its manifests, the files they promise, and what is wrong with either.
 
-A published manifest is the round's own with four keys more:
+A published manifest is the round's own with four keys more, or five:
 
     totals     {asked, kept, rejected: {reason: count}}
     files      path -> {sha256, size[, rows]} of every file of the round's commit but the manifest itself
+    student    {repo, tag, commit} of its student in a model repository, when that was pushed before
     previous   {tag, sha256 of the published manifest} of the round before
     seal       digest of all the rest
 

@@ -20,7 +20,7 @@ from evokd_data import settings
 from evokd_data.digest import digest
 from evokd_data.errors import RecipeError
 from evokd_data.registry import nearest, resolve
-from evokd_data.strategies import STRATEGIES, Strategy
+from evokd_data.strategies import STRATEGIES, WRAPPERS, Strategy
 from evokd_data.students import STUDENTS, Student
 from evokd_data.tasks import TASKS, Task
 from evokd_data.teachers import TEACHERS, Teacher
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+RepoId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
 
 NOT_IDENTITY: Any = {"identity": False}
 
@@ -62,6 +63,16 @@ class Seeds(Source):
 
 
 @dataclass(frozen=True)
+class Pool(Source):
+    """Unlabelled real texts (ELAD, Zhang et al. 2024, arXiv 2402.13098): `share` of each round's texts are not written but
+    chosen from here, those the last student is least sure of, and labelled by the teacher; labels in the file are not
+    read. `candidates` are looked at in a round, drawn anew each time."""
+
+    share: Annotated[float, Field(gt=0, le=1)] = 0.3
+    candidates: Count = 2000
+
+
+@dataclass(frozen=True)
 class Rounds:
     """How much is generated. `count` rounds after round 0; `samples` texts asked of the teacher in each."""
 
@@ -88,10 +99,20 @@ class Filters:
 
 
 @dataclass(frozen=True)
-class Publish:
-    """Where rounds go. `endpoint`: null is the Hub (or HF_ENDPOINT), `local` a local Hub started for the run, or a URL."""
+class Training:
+    """What samples weigh when a student learns them. `boost`: those that the student before got wrong count this many
+    times as much as those it got right (boosting, as in "Language models are weak learners", arXiv 2306.14101)."""
 
-    repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")] = field(metadata=NOT_IDENTITY)
+    boost: Annotated[float, Field(ge=1)] = 1.0
+
+
+@dataclass(frozen=True)
+class Publish:
+    """Where rounds go. `endpoint`: null is the Hub (or HF_ENDPOINT), `local` a local Hub started for the run, or a URL.
+    `student`: a model repository for each round's student."""
+
+    repo: RepoId = field(metadata=NOT_IDENTITY)
+    student: RepoId | None = field(default=None, metadata=NOT_IDENTITY)
     private: bool = field(default=True, metadata=NOT_IDENTITY)
     endpoint: str | None = field(default=None, metadata=NOT_IDENTITY)
     hub_root: Path = field(default=Path("hub"), metadata=NOT_IDENTITY)
@@ -124,8 +145,10 @@ class Recipe:
     strategy: Strategy
     student: Student
     dev: Source | None = None
+    pool: Pool | None = None
     rounds: Rounds = field(default_factory=Rounds)
     filters: Filters = field(default_factory=Filters)
+    training: Training = field(default_factory=Training)
     publish: Publish | None = None
     card: Card = field(default_factory=Card)
     prompts: Path | None = None
@@ -143,6 +166,10 @@ class Recipe:
         found: dict[str, Any] = {"seed": self.seed}
         for section in ("task", "seeds", "strategy", "student", "rounds", "filters"):
             found[section] = settings.identity(getattr(self, section))
+        if self.pool is not None:
+            found["pool"] = settings.identity(self.pool)
+        if self.training != Training():
+            found["training"] = settings.identity(self.training)
         found["task"]["type"] = self.task.name
         found["strategy"]["name"] = self.strategy.name
         found["student"]["kind"] = self.student.name
@@ -172,7 +199,8 @@ FAMILIES = {
     "student": Family("kind", STUDENTS, "transformer"),
 }
 SECTIONS = {
-    "seeds": Seeds, "test": Source, "dev": Source, "rounds": Rounds, "filters": Filters, "publish": Publish, "card": Card,
+    "seeds": Seeds, "test": Source, "dev": Source, "pool": Pool, "rounds": Rounds, "filters": Filters,
+    "training": Training, "publish": Publish, "card": Card,
 }  # fmt: skip
 REQUIRED = ("name", "task", "seeds", "test", "teacher", "student")
 SCALARS = ("name", "prompts", "seed")
@@ -366,8 +394,12 @@ def _build(table: dict[str, Any], path: Path) -> tuple[Recipe | None, list[str]]
         chosen = {FAMILIES[key].key: value.name} if key in FAMILIES else {}
         written[key] = {**chosen, **settings.table(value)}
     base = path.resolve().parent
+    made = {key: _located(value, base) for key, value in made.items()}
+    if "pool" in made:
+        explains = made["task"].label_constraint("").choices is not None
+        made["strategy"] = resolve(WRAPPERS, "pool")(made["strategy"], explains)
     recipe = Recipe(
-        **{"name": name, "seed": seed, **{key: _located(value, base) for key, value in made.items()}},
+        **{"name": name, "seed": seed, **made},
         prompts=_beside(base, prompts) if prompts else None,
         path=path,
         settings=written,
@@ -410,7 +442,7 @@ def _combinations(recipe: Recipe) -> list[str]:
     problems = []
     if reason := recipe.strategy.accepts(recipe.task):
         problems.append(f"strategy.name: {recipe.strategy.name!r} cannot work on a {recipe.task.name} task: {reason}")
-    for key in ("seeds", "test", "dev"):
+    for key in ("seeds", "test", "dev", "pool"):
         source = getattr(recipe, key)
         if source is not None and source.path is not None and not source.path.is_file():
             beside = [p.name for p in source.path.parent.iterdir()] if source.path.parent.is_dir() else []

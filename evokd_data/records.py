@@ -119,6 +119,7 @@ class Cell:
     """A quota of the plan: `samples` texts for `target`, at one difficulty, aimed at one weakness or at none.
 
     `contrast` is the class the texts should look like without belonging to it; `weakness` names the Weakness.
+    A cell with a `text` asks for no new one: this real text, of a class nobody knows yet, is to be labelled.
     """
 
     target: str
@@ -126,6 +127,7 @@ class Cell:
     difficulty: Difficulty | None = None
     contrast: str = ""
     weakness: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

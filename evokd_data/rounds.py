@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evokd_data.errors import RecipeError, WorkspaceError
 from evokd_data.feeding import TeacherOnDemand
@@ -21,7 +21,10 @@ from evokd_data.records import Revision
 from evokd_data.seeds import Splits, load_splits
 from evokd_data.stages.generate import generate
 from evokd_data.stages.train import train_round
-from evokd_data.workspace import Workspace
+from evokd_data.workspace import Workspace, read_json
+
+if TYPE_CHECKING:
+    from evokd_data.stages.publish import Publication
 
 TEACHER_LOG = "teacher.log"
 
@@ -50,6 +53,11 @@ class Run:
                 f"{self.workspace.root}: nothing is generated; next: evokd-data generate {self.recipe.path}"
             )
         return next((i for i in generated if not self.workspace.round(i).manifest.exists()), generated[-1])
+
+    @property
+    def first_own_round(self) -> int:
+        """0, or the round after the published one that the run goes on from."""
+        return read_json(self.workspace.origin)["round"] + 1 if self.workspace.origin.exists() else 0
 
     def complete_rounds(self) -> list[int]:
         """Generated, trained and scored, published or not."""
@@ -119,8 +127,8 @@ def run_all(recipes: Sequence[Recipe], runs: Path, progress: Progress, origin: s
     """Every round of every recipe, each published as soon as it is complete. One teacher serves recipes that share it.
 
     Recipes are worked through one after the other; the teacher changes when its settings do. `origin` as in `open_run`:
-    every recipe goes on, or branches off, from there. Raises RecipeError when
-    two of them have one name, and so one folder.
+    every recipe goes on, or branches off, from there. Raises RecipeError when two of them have one name, and so one
+    folder.
     """
     for place, recipe in enumerate(recipes):
         for other in recipes[:place]:
@@ -149,7 +157,7 @@ def run_all(recipes: Sequence[Recipe], runs: Path, progress: Progress, origin: s
                         _train(run, index, progress)
                         loop.run(teacher.wake())
                     if publication is not None:
-                        publication.publish(run.workspace, index)
+                        _publish(run, publication, index)
             done.append(run)
     return done
 
@@ -171,4 +179,36 @@ def publish_complete(recipe: Recipe, runs: Path, progress: Progress) -> list[Rev
         with Publication.of(recipe, progress) as publication:
             if publication is None:
                 raise WorkspaceError(f"{recipe.path}: has no publish section; add publish: {{repo: org/name}}")
-            return [publication.publish(run.workspace, index) for index in complete]
+            return [_publish(run, publication, index) for index in complete]
+
+
+def _publish(run: Run, publication: Publication, index: int) -> Revision:
+    """The round's student first, where the recipe names a repository for it: the round's manifest then tells where it
+    is. Students of rounds that were restored stay what they are: those that the rounds' own manifests tell of."""
+    from evokd_data.stages.publish_student import push_student
+
+    assert run.recipe.publish is not None
+    if run.recipe.publish.student is not None and index >= run.first_own_round:
+        push_student(run.recipe, run.workspace, index, publication.hub, publication.progress)
+    return publication.publish(run.workspace, index)
+
+
+def push_one(recipe: Recipe, runs: Path, index: int | None, progress: Progress) -> Revision:
+    """Push the student of a complete round, by default the last one. Raises RecipeError when there is nowhere to push to."""
+    from evokd_data.stages.publish import open_hub
+    from evokd_data.stages.publish_student import push_student
+
+    if recipe.publish is None or recipe.publish.student is None:
+        raise RecipeError(
+            f"{recipe.path}: publish.student: names no model repository; add it: publish: {{student: org/name}}"
+        )
+    with open_run(recipe, runs) as run:
+        complete = run.complete_rounds()
+        if not complete or (index is not None and index not in complete):
+            raise WorkspaceError(
+                f"{run.workspace.root}: round {index or 0} is not complete; next: evokd-data train-round {recipe.path}"
+            )
+        chosen = complete[-1] if index is None else index
+        with open_hub(recipe.publish.endpoint, root=recipe.publish.hub_root, note=progress.note) as hub:
+            replace(hub, repo_type="model").check(recipe.publish.student)
+            return push_student(recipe, run.workspace, chosen, hub, progress)

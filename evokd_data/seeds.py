@@ -1,4 +1,4 @@
-"""Labelled texts of the user: the seed set, the test set, the dev set; and k-shot draws."""
+"""The user's texts: the seed set, the test set, the dev set, the unlabelled pool; and k-shot draws."""
 
 from __future__ import annotations
 
@@ -23,15 +23,18 @@ SEED = "seed"
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """The user's data. Only `seeds` may ever reach a prompt or a shard; `test` is read by filters and evaluate alone."""
+    """The user's data. Only `seeds` and `pool` may ever reach a prompt or a shard; `test` is read by filters and evaluate
+    alone. `pool` are texts whose labels nobody knows."""
 
     seeds: tuple[Sample, ...]
     test: tuple[Sample, ...]
     dev: tuple[Sample, ...] = ()
+    pool: tuple[str, ...] = ()
 
     def digests(self) -> dict[str, str]:
         """One digest for each split: which data this was, without saying what it says."""
-        return {name: digest([s.id for s in getattr(self, name)]) for name in ("seeds", "test", "dev")}
+        found = {name: digest([s.id for s in getattr(self, name)]) for name in ("seeds", "test", "dev")}
+        return {**found, "pool": digest(list(self.pool))} if self.pool else found
 
 
 def load_splits(recipe: Recipe) -> Splits:
@@ -53,7 +56,7 @@ def load_splits(recipe: Recipe) -> Splits:
         raise DataError(
             f"seeds: {leaked.text!r} is in the test set too ({where(recipe.test)}); remove it from one of them"
         )
-    return Splits(tuple(seeds), tuple(test), tuple(dev))
+    return Splits(tuple(seeds), tuple(test), tuple(dev), read_pool(recipe.pool, recipe) if recipe.pool else ())
 
 
 def draw(task: Task, samples: Sequence[Sample], per_class: int | None, seed: int) -> list[Sample]:
@@ -89,14 +92,28 @@ def read(source: Source, recipe: Recipe, purpose: str) -> list[Sample]:
     samples = []
     for number, row in enumerate(_rows(source, task), 1):
         text, target = task.read_example(row, f"{purpose}: {where(source)}, row {number}")
-        if not text.isprintable() and any("\ud800" <= character <= "\udfff" for character in text):
-            raise DataError(
-                f"{purpose}: {where(source)}, row {number}: {text!r} holds half a surrogate pair; mend the text"
-            )
+        _refuse_halves(text, f"{purpose}: {where(source)}, row {number}")
         if problem := task.check(text, target):
             raise DataError(f"{purpose}: {where(source)}, row {number}: {problem}: {text!r}")
         samples.append(Sample(sample_id(task, text, target), text, target, Origin(0, -1, number - 1, SEED)))
     return samples
+
+
+def read_pool(source: Source, recipe: Recipe) -> tuple[str, ...]:
+    """The different texts of a source, in its order, without their labels. Raises DataError for rows without a text."""
+    texts: dict[str, None] = {}
+    for number, row in enumerate(_rows(source, recipe.task), 1):
+        text = recipe.task.read_text(row, f"pool: {where(source)}, row {number}")
+        _refuse_halves(text, f"pool: {where(source)}, row {number}")
+        texts[text] = None
+    if not texts:
+        raise DataError(f"pool: {where(source)} is empty; name a source of texts, or drop the section")
+    return tuple(texts)
+
+
+def _refuse_halves(text: str, path: str) -> None:
+    if not text.isprintable() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise DataError(f"{path}: {text!r} holds half a surrogate pair; mend the text")
 
 
 def _rows(source: Source, task: Task) -> Iterator[Mapping[str, Any]]:

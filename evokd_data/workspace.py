@@ -76,6 +76,11 @@ class RoundFolder:
     def revision(self) -> Path:
         return self.root / "revision.json"
 
+    @property
+    def pushed(self) -> Path:
+        """The model repository's commit with the round's student, when it was pushed."""
+        return self.root / "student.json"
+
     def shard_files(self) -> list[Path]:
         """In index order."""
         return sorted(self.shards.glob("*.arrow"))

@@ -19,7 +19,7 @@ from evokd_data.tasks.measures import classification
 from evokd_data.workspace import Workspace, write_json
 
 LABELS = ("music", "weather", "books")
-HOSTILE = '| `a` <b onload=x> ---\n# "no" \\| [x](y) \u202e {{ 7 * 7 }} &amp; --- yaml: {a: [1'
+HOSTILE = '| `a` <b onload=x> ---\n# "no" \\| [x](y) \u202e {{ 123456 * 2 }} &amp; --- yaml: {a: [1'
 
 
 def write_recipe(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -72,7 +73,7 @@ def test_an_answer_that_the_grammar_forbids_gives_no_span_that_is_not_in_the_tex
         assert re.fullmatch("altered|cut|type|nested|empty|word|ambiguous", str(error))
     else:
         assert all(span.surface == text[span.start : span.end] and span.surface.strip() for span in found)
-        assert all(left.end <= right.start for left, right in zip(found, found[1:], strict=False))
+        assert all(left.end <= right.start for left, right in pairwise(found))
         assert marking.read(marking.mark(text, found), text, TYPES) == found
 
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from evokd_data.errors import RecipeError
 from evokd_data.recipe import load
 from evokd_data.seeds import load_splits
 
 ROOT = Path(__file__).parents[1]
-RECIPES = sorted(ROOT.glob("recipes/**/*.yaml"))
+RECIPES = sorted(ROOT.glob("recipes/*.yaml"))
+DATASETS = ["amazon", "cail2019", "conll03", "conll04", "imdb", "inshorts", "toutiao"]
+OF_PAPER = {path.stem: path for path in ROOT.glob("recipes/paper/*.yaml")}
+LOCAL = {path.stem: path for path in ROOT.glob("recipes/local/*.yaml")}
 
 
 def test_all_recipes_were_seen():
-    assert [str(path.relative_to(ROOT)) for path in RECIPES] == [
-        "recipes/quickstart-uniform.yaml",
-        "recipes/quickstart.yaml",
-    ]
+    assert [path.name for path in RECIPES] == ["quickstart-uniform.yaml", "quickstart.yaml"]
+    assert sorted(OF_PAPER) == sorted(LOCAL) == DATASETS
+    assert len([*ROOT.glob("recipes/**/*.yaml")]) == len([*RECIPES, *OF_PAPER, *LOCAL])
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=[path.stem for path in RECIPES])
@@ -33,3 +38,68 @@ def test_a_recipe_checks_and_begins_with_the_command_that_runs_it(path):
 def test_a_recipe_misspelt_is_refused(path):
     with pytest.raises(RecipeError, match=r"did you mean 'samples'\?"):
         load(path, ["rounds.sampels=3"])
+
+
+# Recipes whose data we may not ship
+
+
+@pytest.fixture
+def toy_data(tmp_path):
+    """Overrides that name data of a few rows, made for the recipe's own classes."""
+
+    def write(path: Path) -> list[str]:
+        task = YAML(typ="safe").load(path)["task"]
+        rows = [
+            {"text": f"text {number} of {label}", "label": label}
+            for label in task.get("labels", ())
+            for number in range(5)
+        ] + [
+            {"tokens": ["Say", name, str(number)], "ner_tags": ["O", f"B-{name}", "O"]}
+            for name in ([*task["types"], "Other"] if "types" in task else ())
+            for number in range(5)
+        ]
+        files = {"seeds": rows, "test": [{**row, "text": f"{row['text']}, again"} if "text" in row else
+                                         {"tokens": ["Again", *row["tokens"]], "ner_tags": ["O", *row["ner_tags"]]}
+                                         for row in rows]}  # fmt: skip
+        for name, own in files.items():
+            (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in own), encoding="utf-8")
+        return [f"{name}={{path: {tmp_path / name}.jsonl}}" for name in files]
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "path", [*OF_PAPER.values(), *LOCAL.values()], ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_a_recipe_without_its_data_checks_but_for_them_and_pins_its_models(path, toy_data):
+    recipe = load(path, toy_data(path))
+    assert load_splits(recipe).test
+    assert recipe.name == f"{path.parent.name}-{path.stem}"
+    assert path.read_text(encoding="utf-8").startswith(f"# evokd-data run {path.relative_to(ROOT)}\n")
+    for model in (recipe.teacher, recipe.student):
+        name, revision = getattr(model, "model", "package:none"), getattr(model, "revision", None)
+        assert name.startswith("package:") or re.fullmatch("[0-9a-f]{40}", revision), name
+    try:
+        load(path)
+    except RecipeError as error:
+        assert all(re.search(r"(seeds|test)\.path: '.*' is not a file; ", problem) for problem in error.problems)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_recipe_of_the_paper_has_the_papers_student_and_its_local_twin_the_same_task(name, toy_data):
+    paper, local = (load(path, toy_data(path)) for path in (OF_PAPER[name], LOCAL[name]))
+    assert paper.student.model in ("google-bert/bert-base-uncased", "google-bert/bert-base-chinese")
+    assert (paper.seeds.per_class, local.seeds.per_class) == (None, None)  # the toy data's
+    assert len(paper.task.aims) == len(local.task.aims) and paper.task.name == local.task.name
+    assert paper.strategy == local.strategy
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_data_of_a_local_recipe_hold_its_classes_where_they_are_there(name):
+    try:
+        recipe = load(LOCAL[name])
+    except RecipeError as error:
+        pytest.skip(f"no data beside the checkout: {error.problems[0]}")
+    splits = load_splits(recipe)
+    assert recipe.seeds.per_class == 1
+    assert len(splits.test) >= 30 * len(recipe.task.aims)

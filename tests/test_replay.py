@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from colours import RECIPE, TEST, play, quick
+from colours import RECIPE, TEST, contents, play, quick
 from played import ROUGH, Played, alter, published, write_recipe
 
 from evokd_data import layout, localhub
 from evokd_data.errors import DataError, VerificationError
 from evokd_data.localhub.child import RunningHub
+from evokd_data.progress import Progress
+from evokd_data.rounds import run_all
 from evokd_data.shards import ShardedSamples, read_rejections
 from evokd_data.stages.replay import replay
 from evokd_data.workspace import read_json
@@ -123,6 +125,39 @@ def test_every_strategy_can_be_replayed(server: RunningHub, tmp_path: Path, stra
     run = published(server, tmp_path, f"org/{strategy.split(',')[0]}", 2, text=text)
     found = replay(run.repo, 1, cache_dir=tmp_path / "cache", **run.at)
     assert (found.rows > 0) == (strategy != "none")
+
+
+SPANS = """\
+name: places
+task: {type: ner, types: [person, place]}
+seeds: {path: spans.jsonl}
+test: {path: held.jsonl}
+teacher: {engine: scripted, wrong_labels: 0.2, broken_answers: 0.2}
+strategy: {name: static}
+rounds: {count: 2, samples: 24, shard_size: 10}
+student: {kind: linear}
+"""
+
+
+def test_spans_can_be_replayed_and_gone_on_from(server: RunningHub, tmp_path: Path, monkeypatch) -> None:
+    def row(person: str, place: str, middle: str) -> str:
+        text = f"{person} {middle} {place}"
+        ends = (0, len(person), "person"), (len(text) - len(place), len(text), "place")
+        return json.dumps({"text": text, "spans": [{"start": s, "end": e, "type": t} for s, e, t in ends]})
+
+    tmp_path.joinpath("spans.jsonl").write_text(
+        f"{row('Ada', 'Oslo', 'went by train to')}\n{row('Bob', 'Rome', 'lives near')}\n", encoding="utf-8"
+    )
+    tmp_path.joinpath("held.jsonl").write_text(f"{row('Cleo', 'Lima', 'dreams of')}\n", encoding="utf-8")
+    run = published(server, tmp_path, "org/places", 2, text=SPANS)
+    found = replay(run.repo, 1, cache_dir=tmp_path / "cache", **run.at)
+    assert found.rows and found.rejections
+    assert replay(run.repo, 1, recipe=run.recipe, cache_dir=tmp_path / "cache", **run.at).content == found.content
+    monkeypatch.setenv("HF_TOKEN", server.token)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    (there,) = run_all([run.recipe], tmp_path / "elsewhere", Progress(), "org/places@round-001")
+    whole = play(run.recipe, tmp_path / "runs", 1)
+    assert contents(there.workspace) == contents(whole)
 
 
 BLOCKED = """

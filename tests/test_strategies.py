@@ -33,12 +33,14 @@ from evokd_data.tasks.classification import Classification
 from evokd_data.teachers.scripted import Scripted, _Script
 
 VARIANTS = [
-    *((name, {}) for name in STRATEGIES),
+    *((name, {}) for name in STRATEGIES if resolve(STRATEGIES, name)().accepts(TASK) is None),
     ("evokd", {"separation": False}),
     ("evokd", {"init": "auggpt", "init_rounds": 9}),
     ("evokd", {"analyse": False, "correct": False, "easy": 0, "per_request": 1}),
     ("evokd", {"targeted": 1, "demonstrations": 0}),
     ("static", {"easy": 1.0, "per_request": 50}),
+    ("static", {"choose": "useful"}),
+    ("evokd", {"choose": "useful", "separation": False}),
 ]
 every_strategy = pytest.mark.parametrize(
     ("name", "settings"), VARIANTS, ids=[f"{name} {' '.join(settings)}".strip() for name, settings in VARIANTS]

@@ -20,6 +20,7 @@ COMMANDS = {
     "generate": "Generate the next round's samples as Arrow shards.",
     "train-round": "Train and score the student on the last generated round.",
     "publish": "Publish complete rounds, each as one commit and one tag.",
+    "push-student": "Push a round's student to a model repository.",
     "load": "Load a round from the Hub, verified.",
     "verify": "Check every digest of a published round.",
     "replay": "Make a published round's rows again from its journal.",

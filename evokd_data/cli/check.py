@@ -28,7 +28,7 @@ def command(recipes: tuple[Path, ...], overrides: tuple[str, ...]) -> None:
             said = ""
             if all(
                 s is None or (s.path and s.path.suffix.lower() in LIGHT)
-                for s in (recipe.seeds, recipe.test, recipe.dev)
+                for s in (recipe.seeds, recipe.test, recipe.dev, recipe.pool)
             ):
                 splits = load_splits(recipe)
                 said = f", {len(splits.seeds)} seeds, {len(splits.test)} test texts"

@@ -139,7 +139,10 @@ def plan_table(plan: Mapping[str, Any]) -> None:
         [w["name"], w["missed"], w["seen"], "; ".join(s["text"] for s in w["wrong"][:2])] for w in plan["weaknesses"]
     ]
     table(f"round {plan['round']}: weaknesses", ("weakness", "missed", "of", "for example"), weak)
-    cells = [[c["target"], c["samples"], c["difficulty"], c["contrast"], c["weakness"]] for c in plan["cells"]]
+    cells = [
+        [c["target"] or f"(pool) {c['text']}", c["samples"], c["difficulty"], c["contrast"], c["weakness"]]
+        for c in plan["cells"]
+    ]
     table("texts asked for", ("target", "texts", "difficulty", "to look like", "weakness"), cells)
 
 

@@ -64,7 +64,7 @@ class Refs:
 class Hub:
     """`endpoint` None is HF_ENDPOINT or huggingface.co; `token` None is what `hf auth login` or HF_TOKEN gave.
 
-    `remember` keeps the commit of each tag that was looked up (in the cache): without a Hub it stands in, and a tag that
+    `repo_type` is dataset, or model: a student's rounds are published in the same way. `remember` keeps the commit of each tag that was looked up (in the cache): without a Hub it stands in, and a tag that
     moved since is found out.
     """
 
@@ -74,6 +74,7 @@ class Hub:
     token: str | None = field(default=None, repr=False)
     cache_dir: Path | None = None
     remember: bool = True
+    repo_type: str = "dataset"
     patience: Patience = field(default_factory=Patience)
     note: Callable[[str], None] = log.warning
 
@@ -82,6 +83,11 @@ class Hub:
         from huggingface_hub import constants
 
         return (self.endpoint or constants.ENDPOINT).rstrip("/")
+
+    @property
+    def setting(self) -> str:
+        """What in a recipe names a repository of this type."""
+        return "publish.repo" if self.repo_type == "dataset" else "publish.student"
 
     def check(self, repo: str) -> None:
         """That rounds can be published to `repo`: the Hub answers, knows the token, and lets it write. Writes nothing.
@@ -97,14 +103,14 @@ class Hub:
                     "make one that may write, then: hf auth login"
                 )
             if self._exists(api, repo):
-                self._patiently(lambda: _may_write(api, repo))
+                self._patiently(lambda: _may_write(api, repo, self.repo_type))
                 return
             namespaces = [who.get("name"), *(org.get("name") for org in who.get("orgs", []))]
             open_house = is_loopback(self.address) and who.get("name") == LOCAL_USER
             if repo.split("/")[0] not in namespaces and not open_house:
                 raise PublishError(
-                    f"{repo}: there is no such dataset at {self.address}, and the token of {who.get('name')!r} may not "
-                    f"make one there; its namespaces: {', '.join(map(str, namespaces))}. Change publish.repo or the token"
+                    f"{repo}: there is no such {self.repo_type} at {self.address}, and the token of {who.get('name')!r} may not "
+                    f"make one there; its namespaces: {', '.join(map(str, namespaces))}. Change {self.setting} or the token"
                 )
 
     def publish(self, bundle: Bundle) -> Revision:
@@ -116,12 +122,12 @@ class Hub:
     def refs(self, repo: str) -> Refs:
         """What the repository's names point at now. Raises PublishError."""
         with self._calls(repo) as api:
-            return self._patiently(lambda: _refs(api, repo))
+            return self._patiently(lambda: _refs(api, repo, self.repo_type))
 
     def round_files(self, repo: str, commit: str) -> dict[str, str]:
         """Path -> git object of every file at a commit that only rounds may add."""
         with self._calls(repo) as api:
-            return self._patiently(lambda: _round_files(api, repo, commit))
+            return self._patiently(lambda: _round_files(api, repo, self.repo_type, commit))
 
     def resolve(self, repo: str, revision: str) -> str:
         """The commit that a tag or branch names now; a commit names itself.
@@ -133,7 +139,7 @@ class Hub:
         known = self._known(repo)
         try:
             with self._calls(repo, raw=True) as api:
-                refs = self._patiently(lambda: _refs(api, repo))
+                refs = self._patiently(lambda: _refs(api, repo, self.repo_type))
         except Exception as error:
             if is_unreachable(error) and revision in known:
                 self._told(f"{self.address} does not answer; {repo}@{revision} was {known[revision]} when it last did")
@@ -173,7 +179,7 @@ class Hub:
             folder = self._patiently(
                 lambda: snapshot_download(
                     repo,
-                    repo_type="dataset",
+                    repo_type=self.repo_type,
                     revision=commit,  # never the tag: by name the client may answer with what the name meant before
                     allow_patterns=patterns,
                     local_dir=into,
@@ -195,7 +201,7 @@ class Hub:
                     lambda: hf_hub_download(
                         repo,
                         path,
-                        repo_type="dataset",
+                        repo_type=self.repo_type,
                         revision=commit,
                         local_dir=into,
                         cache_dir=self.cache_dir,
@@ -216,7 +222,7 @@ class Hub:
         from huggingface_hub.errors import RepositoryNotFoundError
 
         try:
-            self._patiently(lambda: _refs(api, repo))
+            self._patiently(lambda: _refs(api, repo, self.repo_type))
         except RepositoryNotFoundError:
             return False
         return True
@@ -273,7 +279,7 @@ class Hub:
             case 403:
                 text = f"the access token may not do this at {where} ({detail}); use one with write access to this repository"
             case _ if isinstance(error, RepositoryNotFoundError):
-                text = f"there is no such dataset at {where}, or none this access token may see; check the id and: hf auth whoami"
+                text = f"there is no such {self.repo_type} at {where}, or none this access token may see; check the id and: hf auth whoami"
             case 400 | 413 | 422:
                 text = f"{where} refuses what it was sent ({detail}); mend that, then rerun"
             case _ if is_unreachable(error):
@@ -285,7 +291,7 @@ class Hub:
     def _storage(self, repo: str) -> Path:
         from huggingface_hub.file_download import repo_folder_name
 
-        return self._cache() / repo_folder_name(repo_id=repo, repo_type="dataset")
+        return self._cache() / repo_folder_name(repo_id=repo, repo_type=self.repo_type)
 
     def _cache(self) -> Path:
         from huggingface_hub import constants
@@ -293,7 +299,8 @@ class Hub:
         return Path(self.cache_dir or constants.HF_HUB_CACHE).expanduser()
 
     def _memory(self, repo: str) -> Path:
-        return self._cache() / ".evokd-data" / quote(self.address, safe="") / f"{repo.replace('/', '--')}.json"
+        name = f"{self.repo_type}s--{repo.replace('/', '--')}.json"
+        return self._cache() / ".evokd-data" / quote(self.address, safe="") / name
 
     def _known(self, repo: str) -> dict[str, str]:
         if not self.remember:
@@ -304,20 +311,24 @@ class Hub:
             return {}
 
 
-def _refs(api: HfApi, repo: str) -> Refs:
-    found = api.list_repo_refs(repo, repo_type="dataset")
+def _refs(api: HfApi, repo: str, repo_type: str) -> Refs:
+    found = api.list_repo_refs(repo, repo_type=repo_type)
     return Refs(
         {ref.name: ref.target_commit for ref in found.branches}, {ref.name: ref.target_commit for ref in found.tags}
     )
 
 
-def _round_files(api: HfApi, repo: str, commit: str) -> dict[str, str]:
-    tree = api.list_repo_tree(repo, repo_type="dataset", revision=commit, recursive=True)
+def _round_files(api: HfApi, repo: str, repo_type: str, commit: str) -> dict[str, str]:
+    tree = api.list_repo_tree(repo, repo_type=repo_type, revision=commit, recursive=True)
     return {file.path: file.blob_id for file in tree if hasattr(file, "blob_id") and layout.is_rounds_own(file.path)}
 
 
-def _may_write(api: HfApi, repo: str) -> bool:
-    api.auth_check(repo, repo_type="dataset", write=True)
+def _may_write(api: HfApi, repo: str, repo_type: str) -> bool:
+    """Raises what the Hub answers to a token that may not. Older clients can ask about reading only."""
+    try:
+        api.auth_check(repo, repo_type=repo_type, write=True)
+    except TypeError:
+        api.auth_check(repo, repo_type=repo_type)
     return True
 
 
@@ -343,16 +354,16 @@ class _Landing:
 
         bundle = self.bundle
         try:
-            refs = _refs(self.api, bundle.repo)
+            refs = _refs(self.api, bundle.repo, self.hub.repo_type)
         except RepositoryNotFoundError:
-            self.api.create_repo(bundle.repo, repo_type="dataset", private=bundle.private, exist_ok=True)
+            self.api.create_repo(bundle.repo, repo_type=self.hub.repo_type, private=bundle.private, exist_ok=True)
             return None
         tagged = refs.tags.get(bundle.tag)
         if tagged is not None:
             if self.digest_at(tagged) != bundle.manifest:
                 raise RevisionConflict(
                     f"{bundle.repo}: the tag {bundle.tag} is taken: it sits on {self.told(tagged)}, which is not this round "
-                    f"(digest {bundle.manifest[:12]}); publish to another publish.repo, or delete the tag if it is a mistake"
+                    f"(digest {bundle.manifest[:12]}); publish to another {self.hub.setting}, or delete the tag if it is a mistake"
                 )
             return Revision(bundle.repo, bundle.tag, tagged, self.hub.address)
         commit = self.landed(refs.head) if refs.head else None
@@ -361,7 +372,9 @@ class _Landing:
             self.commit(refs.head)
         else:
             # exist_ok takes a tag on any commit for ours: the next look shows where it sits.
-            self.api.create_tag(bundle.repo, repo_type="dataset", tag=bundle.tag, revision=commit, exist_ok=True)
+            self.api.create_tag(
+                bundle.repo, repo_type=self.hub.repo_type, tag=bundle.tag, revision=commit, exist_ok=True
+            )
         return None
 
     def commit(self, parent: str | None) -> None:
@@ -379,7 +392,7 @@ class _Landing:
                 operations,
                 commit_message=self.bundle.title,
                 commit_description=f"digest {self.bundle.manifest}",
-                repo_type="dataset",
+                repo_type=self.hub.repo_type,
                 revision=MAIN,
                 parent_commit=parent,
             )
@@ -396,10 +409,10 @@ class _Landing:
             raise RevisionConflict(
                 f"{self.bundle.repo}: somebody else published {self.bundle.tag} (digest {there[:12]}, ours "
                 f"{self.bundle.manifest[:12]}); the head is {self.told(head)}. To go on from theirs load it; "
-                "to keep ours publish to another publish.repo"
+                f"to keep ours publish to another {self.hub.setting}"
             )
         found = head
-        for commit in self.api.list_repo_commits(self.bundle.repo, repo_type="dataset", revision=head):
+        for commit in self.api.list_repo_commits(self.bundle.repo, repo_type=self.hub.repo_type, revision=head):
             if self.digest_at(commit.commit_id) != self.bundle.manifest:
                 break
             found = commit.commit_id
@@ -421,11 +434,11 @@ class _Landing:
             since = f"since {bundle.parent_tag}" if parent else "and holds data already"
             raise RevisionConflict(
                 f"{bundle.repo} moved to {self.told(refs.head)} {since}; somebody else published. To go on from theirs load "
-                "it; to keep ours publish to another publish.repo"
+                f"it; to keep ours publish to another {self.hub.setting}"
             )
 
     def round_files(self, commit: str) -> dict[str, str]:
-        return _round_files(self.api, self.bundle.repo, commit)
+        return _round_files(self.api, self.bundle.repo, self.hub.repo_type, commit)
 
     def digest_at(self, commit: str) -> str | None:
         """The digest in our round's manifest at a commit; None when it has no such file, "" when it has another kind of."""
@@ -437,11 +450,11 @@ class _Landing:
         from huggingface_hub import hf_hub_download
 
         repo, path = self.bundle.repo, layout.manifest(self.bundle.tag)
-        there = self.api.get_paths_info(repo, path, repo_type="dataset", revision=commit)
+        there = self.api.get_paths_info(repo, path, repo_type=self.hub.repo_type, revision=commit)
         if not there:
             return None
         file = hf_hub_download(
-            repo, path, repo_type="dataset", revision=commit, cache_dir=tempfile.mkdtemp(dir=self.scratch),
+            repo, path, repo_type=self.hub.repo_type, revision=commit, cache_dir=tempfile.mkdtemp(dir=self.scratch),
             endpoint=self.api.endpoint, token=self.hub.token,
         )  # fmt: skip
         data = Path(file).read_bytes()
@@ -456,7 +469,7 @@ class _Landing:
     def told(self, commit: str) -> str:
         """A commit in words: what it is called, whose, when."""
         try:
-            info = self.api.list_repo_commits(self.bundle.repo, repo_type="dataset", revision=commit)[0]
+            info = self.api.list_repo_commits(self.bundle.repo, repo_type=self.hub.repo_type, revision=commit)[0]
         except Exception:  # the name of the winner is worth a try, not a failure of its own
             return commit[:7]
         return f"{commit[:7]} ({info.title!r} by {', '.join(info.authors) or 'unknown'}, {info.created_at:%Y-%m-%d %H:%M} UTC)"

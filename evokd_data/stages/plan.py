@@ -14,6 +14,7 @@ from evokd_data.recipe import Recipe
 from evokd_data.records import Cell, Sample, Sampling, Weakness
 from evokd_data.seeds import Splits
 from evokd_data.shards import ShardedSamples
+from evokd_data.stages.pool import choose
 from evokd_data.stages.probe import read_probe
 from evokd_data.strategies import Brief
 from evokd_data.strategies.asking import can_be_scored
@@ -24,18 +25,23 @@ def plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tu
     """The brief and the cells of round `index`, from plan.json when it is there, else made and written."""
     folder = workspace.round(index)
     if not folder.plan.exists():
-        brief = make_brief(recipe, workspace, index, splits, _weaknesses(recipe, workspace, index))
+        chosen = choose(recipe, workspace, index, splits) if recipe.pool else []
+        brief = make_brief(recipe, workspace, index, splits, _weaknesses(recipe, workspace, index), chosen)
         cells = list(recipe.strategy.allot(brief))
         if sum(cell.samples for cell in cells) > brief.budget:
             raise WorkspaceError(f"strategy {recipe.strategy.name!r} allotted more than its budget of {brief.budget}")
         write_json(folder.plan, as_json(index, brief, cells))
         return brief, cells
     stored = read_json(folder.plan)
-    brief = make_brief(recipe, workspace, index, splits, _read_weaknesses(recipe, workspace, index, stored))
-    return brief, [Cell(**cell) for cell in stored["cells"]]
+    cells = [Cell(**cell) for cell in stored["cells"]]
+    chosen = [cell.text for cell in cells if cell.text]
+    brief = make_brief(recipe, workspace, index, splits, _read_weaknesses(recipe, workspace, index, stored), chosen)
+    return brief, cells
 
 
-def make_brief(recipe: Recipe, workspace: Workspace, index: int, splits: Splits, weaknesses: list[Weakness]) -> Brief:
+def make_brief(
+    recipe: Recipe, workspace: Workspace, index: int, splits: Splits, weaknesses: list[Weakness], pool: list[str]
+) -> Brief:
     """All that the strategy may know in round `index`: no dev and no test."""
     demonstrations: dict[str, list[Sample]] = {aim: [] for aim in recipe.task.aims}
     for sample in ShardedSamples(recipe.task, earlier_shards(workspace, index)):
@@ -51,6 +57,7 @@ def make_brief(recipe: Recipe, workspace: Workspace, index: int, splits: Splits,
         budget=recipe.rounds.samples,
         demonstrations=demonstrations,
         weaknesses=tuple(weaknesses),
+        pool=tuple(pool),
         soft_labels=getattr(recipe.student, "soft_labels", False) and can_be_scored(recipe.task),
         label_votes=recipe.filters.label_votes,
     )
@@ -88,7 +95,7 @@ def as_json(index: int, brief: Brief, cells: list[Cell]) -> dict[str, Any]:
             }
             for w in brief.weaknesses
         ],
-        "cells": [asdict(cell) for cell in cells],
+        "cells": [{key: value for key, value in asdict(cell).items() if key != "text" or value} for cell in cells],
     }
 
 

@@ -81,6 +81,8 @@ class Publication:
             return
         with open_hub(publish.endpoint, root=publish.hub_root, note=progress.note) as hub:
             hub.check(publish.repo)
+            if publish.student is not None:
+                replace(hub, repo_type="model").check(publish.student)
             yield Publication(recipe, hub, progress)
 
     @property
@@ -225,6 +227,7 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
         **manifest,
         "environment": _public(manifest["environment"]),
         "totals": {key: totals[key] for key in ("asked", "kept", "rejected")},
+        **({"student": read_json(folder.pushed)} if folder.pushed.exists() else {}),
         "files": entries(),
     }
     rounds = [_facts(workspace.round(earlier)) for earlier in range(folder.index)]

@@ -97,7 +97,9 @@ def replay(
     splits = None if recipe is None else own_splits(snapshot, published, recipe)
     notes = []
     if published.fingerprint != told.identity["recipe"]:
-        notes.append(f"{layout.RECIPE} gives another fingerprint than the one in the manifest: a path of it was cut")
+        notes.append(
+            f"{layout.RECIPE} gives another fingerprint here: a path was cut from it, or this version knows more settings"
+        )
     if index == 0:
         seeds = (
             parquet.read_samples(published.task, snapshot.paths(layout.DATA, [0])) if splits is None else splits.seeds
@@ -147,12 +149,13 @@ def published_recipe(snapshot: Snapshot, overrides: Iterable[str] = ()) -> Recip
 
 def own_splits(snapshot: Snapshot, published: Recipe, recipe: Recipe) -> Splits:
     """The user's data, found to be what the round was made with. Raises DataError when they are others."""
-    splits = load_splits(replace(published, seeds=recipe.seeds, test=recipe.test, dev=recipe.dev))
+    splits = load_splits(replace(published, seeds=recipe.seeds, test=recipe.test, dev=recipe.dev, pool=recipe.pool))
     before = snapshot.rounds[-1].identity["inputs"]
     for name, now in splits.digests().items():
-        if now != before[name]:
+        if now != before.get(name):
             raise DataError(
-                f"{recipe.path}: {name}: are not the data of {snapshot.where} (digest {now[:12]}, there {before[name][:12]}); "
+                f"{recipe.path}: {name}: are not the data of {snapshot.where} (digest {now[:12]}, there "
+                f"{before.get(name, 'none')[:12]}); "
                 "name those, or leave the recipe out"
             )
     return splits

@@ -1,11 +1,12 @@
 """Resume: a run goes on from a published round, on a machine that holds none of it.
 
 The round's revision gives the folder of the run: shards, rejections, journals, plans, metrics, manifests of all rounds so
-far. What is not published is made again: the checkpoints of the last two students, and the probe between them, from
-which the next round is planned; where training is deterministic they are the ones that were.
+far. What is not published is made again: the checkpoints of the last two students, unless they are in a model repository that
+the manifest names, and the probe between them, from which the next round is planned. Where training is deterministic
+they are the ones that were.
 
 With the recipe the rounds were made with, in their repository, the run simply goes on. With another teacher, strategy,
-filters, prompts, seed, or another repository, it is a **branch**: it publishes to a repository of its own, which begins
+filters, pool, prompts, seed, or another repository, it is a **branch**: it publishes to a repository of its own, which begins
 with the rounds it starts from, file by file as they were published; the identity of its first own round says `from`
 where. Task, seeds, test, dev and student of a branch are those of the rounds: what is there was made and scored with them.
 """
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from evokd_data import layout, parquet
+from evokd_data import layout, parquet, settings
 from evokd_data.errors import PublishError, VerificationError, WorkspaceError
 from evokd_data.progress import Progress
 from evokd_data.published import PublishedRound, Snapshot
@@ -28,15 +29,22 @@ from evokd_data.shards import row_rejection, write_rejections
 from evokd_data.stages.generate import shard_name
 from evokd_data.stages.probe import probe
 from evokd_data.stages.publish import AS_PUBLISHED, LOCAL, PUBLISHED, open_hub
+from evokd_data.stages.publish_student import fetch_student
 from evokd_data.stages.reload import fetch_rounds
 from evokd_data.stages.replay import published_recipe, restore_rows
 from evokd_data.stages.train import fit
+from evokd_data.strategies import POOL
 from evokd_data.workspace import RoundFolder, Workspace, read_json, whole_folder, write_json
 
 if TYPE_CHECKING:
     from evokd_data.publishers.hub import Hub
 
-KEPT = ("task", "seeds", "student")  # sections of a recipe that a branch shares with the rounds it starts from
+KEPT = (
+    "task",
+    "seeds",
+    "student",
+    "training",
+)  # sections of a recipe that a branch shares with the rounds it starts from
 
 
 @dataclass(frozen=True)
@@ -97,22 +105,39 @@ _TEXTS = (layout.RECIPE, f"{layout.PROMPTS}/")
 
 
 def _differing(snapshot: Snapshot, recipe: Recipe, inputs: Mapping[str, Any]) -> list[str]:
-    """What of a recipe is not as it was for the last round. Raises WorkspaceError for what may not differ."""
-    told = snapshot.rounds[-1].identity
-    before, now = published_recipe(snapshot).identity(), recipe.identity()
-    refused = [section for section in KEPT if section in before and before[section] != now[section]]
-    refused += [split for split, digest in inputs["splits"].items() if told["inputs"].get(split) != digest]
-    if told["student"] != inputs["student"]:
+    """What of a recipe is not as it was for the last round. Raises WorkspaceError for what may not differ.
+
+    Settings are compared as this version reads both recipes: one that was not there yet had its default.
+    """
+    told, published = snapshot.rounds[-1].identity, published_recipe(snapshot)
+    before, now = published.identity(), recipe.identity()
+    refused = [section for section in KEPT if before.get(section) != now.get(section)]
+    splits = {
+        split
+        for split in {**told["inputs"], **inputs["splits"]}
+        if told["inputs"].get(split) != inputs["splits"].get(split)
+    }
+    refused += sorted(splits - {POOL})
+    if not _agree(told["student"], inputs["student"]):
         refused.append("student")
     if refused:
         raise WorkspaceError(
             f"{recipe.path}: {_listed(dict.fromkeys(refused))} are not those of {snapshot.where}, whose rounds were made and "
             "scored with theirs; take them over, or begin at round 0 without --from"
         )
-    differing = [section for section in now if before.get(section) != now[section]]
-    if told["recipe"] != inputs["recipe"] and not differing:
-        differing = ["recipe"]
-    return differing + [key for key in ("teacher", "prompts") if told[key] != inputs[key]]
+    differing = [section for section in {**before, **now} if before.get(section) != now.get(section)]
+    differing += sorted(splits & {POOL} - {*differing})
+    teachers = [settings.identity(one.teacher) for one in (published, recipe)]
+    for teacher in teachers:
+        teacher.pop("model", None)  # the published one may have lost its folder; `identity` names the weights
+    if teachers[0] != teachers[1] or not _agree(told["teacher"], inputs["teacher"]):
+        differing.append("teacher")
+    return [*differing, *(["prompts"] if told["prompts"] != inputs["prompts"] else [])]
+
+
+def _agree(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether all that was told then is so now; a later version may tell more."""
+    return all(key in now and now[key] == value for key, value in before.items())
 
 
 def _listed(names: Any) -> str:
@@ -137,21 +162,28 @@ def restore(recipe: Recipe, workspace: Workspace, start: Start, progress: Progre
                         _keep_as_published(hub, snapshot, commits, RoundFolder(draft, folder.index))
                     elif recipe.publish:
                         _keep_revision(recipe, hub, snapshot, commits, RoundFolder(draft, folder.index))
-    train_again(recipe, workspace, start.round, progress)
+    bring_students(recipe, workspace, start.round, progress)
 
 
-def train_again(recipe: Recipe, workspace: Workspace, last: int, progress: Progress) -> None:
+def bring_students(recipe: Recipe, workspace: Workspace, last: int, progress: Progress) -> None:
     """The student of round `last`, which the next round is probed with, and the probe of round `last`, made by the
-    student before it, from which the next round is planned."""
+    student before it, from which the next round is planned. Students come from their repository, or are trained again."""
     chained = not getattr(recipe.student, "from_scratch", True)  # each checkpoint learns on from the one before
     for index in range(0 if chained else max(0, last - 1), last + 1):
         folder = workspace.round(index)
         if index == last > 0 and not folder.probe.exists():
             progress.stage("probe", index)
             probe(recipe, workspace, index)
-        if not folder.student.exists():
-            progress.stage("train", index, again=1)
+        if not folder.student.exists() and not _fetched(recipe, folder, progress):
+            progress.stage("train", index)
             fit(recipe, workspace, folder)
+
+
+def _fetched(recipe: Recipe, folder: RoundFolder, progress: Progress) -> bool:
+    if not folder.pushed.exists():
+        return False
+    with _hub(recipe) as hub:
+        return fetch_student(recipe, folder, hub, progress)
 
 
 def _hub(recipe: Recipe) -> Any:
@@ -178,6 +210,8 @@ def _restore(snapshot: Snapshot, recipe: Recipe, folder: RoundFolder) -> None:
     if environment.get("engine"):
         totals["engine"] = environment["engine"]
     write_json(folder.generated, {**totals, "seconds": environment["seconds"]["generate"]})
+    if "student" in manifest:
+        write_json(folder.pushed, manifest["student"])
     own = ("schema", "name", "round", "digest", "identity", "shards", "environment")
     write_json(folder.manifest, {key: manifest[key] for key in own})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evokd_data.errors import WorkspaceError
@@ -9,7 +10,7 @@ from evokd_data.workspace import RoundFolder, Workspace, read_json
 
 
 def summary(workspace: Workspace) -> dict[str, Any]:
-    """{"name", "rounds": [...]} with one entry a round begun; what is not there yet is null.
+    """{"name", "rounds": [...], "mastery"} with one entry a round begun; what is not there yet is null.
 
     `tokens` are prompt and completion tokens of all answers, `seconds` those of generating and training in the
     process that finished each. Raises WorkspaceError when the folder holds no run.
@@ -18,7 +19,40 @@ def summary(workspace: Workspace) -> dict[str, Any]:
         raise WorkspaceError(
             f"{workspace.root}: no run; give a folder under runs/, or start one: evokd-data run RECIPE"
         )
-    return {"name": workspace.root.name, "rounds": [_round(folder) for folder in workspace.rounds()]}
+    rounds = [_round(folder) for folder in workspace.rounds()]
+    return {"name": workspace.root.name, "rounds": rounds, "mastery": mastery(rounds)}
+
+
+SHOWN = ("test", "dev", "probe", "diversity", "detector")
+RATE = 0.5  # what the newest round counts in an estimate
+
+
+def mastery(rounds: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Per class, round by round: how many fresh samples of it the student of the round before met and got right, and an
+    exponential moving estimate of that share. {class: [{"round", "n", "accuracy", "estimate"}]}
+
+    Tracing what a learner has mastered, skill by skill (arXiv 2403.14661), with classes for skills. The samples are other
+    ones each round, and their labels the teacher's: it says where the student stands, not how well it would do on a test.
+    """
+    traced: dict[str, list[dict[str, Any]]] = {}
+    for entry in rounds:
+        probe = (entry["metrics"] or {}).get("probe") or {}
+        for name, met in probe.get("per_class", {}).items():
+            line = traced.setdefault(name, [])
+            accuracy = met["right"] / met["n"] if met["n"] else None
+            before = line[-1]["estimate"] if line else None
+            estimate = before if accuracy is None else accuracy
+            if accuracy is not None and before is not None:
+                estimate = before + RATE * (accuracy - before)
+            line.append(
+                {
+                    "round": entry["round"],
+                    "n": met["n"],
+                    "accuracy": None if accuracy is None else round(accuracy, 4),
+                    "estimate": None if estimate is None else round(estimate, 4),
+                }
+            )
+    return traced
 
 
 def _round(folder: RoundFolder) -> dict[str, Any]:
@@ -32,7 +66,7 @@ def _round(folder: RoundFolder) -> dict[str, Any]:
         "asked": totals.get("asked"),
         "kept": totals.get("kept"),
         "rejected": totals.get("rejected"),
-        "metrics": {"test": metrics["test"], "dev": metrics["dev"], "probe": metrics["probe"]} if metrics else None,
+        "metrics": {name: metrics.get(name) for name in SHOWN} if metrics else None,
         "tokens": totals["prompt_tokens"] + totals["completion_tokens"] if totals else None,
         "seconds": round(seconds, 3) if totals else None,
         "digest": manifest["identity"]["content"] if manifest else None,

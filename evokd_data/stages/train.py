@@ -6,18 +6,22 @@ The test set is read here and by the filters, nowhere else; no decision of the l
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from evokd_data.digest import derive_seed
+from evokd_data.diversity import detector, diversity
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
-from evokd_data.records import Sample
+from evokd_data.records import Sample, SequenceExample, TokenExample
 from evokd_data.seeds import Splits
 from evokd_data.shards import ShardedSamples
 from evokd_data.stages.plan import earlier_shards
-from evokd_data.stages.probe import probe
+from evokd_data.stages.probe import probe, read_probe
+from evokd_data.strategies import POOL
 from evokd_data.students import Lesson
+from evokd_data.tasks import Task
 from evokd_data.workspace import RoundFolder, Workspace, read_json, whole_folder, write_json
 
 A = TypeVar("A")
@@ -65,6 +69,7 @@ def train_round(
         "dev": _score(recipe, folder, splits.dev) if splits.dev else None,
         "probe": _probe_metrics(recipe, workspace, index),
         "training": read_json(folder.student / TRAINING),
+        **texture(recipe, folder, splits),
         "seconds": round(time.monotonic() - started, 3),
     }
     write_json(folder.metrics, metrics)
@@ -82,9 +87,10 @@ def fit(recipe: Recipe, workspace: Workspace, folder: RoundFolder) -> None:
     task = recipe.task
     fresh = ShardedSamples(task, folder.shard_files())
     earlier = ShardedSamples(task, earlier_shards(workspace, folder.index))
+    weighed = Boost.of(recipe, workspace, folder.index)
     lesson = Lesson(
-        fresh=Mapped(fresh, task.supervise),
-        earlier=Mapped(earlier, task.supervise),
+        fresh=Mapped(fresh, weighed),
+        earlier=Mapped(earlier, weighed),
         classes=task.classes,
         seed=derive_seed(recipe.seed, folder.index, "train") % 2**31,
         previous=workspace.round(folder.index - 1).student if folder.index else None,
@@ -96,6 +102,7 @@ def fit(recipe: Recipe, workspace: Workspace, folder: RoundFolder) -> None:
             **figures,
             "fresh": len(fresh),
             "earlier": len(earlier),
+            "boosted": len(weighed.factors),
             "seconds": round(time.monotonic() - started, 3),
         }
         write_json(draft / TRAINING, figures)
@@ -111,6 +118,66 @@ def _probe_metrics(recipe: Recipe, workspace: Workspace, index: int) -> dict[str
     """How the last student did on samples it had not seen: not a test score, its labels are the teacher's."""
     if index == 0:
         return None
-    predictions = probe(recipe, workspace, index)
-    right = sum(not recipe.task.mistakes(prediction) for prediction in predictions)
-    return {"n": len(predictions), "right": right, "accuracy": right / len(predictions) if predictions else None}
+    task, predictions = recipe.task, probe(recipe, workspace, index)
+    wrong = [prediction.id for prediction in predictions if task.mistakes(prediction)]
+    right = len(predictions) - len(wrong)
+    per_class = {aim: {"n": 0, "right": 0} for aim in task.aims}
+    for prediction in predictions:
+        missed = {mistake.expected for mistake in task.mistakes(prediction)}
+        for aim in (aim for aim in task.aims if task.carries(prediction.expected, aim)):
+            per_class[aim]["n"] += 1
+            per_class[aim]["right"] += aim not in missed
+    return {
+        "n": len(predictions),
+        "right": right,
+        "accuracy": right / len(predictions) if predictions else None,
+        "per_class": per_class,
+        **({"wrong": wrong} if recipe.training.boost > 1 else {}),
+    }
+
+
+@dataclass(frozen=True)
+class Boost:
+    """Samples as a student learns them, heavier where the student before was wrong about them.
+
+    Each sample was predicted once, by the student of the round before its own (`probe`); what that got wrong weighs
+    `training.boost` times as much as the rest of its round, in this round and in all later ones, and a round's mean
+    weight stays what it was. AdaBoost takes the factor from the error rate; here errors are in part wrong labels of the
+    teacher's, which that factor would raise most where they are rarest.
+    """
+
+    task: Task
+    factors: Mapping[str, float]
+    """Sample id -> what its weight is multiplied by; empty without boosting."""
+
+    @classmethod
+    def of(cls, recipe: Recipe, workspace: Workspace, last: int) -> Boost:
+        """For the rounds up to `last`, from their metrics, which outlive a run's folder, and the newest one's probe."""
+        factors: dict[str, float] = {}
+        for folder in workspace.before(last + 1)[1:] if recipe.training.boost > 1 else ():
+            ids = [sample.id for sample in ShardedSamples(recipe.task, folder.shard_files())]
+            if folder.metrics.exists():
+                wrong = set(read_json(folder.metrics)["probe"]["wrong"])
+            else:
+                predictions = read_probe(recipe.task, folder.probe)
+                wrong = {prediction.id for prediction in predictions if recipe.task.mistakes(prediction)}
+            mean = 1 + (recipe.training.boost - 1) * len(wrong) / max(1, len(ids))
+            factors |= {one: (recipe.training.boost if one in wrong else 1.0) / mean for one in ids}
+        return cls(recipe.task, factors)
+
+    def __call__(self, sample: Sample) -> SequenceExample | TokenExample:
+        factor = self.factors.get(sample.id, 1.0)
+        return self.task.supervise(sample if factor == 1 else replace(sample, weight=sample.weight * factor))
+
+
+def texture(recipe: Recipe, folder: RoundFolder, splits: Splits) -> dict[str, Any]:
+    """How varied the round's new texts are, and how easily they are told from real ones: seeds, pool, dev, never test."""
+    seed = derive_seed(recipe.seed, folder.index, "texture")
+    fresh = [
+        sample.text for sample in ShardedSamples(recipe.task, folder.shard_files()) if sample.origin.strategy != POOL
+    ]
+    real = [*(sample.text for sample in (*splits.seeds, *splits.dev)), *splits.pool]
+    return {
+        "diversity": diversity(fresh, seed),
+        "detector": detector(fresh, list(dict.fromkeys(real)), seed) if folder.index else None,
+    }

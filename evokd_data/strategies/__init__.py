@@ -21,6 +21,12 @@ STRATEGIES = {
     "zerogen": "evokd_data.strategies.zerogen:ZeroGen",
 }
 
+POOL = "pool"
+"""The strategy's name in the origin of texts that nobody wrote for the round."""
+
+WRAPPERS = {"pool": "evokd_data.strategies.pooling:WithPool"}
+"""What a section of the recipe puts around the strategy, whichever it is."""
+
 Ask = Callable[[Prompt], Awaitable[Completion]]
 """The journal's: answers from the journal when it can, from the teacher when it must."""
 
@@ -32,7 +38,8 @@ class Brief:
     """All that a strategy knows when it plans and writes a round. Neither dev nor test: no text of theirs can leak.
 
     `demonstrations` are the samples of all earlier rounds that may be shown to the teacher, by aim, in index order: the
-    seeds first, they are round 0's; `budget` is the number of texts to ask for.
+    seeds first, they are round 0's; `budget` is the number of texts to ask for; `pool` are real texts chosen to be
+    labelled, which count towards it.
     """
 
     task: Task
@@ -43,6 +50,7 @@ class Brief:
     budget: int
     demonstrations: Mapping[str, Sequence[Sample]]
     weaknesses: Sequence[Weakness] = ()
+    pool: Sequence[str] = ()
     soft_labels: bool = False
     label_votes: int = 1
 

@@ -209,47 +209,48 @@ async def label(
     Probabilities are asked for once: they are what votes would estimate. Raises Unreadable.
     """
     votes = 1 if brief.soft_labels else brief.label_votes
-    seen: dict[str, Any] = {
-        "task": brief.task.describe(),
-        "text": text,
-        "demonstrations": shown_when_labelling(brief),
-        "codes": codes(brief.task.classes) if brief.soft_labels else {},
-    }
-    messages = brief.templates.render("label", seen)
-    constraint = brief.task.label_constraint(text)
-    if brief.soft_labels:
-        constraint = Constraint(choices=tuple(seen["codes"].values()), score=True)
-    sampling = replace(
-        brief.sampling,
-        temperature=0.0 if votes == 1 else 1.0,
-        top_p=1.0,
-        max_tokens=LABEL_TOKENS if constraint.choices else LABEL_TOKENS + 2 * len(text.encode()),
-    )
-    answers = await asyncio.gather(
-        *(
-            ask(
-                Prompt(
-                    request_key("label", request.index, position, vote),
-                    "label",
-                    messages,
-                    derive_seed(request.seed, "label", position, vote),
-                    sampling,
-                    constraint,
-                    seen,
-                )
-            )
-            for vote in range(votes)
+    temperature = 0.0 if votes == 1 else 1.0
+    prompt = label_prompt(brief, text, shown_when_labelling(brief), "", 0, temperature=temperature)
+    prompts = [
+        replace(
+            prompt,
+            key=request_key("label", request.index, position, vote),
+            seed=derive_seed(request.seed, "label", position, vote),
         )
-    )
+        for vote in range(votes)
+    ]
+    answers = await asyncio.gather(*map(ask, prompts))
     if any(answer.finish_reason == "too_long" for answer in answers):
         raise Unreadable("too_long_prompt")
     if brief.soft_labels:
-        return _soft(brief, seen["codes"], answers[0])
+        return _soft(brief, prompt.variables["codes"], answers[0])
     targets = [brief.task.read_label(answer.text, text) for answer in answers]
     ranked = Counter(targets).most_common(2)
     if len(ranked) == 2 and ranked[0][1] == ranked[1][1]:
         raise Unreadable("label_tie")
     return ranked[0][0], None
+
+
+def label_prompt(
+    brief: Brief, text: str, shown: Sequence[Mapping[str, Any]], key: str, seed: int, *, temperature: float = 0.0
+) -> Prompt:
+    """A labelling prompt with these demonstrations; where soft labels are asked for, the answer is a label's code."""
+    seen: dict[str, Any] = {
+        "task": brief.task.describe(),
+        "text": text,
+        "demonstrations": shown,
+        "codes": codes(brief.task.classes) if brief.soft_labels else {},
+    }
+    constraint = brief.task.label_constraint(text)
+    if brief.soft_labels:
+        constraint = Constraint(choices=tuple(seen["codes"].values()), score=True)
+    sampling = replace(
+        brief.sampling,
+        temperature=temperature,
+        top_p=1.0,
+        max_tokens=LABEL_TOKENS if constraint.choices else LABEL_TOKENS + 2 * len(text.encode()),
+    )
+    return Prompt(key, "label", brief.templates.render("label", seen), seed, sampling, constraint, seen)
 
 
 def _soft(brief: Brief, names: Mapping[str, str], answer: Completion) -> tuple[Target, tuple[float, ...]]:
@@ -297,15 +298,17 @@ def _seeds_first(brief: Brief, aim: str) -> Iterator[Sample]:
     return takewhile(lambda sample: sample.origin.round == 0, brief.demonstrations[aim])
 
 
-def demonstrations(brief: Brief, request: Request, count: int) -> list[Mapping[str, Any]]:
-    """Samples of the request's target to show when writing: a seed first, the rest from everything earlier.
+def demonstrations(
+    brief: Brief, request: Request, count: int, among: Sequence[Sample] | None = None
+) -> list[Mapping[str, Any]]:
+    """Samples of the request's target to show when writing: a seed first, the rest from everything earlier, or `among`.
 
     Drawn anew for each request: varied demonstrations are the cheapest source of varied texts.
     """
     random = derive_random(request.seed, "demonstrations")
     seeds = seeds_of(brief, request.cell.target)
     chosen: list[Sample] = random.sample(seeds, min(1, count, len(seeds)))
-    pool = brief.demonstrations.get(request.cell.target, ())
+    pool = brief.demonstrations.get(request.cell.target, ()) if among is None else among
     for sample in random.sample(pool, min(count, len(pool))):
         if len(chosen) < count and sample not in chosen:
             chosen.append(sample)

@@ -31,6 +31,7 @@ from evokd_data.strategies.asking import (
     write_texts,
 )
 from evokd_data.strategies.auggpt import AugGPT, rephrase
+from evokd_data.strategies.useful import Useful
 from evokd_data.tasks import Task
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -41,7 +42,8 @@ class EvoKD:
     """`easy` share of easy texts in the untargeted part; `targeted` largest share of the budget spent on weaknesses,
     from round `targeted_from` on, at most `weaknesses` of them; `analyse` asks the teacher for advice on each;
     `correct` shows it what the student got right too; `separation` labels in a call of its own; `init` makes the first
-    `init_rounds` rounds by AugGPT; `demonstrations` and `per_request` texts in one generate call.
+    `init_rounds` rounds by AugGPT; `demonstrations` and `per_request` texts in one generate call; `choose` demonstrations
+    at random, or by how much they help the teacher (see `strategies.useful`), found with `choosing_calls` calls a round.
 
     The paper's ablations: w/o Easy is `easy: 0`, w/o Correct `correct: false`, w/o Separation `separation: false`,
     w/o Review the student's `replay: 0`."""
@@ -58,11 +60,15 @@ class EvoKD:
     init: Literal["none", "auggpt"] = "none"
     init_rounds: Annotated[int, Field(ge=1)] = 1
     demonstrations: Annotated[int, Field(ge=0, le=20)] = 3
+    choose: Literal["random", "useful"] = "random"
+    choosing_calls: Annotated[int, Field(ge=0)] = 100
     per_request: Annotated[int, Field(ge=1, le=50)] = 5
 
     @property
     def stages(self) -> tuple[str, ...]:
         stages = ("generate", "label") if self.separation else ("compose",)
+        if self.choose == "useful" and "label" not in stages:
+            stages = (*stages, "label")
         if self.analyse:
             stages = ("analyse", *stages)
         return tuple(dict.fromkeys((*stages, *AugGPT.stages))) if self.init == "auggpt" else stages
@@ -99,13 +105,16 @@ class EvoKD:
                 analyses[name] = asyncio.ensure_future(self._advice(brief, known[name], ask))
             return analyses[name]
 
+        useful = Useful(brief, ask, self.choosing_calls, self.demonstrations) if self.choose == "useful" else None
+
         async def write(request: Request) -> list[Draft]:
             if self._initial(brief):
                 return await rephrase(brief, request, ask, self.name)
+            among = await useful.of(request.cell.target) if useful else None
             targeted = request.cell.weakness
             seen: dict[str, Any] = {
                 "advice": await advice(targeted) if targeted and self.analyse else "",
-                "demonstrations": demonstrations(brief, request, self.demonstrations),
+                "demonstrations": demonstrations(brief, request, self.demonstrations, among),
             }
             if not self.separation:
                 return await write_labelled(brief, request, ask, self.name, **seen)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,18 +15,22 @@ from evokd_data.records import Cell, Draft, Request
 from evokd_data.strategies import Ask, Brief, Write
 from evokd_data.strategies.allotment import stratified
 from evokd_data.strategies.asking import demonstrations, label_texts, write_texts
+from evokd_data.strategies.useful import Useful
 from evokd_data.tasks import Task
 
 
 @dataclass(frozen=True)
 class Static:
-    """`easy` share of easy texts; `demonstrations` and `per_request` texts in one generate call."""
+    """`easy` share of easy texts; `demonstrations` and `per_request` texts in one generate call; `choose` demonstrations
+    at random, or by how much they help the teacher (see `strategies.useful`), found with `choosing_calls` calls a round."""
 
     name: ClassVar[str] = "static"
     stages: ClassVar[tuple[str, ...]] = ("generate", "label")
 
     easy: Annotated[float, Field(ge=0, le=1)] = 0.5
     demonstrations: Annotated[int, Field(ge=0, le=20)] = 3
+    choose: Literal["random", "useful"] = "random"
+    choosing_calls: Annotated[int, Field(ge=0)] = 100
     per_request: Annotated[int, Field(ge=1, le=50)] = 5
 
     def accepts(self, task: Task) -> str | None:
@@ -36,8 +40,11 @@ class Static:
         return stratified(brief.task.aims, brief.budget, self.easy, brief.round)
 
     def writer(self, brief: Brief, ask: Ask) -> Write:
+        useful = Useful(brief, ask, self.choosing_calls, self.demonstrations) if self.choose == "useful" else None
+
         async def write(request: Request) -> list[Draft]:
-            shown = demonstrations(brief, request, self.demonstrations)
+            among = await useful.of(request.cell.target) if useful else None
+            shown = demonstrations(brief, request, self.demonstrations, among)
             texts, problem = await write_texts(brief, request, ask, demonstrations=shown)
             return await label_texts(brief, request, ask, self.name, texts, problem)
 

@@ -34,7 +34,7 @@ from pydantic import Field
 
 from evokd_data.records import SequenceExample
 from evokd_data.students import Examples, Lesson
-from evokd_data.students.batches import in_windows
+from evokd_data.students.batches import Example, in_windows
 from evokd_data.students.encoding import Coder, position_limit
 from evokd_data.students.linear import Linear, _rows
 from evokd_data.students.pretrained import find
@@ -153,8 +153,9 @@ class _Weighted(Sequence[Any]):
         return replace(example, weight=example.weight * self._weights[index])
 
 
-def _label(example: SequenceExample) -> int:
+def _label(example: Example) -> int:
     """The class a sample is said to be of: its label, or the likeliest one of the teacher's distribution."""
+    assert isinstance(example, SequenceExample)
     if example.target is not None:
         return example.target
     return int(np.argmax(example.soft or (1.0,)))

@@ -43,7 +43,12 @@ class Transformer:
     `head_learning_rate` is for what the base model does not bring; None is `learning_rate`.
     `from_scratch` trains the base model on all rounds; otherwise the last checkpoint learns on, and `replay` of each
     batch comes from earlier rounds. `soft_labels` learns the teacher's distribution where there is one.
-    `label_smoothing` softens hard labels only.
+    `label_smoothing` softens hard labels only. `precision` auto is bfloat16 where the hardware multiplies it.
+
+    The defaults are those of bench/student_policy.py: from one real text per intent of SNIPS and 40 more a round, MiniLM
+    trained from scratch reached 0.68, 0.90, 0.96 (rounds 0 to 2; 3 seeds) at 12 CPU seconds a round. Learning on with
+    replay and half the steps took half the time for 1 to 2 points less, and wavered from round to round; it is the
+    choice when the rounds so far are too many to be learned anew.
     """
 
     name: ClassVar[str] = "transformer"

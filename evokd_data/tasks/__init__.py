@@ -29,7 +29,7 @@ def sample_id(task: Task, text: str, target: Target) -> str:
 class Task(Protocol):
     """A task is a frozen dataclass whose fields are the recipe's `task` table.
 
-    Stored: `columns`, `to_row`, `from_row`, `check`, `read_column`. Shown: `describe`, `label_constraint`, `read_label`.
+    Stored: `columns`, `to_row`, `from_row`, `check`, `read_example`, `read_text`. Shown: `describe`, `label_constraint`, `read_label`.
     Learned: `classes`, `aims`, `supervise`, `decode`, `mistakes`, `score`.
     """
 
@@ -59,6 +59,9 @@ class Task(Protocol):
 
     def read_example(self, row: Mapping[str, Any], path: str) -> tuple[str, Target]:
         """Text and target of one row of a user's file. Raises DataError naming the column and the value."""
+
+    def read_text(self, row: Mapping[str, Any], path: str) -> str:
+        """The text alone of one row of a user's file, whatever it says of a target. Raises DataError."""
 
     def describe(self) -> Mapping[str, Any]:
         """The task as templates see it (`task.labels`, `task.description`, ...)."""

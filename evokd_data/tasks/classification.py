@@ -74,14 +74,7 @@ class Classification:
         return "" if target in self.labels else f"{target!r} is no label of the task"
 
     def read_example(self, row: Mapping[str, Any], path: str) -> tuple[str, Target]:
-        for column in (self.text_column, self.label_column):
-            if column not in row:
-                raise DataError(
-                    f"{path}: no column {column!r}{nearest(column, row)}; set task.text_column, label_column"
-                )
-        text, label = row[self.text_column], row[self.label_column]
-        if not isinstance(text, str) or not text.strip():
-            raise DataError(f"{path}: column {self.text_column!r} holds {text!r}; every row needs a text")
+        text, label = self.read_text(row, path), self._cell(row, self.label_column, path)
         if not isinstance(label, str):
             raise DataError(
                 f"{path}: column {self.label_column!r} holds {label!r}; labels are names, written as strings"
@@ -89,6 +82,17 @@ class Classification:
         if label not in self.labels:
             raise DataError(f"{path}: column {self.label_column!r} holds {label!r}{nearest(label, self.labels)}")
         return text, label
+
+    def read_text(self, row: Mapping[str, Any], path: str) -> str:
+        text = self._cell(row, self.text_column, path)
+        if not isinstance(text, str) or not text.strip():
+            raise DataError(f"{path}: column {self.text_column!r} holds {text!r}; every row needs a text")
+        return text
+
+    def _cell(self, row: Mapping[str, Any], column: str, path: str) -> Any:
+        if column not in row:
+            raise DataError(f"{path}: no column {column!r}{nearest(column, row)}; set task.text_column, label_column")
+        return row[column]
 
     def describe(self) -> Mapping[str, Any]:
         return {

@@ -139,6 +139,13 @@ class NER:
             )
         return text, tuple(sorted(set(found), key=lambda span: (span.start, span.end, span.type)))
 
+    def read_text(self, row: Mapping[str, Any], path: str) -> str:
+        """The text as it is, or its tokens put together."""
+        if self.text_column in row:
+            return self._read_spans(row[self.text_column], [], path)[0]
+        tokens = row.get(self.tokens_column)
+        return self._read_tags(tokens, ["O"] * len(tokens) if isinstance(tokens, list) else [], path)[0]
+
     def _read_spans(self, text: Any, written: Any, path: str) -> tuple[str, Sequence[Span]]:
         if not isinstance(text, str) or not text.strip():
             raise DataError(f"{path}: column {self.text_column!r} holds {text!r}; every row needs a text")

@@ -76,6 +76,8 @@ class _Script:
             answer = self._tagged(prompt.variables, prompt.variables["text"], chance)
         elif prompt.stage == "label":
             answer, scores = self._label(prompt, chance)
+        elif prompt.stage == "explain":
+            answer = orjson.dumps({"explanation": "its words say so", "label": self._label(prompt, chance)[0]}).decode()
         elif wanted == ["texts"]:
             answer = orjson.dumps({"texts": _texts(prompt.variables, chance)}).decode()
         elif wanted == ["samples"]:

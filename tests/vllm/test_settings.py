@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,15 @@ def test_settings_are_checked_with_their_place() -> None:
     _, problems = build_settings(VLLM, {"model": "m", "thinking": True}, "teacher")
     assert "reasoning_parser" in problems[0]
     assert json_schema(VLLM)["properties"]["dtype"]["default"] == "auto"
+
+
+def test_a_missing_vllm_is_told_with_the_command_that_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(vllm.metadata, "version", missing)
+    with pytest.raises(TeacherError, match=r"pip install 'evokd-data\[vllm\]'.*requirements/cpu\.txt"):
+        vllm.version()
 
 
 def test_hardware_is_no_part_of_the_identity(model: Path) -> None:

@@ -1,0 +1,29 @@
+"""evokd-data push-student"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from evokd_data.cli import options
+
+
+@click.command("push-student", short_help="Push a round's student to a model repository.")
+@options.recipe
+@click.option("--round", "round", type=int, help="The round; without it the last complete one.")
+@options.overrides
+@options.runs
+def command(recipe: Path, round: int | None, overrides: tuple[str, ...], runs: Path) -> None:
+    """Push the student of a complete round of RECIPE to publish.student: one commit, one tag, a model card.
+
+    A student that is there already stays as it is. Prints repository, tag, commit. With publish.student in the recipe,
+    `run` and `publish` push each round's student before they publish the round, and its manifest names it.
+    """
+    from evokd_data.cli.console import live
+    from evokd_data.recipe import load
+    from evokd_data.rounds import push_one
+
+    with live() as progress:
+        revision = push_one(load(recipe, overrides), runs, round, progress)
+    click.echo(f"{revision.repo} {revision.tag} {revision.commit}")

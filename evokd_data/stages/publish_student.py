@@ -1,0 +1,154 @@
+"""Publish a student: a round's checkpoint as one commit and one tag of a model repository. Writes student.json.
+
+As safe to kill and to repeat as publishing the round: what was pushed is known by a digest of the round and of the
+checkpoint's own list of files. The newest student lies at the root of the repository; each round's is at its tag.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evokd_data import layout, student_card
+from evokd_data.digest import digest, file_digest
+from evokd_data.errors import EvokdError, PublishError, RevisionConflict, WorkspaceError
+from evokd_data.progress import Progress
+from evokd_data.records import Bundle, Revision
+from evokd_data.student_card import StudentFacts
+from evokd_data.students.checkpoint import CARD, read_card
+from evokd_data.workspace import RoundFolder, Workspace, read_json, whole_folder, write_json
+from evokd_data.workspace import tag as tag_of
+
+if TYPE_CHECKING:
+    from evokd_data.publishers.hub import Hub
+    from evokd_data.recipe import Recipe
+
+DRAFT = ".student-bundle.draft"  # a name that Workspace.lock clears away after a kill
+
+
+def push_student(
+    recipe: Recipe, workspace: Workspace, index: int, hub: Hub, progress: Progress | None = None
+) -> Revision:
+    """The student of a complete round, in `publish.student` at the Hub of the recipe's rounds.
+
+    Pushed before its round is published, the round's manifest names it; afterwards, its card names the round's commit.
+    Raises RevisionConflict when the tag holds another student, or a later round's is there already.
+    """
+    progress = progress or Progress()
+    folder = workspace.round(index)
+    models = replace(hub, repo_type="model")
+    publish = recipe.publish
+    assert publish is not None
+    assert publish.student is not None
+    if not folder.manifest.exists() or not folder.student.exists():
+        raise WorkspaceError(f"{folder.student}: no trained student; next: evokd-data train-round {recipe.path}")
+    tags = _tags(models, publish.student)
+    known = read_json(folder.pushed) if folder.pushed.exists() else {}
+    if known.get("repo") == publish.student and known["commit"] == tags.get(folder.tag):
+        progress.done("push-student", index, already=True)
+        return Revision(known["repo"], folder.tag, known["commit"], models.address)
+    read_card(folder.student, recipe.student.name)
+    parent = _parent(publish.student, tags, index)
+    draft = folder.root / DRAFT
+    shutil.rmtree(draft, ignore_errors=True)
+    progress.stage("push-student", index, repo=publish.student)
+    try:
+        bundle = make_bundle(recipe, workspace, folder, draft, parent)
+        revision = models.publish(bundle)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    write_json(folder.pushed, {"repo": revision.repo, "tag": revision.tag, "commit": revision.commit})
+    progress.done("push-student", index, repo=revision.repo, tag=revision.tag, commit=revision.commit)
+    return revision
+
+
+def _tags(models: Hub, repo: str) -> Mapping[str, str]:
+    try:
+        return models.refs(repo).tags
+    except PublishError:  # no repository yet; anything else the publisher meets and tells
+        return {}
+
+
+def _parent(repo: str, tags: Mapping[str, str], index: int) -> str | None:
+    """The tag of the newest student before this one. Students are pushed in order: the root holds the newest."""
+    there = sorted(found for tag in tags if (found := layout.round_index(tag)) is not None)
+    if there and there[-1] > index and index not in there:
+        raise RevisionConflict(
+            f"{repo}: holds the student of round {there[-1]}; that of round {index} would take its place at the root. "
+            "Push it to another publish.student"
+        )
+    return next((tag_of(found) for found in reversed(there) if found < index), None)
+
+
+def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft: Path, parent: str | None) -> Bundle:
+    """The files of a student's commit: its checkpoint, its card, and a manifest that tells them from another's."""
+    assert recipe.publish is not None
+    assert recipe.publish.student is not None
+    manifest, metrics = read_json(folder.manifest), read_json(folder.metrics)
+    files = {path.name: path for path in sorted(folder.student.iterdir()) if path.is_file()}
+    transformers = "config.json" in files
+
+    def write(path: str, text: str) -> None:
+        files[path] = draft / path
+        files[path].parent.mkdir(parents=True, exist_ok=True)
+        files[path].write_text(text, encoding="utf-8", newline="")
+
+    revision = folder.tag
+    if folder.revision.exists() and (known := read_json(folder.revision))["repo"] == recipe.publish.repo:
+        revision = known["commit"]
+    rounds = [*workspace.before(folder.index), folder]
+    rows = [read_json(one.manifest)["identity"]["rows"] for one in rounds]
+    write(layout.CARD, student_card.render(recipe, StudentFacts(manifest, metrics, rows, revision, transformers)))
+    write(layout.metrics(folder.tag), folder.metrics.read_text(encoding="utf-8"))
+    # Neither card nor figures of the training: they may differ between two tries at the same thing.
+    identity = {
+        "round": folder.index,
+        "dataset": {"repo": recipe.publish.repo, "tag": folder.tag, "digest": manifest["digest"]},
+        "student": manifest["identity"]["student"],
+        "checkpoint": read_json(folder.student / CARD)["files"],
+    }
+    told: dict[str, Any] = {
+        "digest": digest(identity),
+        "identity": identity,
+        "files": {
+            path: {"sha256": file_digest(file), "size": file.stat().st_size} for path, file in sorted(files.items())
+        },
+    }
+    write(layout.manifest(folder.tag), json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    score = metrics["test"]["macro_f1"]
+    return Bundle(
+        repo=recipe.publish.student,
+        tag=folder.tag,
+        title=f"{folder.tag}: macro-F1 {score:.2f}, trained on {sum(rows)} samples of {recipe.publish.repo}",
+        files=files,
+        manifest=told["digest"],
+        parent_tag=parent,
+        private=recipe.publish.private,
+    )
+
+
+def fetch_student(recipe: Recipe, folder: RoundFolder, hub: Hub, progress: Progress) -> bool:
+    """The checkpoint that was pushed for a restored round, when it can be had; whether it is there now."""
+    pushed = read_json(folder.pushed)
+    models = replace(hub, repo_type="model")
+    try:
+        there = models.fetch_files(pushed["repo"], pushed["commit"], [CARD])
+        names = list(json.loads((there / CARD).read_bytes())["files"])
+        if strange := [name for name in names if Path(name).name != name]:
+            raise ValueError(f"{CARD} names {strange[0]!r}, which is no file beside it")
+        there = models.fetch_files(pushed["repo"], pushed["commit"], [CARD, *names])
+        with whole_folder(folder.student) as draft:
+            for name in (*names, CARD):
+                shutil.copyfile(there / name, draft / name)
+            read_card(draft, recipe.student.name)
+    except (EvokdError, OSError, ValueError, KeyError, TypeError) as error:
+        progress.note(
+            f"round {folder.index}: the student of {pushed['repo']} cannot be had, it is trained again: {error}"
+        )
+        return False
+    progress.note(f"round {folder.index}: the student is that of {pushed['repo']}@{pushed['tag']}")
+    return True

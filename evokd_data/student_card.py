@@ -1,0 +1,114 @@
+"""The README of a student's repository, from the recipe, the round it was trained on and its metrics.
+
+Words of others are escaped and quoted as in `card`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evokd_data import card
+from evokd_data.card import HUB_ID, Markdown
+from evokd_data.recipe import Recipe
+from evokd_data.workspace import tag as tag_of
+
+SCORES = {
+    "macro_f1": ("f1", "macro-F1"),
+    "micro_f1": ("f1", "micro-F1"),
+    "accuracy": ("accuracy", "accuracy"),
+}  # as metrics.json names it: the Hub's type of metric, and its name
+
+
+@dataclass(frozen=True)
+class StudentFacts:
+    """What the card reads: `manifest` and `metrics` of the student's round, rows of all rounds up to it, and the
+    revision of the data: a commit, or the tag of a round that is published after its student."""
+
+    manifest: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    rows: Sequence[int]
+    revision: str
+    transformers: bool
+
+    @property
+    def index(self) -> int:
+        return self.manifest["round"]
+
+
+def render(recipe: Recipe, facts: StudentFacts) -> str:
+    """The card of one round's student."""
+    assert recipe.publish is not None
+    identity, test = facts.manifest["identity"], facts.metrics["test"]
+    base = identity["student"].get("base", identity["student"])
+    return card.environment(markdown=True).get_template("model.md.j2").render(
+        metadata=Markdown(card.as_yaml(metadata(recipe, facts))),
+        title=card.title(recipe),
+        category=Markdown(recipe.task.hub_category),
+        description=recipe.task.describe().get("description", ""),
+        classes=recipe.task.aims,
+        repo=Markdown(recipe.publish.repo),
+        model=Markdown(recipe.publish.student or ""),
+        samples=sum(facts.rows),
+        seeds=facts.rows[0],
+        dataset={"revision": facts.revision, "digest": facts.manifest["digest"]},
+        student={
+            "kind": Markdown(recipe.student.name),
+            "model": card.model_name(base, recipe.settings.get("student", {})) or "none",
+            "revision": card.model_revision(base),
+        },
+        teacher={
+            "model": card.model_name(identity["teacher"], recipe.settings.get("teacher", {})),
+            "revision": card.model_revision(identity["teacher"]),
+        },
+        strategy=recipe.strategy.name,
+        seed=recipe.seed,
+        fingerprint=identity["recipe"],
+        round={"index": facts.index, "tag": tag_of(facts.index), "test": test, "per_class": test.get("per_class", {})},
+        scores=[
+            {"name": name, "value": test[key], "interval": _interval(test, key)}
+            for key, (_, name) in SCORES.items()
+            if key in test
+        ],
+        transformers=facts.transformers,
+        limits=Markdown(recipe.card.limits.strip()),
+        version=facts.manifest["environment"]["versions"].get("evokd-data", ""),
+    )  # fmt: skip
+
+
+def metadata(recipe: Recipe, facts: StudentFacts) -> dict[str, Any]:
+    """The card's YAML block. The `model-index` names the test set by the data set whose recipe it belongs to."""
+    assert recipe.publish is not None
+    test = facts.metrics["test"]
+    identity = facts.manifest["identity"]["student"]
+    base = card.model_name(identity.get("base", identity), recipe.settings.get("student", {}))
+    found: dict[str, Any] = {
+        "license": recipe.card.license,
+        "language": list(recipe.card.languages),
+        "library_name": "transformers" if facts.transformers else "evokd-data",
+        "pipeline_tag": recipe.task.hub_category,
+        "tags": [*card.TAGS, recipe.student.name],
+        "datasets": [recipe.publish.repo],
+    }
+    if HUB_ID.match(base):
+        found["base_model"] = [base]
+    found["metrics"] = list(dict.fromkeys(kind for key, (kind, _) in SCORES.items() if key in test))
+    task = {"type": recipe.task.hub_category, "name": recipe.task.name}
+    data = {
+        "name": f"{card.title(recipe)}: its test set (n = {test['n']}), not published",
+        "type": recipe.publish.repo,
+        "revision": facts.revision,
+        "split": "test",
+    }
+    scores = [{"type": kind, "name": name, "value": test[key]} for key, (kind, name) in SCORES.items() if key in test]
+    found["model-index"] = [
+        {"name": (recipe.publish.student or recipe.name).split("/")[-1],
+         "results": [{"task": task, "dataset": data, "metrics": scores}]}
+    ]  # fmt: skip
+    return found
+
+
+def _interval(test: Mapping[str, Any], key: str) -> Markdown:
+    bounds = test.get("intervals", {}).get(key)
+    return Markdown(f"{bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else "")

@@ -1,0 +1,90 @@
+"""Demonstrations chosen by how much they help the teacher: with a teacher that only some of them help."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from colours import TASK, brief, sample
+
+from evokd_data.records import Completion, Prompt
+from evokd_data.strategies import Brief
+from evokd_data.strategies.static import Static
+from evokd_data.strategies.useful import Useful
+
+GOOD = "telling"
+
+
+class Teacher(list[Prompt]):
+    """Labels a text rightly (its last word) when a demonstration is a telling one, else as blue."""
+
+    async def __call__(self, prompt: Prompt) -> Completion:
+        self.append(prompt)
+        helped = any(GOOD in shown["text"] for shown in prompt.variables["demonstrations"])
+        label = prompt.variables["text"].split()[-1] if helped else "blue"
+        codes = prompt.variables["codes"]
+        if codes:
+            scores = {code: -0.1 if name == label else -5.0 for name, code in codes.items()}
+            return Completion(codes[label], "stop", 1, 1, scores)
+        return Completion(label, "stop", 1, 1)
+
+
+def known(later: int = 20, **changes: object) -> Brief:
+    """One seed and `later` samples of each class, every fourth of them telling."""
+    by_aim = {
+        aim: [
+            sample(f"a seed {aim}", aim),
+            *(
+                sample(f"{GOOD if i % 4 == 0 else 'some'} text {i} {aim}", aim, round=1, request=i)
+                for i in range(later)
+            ),
+        ]
+        for aim in TASK.aims
+    }
+    return brief(round=2, demonstrations=by_aim, **changes)
+
+
+@pytest.mark.parametrize("soft", [False, True], ids=["mistakes", "log-probabilities"])
+def test_the_better_half_are_those_that_help_the_teacher(soft):
+    teacher = Teacher()
+    found = asyncio.run(_of(Useful(known(soft_labels=soft), teacher, 300, 3), "green"))
+    telling = [GOOD in one.text for one in found]
+    assert any(telling) and telling == sorted(telling, reverse=True)
+    assert {one.target for one in found} == {"green"}
+    assert len(teacher) <= 100 and all(prompt.key.startswith("label/useful/green/") for prompt in teacher)
+    assert len({prompt.key for prompt in teacher}) == len({prompt.seed for prompt in teacher}) == len(teacher)
+
+
+async def _of(useful: Useful, aim: str):
+    both = await asyncio.gather(useful.of(aim), useful.of(aim))  # asked for twice, scored once
+    assert both[0] is both[1]
+    return both[0]
+
+
+@pytest.mark.parametrize(("calls", "later"), [(0, 20), (11, 20), (300, 0), (300, 1)])
+def test_too_few_calls_or_samples_leave_the_choice_to_chance(calls, later):
+    teacher, one = Teacher(), known(later)
+    found = asyncio.run(_of(Useful(one, teacher, calls, 3), "red"))
+    assert found is one.demonstrations["red"] and teacher == []
+
+
+def test_no_held_sample_is_among_the_demonstrations_it_is_labelled_with():
+    teacher = Teacher()
+    asyncio.run(_of(Useful(known(), teacher, 300, 3), "red"))
+    for prompt in teacher:
+        assert prompt.variables["text"] not in {shown["text"] for shown in prompt.variables["demonstrations"]}
+        assert [shown["target"] for shown in prompt.variables["demonstrations"]] == ["red", "green", "blue"]
+
+
+def test_texts_are_written_from_the_chosen_demonstrations():
+    from test_strategies import Asked, plan, write
+
+    one = replace(known(), budget=60)
+    strategy = Static(choose="useful", choosing_calls=300)
+    asked = Asked()
+    write(strategy, one, asked, plan(strategy, one))
+    scored = {p.variables["demonstrations"][0]["text"] for p in asked if p.key.startswith("label/useful/")}
+    seeds = {f"a seed {aim}" for aim in TASK.aims}
+    shown = {shown["text"] for p in asked if p.stage == "generate" for shown in p.variables["demonstrations"]}
+    assert scored and shown - seeds <= scored and len(shown) > len(seeds)
