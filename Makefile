@@ -51,7 +51,7 @@ $(INSTALLED): Makefile pyproject.toml $(wildcard requirements/*)
 	touch $@
 	say "done in $$((SECONDS - started)) s, $$(du -sh .venv | cut -f1) in .venv"
 
-quickstart: setup  ## the whole loop on this machine: teacher, student, three rounds, a local Hub
+quickstart: setup  ## the whole loop on this machine: teacher, student, five rounds, a local Hub
 	@.venv/bin/python recipes/quickstart/quickstart.py $(ARGS)
 
 test: setup  ## every test that needs no GPU; ARGS="-k name" for some

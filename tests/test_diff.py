@@ -95,9 +95,9 @@ def test_the_order_of_the_rounds_does_not_matter(run: Played, found: dict, tmp_p
 
 
 def test_a_round_is_not_compared_with_itself_or_with_one_that_is_not_there(run: Played, tmp_path: Path) -> None:
-    with pytest.raises(PublishError, match="round-002 cannot differ from itself; give two rounds, e.g. 2 3"):
+    with pytest.raises(PublishError, match=r"round-002 cannot differ from itself; give two rounds, e\.g\. 2 3"):
         diff(run.repo, 2, 2, cache_dir=tmp_path, **run.at)
-    with pytest.raises(PublishError, match="no revision 'round-009'.*round-003"):
+    with pytest.raises(PublishError, match=r"no revision 'round-009'.*round-003"):
         diff(run.repo, 2, 9, cache_dir=tmp_path, **run.at)
 
 

@@ -28,7 +28,7 @@ def command(repo: str, round: int | None, endpoint: str | None, cached: bool, as
         return
     click.echo(
         f"{repo}@{report.tag} is as published: commit {report.commit}, {report.files} files, {report.bytes} bytes, "
-        f"{report.rows} rows in rounds 0 to {report.round}, digest {report.digest}"
+        f"{report.rows} rows in rounds 0 to {report.round}, identity {report.digest}"
     )
     for note in report.notes:
         click.echo(note, err=True)
