@@ -1,0 +1,69 @@
+"""A whole run, published, killed with -9 at random moments: rerun to its end it is the run nobody touched."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi
+
+from evokd_data import localhub
+
+COMMAND = Path(sys.executable).with_name("evokd-data")
+PUBLISHED = "teacher: {engine: scripted, latency_s: 0.03}\npublish: {repo: local/colours, endpoint: local}"
+
+
+def start(recipe: Path, folder: Path) -> subprocess.Popen[str]:
+    folder.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [str(COMMAND), "run", str(recipe)], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def digests(folder: Path) -> list[str]:
+    shown = subprocess.run(
+        [str(COMMAND), "show", "colours", "--json"], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return [entry["digest"] for entry in json.loads(shown.stdout)["rounds"]]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_published_run_killed_at_random_moments_has_the_same_rows_and_one_commit_and_tag_a_round(
+    seed: int, recipe_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    recipe = recipe_file(**{"teacher: {engine: scripted}": PUBLISHED})
+    began = time.monotonic()
+    whole = start(recipe, tmp_path / "whole")
+    assert whole.wait() == 0, whole.stderr and whole.stderr.read()
+    lasts = time.monotonic() - began
+
+    chance = random.Random(seed)
+    killed = tmp_path / "killed"
+    kills = 0
+    for _ in range(6):
+        process = start(recipe, killed)
+        try:
+            process.wait(timeout=chance.uniform(0.1, 0.8) * lasts)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+    assert kills >= 1
+    last = start(recipe, killed)
+    assert last.wait() == 0, last.stderr and last.stderr.read()
+
+    assert digests(killed) == digests(tmp_path / "whole")
+    with localhub.running(killed / "hub") as hub:
+        api = HfApi(endpoint=hub.endpoint, token=hub.token)
+        titles = [commit.title for commit in api.list_repo_commits("local/colours", repo_type="dataset")]
+        tags = [tag.name for tag in api.list_repo_refs("local/colours", repo_type="dataset").tags]
+    for name in ("round-000", "round-001", "round-002"):
+        assert sum(title.startswith(name) for title in titles) == 1
+    assert sorted(tags) == ["round-000", "round-001", "round-002"]
