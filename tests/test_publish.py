@@ -429,6 +429,8 @@ with Publication.of(loaded) as publication:
     publication.publish(Workspace(root), 1)
 """
     environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_TOKEN": str(publisher.publication.hub.token)}
+    for name in ("HF_HUB_DISABLE_XET", "HF_XET_CACHE"):
+        environment.pop(name, None)
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert_one_commit_and_tag_each(api, repo, 2)
