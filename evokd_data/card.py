@@ -17,6 +17,7 @@ from typing import Any
 
 from evokd_data import layout
 from evokd_data.filters import REASONS
+from evokd_data.headline import NAMES, headline
 from evokd_data.recipe import Recipe
 from evokd_data.workspace import tag as tag_of
 
@@ -28,7 +29,7 @@ SIZES = (
     (1_000_000, "100K<n<1M"),
     (10_000_000, "1M<n<10M"),
 )
-SECOND = ({"key": "accuracy", "name": "accuracy"}, {"key": "micro_f1", "name": "micro-F1"})  # beside macro-F1
+SECOND = {"macro_f1": "accuracy", "micro_f1": "macro_f1"}  # shown beside the headline
 TAGS = ("synthetic", "knowledge-distillation", "evokd")
 
 
@@ -103,7 +104,8 @@ def render(recipe: Recipe, repo: str, rounds: Sequence[RoundFacts]) -> str:
         description=task.get("description", ""),
         classes=recipe.task.aims,
         meanings=meanings,
-        second=next(score for score in SECOND if score["key"] in last.metrics["test"]),
+        score=headline(last.metrics["test"]),
+        second=NAMES[SECOND[headline(last.metrics["test"]).key]],
         targets=list(recipe.task.columns()),
         rounds=[_round(one) for one in rounds],
         last=_round(last),
@@ -176,10 +178,10 @@ def metadata(recipe: Recipe, rounds: Sequence[RoundFacts]) -> dict[str, Any]:
 
 
 def learning_curve(recipe: Recipe, rounds: Sequence[RoundFacts]) -> str:
-    """Macro-F1 on the test set by round, with its interval, as SVG."""
+    """The score on the test set by round, with its interval, as SVG."""
     width, height, left, right, top, bottom = 640, 320, 52, 616, 32, 262
-    scores = [one.metrics["test"] for one in rounds]
-    spans = [score.get("intervals", {}).get("macro_f1", (score["macro_f1"],) * 2) for score in scores]
+    scores = [headline(one.metrics["test"]) for one in rounds]
+    spans = [score.interval or (score.value, score.value) for score in scores]
     floor = max(0, min(9, int(min(low for low, _ in spans) * 10)))
     ceiling = max(floor + 1, min(10, -int(-max(high for _, high in spans) * 10 // 1)))
 
@@ -191,7 +193,7 @@ def learning_curve(recipe: Recipe, rounds: Sequence[RoundFacts]) -> str:
     points = [
         {
             "x": round(left + step * place, 1) if len(rounds) > 1 else (left + right) / 2,
-            "y": at(score["macro_f1"]),
+            "y": at(score.value),
             "low": at(low),
             "high": at(high),
             "label": str(one.index) if place % every == 0 else "",
@@ -199,7 +201,8 @@ def learning_curve(recipe: Recipe, rounds: Sequence[RoundFacts]) -> str:
         for place, (one, score, (low, high)) in enumerate(zip(rounds, scores, spans, strict=True))
     ]
     grid = [{"y": at(tenth / 10), "label": f"{tenth / 10:.1f}"} for tenth in range(floor, ceiling + 1)]
-    name = f"Macro-F1 of the student on the test set (n = {scores[-1]['n']}), 95 % interval"
+    n = rounds[-1].metrics["test"]["n"]
+    name = f"{scores[-1].title} of the student on the test set (n = {n}), 95 % interval"
     return environment(markdown=False).get_template("learning-curve.svg.j2").render(
         width=width, height=height, left=left, right=right, bottom=bottom, points=points, grid=grid, title=name
     )  # fmt: skip
@@ -242,7 +245,7 @@ def _code(text: str) -> Markdown:
 def _round(one: RoundFacts) -> dict[str, Any]:
     """A round as the template sees it."""
     test = one.metrics["test"]
-    low, high = test.get("intervals", {}).get("macro_f1", (None, None))
+    score = headline(test)
     cells = one.plan["cells"]
     return {
         "index": one.index,
@@ -252,9 +255,9 @@ def _round(one: RoundFacts) -> dict[str, Any]:
         "tokens": sum(one.manifest["environment"]["tokens"].values()),
         "test": {
             "n": test["n"],
-            "macro_f1": test["macro_f1"],
-            **{score["key"]: test.get(score["key"]) for score in SECOND},
-            "interval": Markdown("" if low is None else f"{low:.3f} to {high:.3f}"),
+            "score": score.value,
+            "second": test.get(SECOND[score.key]),
+            "interval": Markdown(score.within),
         },
         "per_class": test.get("per_class", {}),
         "weaknesses": one.plan["weaknesses"],

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evokd_data.errors import RecipeError
+from evokd_data.headline import NAMES, headline
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe, load
 from evokd_data.rounds import Run, run_all
@@ -81,8 +82,9 @@ def compare(made: Sequence[Trial], runs: Path, into: Path, command: str, progres
 def collect(made: Sequence[Trial], done: Sequence[Run], command: str) -> dict[str, Any]:
     """Everything the page and the plots show, as one JSON-able table.
 
-    {"command", "test": {"n", "digest"}, "arms": {arm: {"seeds", "macro_f1", "accuracy", "rounds": {...}}},
-     "differences": [...]}; lists over seeds are aligned with `seeds`. With several k an arm is called "name, k-shot".
+    {"command", "metric", "test": {"n", "digest"}, "differences": [...],
+     "arms": {arm: {"seeds", "macro_f1", ..., "score_by_round", "kept_by_round", ...}}}; `metric` names the headline score,
+    the one compared; lists over seeds are aligned with `seeds`. With several k an arm is called "name, k-shot".
     """
     several = len({trial.shots for trial in made}) > 1
     arms: dict[str, dict[str, Any]] = {}
@@ -91,31 +93,34 @@ def collect(made: Sequence[Trial], done: Sequence[Run], command: str) -> dict[st
         rounds = summary(run.workspace)["rounds"]
         arm = arms.setdefault(
             name,
-            {"strategy": trial.recipe.strategy.name, "shots": trial.shots, "seeds": [], "macro_f1": [], "accuracy": [],
-             "kept": [], "tokens": [], "macro_f1_by_round": [], "kept_by_round": [], "tokens_by_round": [],
+            {"strategy": trial.recipe.strategy.name, "shots": trial.shots, "seeds": [],
+             **{key: [] for key in NAMES if key in rounds[-1]["metrics"]["test"]},
+             "kept": [], "tokens": [], "score_by_round": [], "kept_by_round": [], "tokens_by_round": [],
              "class_f1_by_round": [], "class_samples_by_round": []},
         )  # fmt: skip
         tests = [entry["metrics"]["test"] for entry in rounds]
+        metric = headline(tests[-1]).key
         kept = _running(entry["kept"] for entry in rounds)
         tokens = _running(entry["tokens"] for entry in rounds)
         arm["seeds"].append(trial.seed)
-        arm["macro_f1"].append(tests[-1]["macro_f1"])
-        arm["accuracy"].append(tests[-1].get("accuracy"))
+        for key in NAMES.keys() & tests[-1].keys():
+            arm[key].append(tests[-1][key])
         arm["kept"].append(kept[-1])
         arm["tokens"].append(tokens[-1])
-        arm["macro_f1_by_round"].append([test["macro_f1"] for test in tests])
+        arm["score_by_round"].append([headline(test).value for test in tests])
         arm["kept_by_round"].append(kept)
         arm["tokens_by_round"].append(tokens)
         arm["class_f1_by_round"].append([{c: v["f1"] for c, v in test["per_class"].items()} for test in tests])
         arm["class_samples_by_round"].append(_samples_by_class(trial.recipe, run.workspace, len(rounds)))
     first = done[0]
-    scores = {name: dict(zip(arm["seeds"], arm["macro_f1"], strict=True)) for name, arm in arms.items()}
+    scores = {name: dict(zip(arm["seeds"], arm[metric], strict=True)) for name, arm in arms.items()}
     found = []
     for shots in sorted({arm["shots"] for arm in arms.values()}, key=str):
         same = {name: scores[name] for name, arm in arms.items() if arm["shots"] == shots}
         found += [asdict(difference) for difference in differences(same, next(iter(same)))]
     return {
         "command": command,
+        "metric": metric,
         "budget": {"rounds": first.recipe.rounds.count, "samples_per_round": first.recipe.rounds.samples},
         "test": {"n": len(first.splits.test), "digest": first.splits.digests()["test"]},
         "teacher": dict(first.recipe.teacher.identity()),
@@ -145,7 +150,7 @@ def _samples_by_class(recipe: Recipe, workspace: Workspace, rounds: int) -> list
 
 def page(results: Mapping[str, Any]) -> str:
     """README.md of the comparison; every number from `results`."""
-    budget, test = results["budget"], results["test"]
+    budget, test, name_of = results["budget"], results["test"], NAMES[results["metric"]]
     lines = [
         "# Comparison",
         "",
@@ -153,14 +158,14 @@ def page(results: Mapping[str, Any]) -> str:
         "",
         (
             f"{budget['rounds']} rounds of {budget['samples_per_round']} texts asked for, an equal budget for every arm; "
-            f"scored on one test set of {test['n']} texts (digest {test['digest'][:12]}), macro-F1 after the last round."
+            f"scored on one test set of {test['n']} texts (digest {test['digest'][:12]}), {name_of} after the last round."
         ),
         "",
-        "| arm | strategy | seeds | macro-F1, mean | sd | samples kept, mean | teacher tokens, mean |",
+        f"| arm | strategy | seeds | {name_of}, mean | sd | samples kept, mean | teacher tokens, mean |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, arm in results["arms"].items():
-        score = spread(arm["macro_f1"])
+        score = spread(arm[results["metric"]])
         sd = "-" if score.sd is None else f"{score.sd:.4f}"
         kept, tokens = spread(arm["kept"]).mean, spread(arm["tokens"]).mean
         lines.append(
@@ -170,7 +175,7 @@ def page(results: Mapping[str, Any]) -> str:
         lines += [
             "",
             (
-                "Differences in macro-F1, paired by seed (95 % interval: Student's t over the paired differences; p: paired t test, "
+                f"Differences in {name_of}, paired by seed (95 % interval: Student's t over the paired differences; p: paired t test, "
                 "and corrected for all arms after Holm; Wilcoxon's signed-rank test beside it):"
             ),
             "",
@@ -190,9 +195,9 @@ def page(results: Mapping[str, Any]) -> str:
             "(seed draws, requests, training) with this teacher, student and test set; not for other data."
         ),
         "",
-        "![macro-F1 against samples kept](f1-by-samples.svg)",
+        f"![{name_of} against samples kept](f1-by-samples.svg)",
         "",
-        "![macro-F1 against teacher tokens](f1-by-tokens.svg)",
+        f"![{name_of} against teacher tokens](f1-by-tokens.svg)",
         "",
         "![samples of each class against its F1](classes.svg)",
         "",

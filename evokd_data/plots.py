@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evokd_data.headline import NAMES
 from evokd_data.statistics import spread
 
 MARKERS = "osD^v<>pXP*h"
@@ -40,20 +41,20 @@ def _save(figure: Any, into: Path, name: str) -> None:
 
 
 def _curves(results: Mapping[str, Any], into: Path, against: str, name: str, label: str) -> None:
-    """Mean macro-F1 by round, one standard deviation as a band."""
+    """Mean score by round, one standard deviation as a band."""
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4.5))
     for place, (arm, found) in enumerate(results["arms"].items()):
         x = _mean_by_round(found[against])
-        columns = [spread(column) for column in zip(*found["macro_f1_by_round"], strict=True)]
+        columns = [spread(column) for column in zip(*found["score_by_round"], strict=True)]
         y = [column.mean for column in columns]
         (line,) = axes.plot(x, y, marker=MARKERS[place % len(MARKERS)], markersize=4, label=arm)
         low = [column.mean - (column.sd or 0.0) for column in columns]
         high = [column.mean + (column.sd or 0.0) for column in columns]
         axes.fill_between(x, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
     axes.set_xlabel(label)
-    axes.set_ylabel("macro-F1 on the test set")
+    axes.set_ylabel(f"{NAMES[results['metric']]} on the test set")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, title="mean, band: one sd over seeds", title_fontsize="small")
     _save(figure, into, name)

@@ -11,14 +11,11 @@ from typing import Any
 
 from evokd_data import card
 from evokd_data.card import HUB_ID, Markdown
+from evokd_data.headline import NAMES
 from evokd_data.recipe import Recipe
 from evokd_data.workspace import tag as tag_of
 
-SCORES = {
-    "macro_f1": ("f1", "macro-F1"),
-    "micro_f1": ("f1", "micro-F1"),
-    "accuracy": ("accuracy", "accuracy"),
-}  # as metrics.json names it: the Hub's type of metric, and its name
+KINDS = {"macro_f1": "f1", "micro_f1": "f1", "accuracy": "accuracy"}  # the Hub's names for them
 
 
 @dataclass(frozen=True)
@@ -67,8 +64,8 @@ def render(recipe: Recipe, facts: StudentFacts) -> str:
         fingerprint=identity["recipe"],
         round={"index": facts.index, "tag": tag_of(facts.index), "test": test, "per_class": test.get("per_class", {})},
         scores=[
-            {"name": name, "value": test[key], "interval": _interval(test, key)}
-            for key, (_, name) in SCORES.items()
+            {"name": NAMES[key], "value": test[key], "interval": _interval(test, key)}
+            for key in KINDS
             if key in test
         ],
         transformers=facts.transformers,
@@ -93,7 +90,7 @@ def metadata(recipe: Recipe, facts: StudentFacts) -> dict[str, Any]:
     }
     if HUB_ID.match(base):
         found["base_model"] = [base]
-    found["metrics"] = list(dict.fromkeys(kind for key, (kind, _) in SCORES.items() if key in test))
+    found["metrics"] = list(dict.fromkeys(kind for key, kind in KINDS.items() if key in test))
     task = {"type": recipe.task.hub_category, "name": recipe.task.name}
     data = {
         "name": f"{card.title(recipe)}: its test set (n = {test['n']}), not published",
@@ -101,7 +98,7 @@ def metadata(recipe: Recipe, facts: StudentFacts) -> dict[str, Any]:
         "revision": facts.revision,
         "split": "test",
     }
-    scores = [{"type": kind, "name": name, "value": test[key]} for key, (kind, name) in SCORES.items() if key in test]
+    scores = [{"type": kind, "name": NAMES[key], "value": test[key]} for key, kind in KINDS.items() if key in test]
     found["model-index"] = [
         {"name": (recipe.publish.student or recipe.name).split("/")[-1],
          "results": [{"task": task, "dataset": data, "metrics": scores}]}

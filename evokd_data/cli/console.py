@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from evokd_data.headline import NAMES, headline
 from evokd_data.progress import Progress
 
 PLAIN_EVERY_S = 10.0  # between two lines of one stage when stderr is no terminal
@@ -76,7 +77,8 @@ class _Lines(Progress):
             return
         if "metrics" in facts:
             test = facts.pop("metrics")
-            facts["macro-F1"] = f"{test['macro_f1']:.3f} (test, n={test['n']})"
+            score = headline(test)
+            facts[score.name] = f"{score.value:.3f} (test, n={test['n']})"
         if isinstance(rejected := facts.get("rejected"), Mapping):
             facts["rejected"] = reasons(rejected)
         said = ", ".join(f"{key} {value}" for key, value in facts.items() if value != "")
@@ -104,33 +106,31 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 
 
 def round_cells(entry: Mapping[str, Any]) -> list[object]:
-    """A round as the cells of `ROUND_COLUMNS`."""
+    """A round as the cells of `rounds_table`."""
     test = (entry["metrics"] or {}).get("test")
+    score = headline(test) if test else None
     revision = entry["revision"]
     return [
         entry["round"],
         entry["kept"],
         None if entry["rejected"] is None else reasons(entry["rejected"]),
-        f"{test['macro_f1']:.3f}" if test else None,
-        interval(test, "macro_f1"),
+        f"{score.value:.3f}" if score else None,
+        (score and score.within) or None,
         entry["tokens"],
         None if entry["seconds"] is None else round(entry["seconds"]),
         f"{revision['tag']} {revision['commit'][:10]}" if revision else None,
     ]
 
 
-ROUND_COLUMNS = ("round", "kept", "rejected", "macro-F1", "95 % interval", "tokens", "s", "revision")
-
-
-def interval(test: Mapping[str, Any] | None, name: str) -> str | None:
-    """A metric's bootstrap interval in words."""
-    bounds = ((test or {}).get("intervals") or {}).get(name)
-    return f"{bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else None
+def score_name(entries: Sequence[Mapping[str, Any]]) -> str:
+    """The heading of the column of scores: "macro-F1", "micro-F1"; "F1" before anything was scored."""
+    return next((headline(e["metrics"]["test"]).name for e in entries if (e["metrics"] or {}).get("test")), "F1")
 
 
 def rounds_table(found: Mapping[str, Any]) -> None:
     """A run's rounds."""
-    table(found["name"], ROUND_COLUMNS, [round_cells(entry) for entry in found["rounds"]])
+    columns = ("round", "kept", "rejected", score_name(found["rounds"]), "95 % interval", "tokens", "s", "revision")
+    table(found["name"], columns, [round_cells(entry) for entry in found["rounds"]])
 
 
 def plan_table(plan: Mapping[str, Any]) -> None:
@@ -152,10 +152,10 @@ def comparison_tables(results: Mapping[str, Any]) -> None:
 
     arms = []
     for name, arm in results["arms"].items():
-        score = spread(arm["macro_f1"])
+        score = spread(arm[results["metric"]])
         sd = "-" if score.sd is None else f"{score.sd:.4f}"
         arms.append([name, score.n, f"{score.mean:.4f}", sd, round(spread(arm["tokens"]).mean)])
-    table("macro-F1 after the last round", ("arm", "seeds", "mean", "sd", "tokens"), arms)
+    table(f"{NAMES[results['metric']]} after the last round", ("arm", "seeds", "mean", "sd", "tokens"), arms)
     found = [
         [d["arm"], d["reference"], f"{d['mean']:+.4f}", "-" if d["low"] is None else f"{d['low']:+.4f} to {d['high']:+.4f}",
          "-" if d["p_holm"] is None else f"{d['p_holm']:.3f}", d["verdict"]]

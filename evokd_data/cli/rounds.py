@@ -15,7 +15,8 @@ from evokd_data.cli import options
 @options.as_json
 def command(repo: str, endpoint: str | None, as_json: bool) -> None:
     """List the rounds of REPO with samples, test scores, sizes and commits."""
-    from evokd_data.cli.console import table
+    from evokd_data.cli.console import score_name, table
+    from evokd_data.headline import headline
     from evokd_data.stages.reload import list_rounds
 
     found = list_rounds(repo, endpoint=endpoint)
@@ -26,11 +27,11 @@ def command(repo: str, endpoint: str | None, as_json: bool) -> None:
         [
             entry["tag"],
             entry["rows"],
-            f"{entry['metrics']['test']['macro_f1']:.3f}",
+            f"{headline(entry['metrics']['test']).value:.3f}",
             entry["bytes"],
             entry["commit"][:10] if entry["commit"] else None,
             entry["date"],
         ]
         for entry in found
     ]
-    table(repo, ("round", "samples", "macro-F1 (test)", "bytes", "commit", "finished"), rows)
+    table(repo, ("round", "samples", f"{score_name(found)} (test)", "bytes", "commit", "finished"), rows)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from evokd_data import card, layout, parquet
 from evokd_data.digest import file_digest
 from evokd_data.errors import PublishError, RevisionConflict, VerificationError
+from evokd_data.headline import headline
 from evokd_data.progress import Progress
 from evokd_data.published import encoded, sealed, unsealed
 from evokd_data.records import Bundle, Revision
@@ -176,11 +177,12 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
     """
     assert recipe.publish is not None
     manifest, metrics = read_json(folder.manifest), read_json(folder.metrics)
+    score = headline(metrics["test"])
     files: dict[str, Path] = {}
     bundle = Bundle(
         repo=recipe.publish.repo,
         tag=folder.tag,
-        title=f"{folder.tag}: {manifest['identity']['rows']} samples, macro-F1 {metrics['test']['macro_f1']:.2f}",
+        title=f"{folder.tag}: {manifest['identity']['rows']} samples, {score.name} {score.value:.2f}",
         files=files,
         manifest=manifest["digest"],
         parent_tag=workspace.round(folder.index - 1).tag if folder.index else None,

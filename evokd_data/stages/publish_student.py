@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from evokd_data import layout, student_card
 from evokd_data.digest import digest, file_digest
 from evokd_data.errors import EvokdError, PublishError, RevisionConflict, WorkspaceError
+from evokd_data.headline import headline
 from evokd_data.progress import Progress
 from evokd_data.records import Bundle, Revision
 from evokd_data.student_card import StudentFacts
@@ -119,11 +120,11 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
         },
     }
     write(layout.manifest(folder.tag), json.dumps(told, indent=2, ensure_ascii=False) + "\n")
-    score = metrics["test"]["macro_f1"]
+    score = headline(metrics["test"])
     return Bundle(
         repo=recipe.publish.student,
         tag=folder.tag,
-        title=f"{folder.tag}: macro-F1 {score:.2f}, trained on {sum(rows)} samples of {recipe.publish.repo}",
+        title=f"{folder.tag}: {score.name} {score.value:.2f}, trained on {sum(rows)} samples of {recipe.publish.repo}",
         files=files,
         manifest=told["digest"],
         parent_tag=parent,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evokd_data.filters import REASONS
+from evokd_data.headline import headline
 from evokd_data.shards import read_rejections, read_table
 from evokd_data.stages.show import summary
 from evokd_data.workspace import RoundFolder, Workspace, read_json, write_text
@@ -42,7 +43,10 @@ def _run(workspace: Workspace) -> dict[str, Any]:
     for entry in found["rounds"]:
         folder = workspace.round(entry["round"])
         plan = read_json(folder.plan) if folder.plan.exists() else {"weaknesses": [], "cells": []}
-        rounds.append({**entry, "plan": plan, "samples": _samples(folder), "dropped": _rejected(folder)})
+        score = headline(entry["metrics"]["test"]) if entry["metrics"] else None
+        rounds.append(
+            {**entry, "score": score, "plan": plan, "samples": _samples(folder), "dropped": _rejected(folder)}
+        )
     scored = [entry for entry in rounds if entry["metrics"]]
     return {
         "name": found["name"],
@@ -78,7 +82,7 @@ def _rejected(folder: RoundFolder) -> list[dict[str, str]]:
 
 
 def _curve(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Macro-F1 on the test set by round, one line a run, as coordinates of an SVG."""
+    """The score on the test set by round, one line a run, as coordinates of an SVG."""
     longest = max((len(run["rounds"]) for run in runs), default=1)
     step = (RIGHT - LEFT) / max(1, longest - 1)
 
@@ -88,10 +92,11 @@ def _curve(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     lines = []
     for run, colour in zip(runs, COLOURS * len(runs), strict=False):
         scored = [entry for entry in run["rounds"] if entry["metrics"]]
-        points = [(round(LEFT + step * e["round"], 1), y(e["metrics"]["test"]["macro_f1"])) for e in scored]
+        points = [(round(LEFT + step * e["round"], 1), y(e["score"].value)) for e in scored]
         lines.append({"name": run["name"], "colour": colour, "points": points})
     return {
         "lines": lines,
+        "score": next((run["last"]["score"] for run in runs if run["last"]), None),
         "grid": [{"y": y(tenth / 10), "label": f"{tenth / 10:.1f}"} for tenth in range(0, 11, 2)],
         "rounds": [{"x": round(LEFT + step * index, 1), "label": str(index)} for index in range(longest)],
         "left": LEFT,

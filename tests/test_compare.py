@@ -1,0 +1,140 @@
+"""Compare: strategies over random seeds, and what it says of their difference."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from colours import QUICK
+from hypothesis import given
+from hypothesis import strategies as st
+from places import places
+
+from evokd_data.compare import collect, compare, page, trials
+from evokd_data.errors import RecipeError
+from evokd_data.headline import headline
+from evokd_data.progress import Progress
+from evokd_data.rounds import run_all
+from evokd_data.stages.show import summary
+from evokd_data.statistics import differences, spread
+from evokd_data.workspace import Workspace
+
+scores = st.lists(st.floats(0, 1).map(lambda score: round(score, 4)), min_size=3, max_size=12)
+
+
+@pytest.fixture
+def arms(recipe_file, tmp_path):
+    """Recipe files of two arms that differ in strategy alone."""
+    whole = recipe_file().read_text(encoding="utf-8")
+    paths = []
+    for strategy in ("static", "evokd"):
+        text = whole.replace("name: colours", f"name: {strategy}").replace("{name: evokd}", f"{{name: {strategy}}}")
+        paths.append(tmp_path / f"{strategy}.yaml")
+        paths[-1].write_text(text, encoding="utf-8")
+    return paths
+
+
+def test_every_arm_runs_with_every_seed_as_an_ordinary_run_and_a_rerun_asks_nothing_again(arms, tmp_path, monkeypatch):
+    made = trials(arms, [1, 2, 3], [None], [*QUICK, "teacher={engine: scripted, wrong_labels: 0.3}"])
+    found = compare(made, tmp_path / "runs", tmp_path / "out", "evokd-data compare", Progress())
+    assert [*found["arms"]] == ["static", "evokd"] and found["metric"] == "macro_f1"
+    for name, arm in found["arms"].items():
+        assert arm["seeds"] == [1, 2, 3]
+        rounds = [summary(Workspace(tmp_path / "runs" / f"{name}-allshot-seed{seed}"))["rounds"] for seed in (1, 2, 3)]
+        assert arm["macro_f1"] == [run[-1]["metrics"]["test"]["macro_f1"] for run in rounds]
+        assert arm["score_by_round"] == [[r["metrics"]["test"]["macro_f1"] for r in run] for run in rounds]
+        assert arm["kept"] == [sum(r["kept"] for r in run) for run in rounds]
+        assert arm["tokens"] == [sum(r["tokens"] for r in run) for run in rounds]
+        assert [sum(per_class.values()) for per_class in arm["class_samples_by_round"][0]] == [
+            entry["kept"] for entry in rounds[0]
+        ]
+    (difference,) = found["differences"]
+    paired = [
+        e - s for e, s in zip(found["arms"]["evokd"]["macro_f1"], found["arms"]["static"]["macro_f1"], strict=True)
+    ]
+    assert difference["mean"] == pytest.approx(math.fsum(paired) / 3) and difference["n"] == 3
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == json.loads(json.dumps(found))
+    said = (tmp_path / "out" / "README.md").read_text()
+    assert f"| evokd | static | 3 | {difference['mean']:+.4f} |" in said
+    assert {"f1-by-samples.svg", "f1-by-tokens.png", "classes.svg"} <= {p.name for p in (tmp_path / "out").iterdir()}
+
+    monkeypatch.setattr("evokd_data.teachers.scripted.Scripted.serve", None)  # whoever opens it fails
+    again = compare(made, tmp_path / "runs", tmp_path / "out", "evokd-data compare", Progress())
+    assert again == found
+
+
+def test_tagging_is_compared_by_micro_f1(tmp_path: Path):
+    places(tmp_path)
+    made = trials([tmp_path / "places.yaml"], [1, 2], [None], ["rounds.count=1"])
+    done = run_all([trial.recipe for trial in made], tmp_path / "runs", Progress())
+    found = collect(made, done, "evokd-data compare")
+    tests = [summary(run.workspace)["rounds"][-1]["metrics"]["test"] for run in done]
+    assert found["metric"] == "micro_f1"
+    assert found["arms"]["places"]["micro_f1"] == [test["micro_f1"] for test in tests]
+    assert found["arms"]["places"]["macro_f1"] == [test["macro_f1"] for test in tests]
+    assert "micro-F1, mean" in page(found) and "macro-F1" not in page(found)
+
+
+def test_several_shots_are_arms_of_their_own_and_only_equals_are_paired(arms, tmp_path):
+    made = trials(arms, [1, 2], [1, 3], [*QUICK, "rounds.count=1"])
+    done = run_all([trial.recipe for trial in made], tmp_path / "runs", Progress())
+    found = collect(made, done, "evokd-data compare")
+    assert [*found["arms"]] == ["static, 1-shot", "evokd, 1-shot", "static, 3-shot", "evokd, 3-shot"]
+    pairs = [(d["arm"], d["reference"]) for d in found["differences"]]
+    assert pairs == [("evokd, 1-shot", "static, 1-shot"), ("evokd, 3-shot", "static, 3-shot")]
+    assert [arm["kept_by_round"][0][0] for arm in found["arms"].values()] == [3, 3, 9, 9]
+
+
+def test_unequal_budgets_test_sets_and_names_are_refused_together(arms, tmp_path):
+    static, evokd = arms
+    evokd.write_text(evokd.read_text().replace("samples: 24", "samples: 48").replace("test.jsonl", "other.jsonl"))
+    (tmp_path / "other.jsonl").write_text((tmp_path / "test.jsonl").read_text())
+    with pytest.raises(RecipeError) as caught:
+        trials([static, evokd], [1], [None])
+    said = "\n".join(caught.value.problems)
+    assert "unequal budgets (evokd: 2 x 48; static: 2 x 24)" in said and "different test sets" in said
+    with pytest.raises(RecipeError, match="two recipes have one name"):
+        trials([static, static], [1], [None])
+
+
+@given(scores, st.data())
+def test_a_difference_is_scipys_and_never_called_one_when_its_interval_holds_zero(ours, data):
+    from scipy import stats
+
+    theirs = data.draw(st.lists(st.sampled_from([0.1, 0.2, 0.35, 0.5]), min_size=len(ours), max_size=len(ours)))
+    (found,) = differences({"a": dict(enumerate(theirs)), "b": dict(enumerate(ours))}, "a")
+    paired = [mine - other for mine, other in zip(ours, theirs, strict=True)]
+    if found.p is None:
+        assert found.low == found.high == found.mean
+        return
+    test = stats.ttest_rel(ours, theirs)
+    interval = test.confidence_interval(0.95)
+    assert (found.mean, found.p) == (pytest.approx(sum(paired) / len(paired)), pytest.approx(test.pvalue))
+    assert (found.low, found.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+    assert (found.verdict == "not distinguishable") == (found.low <= 0 <= found.high)
+
+
+def test_p_values_are_corrected_for_the_number_of_arms():
+    base = {seed: 0.5 + seed / 100 for seed in range(6)}
+    wobble = [0.00, 0.01, -0.01, 0.02, 0.00, 0.01]
+    arms = {"a": base, **{name: {s: base[s] + shift + wobble[s] for s in base} for name, shift in
+                          (("b", 0.02), ("c", 0.01), ("d", 0.002))}}  # fmt: skip
+    found = {d.arm: d for d in differences(arms, "a")}
+    ordered = sorted(found.values(), key=lambda d: d.p)
+    assert [d.arm for d in ordered] == ["b", "c", "d"]
+    expected = [min(1.0, d.p * (3 - place)) for place, d in enumerate(ordered)]
+    assert [d.p_holm for d in ordered] == pytest.approx([max(expected[: i + 1]) for i in range(3)])
+
+
+def test_one_seed_has_no_spread_and_no_verdict():
+    assert spread([0.5]).sd is None
+    (found,) = differences({"a": {1: 0.5}, "b": {1: 0.7}}, "a")
+    assert (found.n, found.verdict, found.low) == (1, "too few seeds", None)
+
+
+def test_the_headline_of_tags_is_micro_f1_with_its_interval():
+    test = {"macro_f1": 0.4, "micro_f1": 0.75, "intervals": {"micro_f1": [0.7, 0.81234]}}
+    assert (headline(test).name, headline(test).value, headline(test).within) == ("micro-F1", 0.75, "0.700 to 0.812")
+    assert (headline({"macro_f1": 0.4}).name, headline({"macro_f1": 0.4}).within) == ("macro-F1", "")
