@@ -393,6 +393,11 @@ def test_a_handful_of_examples_is_read_often_enough_and_never_twice_in_a_batch()
     assert all(sorted(example.target for example in batch) == [0, 1, 2, 3, 4] for batch in batches)
 
 
+def test_without_review_no_earlier_example_is_read():
+    diet = Diet(numbered(30), numbered(200, 100), 8, replay=0)
+    assert {example.target for batch in diet.batches(9, seed=1) for example in batch} == set(range(30))
+
+
 def test_without_fresh_examples_the_earlier_ones_are_read():
     diet = Diet([], numbered(5), 2, replay=0.5)
     assert {example.target for batch in diet.batches(9, seed=1) for example in batch} == set(range(5))
