@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import statistics
@@ -31,6 +30,8 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+from report import record
 
 from evokd_data.digest import digest
 from evokd_data.feeding import in_order
@@ -198,7 +199,7 @@ def main() -> None:
             model = str(build(Path(folder) / "tiny", ends=False))
         figures = asyncio.run(measure(arguments, model, Path(folder) / "teacher.log"))
     if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+        record(arguments.json, figures)
     print(f"{'':10}{'wall s':>10}{'steps':>10}{'client CPU ms/request':>24}{'wall / raw':>12}{'steps / raw':>13}")
     for way in WAYS:
         wall, steps = (figures.get(f"{way}_over_raw_{name}_ratio", 1.0) for name in ("wall", "engine_steps"))
