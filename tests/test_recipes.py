@@ -21,7 +21,7 @@ LOCAL = {path.stem: path for path in ROOT.glob("recipes/local/*.yaml")}
 
 
 def test_all_recipes_were_seen():
-    assert [path.name for path in RECIPES] == ["quickstart-uniform.yaml", "quickstart.yaml"]
+    assert [path.name for path in RECIPES] == ["quickstart-server.yaml", "quickstart-uniform.yaml", "quickstart.yaml"]
     assert sorted(OF_PAPER) == sorted(LOCAL) == DATASETS
     assert len([*ROOT.glob("recipes/**/*.yaml")]) == len([*RECIPES, *OF_PAPER, *LOCAL])
 

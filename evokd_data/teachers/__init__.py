@@ -11,6 +11,7 @@ from evokd_data.records import Completion, Prompt
 
 TEACHERS = {
     "vllm": "evokd_data.teachers.vllm:VLLM",
+    "server": "evokd_data.teachers.server:Server",
     "scripted": "evokd_data.teachers.scripted:Scripted",
 }
 
