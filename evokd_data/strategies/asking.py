@@ -264,7 +264,8 @@ def _soft(brief: Brief, names: Mapping[str, str], answer: Completion) -> tuple[T
     return brief.task.classes[max(range(len(soft)), key=soft.__getitem__)], soft
 
 
-CODES = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+CODES = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789" "#@%&$*+!?^~<>/|;:-_()[]{}.,='\"`\\"
+"""Every printable ASCII character but the blank: a tokenizer of bytes has each as one token, whatever else it knows."""
 
 
 def can_be_scored(task: Task) -> bool:

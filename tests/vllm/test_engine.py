@@ -14,6 +14,7 @@ from conftest import SETTINGS, Open, a_prompt
 
 from evokd_data.errors import RecipeError, TeacherError
 from evokd_data.records import Constraint
+from evokd_data.strategies import asking
 from evokd_data.teachers import vllm
 from evokd_data.teachers.vllm import VLLM
 
@@ -27,6 +28,7 @@ SCHEMA = {
 }
 GRAMMAR = 'root ::= "yes" | "no"'
 CODES = tuple("ABCDEFGH")
+ALL_CODES = tuple(asking.CODES)
 
 
 def test_answers_come_in_the_order_asked(opened: Open) -> None:
@@ -74,27 +76,28 @@ def test_a_grammar_is_obeyed(opened: Open) -> None:
     assert {answer.text for answer in answers} <= {"yes", "no"}
 
 
-def test_scores_are_the_models_own_probabilities(opened: Open, model: Path) -> None:
+@pytest.mark.parametrize("choices", [CODES[:2], CODES, ALL_CODES], ids=len)
+def test_scores_are_the_models_own_probabilities(opened: Open, model: Path, choices: tuple[str, ...]) -> None:
     """Against a forward pass in transformers, in float32; other requests are in the same batches."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    prompts = [a_prompt(index, Constraint(choices=CODES, score=True)) for index in range(8)]
+    prompts = [a_prompt(index, Constraint(choices=choices, score=True)) for index in range(8)]
     mixed = [prompt for pair in zip(prompts, map(a_prompt, range(100, 108)), strict=True) for prompt in pair]
     answers = opened.ask(*mixed)[::2]
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     llama = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-    codes = [tokenizer.encode(code, add_special_tokens=False)[0] for code in CODES]
+    codes = [tokenizer.encode(code, add_special_tokens=False)[0] for code in choices]
     for prompt, answer in zip(prompts, answers, strict=True):
         ids = opened.engine._chat.encode(prompt.messages, False)
         with torch.no_grad():
             logits = llama(torch.tensor([ids])).logits[0, -1, codes]
         expected = torch.log_softmax(logits.double(), dim=-1).tolist()
-        assert list(answer.choice_logprobs) == list(CODES)
+        assert list(answer.choice_logprobs) == list(choices)
         assert list(answer.choice_logprobs.values()) == pytest.approx(expected, abs=2e-4)
         assert math.fsum(math.exp(value) for value in answer.choice_logprobs.values()) == pytest.approx(1)
-        assert answer.text in CODES
+        assert answer.text in choices
         assert answer.completion_tokens == 1
 
 

@@ -1,0 +1,107 @@
+"""What does a probability for each of K classes cost, beside one label?
+
+    python bench/soft_labels.py [--texts 300] [--repeats 5] [--model FOLDER] [--json FILE]
+
+One engine, three ways to label the same texts, taken in turn, `--repeats` times, for K = 2 to 94:
+
+    name    one greedy answer, constrained to the K label names: a hard label
+    code    one greedy answer, constrained to K codes of one character: a hard label in one token
+    soft    the same prompt, the probability of each of the K codes: exact, one token
+
+Prompts are those of the classification task: K label names with their codes, then the text. The model is a Llama of
+random weights, so only costs are compared here; that the probabilities are the model's own is tests/vllm/test_engine.py's.
+Prints medians of the ratios of wall time within one repeat.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+from report import record
+
+from evokd_data.feeding import in_order
+from evokd_data.records import Constraint, Prompt, Sampling
+from evokd_data.strategies.asking import CODES
+from evokd_data.teachers import Engine
+from evokd_data.teachers.vllm import VLLM
+from evokd_data.templates import Templates
+
+CLASSES = (2, 8, 20, 62, 77, len(CODES))
+WAYS = ("name", "code", "soft")
+TOKENS = Sampling(0.0, 64)
+
+
+def prompts(way: str, classes: int, texts: int) -> list[Prompt]:
+    labels = [f"intent_{CODES[index % 26]}_{index}" for index in range(classes)]
+    codes = dict(zip(labels, CODES, strict=False))
+    constraint = Constraint(choices=tuple(labels if way == "name" else codes.values()), score=way == "soft")
+    made = []
+    for index in range(texts):
+        seen = {
+            "task": {"labels": labels, "description": "what a person wants", "label_descriptions": {}},
+            "text": f"please set an alarm for {index % 12} o'clock and play song number {index}",
+            "demonstrations": [],
+            "codes": {} if way == "name" else codes,
+        }
+        messages = Templates("classification").render("label", seen)
+        made.append(Prompt(f"label/{index:06}", "label", messages, index + 1, TOKENS, constraint, seen))
+    return made
+
+
+async def seconds(engine: Engine, asked: Sequence[Prompt]) -> float:
+    began = time.perf_counter()
+    async for _ in in_order(asked, engine.complete, lambda: engine.window):
+        pass
+    return time.perf_counter() - began
+
+
+async def measure(options: argparse.Namespace, model: Path, log: Path) -> dict[str, float]:
+    found = {}
+    async with VLLM(model=str(model), dtype="float32", kv_cache_gib=0.5, max_model_len=4096).serve(log) as engine:
+        for classes in CLASSES:
+            asked = {way: prompts(way, classes, options.texts) for way in WAYS}
+            for way in WAYS:
+                await seconds(engine, asked[way][:8])  # warm
+            turns = [{way: await seconds(engine, asked[way]) for way in WAYS} for _ in range(options.repeats)]
+            for other in ("name", "code"):
+                ratios = sorted(turn["soft"] / turn[other] for turn in turns)
+                found[f"soft_labels_over_{other}_K{classes}_ratio"] = round(statistics.median(ratios), 3)
+                print(
+                    f"K = {classes:2}: soft / {other:4} {statistics.median(ratios):.2f} "
+                    f"({ratios[0]:.2f} to {ratios[-1]:.2f}, {len(ratios)} repeats)",
+                    flush=True,
+                )
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--texts", type=int, default=300)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--model", help="a folder; default: a Llama of random weights")
+    parser.add_argument("--json", type=Path, help="where the figures go as JSON")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        model = options.model
+        if model is None:
+            sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "vllm"))
+            from tiny import build
+
+            model = str(build(Path(folder) / "tiny"))
+        found = asyncio.run(measure(options, Path(model), Path(folder) / "teacher.log"))
+    if options.json:
+        record(options.json, found)
+
+
+if __name__ == "__main__":
+    main()
