@@ -449,6 +449,12 @@ def _combinations(recipe: Recipe) -> list[str]:
             close = difflib.get_close_matches(source.path.name, beside, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else "; paths are relative to the recipe"
             problems.append(f"{key}.path: {recipe.settings[key]['path']!r} is not a file{hint}")
+    for key in FAMILIES:
+        plug = getattr(recipe, key)
+        for name in (one.name for one in dataclasses.fields(plug)):
+            if isinstance(named := getattr(plug, name), Path) and not named.is_file():
+                written = recipe.settings[key][name]
+                problems.append(f"{key}.{name}: {written!r} is not a file; paths are relative to the recipe")
     for key in ("teacher", "student"):
         model = getattr(getattr(recipe, key), "model", "")
         if model.startswith("/") and not Path(model).is_dir():

@@ -6,8 +6,10 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
+from evokd_data.digest import file_digest
 from evokd_data.registry import nearest
 
 T = TypeVar("T")
@@ -73,12 +75,19 @@ def table(made: Any) -> dict[str, Any]:
 
 
 def identity(made: Any) -> dict[str, Any]:
-    """The part of the table that can change a round's rows: fields not declared `metadata={"identity": False}`."""
+    """The part of the table that can change a round's rows: fields not declared `metadata={"identity": False}`.
+
+    A file counts by what it holds, wherever it lies.
+    """
     return {
-        field.name: plain(getattr(made, field.name))
+        field.name: _held(getattr(made, field.name))
         for field in dataclasses.fields(made)
         if field.init and field.metadata.get("identity", True)
     }
+
+
+def _held(value: Any) -> Any:
+    return {"sha256": file_digest(value)} if isinstance(value, Path) and value.is_file() else plain(value)
 
 
 def plain(value: Any) -> Any:

@@ -19,7 +19,7 @@ def find(task: Task, samples: Sequence[Sample], predictions: Sequence[Prediction
     """Kinds of mistakes by how often they were made, ties by name; with texts the student got wrong and right.
 
     `predictions` are aligned with `samples`. Right examples matter as much as wrong ones: without them the
-    teacher cannot see where the border runs (METHOD.md, "w/o Correct"). The most confident ones come first: what the
+    teacher cannot see where the border runs (Liu et al. 2024, section 5.3, "w/o Correct"). The most confident ones come first: what the
     student is surest of, rightly or wrongly, says most about what it has learned.
     """
     counts: Counter[tuple[str, str, str]] = Counter()

@@ -13,6 +13,7 @@ from colours import SEEDS, TASK, brief, sample
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evokd_data.errors import RecipeError
 from evokd_data.filters import REASONS
 from evokd_data.journal import prompt_digest
 from evokd_data.records import Cell, Completion, Draft, Prompt, Request, Weakness
@@ -388,3 +389,41 @@ def test_evokd_without_what_was_right_shows_only_mistakes():
         shown = [prompt.messages[-1].content for prompt in asked if prompt.stage == "analyse"]
         assert any("a blue sea" in text for text in shown) is correct
         assert any("a red sea" in text for text in shown)
+
+
+def test_eda_with_synonyms_exchanges_and_inserts_words_of_one_group(tmp_path):
+    async def no_teacher(prompt):
+        raise AssertionError("EDA asks no teacher")
+
+    words = tmp_path / "synonyms.txt"
+    words.write_text("table desk\nrose tulip peony\n", encoding="utf-8")
+    known = brief(
+        budget=200, demonstrations={**brief().demonstrations, "red": [sample("the rose on the table is red")]}
+    )
+    strategy = made("eda", {"synonyms": str(words)})
+    seed = ["the", "rose", "on", "the", "table", "is", "red"]
+    texts = {draft.text for drafts in write(strategy, known, no_teacher, plan(strategy, known)).values() for draft in drafts
+             if draft.target == "red"}  # fmt: skip
+    exchanged = {
+        tuple(text.split()) for text in texts if len(text.split()) == len(seed) and set(text.split()) != set(seed)
+    }
+    assert exchanged
+    for found in exchanged:
+        (old,), (new,) = set(seed) - set(found), set(found) - set(seed)
+        assert new in {"table": {"desk"}, "rose": {"tulip", "peony"}}[old]
+    inserted = [text.split() for text in texts if len(text.split()) == len(seed) + 1]
+    assert inserted and all(set(found) - set(seed) <= {"desk", "tulip", "peony"} for found in inserted)
+
+
+def test_what_a_file_holds_is_part_of_the_fingerprint_and_not_where_it_lies(recipe_file, tmp_path):
+    from evokd_data.recipe import load
+
+    for name, text in (("a.txt", "big large"), ("b.txt", "big large"), ("c.txt", "big huge")):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    first, moved, changed = (
+        load(recipe_file(), [f"strategy={{name: eda, synonyms: {name}}}"]).fingerprint
+        for name in ("a.txt", "b.txt", "c.txt")
+    )
+    assert first == moved != changed
+    with pytest.raises(RecipeError, match=r"strategy\.synonyms: 'd\.txt' is not a file"):
+        load(recipe_file(), ["strategy={name: eda, synonyms: d.txt}"])

@@ -264,7 +264,7 @@ def _soft(brief: Brief, names: Mapping[str, str], answer: Completion) -> tuple[T
     return brief.task.classes[max(range(len(soft)), key=soft.__getitem__)], soft
 
 
-CODES = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789" "#@%&$*+!?^~<>/|;:-_()[]{}.,='\"`\\"
+CODES = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789#@%&$*+!?^~<>/|;:-_()[]{}.,='\"`\\"
 """Every printable ASCII character but the blank: a tokenizer of bytes has each as one token, whatever else it knows."""
 
 
