@@ -33,6 +33,8 @@ Count = Annotated[int, Field(ge=1)]
 RepoId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
 
 NOT_IDENTITY: Any = {"identity": False}
+HUB_MODEL = re.compile(r"[\w.-]+/[\w.-]+$")
+COMMIT = re.compile(r"[0-9a-f]{40}$")
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,16 @@ class Recipe:
         found["student"]["kind"] = self.student.name
         found["student"].pop("model", None)  # Student.identity names the weights themselves
         return found
+
+    def unpinned(self) -> list[str]:
+        """The sections whose model is looked up on the Hub by a name that can move: no revision, a branch, a tag."""
+        return [
+            key
+            for key in ("teacher", "student")
+            if hasattr(plug := getattr(self, key), "revision")
+            and HUB_MODEL.match(plug.model)
+            and not COMMIT.match(plug.revision or "")
+        ]
 
     def templates(self) -> Templates:
         """The prompt templates in use."""

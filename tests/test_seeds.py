@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -104,6 +105,21 @@ def test_a_seed_that_is_in_the_test_set_is_told(recipe, tmp_path):
     made = recipe(**{", per_class: 1": ""})
     write_rows(tmp_path / "test.jsonl", TEST | {"blue": ["we swam in the deep sea"]})
     assert "seeds: 'we swam in the deep sea' is in the test set too" in said(made)
+
+
+def test_a_dev_text_of_the_test_set_is_refused(recipe_file, tmp_path):
+    made = load(recipe_file(), ["dev={path: test.jsonl}"])
+    assert "dev: 'tomatoes and cherries' is in the test set too" in said(made)
+
+
+def test_a_seed_with_two_labels_is_refused_and_one_that_repeats_is_not(recipe_file, tmp_path):
+    made = load(recipe_file())
+    rows = (tmp_path / "seeds.jsonl").read_text()
+    (tmp_path / "seeds.jsonl").write_text(rows + rows.splitlines()[0])
+    load_splits(dataclasses.replace(made, seeds=dataclasses.replace(made.seeds, per_class=None)))
+    (tmp_path / "seeds.jsonl").write_text(rows + '{"text": "the rose on the table is red", "label": "blue"}')
+    made = dataclasses.replace(made, seeds=dataclasses.replace(made.seeds, per_class=None))
+    assert "seeds: 'the rose on the table is red' is labelled 'red' and 'blue'" in said(made)
 
 
 def test_the_digests_of_splits_tell_texts_labels_and_order_apart(recipe, tmp_path):

@@ -36,6 +36,12 @@ def command(recipes: tuple[Path, ...], overrides: tuple[str, ...]) -> None:
             bad += 1
             click.echo(str(error), err=True)
         else:
+            for key in recipe.unpinned():
+                click.echo(
+                    f"{path}: note: {key}.revision names no commit: the model may be another one tomorrow, and a run "
+                    "begun with this one could not go on; pin it for an experiment that lasts",
+                    err=True,
+                )
             click.echo(f"{path}: sound: {recipe.task.name} with {len(recipe.task.aims)} classes{said}")
     if bad:
         raise SystemExit(1)
