@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from evokd_data.compare import trials
 from evokd_data.errors import RecipeError
 from evokd_data.recipe import load
 from evokd_data.seeds import load_splits
@@ -18,12 +19,13 @@ RECIPES = sorted(ROOT.glob("recipes/*.yaml"))
 DATASETS = ["amazon", "cail2019", "conll03", "conll04", "imdb", "inshorts", "toutiao"]
 OF_PAPER = {path.stem: path for path in ROOT.glob("recipes/paper/*.yaml")}
 LOCAL = {path.stem: path for path in ROOT.glob("recipes/local/*.yaml")}
+COMPARED = sorted(ROOT.glob("recipes/compare-snips/*.yaml"))
 
 
 def test_all_recipes_were_seen():
     assert [path.name for path in RECIPES] == ["quickstart-server.yaml", "quickstart-uniform.yaml", "quickstart.yaml"]
     assert sorted(OF_PAPER) == sorted(LOCAL) == DATASETS
-    assert len([*ROOT.glob("recipes/**/*.yaml")]) == len([*RECIPES, *OF_PAPER, *LOCAL])
+    assert len([*ROOT.glob("recipes/**/*.yaml")]) == len([*RECIPES, *OF_PAPER, *LOCAL, *COMPARED])
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=[path.stem for path in RECIPES])
@@ -83,6 +85,29 @@ def test_a_recipe_without_its_data_checks_but_for_them_and_pins_its_models(path,
         load(path)
     except RecipeError as error:
         assert all(re.search(r"(seeds|test)\.path: '.*' is not a file; ", problem) for problem in error.problems)
+
+
+def test_the_arms_of_the_comparison_differ_in_strategy_alone(toy_data):
+    data = toy_data(COMPARED[0])
+    arms = {trial.arm: trial.recipe for trial in trials(COMPARED, [1], [None], data)}
+    assert (
+        sorted(arms)
+        == sorted(path.stem for path in COMPARED)
+        == ["auggpt", "eda", "evokd", "none", "static", "zerogen"]
+    )
+    for name, recipe in arms.items():
+        assert (recipe.strategy.name, recipe.rounds.count) == (name, 0 if name == "none" else 5)
+        alike = [recipe.task, recipe.seeds, recipe.test, recipe.teacher, recipe.prompts, recipe.student, recipe.filters]
+        other = arms["static"]
+        assert alike == [
+            other.task,
+            other.seeds,
+            other.test,
+            other.teacher,
+            other.prompts,
+            other.student,
+            other.filters,
+        ]
 
 
 @pytest.mark.parametrize("name", DATASETS)
