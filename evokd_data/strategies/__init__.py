@@ -11,6 +11,7 @@ from evokd_data.tasks import Task
 from evokd_data.templates import Templates
 
 STRATEGIES = {
+    "attrprompt": "evokd_data.strategies.attrprompt:AttrPrompt",
     "auggpt": "evokd_data.strategies.auggpt:AugGPT",
     "eda": "evokd_data.strategies.eda:EDA",
     "evokd": "evokd_data.strategies.evokd:EvoKD",

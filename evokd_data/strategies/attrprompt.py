@@ -1,0 +1,106 @@
+"""AttrPrompt: every text is asked for with attributes of its own, a topic, a length, a tone, so that texts differ.
+
+Yu et al., "Large Language Model as Attributed Training Data Generator: A Tale of Diversity and Bias", NeurIPS 2023,
+section 3. Topics depend on the class and are the teacher's own; the other attributes do not, and are the recipe's. The
+paper believes the class it asked for; here the teacher labels the texts in a separate call, as for every other strategy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar
+
+import orjson
+from pydantic import Field
+
+from evokd_data.digest import derive_random, derive_seed
+from evokd_data.records import Cell, Constraint, Draft, Prompt, Request
+from evokd_data.strategies import Ask, Brief, Write
+from evokd_data.strategies.allotment import evenly
+from evokd_data.strategies.asking import demonstrations, label_texts, request_key, write_texts
+from evokd_data.tasks import Task
+
+USUAL: Mapping[str, tuple[str, ...]] = {
+    "length": ("a few words", "one sentence", "two or three sentences"),
+    "tone": ("casual", "formal", "terse", "chatty", "annoyed", "polite"),
+}
+
+
+@dataclass(frozen=True)
+class AttrPrompt:
+    """`attributes` are names with their possible values, one value drawn for each request; `topics` of each class are
+    asked of the teacher each round, and one is drawn too (0: none). One text a call is the paper's way: texts of one
+    call share their attributes."""
+
+    name: ClassVar[str] = "attrprompt"
+    stages: ClassVar[tuple[str, ...]] = ("topics", "generate", "label")
+
+    attributes: Mapping[str, Annotated[tuple[str, ...], Field(min_length=1)]] = field(default_factory=lambda: USUAL)
+    topics: Annotated[int, Field(ge=0, le=100)] = 10
+    demonstrations: Annotated[int, Field(ge=0, le=20)] = 0
+    per_request: Annotated[int, Field(ge=1, le=50)] = 1
+
+    def accepts(self, task: Task) -> str | None:
+        return None
+
+    def allot(self, brief: Brief) -> Sequence[Cell]:
+        return evenly(brief.task.aims, brief.budget, brief.round)
+
+    def writer(self, brief: Brief, ask: Ask) -> Write:
+        """One call for topics a class, asked when the first request needs it."""
+        asked: dict[str, asyncio.Future[list[str]]] = {}
+
+        async def topics(aim: str) -> list[str]:
+            if aim not in asked:
+                asked[aim] = asyncio.ensure_future(self._topics(brief, aim, ask))
+            return await asked[aim]
+
+        async def write(request: Request) -> list[Draft]:
+            known = {"topic": await topics(request.cell.target), **self.attributes}
+            chance = derive_random(request.seed, "attributes")
+            drawn = {name: chance.choice(values) for name, values in known.items() if values}
+            texts, problem = await write_texts(
+                brief,
+                request,
+                ask,
+                advice="; ".join(f"{name}: {value}" for name, value in drawn.items()),
+                demonstrations=demonstrations(brief, request, self.demonstrations),
+            )
+            return await label_texts(brief, request, ask, self.name, texts, problem)
+
+        return write
+
+    async def _topics(self, brief: Brief, aim: str, ask: Ask) -> list[str]:
+        """What texts of the class can be about; nothing when the teacher's answer cannot be read."""
+        if not self.topics:
+            return []
+        seen: dict[str, Any] = {"task": brief.task.describe(), "target": aim, "count": self.topics}
+        schema = {
+            "type": "object",
+            "properties": {
+                "topics": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": self.topics}
+            },
+            "required": ["topics"],
+            "additionalProperties": False,
+        }
+        answer = await ask(
+            Prompt(
+                request_key("topics", aim),
+                "topics",
+                brief.templates.render("topics", seen),
+                derive_seed(brief.seed, brief.round, "topics", aim),
+                brief.sampling,
+                Constraint(json_schema=schema),
+                seen,
+            )
+        )
+        try:
+            found = orjson.loads(answer.text)["topics"]
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            return []
+        named = (
+            [" ".join(topic.split()) for topic in found if isinstance(topic, str)] if isinstance(found, list) else []
+        )
+        return [topic for topic in dict.fromkeys(named) if topic][: self.topics]
