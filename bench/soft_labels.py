@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import statistics
 import sys
@@ -98,6 +99,9 @@ def main() -> None:
             from tiny import build
 
             model = str(build(Path(folder) / "tiny"))
+            config = Path(model) / "config.json"  # 94 labels need more room; random weights know no positions anyway
+            settings = {**json.loads(config.read_text()), "max_position_embeddings": 4096}
+            config.write_text(json.dumps(settings))
         found = asyncio.run(measure(options, Path(model), Path(folder) / "teacher.log"))
     if options.json:
         record(options.json, found)
