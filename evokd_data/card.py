@@ -101,6 +101,7 @@ def render(recipe: Recipe, repo: str, rounds: Sequence[RoundFacts]) -> str:
         ],
         has_rejections=any(one.parts(layout.REJECTIONS) for one in rounds),
         has_journal=any(one.parts(layout.JOURNAL) for one in rounds),
+        has_probe=any(one.parts(layout.PROBE) for one in rounds),
         description=task.get("description", ""),
         classes=recipe.task.aims,
         meanings=meanings,
@@ -135,7 +136,7 @@ def metadata(recipe: Recipe, rounds: Sequence[RoundFacts]) -> dict[str, Any]:
     """The card's YAML block: only configs that have files at this revision, for a client that finds none of a config's
     files falls back to its cache in silence."""
     from evokd_data.parquet import JOURNAL_SCHEMA, features
-    from evokd_data.shards import rejection_schema, sample_schema
+    from evokd_data.shards import probe_schema, rejection_schema, sample_schema
 
     rows = sum(one.rows for one in rounds)
     found: dict[str, Any] = {
@@ -159,6 +160,7 @@ def metadata(recipe: Recipe, rounds: Sequence[RoundFacts]) -> dict[str, Any]:
     kinds += [
         ("rejections", layout.REJECTIONS, rounds, features(rejection_schema())),
         ("journal", layout.JOURNAL, rounds, features(JOURNAL_SCHEMA)),
+        ("probe", layout.PROBE, rounds, features(probe_schema())),
     ]
     found["configs"], found["dataset_info"] = [], []
     for name, kind, of, columns in kinds:

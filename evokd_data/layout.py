@@ -2,7 +2,7 @@
 
 README.md  recipe.yaml  prompts/*.j2  card/learning-curve.svg        the newest round's, replaced by each
 data/round-003/train-00000-of-00001.parquet                          appended by each round, never changed
-rejections/round-003/*.parquet  journal/round-003/*.parquet
+rejections/round-003/*.parquet  journal/round-003/*.parquet  probe/round-003/*.parquet
 rounds/round-003/manifest.json  plan.json  metrics.json
 """
 
@@ -17,8 +17,9 @@ CURVE = "card/learning-curve.svg"
 DATA = "data"
 REJECTIONS = "rejections"
 JOURNAL = "journal"
+PROBE = "probe"
 ROUNDS = "rounds"
-ROUND_FOLDERS = (DATA, REJECTIONS, JOURNAL, ROUNDS)
+ROUND_FOLDERS = (DATA, REJECTIONS, JOURNAL, PROBE, ROUNDS)
 """Folders that only a published round may add to. What people change elsewhere (a card mended by hand) is theirs."""
 
 SPLIT = "train"

@@ -1,4 +1,4 @@
-"""Shards, rejections and journal as the Parquet files of a revision, and back.
+"""Shards, rejections, probe and journal as the Parquet files of a revision, and back.
 
 The same rows give the same bytes under the same pyarrow: row groups have a fixed number of rows, blind to where shards
 break. Options are those of `datasets` (content-defined chunks, so that a store shared by revisions keeps what two of
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,15 @@ import pyarrow as pa
 from evokd_data.errors import VerificationError, WorkspaceError
 from evokd_data.journal import segments
 from evokd_data.records import Sample
-from evokd_data.shards import BATCH, SCHEMA_VERSION, read_table, rejection_schema, row_sample, sample_schema
+from evokd_data.shards import (
+    BATCH,
+    SCHEMA_VERSION,
+    probe_schema,
+    read_table,
+    rejection_schema,
+    row_sample,
+    sample_schema,
+)
 
 if TYPE_CHECKING:
     from evokd_data.tasks import Task
@@ -55,6 +63,11 @@ def write_rejections(files: Iterable[Path], folder: Path) -> list[Path]:
     return write_parts(_batches(files), rejection_schema(), folder)
 
 
+def write_probe(file: Path, folder: Path) -> list[Path]:
+    """A round's predictions, in order; none where nothing was predicted."""
+    return write_parts(_batches([file] if file.exists() else []), probe_schema(), folder)
+
+
 def write_journal(journal: Path, folder: Path) -> list[Path]:
     """All answers of a round's journal, sorted by key: the order of arrival differs from run to run, this does not."""
     rows = _sorted_journal(journal)
@@ -81,13 +94,13 @@ def read_journal(files: Iterable[Path]) -> Iterator[dict[str, Any]]:
             yield {**row, "choice_logprobs": None if scores is None else {s["choice"]: s["logprob"] for s in scores}}
 
 
-def read_rows(file: Path) -> Iterator[dict[str, Any]]:
-    """The rows of one file, read a few at a time. Raises VerificationError when it is no whole Parquet file."""
+def read_rows(file: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of one file, or some columns of them, read a few at a time. Raises VerificationError when it is no whole Parquet file."""
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(file) as opened:
-            for batch in opened.iter_batches(BATCH):
+            for batch in opened.iter_batches(BATCH, columns=columns):
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise VerificationError(f"{file}: no whole Parquet file ({_first_line(error)}); download it again") from None

@@ -1,4 +1,4 @@
-"""Samples and rejections as Arrow IPC files: schema, writing, lazy reading, digests.
+"""Samples, rejections and predictions as Arrow IPC files: schema, writing, lazy reading, digests.
 
 A shard holds what a range of the round's requests gave, in index order. Two digests tell two things: `sha256` of the
 file's bytes (transport) and `content` of its rows (meaning); a round's content digest runs over all its rows in index
@@ -57,6 +57,12 @@ def rejection_schema() -> pa.Schema:
     """Columns of a rejections file: the reason (one word), the text, with what it collided, where it came from."""
     fields = {"reason": pa.string(), "text": pa.string(), "detail": pa.string()}
     return pa.schema(list((fields | ORIGIN).items()), metadata={"evokd.schema": SCHEMA_VERSION})
+
+
+def probe_schema() -> pa.Schema:
+    """Columns of a probe: the sample's id, its target and the predicted one as JSON of the task's columns, how sure."""
+    fields = {"id": pa.string(), "expected": pa.string(), "predicted": pa.string(), "confidence": pa.float32()}
+    return pa.schema(list(fields.items()), metadata={"evokd.schema": SCHEMA_VERSION})
 
 
 def sample_row(task: Task, sample: Sample) -> dict[str, Any]:

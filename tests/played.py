@@ -75,12 +75,22 @@ def published(
     return found
 
 
-def alter(played: Played, into: str, index: int, kind: str, change: Callable[[list[dict[str, Any]]], None]) -> str:
-    """A copy of the repository at round `index` in which somebody changed the rows of one kind of file and made files
-    and manifest fit again: only what the rows say of each other can tell."""
+def alter(
+    played: Played,
+    into: str,
+    index: int,
+    kind: str,
+    change: Callable[[list[dict[str, Any]]], None],
+    newest: int | None = None,
+) -> str:
+    """A copy of the repository at round `newest` (None: `index`) in which somebody changed the rows of one kind of file of
+    round `index` and made files and manifests fit again: only what the rows say of each other can tell."""
+    newest = index if newest is None else newest
     api, name = played.api, tag(index)
     folder = Path(
-        api.snapshot_download(played.repo, repo_type="dataset", revision=name, local_dir=played.workspace.root / into)
+        api.snapshot_download(
+            played.repo, repo_type="dataset", revision=tag(newest), local_dir=played.workspace.root / into
+        )
     )
     manifest = read_json(folder / layout.manifest(name))
     (path,) = [path for path in manifest["files"] if path.startswith(f"{kind}/{name}/")]
@@ -92,11 +102,15 @@ def alter(played: Played, into: str, index: int, kind: str, change: Callable[[li
         "sha256": file_digest(folder / path), "size": (folder / path).stat().st_size, "rows": len(rows),
     }  # fmt: skip
     (folder / layout.manifest(name)).write_bytes(encoded(sealed(manifest)))
+    for later in range(index + 1, newest + 1):
+        manifest = read_json(folder / layout.manifest(tag(later)))
+        manifest["previous"]["sha256"] = file_digest(folder / layout.manifest(tag(later - 1)))
+        (folder / layout.manifest(tag(later))).write_bytes(encoded(sealed(manifest)))
     repo = f"org/{into}"
     api.create_repo(repo, repo_type="dataset")
     files = [file for file in folder.rglob("*") if file.is_file() and ".cache" not in file.parts]
     added = [CommitOperationAdd(file.relative_to(folder).as_posix(), file.read_bytes()) for file in files]
     made = api.create_commit(repo, added, commit_message="altered", repo_type="dataset")
-    for number in range(index + 1):
+    for number in range(newest + 1):
         api.create_tag(repo, tag=tag(number), revision=made.oid, repo_type="dataset")
     return repo

@@ -14,6 +14,7 @@ from evokd_data.recipe import Recipe
 from evokd_data.records import Cell, Completion, Message, Origin, Prompt, Rejection, Sample, Sampling
 from evokd_data.rounds import resolved
 from evokd_data.seeds import load_splits
+from evokd_data.stages.probe import target_text
 from evokd_data.tasks import sample_id
 from evokd_data.tasks.measures import classification
 from evokd_data.workspace import Workspace, write_json
@@ -84,6 +85,7 @@ def make_round(loaded: Recipe, workspace: Workspace, index: int, samples: list[S
         shards.write_rejections(folder.rejections / f"{number:05d}.arrow", rejected if number == 0 else [])
     weaknesses, cells = [], []
     if index:
+        write_probe(folder.probe, loaded, samples)
         write_journal(folder.journal, index, len(samples))
         cells = [
             asdict(Cell(label, 4, "hard", "", "confused:music>books" if label == "music" else ""))
@@ -108,6 +110,16 @@ def make_round(loaded: Recipe, workspace: Workspace, index: int, samples: list[S
          "seconds": 2.0},
     )  # fmt: skip
     manifest.write_manifest(loaded, workspace, index)
+
+
+def write_probe(path: Path, loaded: Recipe, samples: list[Sample]) -> None:
+    """Of a made-up student that knows one label."""
+    known = target_text(loaded.task, loaded.task.aims[0])
+    rows = [
+        {"id": s.id, "expected": target_text(loaded.task, s.target), "predicted": known, "confidence": 0.5 + i / 100}
+        for i, s in enumerate(samples)
+    ]
+    shards.write_rows(path, shards.probe_schema(), rows)
 
 
 def make_score(loaded: Recipe, index: int) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def test_metadata_names_only_configs_with_files(run: tuple[Recipe, list[card.Rou
     first, last = front(card.render(loaded, "o/n", found[:1])), front(card.render(loaded, "o/n", found))
     assert [config["config_name"] for config in first["configs"]] == ["default", "round-000"]
     names = [config["config_name"] for config in last["configs"]]
-    assert names == ["default", "round-000", "round-001", "round-002", "rejections", "journal"]
+    assert names == ["default", "round-000", "round-001", "round-002", "rejections", "journal", "probe"]
     assert last["configs"][0]["data_files"][0]["path"] == [
         f"data/round-00{index}/train-00000-of-00001.parquet" for index in range(3)
     ]

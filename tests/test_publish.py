@@ -166,6 +166,7 @@ def test_a_revision_holds_every_file_of_its_rounds(publisher: Publisher, api: Hf
     one = {path.replace("000", "001", 1) for path in zero} | {
         f"rejections/round-001/{part}",
         f"journal/round-001/{part}",
+        f"probe/round-001/{part}",
     }
     assert set(api.list_repo_files(repo, repo_type="dataset", revision="round-000")) == always | prompts | zero
     assert set(api.list_repo_files(repo, repo_type="dataset", revision="round-001")) == always | prompts | zero | one

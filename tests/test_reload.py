@@ -154,7 +154,7 @@ class TestLoad:
         code = f"""
 import json, datasets
 found = {{}}
-for config in ("default", "round-001", "rejections", "journal"):
+for config in ("default", "round-001", "rejections", "journal", "probe"):
     rows = datasets.load_dataset("{published.repo}", config, revision="round-001", split="train")
     found[config] = [dict(row) for row in rows]
 print(json.dumps(found))
@@ -169,6 +169,7 @@ print(json.dumps(found))
         assert plain["default"] == [dict(row) for row in ours["train"]]
         assert plain["round-001"] == plain["default"][6:]
         assert (len(plain["rejections"]), len(plain["journal"])) == (1, 12)
+        assert [row["id"] for row in plain["probe"]] == [row["id"] for row in plain["round-001"]]
 
     def test_the_local_hub_is_opened_for_the_call(
         self, published: Published, cache: Path, monkeypatch: pytest.MonkeyPatch
@@ -350,7 +351,7 @@ class TestVerify:
             report = verify(published.repo, index, cache_dir=tmp_path, **published.at)
             assert report.digest == read_json(published.workspace.round(index).manifest)["digest"]
             assert (report.rounds, report.rows) == (index + 1, 6 + 12 * index)
-        assert (report.rejections, report.answers, report.files) == (3, 24, 22)
+        assert (report.rejections, report.answers, report.predictions, report.files) == (3, 24, 24, 24)
         assert verify(published.repo, cached=True, cache_dir=tmp_path, **published.at).round == 2
 
     def test_one_changed_byte_in_any_file_is_found_and_named(self, copy: Path) -> None:
@@ -370,7 +371,7 @@ class TestVerify:
                 assert any(path in problem for problem in found), f"{path} byte {place}: {found}"
                 checked += 1
             file.write_bytes(whole)
-        assert checked == 5 * 22
+        assert checked == 5 * 24
 
     def test_no_byte_of_a_manifest_can_change(self, copy: Path) -> None:
         path = copy / layout.manifest("round-001")
@@ -428,6 +429,26 @@ class TestVerify:
         found = self.problems(copy)
         assert any("row 3" in problem and "its id is not that of its text and target" in problem for problem in found)
         assert any("data/round-002: its rows digest to" in problem for problem in found)
+
+    def test_predictions_that_are_not_of_the_rows_are_found_though_the_manifest_was_forged(self, copy: Path) -> None:
+        import pyarrow.parquet as pq
+
+        from evokd_data.digest import file_digest
+
+        part = f"probe/round-002/{PART}"
+        table = pq.read_table(copy / part)
+        path = copy / layout.manifest("round-002")
+        manifest = read_json(path)
+        for forged, words in (
+            (table.take([1, 0, *range(2, 12)]), r"row 0 (id "),
+            (table.slice(0, 11), "ends at row 11"),
+            (table.set_column(1, "expected", [["{}"] * 12]), "row 0 (id "),
+        ):
+            pq.write_table(forged, copy / part)
+            entry = {"sha256": file_digest(copy / part), "size": (copy / part).stat().st_size, "rows": forged.num_rows}
+            path.write_bytes(encoded(sealed({**manifest, "files": {**manifest["files"], part: entry}})))
+            (found,) = self.problems(copy)
+            assert found.startswith("probe/round-002: ") and words in found
 
     @pytest.mark.parametrize("path", ["rounds/../../../x", "/etc/passwd", "data//x", "data\\..\\x", "./x"])
     def test_a_manifest_cannot_name_files_elsewhere(self, copy: Path, path: str) -> None:

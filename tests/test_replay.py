@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -87,6 +88,39 @@ def test_a_changed_row_is_told_with_what_the_journal_says(run: Played, tmp_path:
         replay(repo, 2, cache_dir=tmp_path, **run.at)
     (line,) = str(raised.value).splitlines()
     assert line.startswith("org/relabelled@round-002: request ") and "published" in line and "from the journal" in line
+
+
+def test_weaknesses_that_the_predictions_do_not_show_are_told(run: Played, tmp_path: Path) -> None:
+    def better(rows: list[dict[str, Any]]) -> None:
+        wrong = next(row for row in rows if row["predicted"] != row["expected"])
+        wrong["predicted"] = wrong["expected"]
+
+    def swapped(rows: list[dict[str, Any]]) -> None:
+        rows[:2] = reversed(rows[:2])
+
+    repo = alter(run, "probed", 2, layout.PROBE, better, newest=3)
+    with pytest.raises(VerificationError) as raised:
+        replay(repo, 3, cache_dir=tmp_path, **run.at)
+    (line,) = str(raised.value).splitlines()
+    assert re.search(
+        r"rounds/round-003/plan.json: its weaknesses are not those of the predictions in probe/round-002: "
+        r"confused:\w+>\w+ missed \d+ of \d+, there (none|missed \d+ of \d+)$",
+        line,
+    )
+    repo = alter(run, "swapped", 2, layout.PROBE, swapped, newest=3)
+    with pytest.raises(VerificationError, match="probe/round-002: its predictions are not of the rows of round-002"):
+        replay(repo, 3, cache_dir=tmp_path, **run.at)
+
+
+def test_a_round_after_one_without_a_probe_says_that_its_weaknesses_were_not_checked(
+    server: RunningHub, tmp_path: Path
+) -> None:
+    run = published(server, tmp_path, "org/unprobed", 1)
+    play(run.recipe, tmp_path / "runs", 2)
+    run.workspace.round(1).probe.unlink()
+    run.publish(2)
+    found = replay(run.repo, 2, cache_dir=tmp_path / "cache", **run.at)
+    assert found.notes == ["round-001 was published without its probe: the weaknesses are as the plan lists them"]
 
 
 def test_a_row_taken_away_and_a_rejection_added_are_told(run: Played, tmp_path: Path) -> None:

@@ -97,9 +97,20 @@ def test_a_restored_round_is_the_one_that_was(run: Played, server: RunningHub, t
         assert read_json(now.manifest) == read_json(before.manifest)
         assert read_json(now.generated) == read_json(before.generated)
         assert (now.root / "published.json").read_bytes() == (before.root / "published.json").read_bytes()
-    assert there.round(2).probe.read_bytes() == run.workspace.round(2).probe.read_bytes()
-    assert (there.round(2).student / "weights.npz").exists() and (there.round(1).student / "weights.npz").exists()
-    assert not there.round(0).student.exists()
+        assert index == 0 or now.probe.read_bytes() == before.probe.read_bytes()
+    assert [there.round(index).student.exists() for index in range(3)] == [False, False, True]
+
+
+def test_a_round_that_has_no_probe_is_probed_again(run: Played, server: RunningHub, tmp_path: Path) -> None:
+    """As rounds were published before probes were."""
+    first = published(server, tmp_path / "first", "org/unprobed", 2)
+    before = first.workspace.round(2)
+    play(first.recipe, tmp_path / "first" / "runs", 1)
+    kept = before.probe.rename(before.root / "kept")
+    first.publish(2)
+    there = go_on(recipe(server, tmp_path, "org/unprobed", "rounds.count=3"), tmp_path, "org/unprobed")
+    assert there.round(2).probe.read_bytes() == kept.read_bytes()
+    assert there.round(3).plan.exists()
 
 
 def test_a_branch_has_its_own_repository_that_begins_with_the_rounds_it_starts_from(

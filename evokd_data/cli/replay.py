@@ -21,7 +21,8 @@ from evokd_data.cli import options
 @options.endpoint
 @options.as_json
 def command(repo: str, round: int | None, recipe: Path | None, endpoint: str | None, as_json: bool) -> None:
-    """Make the rows of round N of REPO again from its journal, without a teacher, and compare them with the published ones.
+    """Make the rows of round N of REPO again from its journal, without a teacher, and compare them with the published ones;
+    and the weaknesses it was aimed at from the predictions of the round before.
 
     Tells the first rows that differ, and exits with 1.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tu
     folder = workspace.round(index)
     if not folder.plan.exists():
         chosen = choose(recipe, workspace, index, splits) if recipe.pool else []
-        brief = make_brief(recipe, workspace, index, splits, _weaknesses(recipe, workspace, index), chosen)
+        brief = make_brief(recipe, workspace, index, splits, find_weaknesses(recipe, workspace, index), chosen)
         cells = list(recipe.strategy.allot(brief))
         if sum(cell.samples for cell in cells) > brief.budget:
             raise WorkspaceError(f"strategy {recipe.strategy.name!r} allotted more than its budget of {brief.budget}")
@@ -68,7 +68,7 @@ def earlier_shards(workspace: Workspace, index: int) -> list[Path]:
     return [path for folder in workspace.before(index) for path in folder.shard_files()]
 
 
-def _weaknesses(recipe: Recipe, workspace: Workspace, index: int) -> list[Weakness]:
+def find_weaknesses(recipe: Recipe, workspace: Workspace, index: int) -> list[Weakness]:
     """From the last round's fresh samples as predicted by the student before; round 1 follows seeds and has none."""
     if index < 2:
         return []
@@ -82,21 +82,25 @@ def as_json(index: int, brief: Brief, cells: list[Cell]) -> dict[str, Any]:
     return {
         "round": index,
         "budget": brief.budget,
-        "weaknesses": [
-            {
-                "name": w.name,
-                "kind": w.kind,
-                "expected": w.expected,
-                "got": w.got,
-                "missed": w.missed,
-                "seen": w.seen,
-                "wrong": [{"id": s.id, "text": s.text} for s in w.wrong],
-                "right": [{"id": s.id, "text": s.text} for s in w.right],
-            }
-            for w in brief.weaknesses
-        ],
+        "weaknesses": weaknesses_as_json(brief.weaknesses),
         "cells": [{key: value for key, value in asdict(cell).items() if key != "text" or value} for cell in cells],
     }
+
+
+def weaknesses_as_json(weaknesses: Iterable[Weakness]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": w.name,
+            "kind": w.kind,
+            "expected": w.expected,
+            "got": w.got,
+            "missed": w.missed,
+            "seen": w.seen,
+            "wrong": [{"id": s.id, "text": s.text} for s in w.wrong],
+            "right": [{"id": s.id, "text": s.text} for s in w.right],
+        }
+        for w in weaknesses
+    ]
 
 
 def _read_weaknesses(recipe: Recipe, workspace: Workspace, index: int, stored: Mapping[str, Any]) -> list[Weakness]:

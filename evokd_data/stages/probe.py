@@ -7,20 +7,19 @@ needed to find weaknesses (Liu et al. 2024, section 3.3).
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-
-import pyarrow as pa
+from typing import Any
 
 from evokd_data.recipe import Recipe
 from evokd_data.records import Prediction
-from evokd_data.shards import ShardedSamples, read_table, write_rows
+from evokd_data.shards import ShardedSamples, probe_schema, read_table, write_rows
 from evokd_data.tasks import Task
 from evokd_data.workspace import Workspace
 
-SCHEMA = pa.schema(
-    {"id": pa.string(), "expected": pa.string(), "predicted": pa.string(), "confidence": pa.float32()},
-    metadata={"evokd.schema": "1"},
-)
+DECIMALS = 6
+"""Of a confidence, as of every probability that is compared: the last bits of a float32 are the machine's, and which
+texts a plan shows goes by the order of these. What is equal then goes by index."""
 
 
 def probe(recipe: Recipe, workspace: Workspace, index: int) -> list[Prediction]:
@@ -37,21 +36,27 @@ def probe(recipe: Recipe, workspace: Workspace, index: int) -> list[Prediction]:
             rows.append(
                 {
                     "id": sample.id,
-                    "expected": _target_text(task, sample.target),
-                    "predicted": _target_text(task, predicted),
-                    "confidence": confidence,
+                    "expected": target_text(task, sample.target),
+                    "predicted": target_text(task, predicted),
+                    "confidence": round(float(confidence), DECIMALS),
                 }
             )
-        write_rows(folder.probe, SCHEMA, rows)
+        write_rows(folder.probe, probe_schema(), rows)
     return read_probe(recipe.task, folder.probe)
 
 
-def _target_text(task: Task, target: object) -> str:
+def target_text(task: Task, target: object) -> str:
+    """A target as a probe has it."""
     return json.dumps(task.to_row(target), ensure_ascii=False, sort_keys=True)  # type: ignore[arg-type]
 
 
 def read_probe(task: Task, path: Path) -> list[Prediction]:
     """The predictions of a probe.arrow, in index order."""
+    return predictions(task, read_table(path).to_pylist())
+
+
+def predictions(task: Task, rows: Iterable[Mapping[str, Any]]) -> list[Prediction]:
+    """Rows of a probe as what they say."""
     return [
         Prediction(
             row["id"],
@@ -59,5 +64,5 @@ def read_probe(task: Task, path: Path) -> list[Prediction]:
             task.from_row(json.loads(row["predicted"])),
             row["confidence"],
         )
-        for row in read_table(path).to_pylist()
+        for row in rows
     ]

@@ -208,6 +208,7 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
         )
     add(layout.DATA, samples)
     add(layout.REJECTIONS, parquet.write_rejections(folder.rejection_files(), draft / "rejections"))
+    add(layout.PROBE, parquet.write_probe(folder.probe, draft / "probe"))
     if recipe.publish.journal:
         add(layout.JOURNAL, parquet.write_journal(folder.journal, draft / "journal"))
 

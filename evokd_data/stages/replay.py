@@ -1,6 +1,6 @@
 """Replay: a published round's rows, made again from its journal: no teacher, no accelerator, no test set.
 
-The plan follows from the weaknesses, the prompts from the plan and the rows before, the rows from the answers: the very
+The weaknesses follow from the probe of the round before, the plan from the weaknesses, the prompts from the plan and the rows before, the rows from the answers: the very
 strategy and filters that made the round run again, on the recipe, prompts and earlier rows of the revision itself.
 """
 
@@ -27,9 +27,18 @@ from evokd_data.recipe import Recipe, load_published
 from evokd_data.records import Draft, Rejection, Request, Sample
 from evokd_data.seeds import Splits, load_splits
 from evokd_data.settings import short
-from evokd_data.shards import ContentDigest, ShardedSamples, content_digest, row_rejection, write_shard
+from evokd_data.shards import (
+    ContentDigest,
+    ShardedSamples,
+    content_digest,
+    probe_schema,
+    row_rejection,
+    write_rows,
+    write_shard,
+)
 from evokd_data.stages.generate import make_sieve, shard_name
-from evokd_data.stages.plan import as_json, earlier_shards, plan
+from evokd_data.stages.plan import as_json, earlier_shards, find_weaknesses, plan, weaknesses_as_json
+from evokd_data.stages.probe import read_probe
 from evokd_data.stages.publish import open_hub
 from evokd_data.stages.reload import fetch_rounds, find_round
 from evokd_data.strategies import Ask, Brief
@@ -114,7 +123,7 @@ def replay(
                 f"again; that they are as published shows: evokd-data verify {repo} --round {index}"
             )
         with tempfile.TemporaryDirectory(prefix="evokd-replay-") as scratch:
-            found = asyncio.run(_replay(snapshot, published, splits, Workspace(Path(scratch))))
+            found = asyncio.run(_replay(snapshot, published, splits, Workspace(Path(scratch)), notes))
         if found.unused:
             notes.append(f"{found.unused} answers of the journal belong to no prompt of the round")
     return Replayed(
@@ -132,11 +141,13 @@ def replay(
 
 
 def fetch_round(hub: Hub, repo: str, round: int | str | None) -> Snapshot:
-    """All that making a round again takes, checked: rows of all rounds, recipe, prompts, its journal and rejections."""
+    """All that making a round again takes, checked: rows of all rounds, recipe, prompts, its journal and rejections, and
+    the probe of the round before."""
     index, revision = find_round(hub, repo, round)
     own = [f"{kind}/{tag_of(index)}/" for kind in (layout.JOURNAL, layout.REJECTIONS)]
+    before = [f"{layout.PROBE}/{tag_of(index - 1)}/"] if index else []
     return fetch_rounds(
-        hub, repo, revision, kinds=[layout.DATA], also=[layout.RECIPE, f"{layout.PROMPTS}/", *own]
+        hub, repo, revision, kinds=[layout.DATA], also=[layout.RECIPE, f"{layout.PROMPTS}/", *own, *before]
     )  # fmt: skip
 
 
@@ -173,6 +184,16 @@ def restore_rows(snapshot: Snapshot, task: Task, folder: RoundFolder) -> None:
                 f"{snapshot.where}: the rows of shard {number} of {told.tag} digest to {made.content[:12]}, its manifest "
                 f"says {entry['content'][:12]}; see what is wrong: evokd-data verify {snapshot.repo}"
             )
+
+
+def restore_probe(snapshot: Snapshot, folder: RoundFolder) -> bool:
+    """The predictions that a round was published with; whether it was, and whether there could be any."""
+    told = snapshot.rounds[folder.index]
+    files = snapshot.paths(layout.PROBE, [folder.index])
+    if folder.index == 0 or (told.identity["rows"] and not files):
+        return False
+    write_rows(folder.probe, probe_schema(), [row for file in files for row in parquet.read_rows(file)])
+    return True
 
 
 def restore_earlier(snapshot: Snapshot, recipe: Recipe, workspace: Workspace) -> Splits:
@@ -300,7 +321,9 @@ class _Found:
     unused: int = 0
 
 
-async def _replay(snapshot: Snapshot, recipe: Recipe, splits: Splits | None, workspace: Workspace) -> _Found:
+async def _replay(
+    snapshot: Snapshot, recipe: Recipe, splits: Splits | None, workspace: Workspace, notes: list[str]
+) -> _Found:
     index = len(snapshot.rounds) - 1
     told, task = snapshot.rounds[index], recipe.task
     seeds = restore_earlier(snapshot, recipe, workspace)
@@ -312,6 +335,10 @@ async def _replay(snapshot: Snapshot, recipe: Recipe, splits: Splits | None, wor
             f"{layout.plan(told.tag)}: does not follow from its weaknesses, the rows of {tag_of(index - 1)} and strategy "
             f"{recipe.strategy.name!r}"
         )
+    if index > 1 and restore_probe(snapshot, workspace.round(index - 1)):
+        problems += _weaknesses_without_ground(snapshot, recipe, workspace, stored["weaknesses"])
+    elif index > 1:
+        notes.append(f"{tag_of(index - 1)} was published without its probe: the weaknesses are as the plan lists them")
     rows = list(parquet.read_journal(snapshot.paths(layout.JOURNAL, [index])))
     journalled, used = from_rows(rows), set[str]()
 
@@ -354,6 +381,36 @@ async def _replay(snapshot: Snapshot, recipe: Recipe, splits: Splits | None, wor
         raise VerificationError("\n".join(f"{snapshot.where}: {problem}" for problem in problems))
     found.rows, found.answers, found.unused = content.rows, len(used), len(rows) - len(used)
     return found
+
+
+def _weaknesses_without_ground(
+    snapshot: Snapshot, recipe: Recipe, workspace: Workspace, stored: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
+    """What a plan says of weaknesses that the predictions of the round before do not."""
+    last, before = snapshot.rounds[-1], snapshot.rounds[-2]
+    source, folder = f"{layout.PROBE}/{before.tag}", workspace.round(before.index)
+    try:
+        ids = [prediction.id for prediction in read_probe(recipe.task, folder.probe)]
+    except (KeyError, TypeError, ValueError) as error:
+        yield f"{source}: holds a row that is no prediction ({error!r})"
+        return
+    if ids != [sample.id for sample in ShardedSamples(recipe.task, folder.shard_files())]:
+        yield f"{source}: its predictions are not of the rows of {before.tag}, one each, in their order"
+        return
+    found = {one["name"]: one for one in weaknesses_as_json(find_weaknesses(recipe, workspace, last.index))}
+    listed = {one["name"]: one for one in stored}
+    if list(found.items()) == list(listed.items()) and len(listed) == len(stored):
+        return
+    name = next((name for name in {**listed, **found} if listed.get(name) != found.get(name)), "")
+    sides = [_missed(one.get(name)) for one in (listed, found)]
+    yield (
+        f"{layout.plan(last.tag)}: its weaknesses are not those of the predictions in {source}"
+        + (f": {name} {sides[0]}, there {sides[1]}" if sides[0] != sides[1] else f": {name or 'their order'}")
+    )
+
+
+def _missed(weakness: Mapping[str, Any] | None) -> str:
+    return f"missed {weakness['missed']} of {weakness['seen']}" if weakness else "none"
 
 
 def _compare_seeds(snapshot: Snapshot, task: Task, seeds: Iterable[Sample]) -> None:

@@ -1,9 +1,9 @@
 """Resume: a run goes on from a published round, on a machine that holds none of it.
 
-The round's revision gives the folder of the run: shards, rejections, journals, plans, metrics, manifests of all rounds so
-far. What is not published is made again: the checkpoints of the last two students, unless they are in a model repository that
-the manifest names, and the probe between them, from which the next round is planned. Where training is deterministic
-they are the ones that were.
+The round's revision gives the folder of the run: shards, rejections, journals, probes, plans, metrics, manifests of all
+rounds so far. What is not published is made again: the checkpoint of the last student, unless it is in a model repository
+that the manifest names; where the last round has no probe, from which the next one is planned, that of the student before
+too, and the probe. Where training is deterministic they are the ones that were.
 
 With the recipe the rounds were made with, in their repository, the run simply goes on. With another teacher, strategy,
 filters, pool, prompts, seed, or another repository, it is a **branch**: it publishes to a repository of its own, which begins
@@ -31,7 +31,7 @@ from evokd_data.stages.probe import probe
 from evokd_data.stages.publish import AS_PUBLISHED, LOCAL, PUBLISHED, open_hub
 from evokd_data.stages.publish_student import fetch_student
 from evokd_data.stages.reload import fetch_rounds
-from evokd_data.stages.replay import published_recipe, restore_rows
+from evokd_data.stages.replay import published_recipe, restore_probe, restore_rows
 from evokd_data.stages.train import fit
 from evokd_data.strategies import POOL
 from evokd_data.workspace import RoundFolder, Workspace, read_json, whole_folder, write_json
@@ -166,10 +166,11 @@ def restore(recipe: Recipe, workspace: Workspace, start: Start, progress: Progre
 
 
 def bring_students(recipe: Recipe, workspace: Workspace, last: int, progress: Progress) -> None:
-    """The student of round `last`, which the next round is probed with, and the probe of round `last`, made by the
-    student before it, from which the next round is planned. Students come from their repository, or are trained again."""
+    """The student of round `last`, which the next round is probed with, and, where it is missing, the probe of round
+    `last`, made by the student before it. Students come from their repository, or are trained again."""
     chained = not getattr(recipe.student, "from_scratch", True)  # each checkpoint learns on from the one before
-    for index in range(0 if chained else max(0, last - 1), last + 1):
+    probed = last == 0 or workspace.round(last).probe.exists()
+    for index in range(0 if chained else last if probed else last - 1, last + 1):
         folder = workspace.round(index)
         if index == last > 0 and not folder.probe.exists():
             progress.stage("probe", index)
@@ -198,6 +199,7 @@ def _restore(snapshot: Snapshot, recipe: Recipe, folder: RoundFolder) -> None:
     told = snapshot.rounds[folder.index]
     restore_rows(snapshot, recipe.task, folder)
     _restore_rejections(snapshot, told, folder)
+    restore_probe(snapshot, folder)
     if answers := snapshot.paths(layout.JOURNAL, [folder.index]):
         folder.journal.mkdir()
         with (folder.journal / "00000.jsonl").open("wb") as file:

@@ -6,6 +6,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from evokd_data.digest import digest
 from evokd_data.errors import VerificationError
 from evokd_data.published import PublishedRound, Snapshot, altered, load_task, read
 from evokd_data.shards import ContentDigest
+from evokd_data.stages.probe import target_text
 from evokd_data.stages.publish import open_hub
 from evokd_data.stages.reload import find_round
 from evokd_data.tasks import sample_id
@@ -40,6 +42,7 @@ class Report:
     rows: int
     rejections: int
     answers: int
+    predictions: int
     notes: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -60,7 +63,8 @@ def verify(
 
     The tag sits on the commit; no file is missing, extra, or other than its manifest says (sha256, size, rows); manifests
     are as they were sealed and form a chain to round 0; content digests and sample ids follow from the rows, the
-    identity digest from the identity, prompt digests from the prompts; and no round changed after it was published.
+    identity digest from the identity, prompt digests from the prompts; predictions are of the rows, one each; and no round
+    changed after it was published.
     Everything is downloaded anew, unless `cached`: what lies in the cache says nothing about what the Hub serves now.
 
     Raises VerificationError, one line a problem; PublishError when the round is not there.
@@ -115,7 +119,7 @@ def examine(
     """
     snapshot, problems = read(repo, revision, commit, folder, index)
     problems += _files(snapshot, seen)
-    counts = {"rows": 0, "rejections": 0, "answers": 0}
+    counts = {"rows": 0, "rejections": 0, "answers": 0, "predictions": 0}
     broken = {problem.split(":", 1)[0] for problem in problems}
     sound = [one for one in snapshot.rounds if not one.broken]
     if layout.RECIPE not in broken:
@@ -179,6 +183,8 @@ def _rows(
         if seen is not None:
             seen(f"{layout.DATA}/{one.tag}: {identity['rows']} rows")
         yield from _samples(one, task, files, counts)
+        if probed := whole(layout.PROBE):
+            yield from _predictions(one, task, probed, files, counts)
     if (files := whole(layout.REJECTIONS)) is not None:
         reasons = Counter(row["reason"] for file in files for row in parquet.read_rows(file))
         counts["rejections"] += reasons.total()
@@ -187,7 +193,7 @@ def _rows(
             yield f"{where}: {dict(sorted(reasons.items()))}, the manifest tells of {totals['rejected']}"
     if (files := whole(layout.JOURNAL)) is not None:
         counts["answers"] += sum(parquet.count_rows(file) for file in files)
-    for kind in (layout.DATA, layout.REJECTIONS, layout.JOURNAL):
+    for kind in (layout.DATA, layout.REJECTIONS, layout.JOURNAL, layout.PROBE):
         for path, entry in one.files(kind).items():
             if path not in broken and (rows := parquet.count_rows(snapshot.folder / path)) != entry["rows"]:
                 yield f"{path}: has {rows} rows, its manifest says {entry['rows']}"
@@ -224,6 +230,26 @@ def _samples(one: PublishedRound, task: Task, files: Sequence[Path], counts: dic
         yield (
             f"{where}: its rows digest to {content.hexdigest()[:12]}, the round's identity says {one.identity['content'][:12]}"
         )
+
+
+def _predictions(
+    one: PublishedRound, task: Task, probed: Sequence[Path], files: Sequence[Path], counts: dict[str, int]
+) -> Iterator[str]:
+    """Where a round's predictions are not of its rows, one each, in their order."""
+    where = f"{layout.PROBE}/{one.tag}"
+    predictions = (row for file in probed for row in parquet.read_rows(file))
+    samples = (row for file in files for row in parquet.read_rows(file, ["id", *task.columns()]))
+    try:
+        for number, (row, sample) in enumerate(zip_longest(predictions, samples)):
+            if row is None or sample is None:
+                yield f"{where}: {'ends' if row is None else 'goes on'} at row {number}, the round's rows do not"
+                return
+            if (row["id"], row["expected"]) != (sample["id"], target_text(task, task.from_row(sample))):
+                yield f"{where}: row {number} (id {row['id']}) is not of the round's sample {sample['id']} and its target"
+                return
+            counts["predictions"] += 1
+    except (VerificationError, KeyError, TypeError, ValueError) as error:
+        yield f"{where}: {error}"
 
 
 def _prompts(snapshot: Snapshot, one: PublishedRound, broken: set[str]) -> Iterator[str]:
