@@ -53,6 +53,11 @@ class RoundFacts:
     def rows(self) -> int:
         return self.manifest["identity"]["rows"]
 
+    @property
+    def branched(self) -> bool:
+        """Whether a branch begins here: its first own round."""
+        return "from" in self.manifest["identity"]
+
     def parts(self, kind: str) -> list[str]:
         """The round's Parquet files of one kind, in row order."""
         return sorted(path for path in self.manifest["files"] if path.startswith(f"{kind}/{self.tag}/"))
@@ -102,6 +107,7 @@ def render(recipe: Recipe, repo: str, rounds: Sequence[RoundFacts]) -> str:
         has_rejections=any(one.parts(layout.REJECTIONS) for one in rounds),
         has_journal=any(one.parts(layout.JOURNAL) for one in rounds),
         has_probe=any(one.parts(layout.PROBE) for one in rounds),
+        origins=[{"first": one.tag, **one.manifest["identity"]["from"]} for one in rounds if one.branched],
         description=task.get("description", ""),
         classes=recipe.task.aims,
         meanings=meanings,
@@ -147,7 +153,10 @@ def metadata(recipe: Recipe, rounds: Sequence[RoundFacts]) -> dict[str, Any]:
         "size_categories": [next((name for bound, name in SIZES if rows < bound), "n>10M")],
         "annotations_creators": ["machine-generated"],
         "language_creators": ["machine-generated"],
-        "source_datasets": ["original"],
+        "source_datasets": list(
+            dict.fromkeys(one.manifest["identity"]["from"]["repo"] for one in rounds if one.branched)
+        )
+        or ["original"],
         "tags": [*TAGS, *([] if recipe.strategy.name in TAGS else [recipe.strategy.name])],
     }
     teacher = model_name(rounds[-1].manifest["identity"]["teacher"], {})

@@ -123,6 +123,21 @@ def test_a_teacher_of_the_hub_is_named_as_base_model(run: tuple[Recipe, list[car
     ]
 
 
+def test_a_branch_says_where_it_comes_from(run: tuple[Recipe, list[card.RoundFacts]]) -> None:
+    loaded, found = run
+    assert "branch" not in card.render(loaded, "o/n", found)
+    origin = {"repo": "org/first", "tag": "round-001", "commit": "c" * 40, "digest": "d" * 64}
+    own = replace(
+        found[2], manifest={**found[2].manifest, "identity": {**found[2].manifest["identity"], "from": origin}}
+    )
+    text = card.render(loaded, "o/n", [*found[:2], own])
+    assert (
+        "This is a branch of `org/first`: what comes before `round-002` was published there, and is here file by file as "
+        f"it was. Branched off at `round-001`, commit `{'c' * 40}`, digest `{'d' * 64}`.\n"
+    ) in text
+    assert front(text)["source_datasets"] == ["org/first"]
+
+
 @pytest.mark.parametrize(
     "value", ["no", "y", "1e3", "0o14", "2024-01-01", "null", "~", "- a", "a: b", "{x", "'", '"\n---\nx: 1']
 )

@@ -130,6 +130,8 @@ def test_a_branch_has_its_own_repository_that_begins_with_the_rounds_it_starts_f
         "repo": "org/colours", "tag": "round-002", "commit": tags["round-002"], "digest": digest,
     }  # fmt: skip
     assert identity["parent"] == digest
+    page = Path(run.api.hf_hub_download("org/branch", "README.md", repo_type="dataset", cache_dir=tmp_path / "cache"))
+    assert f"Branched off at `round-002`, commit `{tags['round-002']}`, digest `{digest}`." in page.read_text()
     at = {**run.at, "cache_dir": tmp_path / "cache"}
     assert verify("org/branch", 2, **at).digest == digest
     assert verify("org/branch", **at).rounds == 4
