@@ -24,7 +24,7 @@ FIRST_IMPORT := import logging; logging.disable(logging.WARNING); \
   vllm.v1.engine.async_llm, vllm.v1.worker.cpu_worker, vllm.model_executor.models.llama
 INSTALLED := .venv/installed
 
-.PHONY: help setup quickstart test check bench lock clean
+.PHONY: help setup quickstart test check bench faults lock clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -66,6 +66,9 @@ check: setup  ## format, lint, types, architecture, imports
 bench: setup  ## how well the engine is fed, beside raw vLLM; writes build/bench.json
 	@mkdir -p build
 	.venv/bin/python bench/feeding.py --json build/bench.json $(ARGS)
+
+faults: setup  ## rounds published under 500 seeded faults, kills and races; writes build/faults.json
+	@.venv/bin/python bench/faults.py --json build/faults.json $(ARGS)
 
 lock: setup  ## requirements/cpu.txt, resolved anew
 	@.venv/bin/python requirements/lock.py

@@ -215,7 +215,12 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"
         started = time.perf_counter()
-        seen = {"status": 0, "bytes": 0}
+        seen = {"status": 0, "bytes": 0, "received": 0}
+
+        async def receiving() -> Message:
+            message = await receive()
+            seen["received"] += len(message.get("body", b""))
+            return message
 
         async def counting(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -226,9 +231,9 @@ class App:
 
         try:
             if self._faults is not None and not scope["raw_path"].startswith(b"/_faults"):
-                await self._faults(scope, receive, counting, self._answer)
+                await self._faults(scope, receiving, counting, self._answer)
             else:
-                await self._answer(scope, receive, counting)
+                await self._answer(scope, receiving, counting)
         finally:
             self._note(scope, seen, time.perf_counter() - started)
 
@@ -339,6 +344,7 @@ class App:
             "status": seen["status"],  # 0: the connection was cut before an answer
             "ms": round(seconds * 1000, 1),
             "bytes": seen["bytes"],
+            "received": seen["received"],  # of the request's body
             "user": scope.get("localhub.user") or "-",
         }
         with self._log_file.open("a") as handle:  # opened each time, so that the file can be moved away

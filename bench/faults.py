@@ -1,0 +1,136 @@
+"""Is a round published exactly once, whatever happens? Hundreds of seeded troubles against the local Hub, over HTTP.
+
+    python bench/faults.py [--scenarios 520] [--races 50] [--loads 120] [--json FILE]
+    python bench/faults.py --seed 17 --seed 23          these scenarios alone, told in full
+
+publish   calls that are refused, limited, cut, halved, altered or never answered, singly and together; clients and
+          servers killed with -9; each rerun until it ends                                           tests/scenarios.py
+race      two processes publish to one repository at the same moment                                     tests/races.py
+load      a round is asked for while the Hub is down or lies, with other rounds in the cache           tests/reloads.py
+upload    bytes that the Hub receives for the fifth round, beside that round's own                       tests/uploads.py
+
+What must hold is told there. Exits with 1 when anything did not, naming the seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+WORKERS = 2
+
+
+@contextmanager
+def place() -> Iterator[Any]:
+    """A Hub of one's own."""
+    from faulty import FaultyHub, Runs
+    from scenarios import Place
+
+    with tempfile.TemporaryDirectory() as name, FaultyHub(Path(name) / "hub") as hub:
+        yield Place(hub, Runs(Path(name) / "runs"), Path(name))
+
+
+def scenarios(seeds: list[int]) -> list[dict[str, Any]]:
+    from scenarios import Scenario, play
+
+    told = []
+    with place() as shared:
+        # Those that fork come first: a process that has uploaded by Xet runs threads a fork does not have.
+        for scenario in sorted(map(Scenario.of, seeds), key=lambda one: not one.kills):
+            outcome = play(scenario, shared)
+            told.append({**asdict(outcome), "ended": outcome.ended, "scenario": asdict(scenario)})
+    return told
+
+
+def summed(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+    seeds = [outcome["seed"] for outcome in outcomes]
+    attempts = [attempt for outcome in outcomes for attempt in outcome["attempts"]]
+    return {
+        "scenarios": len(outcomes),
+        "violations": sum(bool(outcome["violations"]) for outcome in outcomes),
+        "seeds": [min(seeds), max(seeds)],
+        "by_kind": dict(sorted(Counter(outcome["kind"] for outcome in outcomes).items())),
+        "by_call": dict(sorted(Counter(outcome["call"] for outcome in outcomes).items())),
+        "ended": dict(sorted(Counter(outcome["ended"] for outcome in outcomes).items())),
+        "faults": sum(outcome["fired"] for outcome in outcomes),
+        "untouched": sum(not outcome["fired"] for outcome in outcomes),
+        "errors": dict(sorted(Counter(attempt["error"] for attempt in attempts if attempt["error"]).items())),
+        "kills": sum(attempt["killed"] for attempt in attempts),
+        "violated": [{"seed": one["seed"], "what": one["violations"]} for one in outcomes if one["violations"]],
+    }
+
+
+SECTIONS: dict[str, tuple[Callable[[list[int]], list[dict[str, Any]]], Callable[[list[dict[str, Any]]], Any]]] = {
+    "publish": (scenarios, summed),
+}
+
+
+def worker(section: str, seeds: list[int], home: str) -> list[dict[str, Any]]:
+    os.environ.update(environment(home))
+    logging.disable(logging.ERROR)  # clients tell of each retry
+    warnings.simplefilter("ignore")
+    return SECTIONS[section][0](seeds)
+
+
+def environment(home: str) -> dict[str, str]:
+    """No way out of this machine, and clients that retry at once."""
+    return {
+        "HF_HOME": home,
+        "HF_TOKEN": "",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_XET_CLIENT_RETRY_BASE_DELAY": "5ms",
+        "HF_XET_CLIENT_RETRY_MAX_DURATION": "1s",
+    }
+
+
+def run(section: str, seeds: list[int]) -> dict[str, Any]:
+    """In processes that have loaded nothing yet: a client reads its environment once."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as home, multiprocessing.get_context("spawn").Pool(WORKERS) as pool:
+        parts = [
+            (section, seeds[start::WORKERS], f"{home}/{start}") for start in range(WORKERS) if seeds[start::WORKERS]
+        ]
+        outcomes = [outcome for part in pool.starmap(worker, parts) for outcome in part]
+    outcomes.sort(key=lambda outcome: outcome["seed"])
+    return {**SECTIONS[section][1](outcomes), "seconds": round(time.monotonic() - began, 1), "outcomes": outcomes}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenarios", type=int, default=520)
+    parser.add_argument("--seed", type=int, action="append", help="of a scenario of `publish`: only this")
+    parser.add_argument("--json", type=Path, help="where the figures go as JSON")
+    arguments = parser.parse_args()
+    if arguments.seed:
+        found = run("publish", arguments.seed)
+        print(json.dumps(found["outcomes"], indent=1))
+        return bool(found["violations"])
+    counts = {"publish": arguments.scenarios}
+    figures = {}
+    for section, count in counts.items():
+        figures[section] = run(section, list(range(count)))
+        del figures[section]["outcomes"]
+        print(f"{section}: {json.dumps(figures[section], indent=1)}", flush=True)
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    return int(any(each["violations"] for each in figures.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

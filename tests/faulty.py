@@ -1,0 +1,140 @@
+"""A local Hub whose faults are set as it runs, that can be killed with -9 and comes back where it was; runs to publish."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from publishing_fixtures import make_run
+
+from evokd_data import localhub
+from evokd_data.localhub.child import RunningHub
+from evokd_data.progress import Progress
+from evokd_data.publishers.calls import Patience
+from evokd_data.publishers.hub import Hub
+from evokd_data.recipe import Recipe
+from evokd_data.stages.publish import Publication, public_recipe
+from evokd_data.workspace import Workspace, read_json
+
+NAP_S = 0.003  # what is waited where somebody would wait seconds
+ATTEMPTS = 5
+Run = tuple[Recipe, Workspace]
+
+
+class XetHub(Hub):
+    """Takes itself for the real one, so its files travel by Xet."""
+
+    def is_the_hub(self) -> bool:
+        return True
+
+
+class FaultyHub:
+    """Use as a `with` block. Whatever happens to the server, its address and its root stay."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.root = folder / "root"
+        self._rules = folder / "faults.json"
+        self._rules.write_text("[]", encoding="utf-8")
+        self._block = ExitStack()
+        self._port = 0
+
+    def __enter__(self) -> FaultyHub:
+        self._start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._block.close()
+
+    def _start(self) -> None:
+        running = localhub.running(self.root, faults=self._rules, port=self._port)
+        self.server: RunningHub = self._block.enter_context(running)
+        self._port = int(self.server.endpoint.rpartition(":")[2])
+
+    @property
+    def endpoint(self) -> str:
+        return self.server.endpoint
+
+    def kill(self) -> None:
+        """As the power fails; then it is started again."""
+        os.kill(self.server.pid, signal.SIGKILL)
+        self._block.close()
+        self._start()
+
+    def put(self, *rules: dict[str, Any]) -> None:
+        self._faults(json.dumps(rules).encode())
+
+    def fired(self) -> int:
+        """Faults since they were put."""
+        return sum(rule["fired"] for rule in self._faults(None)["rules"])
+
+    def _faults(self, data: bytes | None) -> dict[str, Any]:
+        request = urllib.request.Request(f"{self.endpoint}/_faults", data, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
+
+    def received(self) -> int:
+        """Bytes of request bodies since the root was made."""
+        lines = (self.root / "requests.log").read_text(encoding="utf-8").splitlines()
+        return sum(json.loads(line)["received"] for line in lines if "/_faults" not in line)
+
+
+@dataclass
+class Runs:
+    """Complete runs to publish, each made once."""
+
+    folder: Path
+    made: dict[str, Run] = field(default_factory=dict)
+
+    def get(self, name: str = "a", *, fresh: bool = True, **settings: Any) -> Run:
+        """`fresh`: as if nothing of it had ever been published."""
+        if name not in self.made:
+            self.made[name] = make_run(self.folder / name, **settings)
+        run = self.made[name]
+        for folder in run[1].rounds() if fresh else ():
+            folder.revision.unlink(missing_ok=True)
+            (folder.root / "published.json").unlink(missing_ok=True)
+        return run
+
+
+def digests(run: Run, rounds: int) -> list[str]:
+    return [read_json(run[1].round(index).manifest)["digest"] for index in range(rounds)]
+
+
+def publish(hub: FaultyHub, run: Run, repo: str, rounds: int, *, xet: bool = False) -> None:
+    """What a command does: a look whether this can work, then every round that is not there."""
+    recipe, workspace = run
+    assert recipe.publish is not None
+    recipe = replace(recipe, publish=replace(recipe.publish, repo=repo, endpoint=hub.endpoint))
+    kind = XetHub if xet else Hub
+    patience = Patience(ATTEMPTS, sleep=lambda seconds: time.sleep(seconds))
+    client = kind(hub.endpoint, hub.server.token, patience=patience, note=lambda _: None)
+    client.check(repo)
+    Publication(recipe, client, Progress()).publish(workspace, rounds - 1)
+
+
+recipe_once = cache(public_recipe)
+
+
+@contextmanager
+def hurried(nap_s: float = NAP_S, silence_s: float = 120) -> Iterator[None]:
+    """Nobody sleeps longer than `nap_s`: neither we nor the clients that retry by themselves. What takes longest beside
+    that is done once: reading the recipe, and the certificates of the internet, which nothing here asks for."""
+    sleep = time.sleep
+    with (
+        patch("time.sleep", lambda seconds: sleep(min(seconds, nap_s))),
+        patch("evokd_data.publishers.calls.SILENCE_S", silence_s),
+        patch("evokd_data.stages.publish.public_recipe", recipe_once),
+        patch("ssl.SSLContext.load_verify_locations", lambda *_: None),
+    ):
+        yield

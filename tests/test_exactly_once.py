@@ -1,0 +1,136 @@
+"""Publishing under faults and kills ends in one commit and one tag a round: some of the seeds of `make faults`."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from faulty import FaultyHub, Runs, digests, publish
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from scenarios import FAULTS, Ended, Place, Scenario, attempt, play
+from witness import Held, half_published, not_exactly_once
+
+numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("place")
+    with FaultyHub(folder / "hub") as hub:
+        runs = Runs(folder / "runs")
+        runs.get(rounds=3)
+        yield Place(hub, runs, folder)
+
+
+@pytest.fixture(scope="module")
+def expected(place: Place) -> list[str]:
+    return digests(place.runs.get(), 2)
+
+
+@pytest.fixture
+def repo(place: Place) -> str:
+    name = f"org/witnessed-{next(numbers)}"
+    publish(place.hub, place.runs.get(), name, 2)
+    return name
+
+
+class TestScenarios:
+    @pytest.mark.parametrize("seed", [98, 9, 33, 6, 77, 24])
+    def test_trouble_ends_in_one_commit_and_one_tag_a_round(self, place: Place, seed: int) -> None:
+        outcome = play(Scenario.of(seed), place)
+        assert outcome.violations == []
+        assert outcome.fired
+
+    def test_a_seed_makes_the_same_trouble_each_time(self) -> None:
+        assert [Scenario.of(seed) for seed in range(50)] == [Scenario.of(seed) for seed in range(50)]
+
+    def test_every_fault_and_every_kill_has_its_turn(self) -> None:
+        kinds = {Scenario.of(seed).kind for seed in range(500)}
+        assert kinds == {*FAULTS, "combination", "storm", "client killed", "server killed"}
+
+    def test_an_error_of_a_stranger_and_one_without_advice_are_violations(self) -> None:
+        def fails() -> None:
+            raise KeyError("x")
+
+        assert "none of ours" in attempt(fails).unclear()
+        assert "does not say what to do" in Ended("PublishError", "org/x: it failed").unclear()
+        assert Ended("PublishError", "org/x: it failed; rerun").unclear() == ""
+
+
+class TestWitness:
+    """Who looks on must see what is wrong."""
+
+    def problems(self, place: Place, repo: str, expected: list[str]) -> str:
+        return "\n".join(not_exactly_once(Held(place.hub.root, repo), expected))
+
+    def test_two_rounds_are_two_commits_and_two_tags(self, place: Place, repo: str, expected: list[str]) -> None:
+        held = Held(place.hub.root, repo)
+        assert self.problems(place, repo, expected) == ""
+        assert held.tags == {"round-000": held.commits[1], "round-001": held.commits[2]}
+        assert [path for path in held.files(held.commits[2]) if path.startswith("data/")] == [
+            "data/round-000/train-00000-of-00001.parquet",
+            "data/round-001/train-00000-of-00001.parquet",
+        ]
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            (lambda api, repo, held: api.delete_tag(repo, tag="round-000", repo_type="dataset"), "round 0 has no tag"),
+            (lambda api, repo, held: move(api, repo, "round-000", held.commits[2]), "tag round-000 sits on"),
+            (lambda api, repo, held: move(api, repo, "round-002", held.commits[2]), "tag round-002 sits on"),
+            (lambda api, repo, held: edit(api, repo, "README.md", b"x"), "README.md is"),
+            (lambda api, repo, held: edit(api, repo, "NOTES.md", b"x"), "'NOTES.md'] in no manifest"),
+            (lambda api, repo, held: edit(api, repo, "data/round-001/train-00000-of-00001.parquet", None), "missing"),
+            (lambda api, repo, held: twice(api, repo), "3 commits for 2 rounds"),
+        ],
+    )
+    def test_what_is_wrong_is_seen(
+        self, place: Place, repo: str, expected: list[str], change: Callable[..., None], words: str
+    ) -> None:
+        change(HfApi(place.hub.endpoint, token="x"), repo, Held(place.hub.root, repo))
+        assert words in self.problems(place, repo, expected)
+
+    def test_rounds_of_somebody_else_are_seen(self, place: Place, repo: str, expected: list[str]) -> None:
+        assert "brings another round" in self.problems(place, repo, [expected[0], "f" * 64])
+
+    def test_a_large_file_that_is_gone_or_another_is_seen(self, place: Place, repo: str, expected: list[str]) -> None:
+        held = Held(place.hub.root, repo)
+        oid = held.files(held.commits[2])["data/round-001/train-00000-of-00001.parquet"][0]
+        (file,) = (place.hub.root / "lfs").rglob(oid)
+        data = file.read_bytes()
+        try:
+            file.write_bytes(data[:-1] + b"x")
+            assert "names a large file that is another" in self.problems(place, repo, expected)
+            file.unlink()
+            assert "names a large file that is not there" in self.problems(place, repo, expected)
+        finally:
+            file.write_bytes(data)
+
+    def test_a_round_on_its_way_is_not_half_published(self, place: Place, repo: str, expected: list[str]) -> None:
+        HfApi(place.hub.endpoint, token="x").delete_tag(repo, tag="round-001", repo_type="dataset")
+        held = Held(place.hub.root, repo)
+        assert list(half_published(held, expected)) == []
+        assert self.problems(place, repo, expected) == "tags ['round-000'] for 2 rounds"
+
+
+def edit(api: HfApi, repo: str, path: str, data: bytes | None) -> None:
+    operation = CommitOperationDelete(path) if data is None else CommitOperationAdd(path, data)
+    api.create_commit(repo, [operation], commit_message=f"touch {path}", repo_type="dataset")
+
+
+def move(api: HfApi, repo: str, tag: str, commit: str) -> None:
+    if tag != "round-002":
+        api.delete_tag(repo, tag=tag, repo_type="dataset")
+    api.create_tag(repo, tag=tag, revision=commit, repo_type="dataset")
+
+
+def twice(api: HfApi, repo: str) -> None:
+    """The newest round once more, in other words."""
+    path = "rounds/round-001/manifest.json"
+    with tempfile.TemporaryDirectory() as cache:
+        manifest = Path(api.hf_hub_download(repo, path, repo_type="dataset", cache_dir=cache)).read_bytes()
+    edit(api, repo, path, json.dumps(json.loads(manifest)).encode())
