@@ -71,6 +71,15 @@ class FaultyHub:
         self._block.close()
         self._start()
 
+    @contextmanager
+    def down(self) -> Iterator[None]:
+        """Nobody listens at the address."""
+        self._block.close()
+        try:
+            yield
+        finally:
+            self._start()
+
     def put(self, *rules: dict[str, Any]) -> None:
         self._faults(json.dumps(rules).encode())
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 from evokd_data import manifest, recipe, shards
@@ -49,44 +52,48 @@ def write_recipe(
 
 
 def make_run(
-    folder: Path, rounds: int = 3, *, variant: str = "", rows: int = 12, **written: Any
+    folder: Path, rounds: int = 3, *, variant: str = "", rows: int = 12, words: int = 0, shard: int = 5, **written: Any
 ) -> tuple[Recipe, Workspace]:
-    """A recipe and a workspace with `rounds` complete rounds. `variant` gives other texts: another run."""
+    """A recipe and a workspace with `rounds` complete rounds. `variant` gives other texts: another run; `words` more of
+    them make texts that are as hard to pack as real ones."""
     loaded = recipe.load(write_recipe(folder, **written))
     splits = load_splits(loaded)
     workspace = Workspace(folder / "runs" / loaded.name)
     workspace.root.mkdir(parents=True)
     workspace.freeze(resolved(loaded), manifest.inputs(loaded, splits.digests()))
     for index in range(rounds):
-        samples = list(splits.seeds) if index == 0 else make_samples(loaded, index, rows, variant)
-        make_round(loaded, workspace, index, samples)
+        samples = list(splits.seeds) if index == 0 else make_samples(loaded, index, rows, variant, words)
+        make_round(loaded, workspace, index, samples, shard)
     return loaded, workspace
 
 
-def make_samples(loaded: Recipe, index: int, rows: int, variant: str = "") -> list[Sample]:
+def make_samples(loaded: Recipe, index: int, rows: int, variant: str = "", words: int = 0) -> list[Sample]:
     labels = loaded.task.aims
+    draw = random.Random(index)
+    vocabulary = ["".join(draw.choices(ascii_lowercase, k=draw.randint(2, 11))) for _ in range(2000)]
     samples = []
     for i in range(rows):
         label = labels[i % len(labels)]
         text = f"round {index} text {i} on {label}{variant}" if i else f"{HOSTILE} {index}{variant}"
+        text = " ".join([text, *draw.choices(vocabulary, k=words)])
         origin = Origin(index, i // 5, i % 5, "evokd", "hard" if i % 2 else "easy", "confused:music>books", label)
         soft = tuple(0.5 if other == label else 0.25 for other in labels) if i % 3 else None
         samples.append(Sample(sample_id(loaded.task, text, label), text, label, origin, soft))
     return samples
 
 
-def make_round(loaded: Recipe, workspace: Workspace, index: int, samples: list[Sample]) -> None:
+def make_round(loaded: Recipe, workspace: Workspace, index: int, samples: list[Sample], shard: int = 5) -> None:
     """What the stages before publish write."""
     folder, task = workspace.round(index), loaded.task
     rejected = [Rejection("duplicate", HOSTILE, Origin(index, 0, i, "evokd"), "abc (1.00)") for i in range(index)]
-    for number, start in enumerate(range(0, len(samples), 5)):
-        part = samples[start : start + 5]
+    for number, start in enumerate(range(0, len(samples), shard)):
+        part = samples[start : start + shard]
         shards.write_shard(folder.shards / f"{number:05d}.arrow", task, part, number, number + 1)
         shards.write_rejections(folder.rejections / f"{number:05d}.arrow", rejected if number == 0 else [])
     weaknesses, cells = [], []
     if index:
         write_probe(folder.probe, loaded, samples)
-        write_journal(folder.journal, index, len(samples))
+        write_journal(folder.journal, index, len(samples), [sample.text for sample in samples])
         cells = [
             asdict(Cell(label, 4, "hard", "", "confused:music>books" if label == "music" else ""))
             for label in task.aims
@@ -133,7 +140,7 @@ def make_score(loaded: Recipe, index: int) -> dict[str, Any]:
     return classification(expected, np.eye(size)[predicted] * 0.8 + 0.05, loaded.task.classes, 1)
 
 
-def write_journal(folder: Path, index: int, answers: int) -> None:
+def write_journal(folder: Path, index: int, answers: int, texts: Sequence[str] = ()) -> None:
     with Journal(folder) as journal:
         for i in reversed(range(answers)):
             prompt = Prompt(
@@ -144,4 +151,6 @@ def write_journal(folder: Path, index: int, answers: int) -> None:
                 Sampling(0.8, 64),
             )
             scores = {"A": -0.1, "B": -2.4} if i % 2 else None
-            journal.add(prompt, Completion(f'{{"texts": ["{i}"]}}', "stop", 30, 12, scores))
+            journal.add(
+                prompt, Completion(json.dumps({"texts": [texts[i] if texts else str(i)]}), "stop", 30, 12, scores)
+            )

@@ -51,7 +51,8 @@ class Patience:
                 done = step()
             except EvokdError:
                 raise
-            except Exception as error:  # the clients raise dozens of kinds, sorted below
+            except Exception as caught:  # the clients raise dozens of kinds, sorted below
+                error = reason(caught)
                 failures += 1
                 if not may_pass(error) or failures >= self.attempts:
                     raise
@@ -81,8 +82,8 @@ def may_pass(error: BaseException) -> bool:
 
     if isinstance(error, OfflineModeIsEnabled):
         return False
-    if isinstance(error, LocalEntryNotFoundError):  # what a download makes of any failure to ask
-        return error.__cause__ is None or may_pass(error.__cause__)
+    if isinstance(error, LocalEntryNotFoundError):
+        return True
     status = status_of(error)
     if status is not None:
         return status in AGAIN or status in LOST_RACE
@@ -95,14 +96,20 @@ def may_pass(error: BaseException) -> bool:
 
 def is_unreachable(error: BaseException) -> bool:
     """Whether the Hub gave no answer of its own: then, and only then, what is known from before may be used."""
-    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import OfflineModeIsEnabled
 
-    if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
-        return is_unreachable(error.__cause__)
     status = status_of(error)
     if status is not None:
         return status in AGAIN
     return isinstance(error, OfflineModeIsEnabled | ConnectionError | TimeoutError) or _is_transport(error)
+
+
+def reason(error: Exception) -> Exception:
+    """What a download failed of: the client tells of any failure to ask as of a file that is not in the cache."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    inner = error.__cause__
+    return inner if isinstance(error, LocalEntryNotFoundError) and isinstance(inner, Exception) else error
 
 
 def status_of(error: BaseException) -> int | None:

@@ -28,6 +28,7 @@ from evokd_data.publishers.calls import (
     is_loopback,
     is_unreachable,
     limited,
+    reason,
     scrub,
     status_of,
 )
@@ -268,6 +269,7 @@ class Hub:
 
         if isinstance(error, PublishError):
             return error
+        error = reason(error)
         where, detail = self.address, scrub(describe(error), self.token, _ambient_token())
         match status_of(error):
             case _ if isinstance(error, LocalTokenNotFoundError):
@@ -360,10 +362,12 @@ class _Landing:
             return None
         tagged = refs.tags.get(bundle.tag)
         if tagged is not None:
-            if self.digest_at(tagged) != bundle.manifest:
+            there = self.digest_at(tagged)
+            if there != bundle.manifest:
+                found = f"with digest {there[:12]}" if there else "without this round"
                 raise RevisionConflict(
-                    f"{bundle.repo}: the tag {bundle.tag} is taken: it sits on {self.told(tagged)}, which is not this round "
-                    f"(digest {bundle.manifest[:12]}); publish to another {self.hub.setting}, or delete the tag if it is a mistake"
+                    f"{bundle.repo}: the tag {bundle.tag} is taken: it sits on {self.told(tagged)} {found}, ours is "
+                    f"{bundle.manifest[:12]}; publish to another {self.hub.setting}, or delete the tag if it is a mistake"
                 )
             return Revision(bundle.repo, bundle.tag, tagged, self.hub.address)
         commit = self.landed(refs.head) if refs.head else None
