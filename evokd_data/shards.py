@@ -175,6 +175,11 @@ def shard_entry(path: Path) -> ShardEntry:
         raise WorkspaceError(f"{path}: is no shard of a round; remove it and rerun generate") from None
 
 
+def shard_content(path: Path) -> str:
+    """The content digest that the shard's writer left in it; of another writer's shard the digest of its bytes."""
+    return (read_table(path).schema.metadata or {}).get(b"evokd.content", b"").decode() or file_digest(path)
+
+
 def write_rejections(path: Path, rejections: Iterable[Rejection]) -> None:
     write_rows(path, rejection_schema(), [rejection_row(rejection) for rejection in rejections])
 

@@ -1,6 +1,6 @@
 """The folder of a run: where each stage's files lie, written so that a file that is there is whole.
 
-    runs/<name>/recipe.yaml  inputs.json  from.json  .lock
+    runs/<name>/recipe.yaml  inputs.json  from.json  tokens/  .lock
     runs/<name>/round-003/plan.json  shards/00000.arrow  rejections/00000.arrow  journal/  generated.json
                           probe.arrow  student/  metrics.json  manifest.json  revision.json
 
@@ -123,6 +123,11 @@ class Workspace:
     def origin(self) -> Path:
         """The published round that the run goes on from, when it did not begin at round 0."""
         return self.root / "from.json"
+
+    @property
+    def tokens(self) -> Path:
+        """What students have tokenised; can be removed at any time."""
+        return self.root / "tokens"
 
     @contextmanager
     def lock(self) -> Iterator[None]:

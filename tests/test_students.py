@@ -8,7 +8,9 @@ import os
 import random
 import shutil
 import sys
+import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +21,9 @@ from evokd_data.errors import StudentError
 from evokd_data.records import SequenceExample, TokenExample
 from evokd_data.registry import resolve
 from evokd_data.settings import build
-from evokd_data.students import STUDENTS, Lesson
-from evokd_data.students.batches import Diet, distributions, in_windows
+from evokd_data.students import STUDENTS, Lesson, Stretch
+from evokd_data.students.batches import Diet, Labels, distributions, in_windows
+from evokd_data.students.encoding import Coder
 from evokd_data.students.linear import Linear
 from evokd_data.students.pretrained import content_digest, find
 from evokd_data.students.transformer import Transformer
@@ -162,11 +165,17 @@ def digests(folder):
     return {path.name: file_digest(path) for path in sorted(folder.iterdir())}
 
 
+class Fleeting(SequenceExample):
+    """An example that can be seen to be gone."""
+
+    __slots__ = ("__weakref__",)
+
+
 class Endless(Sequence):
-    """Examples made when asked for, one at a time; whoever copies them all is stopped."""
+    """Examples made when asked for, one at a time; whoever holds them all is stopped."""
 
     def __init__(self, make, count):
-        self.make, self.count, self.asked = make, count, 0
+        self.make, self.count, self.asked, self.held = make, count, 0, weakref.WeakValueDictionary()
 
     def __len__(self):
         return self.count
@@ -174,9 +183,10 @@ class Endless(Sequence):
     def __getitem__(self, index):
         if not 0 <= index < self.count:
             raise IndexError
+        made = self.held[self.asked] = Fleeting(*self.make(int(index)))
         self.asked += 1
-        assert self.asked < 20_000, "read a whole lesson that does not fit into memory"
-        return self.make(int(index))
+        assert len(self.held) < 3_000, "holds a lesson that does not fit into memory"
+        return made
 
 
 # Every student
@@ -274,12 +284,12 @@ def test_a_student_is_silent_but_for_one_line_of_log(student, tmp_path, capfd, c
     assert "student: " in caplog.text
 
 
-def test_lessons_larger_than_memory_are_read_as_they_are_needed(student, tmp_path):
-    known = texts(75)
-    fresh, earlier = (Endless(lambda index: known[index % 75], 100_000) for _ in range(2))
+def test_lessons_larger_than_memory_are_read_once_or_as_they_are_needed(student, tmp_path):
+    known = [(example.text, example.target) for example in texts(75)]
+    fresh, earlier = (Endless(lambda index: known[index % 75], 5_000) for _ in range(2))
     quick = type(student)(**{**vars(student), "epochs": 0.001, "min_steps": 10})
     fit(quick, tmp_path / "a", fresh, earlier)
-    assert 0 < fresh.asked + earlier.asked < 8_000
+    assert 0 < fresh.asked + earlier.asked <= 10_000 + 3  # and what kind of examples they are
 
 
 def test_a_soft_label_is_learned_as_the_distribution_it_is(student, tmp_path):
@@ -420,7 +430,7 @@ def test_windows_return_every_index_once():
 
 
 def test_smoothing_softens_hard_labels_and_leaves_soft_ones():
-    rows = distributions([SequenceExample("", 1), SequenceExample("", 1, soft=(0.5, 0.5))], 2, True, smoothing=0.2)
+    rows = distributions([Labels((1,)), Labels((), (0.5, 0.5))], 2, smoothing=0.2)
     assert rows == pytest.approx(np.array([[0.1, 0.9], [0.5, 0.5]]))
 
 
@@ -571,6 +581,87 @@ def test_bfloat16_learns_and_still_saves_float32(base, tmp_path):
 def test_a_loss_that_is_not_finite_says_what_to_lower(base, tmp_path):
     with pytest.raises(StudentError, match=r"not finite after \d+ steps; lower student\.learning_rate"):
         fit(Transformer(str(base), **{**QUICK, "learning_rate": 1e30}), tmp_path / "a", texts())
+
+
+# Tokens on disk, and how they are learned
+
+
+def stretched(folder, *parts, key="k"):
+    """A lesson of rounds whose content has names; says which it was asked for."""
+    read = []
+
+    def one(index, part):
+        return Stretch(f"{key}{index}", lambda: read.append(index) or part)
+
+    earlier = [example for part in parts[:-1] for example in part]
+    return read, Lesson(parts[-1], earlier, CLASSES, 1, None, tuple(map(one, range(len(parts)), parts)), folder)
+
+
+def test_a_round_is_tokenised_once_and_learned_the_same_from_the_cache(base, tmp_path):
+    student = Transformer(str(base), **QUICK)
+    cache = tmp_path / "cache"
+    for name, parts, expected in [("a", 2, [0, 1]), ("b", 2, []), ("c", 3, [2])]:
+        read, lesson = stretched(cache, *(texts()[15 * part :][:15] for part in range(parts)))
+        (tmp_path / name).mkdir()
+        student.fit(lesson, tmp_path / name)
+        assert read == expected
+    assert digests(tmp_path / "a") == digests(tmp_path / "b") != digests(tmp_path / "c")
+    fit(student, tmp_path / "d", texts()[30:], texts()[:30])
+    assert digests(tmp_path / "d") == digests(tmp_path / "c")
+    read, lesson = stretched(cache, texts())
+    cut = Transformer(str(base), **{**QUICK, "max_length": 4})
+    (tmp_path / "e").mkdir()
+    assert cut.fit(lesson, tmp_path / "e")["truncated"] > 0
+    assert read == [0]
+
+
+def test_tokens_left_half_written_are_not_taken(base, tmp_path):
+    def broken():
+        yield from texts(2000)
+        raise KeyboardInterrupt
+
+    lesson = Lesson(texts(), (), CLASSES, 1, None, (Stretch("k", broken),), tmp_path / "cache")
+    (tmp_path / "a").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        Transformer(str(base), **QUICK).fit(lesson, tmp_path / "a")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("make", [texts, tagged])
+def test_padding_changes_no_answer(make, side, base):
+    import torch
+    from transformers import AutoModelForTokenClassification
+
+    tokenizer = make_tokenizer(padding_side=side)
+    model = AutoModelForTokenClassification.from_pretrained(base, num_labels=4).eval()
+    coder = Coder(tokenizer, model, 64)
+    examples = make(30)
+    coded = coder.code(examples)
+    inputs, answers = coder.pad(coded)
+    expected = tokenizer([" ".join(e.words) if make is tagged else e.text for e in examples], padding=True)
+    assert inputs["input_ids"].tolist() == expected["input_ids"]
+    assert inputs["attention_mask"].tolist() == expected["attention_mask"]
+    if make is tagged:
+        first = [inputs["input_ids"][row, token] for row, token in zip(answers.batch, answers.token, strict=True)]
+        words = [word for example in examples for word in example.words]
+        pieces = [tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in words]
+        assert torch.stack(first).tolist() == pieces
+
+
+def test_a_batch_in_parts_is_the_same_step(base, tmp_path):
+    from safetensors.numpy import load_file
+
+    quick = {**QUICK, "learning_rate": 1e-3, "min_steps": 3, "epochs": 0.01}
+    mixed = [replace(example, weight=0.5 + index % 3) for index, example in enumerate(tagged(40))]
+    losses = []
+    for name, parts in [("a", 1), ("b", 3), ("c", 20)]:  # a batch has 16: with 20 parts some are empty
+        student = Transformer(str(base), **quick, gradient_accumulation=parts)
+        losses.append(fit(student, tmp_path / name, mixed, classes=TAGS)["losses"])
+    assert losses[1] == pytest.approx(losses[0], abs=2e-6)
+    assert losses[2] == pytest.approx(losses[0], abs=2e-6)
+    one, three = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
+    assert max(np.abs(one[name] - three[name]).max() for name in one) < 2e-4
 
 
 # Where a base model is

@@ -10,17 +10,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from evokd_data.digest import derive_seed
+from evokd_data.digest import derive_seed, digest
 from evokd_data.diversity import detector, diversity
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.records import Sample, SequenceExample, TokenExample
 from evokd_data.seeds import Splits
-from evokd_data.shards import ShardedSamples
+from evokd_data.shards import ShardedSamples, shard_content
 from evokd_data.stages.plan import earlier_shards
 from evokd_data.stages.probe import probe, read_probe
 from evokd_data.strategies import POOL
-from evokd_data.students import Lesson
+from evokd_data.students import Lesson, Stretch
 from evokd_data.tasks import Task
 from evokd_data.workspace import RoundFolder, Workspace, read_json, whole_folder, write_json
 
@@ -88,12 +88,15 @@ def fit(recipe: Recipe, workspace: Workspace, folder: RoundFolder) -> None:
     fresh = ShardedSamples(task, folder.shard_files())
     earlier = ShardedSamples(task, earlier_shards(workspace, folder.index))
     weighed = Boost.of(recipe, workspace, folder.index)
+    stretches = tuple(_stretch(task, one, weighed) for one in (*workspace.before(folder.index), folder))
     lesson = Lesson(
         fresh=Mapped(fresh, weighed),
         earlier=Mapped(earlier, weighed),
         classes=task.classes,
         seed=derive_seed(recipe.seed, folder.index, "train") % 2**31,
         previous=workspace.round(folder.index - 1).student if folder.index else None,
+        stretches=stretches,
+        cache=workspace.tokens,
     )
     with whole_folder(folder.student) as draft:
         started = time.monotonic()
@@ -106,6 +109,13 @@ def fit(recipe: Recipe, workspace: Workspace, folder: RoundFolder) -> None:
             "seconds": round(time.monotonic() - started, 3),
         }
         write_json(draft / TRAINING, figures)
+
+
+def _stretch(task: Task, folder: RoundFolder, weighed: Boost) -> Stretch:
+    """A round of a lesson: its shards, and which of its samples weigh more, decide what is learned of it."""
+    files = folder.shard_files()
+    key = digest([[shard_content(path) for path in files], weighed.heavier.get(folder.index)])
+    return Stretch(key, lambda: map(weighed, ShardedSamples(task, files)))
 
 
 def _score(recipe: Recipe, folder: RoundFolder, samples: Sequence[Sample]) -> dict[str, Any]:
@@ -149,11 +159,14 @@ class Boost:
     task: Task
     factors: Mapping[str, float]
     """Sample id -> what its weight is multiplied by; empty without boosting."""
+    heavier: Mapping[int, str]
+    """Round -> what decides its factors; empty without boosting."""
 
     @classmethod
     def of(cls, recipe: Recipe, workspace: Workspace, last: int) -> Boost:
         """For the rounds up to `last`, from their metrics, which outlive a run's folder, and the newest one's probe."""
         factors: dict[str, float] = {}
+        heavier: dict[int, str] = {}
         for folder in workspace.before(last + 1)[1:] if recipe.training.boost > 1 else ():
             ids = [sample.id for sample in ShardedSamples(recipe.task, folder.shard_files())]
             if folder.metrics.exists():
@@ -162,8 +175,9 @@ class Boost:
                 predictions = read_probe(recipe.task, folder.probe)
                 wrong = {prediction.id for prediction in predictions if recipe.task.mistakes(prediction)}
             mean = 1 + (recipe.training.boost - 1) * len(wrong) / max(1, len(ids))
+            heavier[folder.index] = digest([recipe.training.boost, sorted(wrong)])
             factors |= {one: (recipe.training.boost if one in wrong else 1.0) / mean for one in ids}
-        return cls(recipe.task, factors)
+        return cls(recipe.task, factors, heavier)
 
     def __call__(self, sample: Sample) -> SequenceExample | TokenExample:
         factor = self.factors.get(sample.id, 1.0)

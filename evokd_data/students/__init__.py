@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -20,6 +20,14 @@ Examples = Sequence[SequenceExample | TokenExample]
 
 
 @dataclass(frozen=True, slots=True)
+class Stretch:
+    """Some consecutive examples of a lesson. `key` is a digest of what decides them: text, labels, weights."""
+
+    key: str
+    read: Callable[[], Iterable[SequenceExample | TokenExample]]
+
+
+@dataclass(frozen=True, slots=True)
 class Lesson:
     """What one round teaches: `fresh` examples of this round, `earlier` ones of all rounds before.
 
@@ -32,6 +40,10 @@ class Lesson:
     classes: tuple[str, ...]
     seed: int
     previous: Path | None = None
+    stretches: tuple[Stretch, ...] = ()
+    """`earlier`, then `fresh`, cut where their content has a name: what a student makes of a stretch it may keep."""
+    cache: Path | None = None
+    """Where it keeps it, from round to round. Nothing in there is needed: it can all be made again."""
 
 
 class Student(Protocol):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,9 @@ from evokd_data.students import Examples
 
 Example = SequenceExample | TokenExample
 
-WINDOW = 16  # batches that are read ahead and sorted by length: bounds both padding and memory
+NOTHING = "the round has no samples to learn from"
+
+WINDOW = 64  # batches that are read ahead and sorted by length: bounds both padding and memory
 WINDOWS_PER_PASS = 4  # at least: sorting a whole pass would put the same few texts together every time
 
 
@@ -27,11 +29,11 @@ def length(example: Example) -> int:
 class Diet:
     """What each batch is made of: `fresh` examples of this round, `earlier` ones of the rounds before.
 
-    With `replay` None all examples are one pool. Otherwise `replay` is the share of earlier examples in a batch
+    Examples are whatever stands for them, such as their numbers. With `replay` None all are one pool. Otherwise `replay` is the share of earlier examples in a batch
     ("review history", Liu et al. 2024, section 3), and passes are counted over the fresh ones.
     """
 
-    def __init__(self, fresh: Examples, earlier: Examples, batch_size: int, replay: float | None) -> None:
+    def __init__(self, fresh: Sequence[Any], earlier: Sequence[Any], batch_size: int, replay: float | None) -> None:
         if replay is not None and fresh and earlier:
             from_earlier = min(round(batch_size * replay), len(earlier), batch_size - 1)
             self.parts = [(fresh, min(batch_size - from_earlier, len(fresh))), (earlier, from_earlier)]
@@ -39,14 +41,14 @@ class Diet:
             pool = _Joined(earlier, fresh)
             self.parts = [(pool, min(batch_size, len(pool)))]
         if not self.parts[0][1]:
-            raise StudentError("the round has no samples to learn from")
+            raise StudentError(NOTHING)
 
     def steps(self, passes: float, at_least: int) -> int:
         examples, per_batch = self.parts[0]
         return max(at_least, math.ceil(passes * len(examples) / per_batch))
 
-    def batches(self, steps: int, seed: int) -> Iterator[list[Example]]:
-        """`steps` batches, each of examples alike in length, in an order that depends on the seed alone.
+    def batches(self, steps: int, seed: int, length: Callable[[Any], int] = length) -> Iterator[list[Any]]:
+        """`steps` batches, each of examples alike in `length`, in an order that depends on the seed alone.
 
         Examples are read one by one, at most WINDOW batches ahead, and never held longer.
         """
@@ -55,7 +57,7 @@ class Diet:
         orders = [_passes(len(examples), seed, part) for part, (examples, _) in enumerate(self.parts)]
         shuffle = np.random.default_rng([seed, len(self.parts)])
         for start in range(0, steps, ahead):
-            window: list[list[Example]] = [[] for _ in range(min(ahead, steps - start))]
+            window: list[list[Any]] = [[] for _ in range(min(ahead, steps - start))]
             for (examples, per_batch), order in zip(self.parts, orders, strict=True):
                 read = [examples[next(order)] for _ in range(per_batch * len(window))]
                 read.sort(key=length)
@@ -68,7 +70,7 @@ class Diet:
 class _Joined(Sequence[Any]):
     """Two sequences as one, reading neither."""
 
-    def __init__(self, first: Examples, second: Examples) -> None:
+    def __init__(self, first: Sequence[Any], second: Sequence[Any]) -> None:
         self.first, self.second = first, second
 
     def __len__(self) -> int:
@@ -95,26 +97,38 @@ def in_windows(examples: Examples, size: int) -> Iterator[tuple[list[int], list[
             yield [start + index for index in chosen], [window[index] for index in chosen]
 
 
-def distributions(examples: Sequence[Example], classes: int, soft: bool, smoothing: float) -> NDArray[np.float32]:
+class Labels(NamedTuple):
+    """What an example teaches: the class of each of its rows, `hard`; or of its one row a distribution, `soft`."""
+
+    hard: Sequence[int] | NDArray[Any]
+    soft: Sequence[float] | NDArray[Any] = ()
+
+
+def labels(example: Example, soft: bool) -> Labels:
+    """A teacher's distribution, where there is one, is taken when `soft`. Raises StudentError where there is no label."""
+    if isinstance(example, TokenExample):
+        if example.targets is None:
+            raise StudentError(f"a sample to learn from has no tags: {' '.join(example.words)[:80]!r}")
+        return Labels(example.targets)
+    if soft and example.soft is not None:
+        return Labels((), example.soft)
+    if example.target is None:
+        raise StudentError(f"a sample to learn from has no label: {example.text[:80]!r}")
+    return Labels((example.target,))
+
+
+def distributions(taught: Sequence[Labels], classes: int, smoothing: float) -> NDArray[np.float32]:
     """What should be predicted: (rows, classes), each row summing to 1; one row per text, or one per word.
 
-    A teacher's distribution is taken as it is when `soft`; a hard label gets `smoothing` spread over all classes.
+    A distribution is taken as it is; a hard label gets `smoothing` spread over all classes.
     """
     hard = np.full((classes, classes), smoothing / classes, dtype=np.float32)
     hard[np.diag_indices(classes)] += 1 - smoothing
-    rows: list[Any] = []
-    for example in examples:
-        if isinstance(example, TokenExample):
-            if example.targets is None:
-                raise StudentError(f"a sample to learn from has no tags: {' '.join(example.words)[:80]!r}")
-            rows.extend(hard[target] for target in example.targets)
-        elif soft and example.soft is not None:
-            rows.append(np.asarray(example.soft, dtype=np.float32))
-        elif example.target is not None:
-            rows.append(hard[example.target])
-        else:
-            raise StudentError(f"a sample to learn from has no label: {example.text[:80]!r}")
-    return np.stack(rows) if rows else np.zeros((0, classes), dtype=np.float32)
+    rows = [
+        np.asarray([each.soft], dtype=np.float32) if len(each.soft) else hard[np.asarray(each.hard, dtype=np.int64)]
+        for each in taught
+    ]
+    return np.concatenate(rows) if rows else np.zeros((0, classes), dtype=np.float32)
 
 
 def weights(examples: Sequence[Example]) -> NDArray[np.float32]:

@@ -1,10 +1,10 @@
-"""Texts, or words with their characters, as a model's tensors; and where in its output the answers stand."""
+"""Texts, or words with their characters, as a model's token ids and tensors; and where in its output the answers stand."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,21 +13,31 @@ from evokd_data.errors import StudentError
 from evokd_data.records import SequenceExample, TokenExample
 from evokd_data.students.batches import Example
 
-Indices = NDArray[np.int64]
+Ints = NDArray[np.int32]
+NONE: Ints = np.zeros(0, dtype=np.int32)
+
+
+class Coded(NamedTuple):
+    """One example in a model's terms."""
+
+    ids: Ints
+    """(T,) tokens."""
+    types: Ints
+    """(T,) their types, or empty when all are 0."""
+    answers: Ints | None
+    """For each word the token that answers for it, its first sub-word, or -1; None for a text."""
+    cut: bool
+    """The example has more tokens than the model reads."""
 
 
 class Coder:
-    """Tokenises batches, each padded to its longest text, none longer than `limit` tokens.
-
-    A word is answered for at its first sub-word. `seen` and `truncated` count the examples that passed.
-    """
+    """Tokenises examples, none longer than `limit` tokens, and pads those of a batch to its longest."""
 
     def __init__(self, tokenizer: Any, model: Any, limit: int) -> None:
         self.tokenizer, self.limit = tokenizer, limit
-        self.accepted = set(inspect.signature(model.forward).parameters)
-        self.seen = self.truncated = 0
+        self.typed = "token_type_ids" in inspect.signature(model.forward).parameters
 
-    def encode(self, examples: Sequence[Example]) -> tuple[dict[str, Any], Answers]:
+    def code(self, examples: Sequence[Example]) -> list[Coded]:
         words = isinstance(examples[0], TokenExample)
         if words and not self.tokenizer.is_fast:
             raise StudentError(
@@ -35,18 +45,42 @@ class Coder:
                 "set student.model to one with a tokenizer.json"
             )
         texts = [example.text if isinstance(example, SequenceExample) else _text(example) for example in examples]
-        encoded = self.tokenizer(
-            texts,
-            truncation=True,
-            max_length=self.limit,
-            padding=True,
-            return_offsets_mapping=words,
-            return_tensors="pt",
-        )
-        self.seen += len(texts)
-        self.truncated += sum(bool(encoding.overflowing) for encoding in encoded.encodings or ())
-        answers = Answers(examples, encoded["offset_mapping"].numpy() if words else None)
-        return {key: value for key, value in encoded.items() if key in self.accepted}, answers
+        encoded = self.tokenizer(texts, truncation=True, max_length=self.limit, return_offsets_mapping=words)
+        types = encoded.get("token_type_ids", ()) if self.typed else ()
+        cut = [bool(encoding.overflowing) for encoding in encoded.encodings or ()]
+        return [
+            Coded(
+                np.array(ids, dtype=np.int32),
+                np.array(types[index], dtype=np.int32) if types and any(types[index]) else NONE,
+                _first_tokens(examples[index], encoded["offset_mapping"][index]) if words else None,  # type: ignore[arg-type]
+                bool(cut) and cut[index],
+            )
+            for index, ids in enumerate(encoded["input_ids"])
+        ]
+
+    def pad(self, coded: Sequence[Coded]) -> tuple[dict[str, Any], Answers]:
+        """The model's input as tensors, on the side and with the token that the tokenizer pads."""
+        import torch
+
+        width = max(1, *(len(one.ids) for one in coded))
+        inputs = {
+            "input_ids": np.full((len(coded), width), self.tokenizer.pad_token_id, dtype=np.int64),
+            "attention_mask": np.zeros((len(coded), width), dtype=np.int64),
+        }
+        if any(len(one.types) for one in coded):
+            inputs["token_type_ids"] = np.full((len(coded), width), self.tokenizer.pad_token_type_id, dtype=np.int64)
+        left = self.tokenizer.padding_side == "left"
+        starts = [width - len(one.ids) if left else 0 for one in coded]
+        for row, (one, start) in enumerate(zip(coded, starts, strict=True)):
+            place = slice(start, start + len(one.ids))
+            inputs["input_ids"][row, place] = one.ids
+            inputs["attention_mask"][row, place] = 1
+            if "token_type_ids" in inputs:
+                inputs["token_type_ids"][row, place] = one.types if len(one.types) else 0
+        return {name: torch.from_numpy(array) for name, array in inputs.items()}, Answers(coded, starts)
+
+    def encode(self, examples: Sequence[Example]) -> tuple[dict[str, Any], Answers]:
+        return self.pad(self.code(examples))
 
 
 class Answers:
@@ -56,16 +90,17 @@ class Answers:
     `token` (A,) say where each answer stands in logits of shape (batch, tokens, classes).
     """
 
-    def __init__(self, examples: Sequence[Example], offsets: Indices | None) -> None:
-        self.words = offsets is not None
-        if offsets is None:
-            self.rows = np.arange(len(examples))
+    def __init__(self, coded: Sequence[Coded], starts: Sequence[int]) -> None:
+        found = [one.answers for one in coded if one.answers is not None]
+        self.words = bool(found)
+        if not found:
+            self.rows = np.arange(len(coded))
             return
-        found = [_first_tokens(example, offsets[index]) for index, example in enumerate(examples)]  # type: ignore[arg-type]
-        tokens = np.concatenate(found)
-        batch = np.repeat(np.arange(len(found)), [len(each) for each in found])
+        counts = [len(each) for each in found]
+        tokens = np.concatenate(found).astype(np.int64)
         self.rows = np.flatnonzero(tokens >= 0)
-        self.batch, self.token = batch[self.rows], tokens[self.rows]
+        self.batch = np.repeat(np.arange(len(found)), counts)[self.rows]
+        self.token = (tokens + np.repeat(starts, counts))[self.rows]
 
     def of(self, logits: Any) -> Any:
         """(A, classes): the rows' logits."""
@@ -81,9 +116,9 @@ def _text(example: TokenExample) -> str:
     return "".join(pieces)
 
 
-def _first_tokens(example: TokenExample, offsets: Indices) -> Indices:
+def _first_tokens(example: TokenExample, offsets: Sequence[tuple[int, int]]) -> Ints:
     """Per word, the first token that covers one of its characters, or -1. One token may answer for several words."""
-    first = np.full(len(example.words), -1, dtype=np.int64)
+    first = np.full(len(example.words), -1, dtype=np.int32)
     if not len(first):
         return first
     begin = example.offsets[0][0]

@@ -21,7 +21,7 @@ from pydantic import Field
 from evokd_data.errors import StudentError
 from evokd_data.records import TokenExample
 from evokd_data.students import Examples, Lesson
-from evokd_data.students.batches import Diet, Example, distributions, in_windows, weights
+from evokd_data.students.batches import Diet, Example, distributions, in_windows, labels, weights
 from evokd_data.students.checkpoint import read_card, write_card
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Linear:
         losses = []
         for batch in diet.batches(steps, lesson.seed):
             features = _Features(row for example in batch for row in rows_of(example))
-            wanted = distributions(batch, len(lesson.classes), self.soft_labels, smoothing=0.0)
+            wanted = distributions([labels(one, self.soft_labels) for one in batch], len(lesson.classes), smoothing=0.0)
             share = weights(batch)[:, None] / len(wanted)
             probabilities = features.probabilities(weight)
             losses.append(-float((share * wanted * np.log(probabilities + 1e-30)).sum()))

@@ -73,7 +73,7 @@ class _Reweighting:
         earlier, fresh = np.split(weights, [len(lesson.earlier)])
         np.savez(into / SAMPLE_WEIGHTS, earlier=earlier, fresh=fresh)
         reweighted = replace(
-            lesson, earlier=_Weighted(lesson.earlier, earlier.tolist()), fresh=_Weighted(lesson.fresh, fresh.tolist())
+            lesson, earlier=_Weighted(lesson.earlier, earlier), fresh=_Weighted(lesson.fresh, fresh), stretches=()
         )
         figures = super().fit(reweighted, into)  # type: ignore[misc]
         tenths = [round(float(weight), 6) for weight in np.quantile(weights, np.linspace(0, 1, 11))]
@@ -142,7 +142,7 @@ class ReweightedLinear(_Reweighting, Linear):
 class _Weighted(Sequence[Any]):
     """Examples with weights of their own, read as lazily as they were."""
 
-    def __init__(self, examples: Examples, weights: Sequence[float]) -> None:
+    def __init__(self, examples: Examples, weights: NDArray[np.float32]) -> None:
         self._examples, self._weights = examples, weights
 
     def __len__(self) -> int:
@@ -150,7 +150,7 @@ class _Weighted(Sequence[Any]):
 
     def __getitem__(self, index: Any) -> Any:
         example = self._examples[index]
-        return replace(example, weight=example.weight * self._weights[index])
+        return replace(example, weight=example.weight * float(self._weights[index]))
 
 
 def _label(example: Example) -> int:

@@ -35,6 +35,7 @@ def sealed(seed: int) -> Iterator[int]:
     )
     shared = [(state, dict(state._shared_state)) for state in _accelerate_states(accelerate.state)]
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    filling = torch.utils.deterministic.fill_uninitialized_memory
     with torch.random.fork_rng(devices), warnings.catch_warnings():
         try:
             warnings.simplefilter("ignore")
@@ -42,6 +43,7 @@ def sealed(seed: int) -> Iterator[int]:
             chatter.disable_progress_bar()
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.utils.deterministic.fill_uninitialized_memory = False  # costs a write of every tensor made
             random.seed(bits)
             np.random.seed(bits)
             torch.manual_seed(bits)
@@ -50,6 +52,7 @@ def sealed(seed: int) -> Iterator[int]:
             random.setstate(states[0])
             np.random.set_state(states[1])
             torch.use_deterministic_algorithms(strict, warn_only=warn_only)
+            torch.utils.deterministic.fill_uninitialized_memory = filling
             chatter.set_verbosity(verbosity)
             if progress:
                 chatter.enable_progress_bar()

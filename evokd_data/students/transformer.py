@@ -15,24 +15,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field
 
 from evokd_data.errors import StudentError
 from evokd_data.records import TokenExample
-from evokd_data.students import Examples, Lesson
-from evokd_data.students.batches import Diet, distributions, in_windows, weights
+from evokd_data.students import Examples, Lesson, ranks
+from evokd_data.students.batches import NOTHING, Diet, distributions, in_windows
 from evokd_data.students.checkpoint import read_card, write_card
 from evokd_data.students.encoding import Coder, position_limit
+from evokd_data.students.loop import Part, shares, train
 from evokd_data.students.pretrained import find
 from evokd_data.students.sealed import sealed
+from evokd_data.students.tokens import Tokens, tokenised
 
 log = logging.getLogger(__name__)
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
-
-LOOK = 10  # steps between two looks at the loss: a look waits for the accelerator
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Transformer:
     `from_scratch` trains the base model on all rounds; otherwise the last checkpoint learns on, and `replay` of each
     batch comes from earlier rounds. `soft_labels` learns the teacher's distribution where there is one.
     `label_smoothing` softens hard labels only. `precision` auto is bfloat16 where the hardware multiplies it.
+    `gradient_accumulation` is in how many parts a batch is computed, when it does not fit into memory whole; the step is
+    the same but for rounding, as it is when torchrun spreads a batch over processes.
 
     The defaults are those of bench/student_policy.py: from one real text per intent of SNIPS and 40 more a round, MiniLM
     trained from scratch reached 0.68, 0.90, 0.96 (rounds 0 to 2; 3 seeds) at 12 CPU seconds a round. Learning on with
@@ -69,6 +72,7 @@ class Transformer:
     replay: Annotated[float, Field(ge=0, lt=1)] = 0.5
     freeze_word_embeddings: bool = False
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    gradient_accumulation: Count = field(default=1, metadata={"identity": False})
     prediction_batch_size: Count = field(default=64, metadata={"identity": False})
 
     def identity(self) -> Mapping[str, Any]:
@@ -80,20 +84,40 @@ class Transformer:
         return {"base": dict(find(self.model, self.revision).identity), **settings}
 
     def fit(self, lesson: Lesson, into: Path) -> dict[str, Any]:
-        """Figures: steps, fresh and earlier samples, tokens learned (with padding), mean loss of each tenth of the
-        training, the share of texts cut at `max_length`, the base model, and how and how long it ran."""
+        """Figures: steps, fresh and earlier samples, tokens learned (without padding) and the share of padding, mean
+        loss of each tenth of the training, the share of texts cut at `max_length`, the base model, and how and how long
+        it ran; `learning_seconds` is the part of it between the first batch and the last."""
         started = time.perf_counter()
+        if not lesson.fresh and not lesson.earlier:
+            raise StudentError(NOTHING)
         previous = None if self.from_scratch else lesson.previous
-        diet = Diet(lesson.fresh, lesson.earlier, self.batch_size, None if previous is None else self.replay)
         base = find(self.model, self.revision)
         if previous is not None and tuple(read_card(previous, self.name)["classes"]) != lesson.classes:
             raise StudentError(f"{previous} knows other classes than the task; set student.from_scratch: true")
         words = isinstance((lesson.fresh or lesson.earlier)[0], TokenExample)
         with sealed(lesson.seed) as seed, _enough_memory():
-            figures = self._learn(diet, previous or base.folder, lesson.classes, words, seed, into)
-        facts = {"words": words, "max_length": figures["max_length"], "base": dict(base.identity)}
+            model, tokenizer, new = _load(previous or base.folder, lesson.classes, words)
+            coder = Coder(tokenizer, model, position_limit(model, tokenizer, self.max_length))
+            with tokenised(lesson, coder, self.soft_labels, base.identity, into) as tokens:
+                replay = None if previous is None else self.replay
+                diet = Diet(
+                    range(len(lesson.earlier), len(tokens)), range(len(lesson.earlier)), self.batch_size, replay
+                )
+                steps = diet.steps(self.epochs, self.min_steps)
+                batches = diet.batches(steps, seed, length=tokens.lengths.__getitem__)
+                parts = (self._parts(batch, tokens, coder, words, len(lesson.classes)) for batch in batches)
+                figures = self._train(model, new, parts, steps)
+                figures["truncated"] = tokens.truncated
+            tokenizer.model_max_length = coder.limit
+            if tokenizer.is_fast:  # a tokenizer's file remembers how it was last called, which is no part of a student
+                tokenizer.backend_tokenizer.no_truncation()
+                tokenizer.backend_tokenizer.no_padding()
+            model.save_pretrained(into)
+            tokenizer.save_pretrained(into)
+        facts = {"words": words, "max_length": coder.limit, "base": dict(base.identity)}
         write_card(into, self.name, lesson.classes, **facts)
         figures.update(
+            max_length=coder.limit,
             fresh=len(lesson.fresh),
             earlier=len(lesson.earlier),
             continued=previous is not None,
@@ -103,88 +127,39 @@ class Transformer:
         log.info("student: %d steps, loss %.4f, %.1f s", figures["steps"], figures["losses"][-1], figures["seconds"])
         return figures
 
-    def _learn(
-        self, diet: Diet, folder: Path, classes: tuple[str, ...], words: bool, seed: int, into: Path
-    ) -> dict[str, Any]:
-        """Model and tokenizer of `folder`, trained, into `into`."""
+    def _parts(self, batch: Sequence[int], tokens: Tokens, coder: Coder, words: bool, classes: int) -> list[Part]:
+        """What this process learns of a batch."""
+        made = []
+        for rows, counts in shares(batch, self.gradient_accumulation):
+            inputs, answers = coder.pad([tokens.coded(row, words) for row in rows])
+            taught = [tokens.labels(row) for row in rows]
+            wanted = distributions(taught, classes, self.label_smoothing)
+            repeats = [len(each.hard) if words else 1 for each in taught]
+            weights = np.repeat(np.array([tokens.weight(row) if counts else 0.0 for row in rows], np.float32), repeats)
+            made.append(Part(inputs, answers, wanted[answers.rows], weights[answers.rows]))
+        rows_learned = sum(tokens.answered(row, words) for row in batch)
+        return [part._replace(weights=part.weights / np.float32(max(1, rows_learned))) for part in made]
+
+    def _train(self, model: Any, new: set[str], parts: Iterator[list[Part]], steps: int) -> dict[str, Any]:
         import torch
+        from transformers import get_scheduler
 
-        steps = diet.steps(self.epochs, self.min_steps)
-        model, tokenizer, new = _load(folder, classes, words)
-        coder = Coder(tokenizer, model, position_limit(model, tokenizer, self.max_length))
-
-        def encoded() -> Iterator[dict[str, Any]]:
-            for examples in diet.batches(steps, seed):
-                inputs, answers = coder.encode(examples)
-                wanted = distributions(examples, len(classes), self.soft_labels, self.label_smoothing)
-                inputs["targets"] = torch.from_numpy(wanted[answers.rows])
-                inputs["weights"] = torch.from_numpy(weights(examples)[answers.rows])
-                yield {**inputs, "answers": answers}
-
-        figures = self._train(model, new, encoded(), steps, seed, into)
-        tokenizer.model_max_length = coder.limit
-        model.save_pretrained(into)
-        tokenizer.save_pretrained(into)
-        return {**figures, "max_length": coder.limit, "truncated": round(coder.truncated / coder.seen, 6)}
-
-    def _train(
-        self, model: Any, new: set[str], encoded: Iterator[dict[str, Any]], steps: int, seed: int, into: Path
-    ) -> dict[str, Any]:
-        import torch
-        from transformers import PrinterCallback, Trainer, TrainingArguments, get_scheduler
-
-        losses: list[torch.Tensor] = []
-        tokens = 0
-
-        class Encoded(torch.utils.data.IterableDataset):
-            def __iter__(self) -> Iterator[dict[str, Any]]:
-                return encoded
-
-        class Distiller(Trainer):
-            def get_train_dataloader(self) -> Any:
-                return torch.utils.data.DataLoader(self.train_dataset, batch_size=None, collate_fn=_as_it_is)
-
-            def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> Any:
-                """Cross-entropy with the wanted distributions, each row times its weight, mean over the batch's rows."""
-                nonlocal tokens
-                targets, weights, answers = (inputs.pop(name) for name in ("targets", "weights", "answers"))
-                tokens += inputs["input_ids"].numel()
-                logits = answers.of(model(**inputs).logits).float()
-                loss = -(weights * (targets * logits.log_softmax(-1)).sum(-1)).sum() / max(1, len(targets))
-                losses.append(loss.detach())
-                if len(losses) % LOOK == 0:
-                    _require_finite(torch.stack(losses[-LOOK:]), len(losses))
-                return loss
-
-        arguments = TrainingArguments(
-            output_dir=str(into),
-            max_steps=steps,
-            per_device_train_batch_size=self.batch_size,
-            bf16=self._bfloat16(),
-            use_cpu=not torch.accelerator.is_available(),
-            seed=seed,
-            remove_unused_columns=False,
-            disable_tqdm=True,
-            report_to="none",
-            save_strategy="no",
-            logging_strategy="no",
-            log_level="error",
-        )
-        # Several accelerators would be a torch.nn.DataParallel, which is slower than one for models of this size.
-        arguments._n_gpu = min(1, arguments.n_gpu)
+        device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+        model.to(device)
         optimizer = torch.optim.AdamW(self._parameter_groups(model, new), lr=self.learning_rate, fused=True)
         schedule = get_scheduler("linear", optimizer, math.ceil(self.warmup_ratio * steps), steps)
-        trainer = Distiller(model, arguments, train_dataset=Encoded(), optimizers=(optimizer, schedule))
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
-        _require_finite(torch.stack([parameter.detach().sum() for parameter in model.parameters()]), steps)
+        started = time.perf_counter()
+        trained = train(model, parts, optimizer, schedule, device, self._bfloat16())
         return {
             "steps": steps,
-            "tokens": tokens,
-            "losses": [round(float(part.mean()), 6) for part in torch.stack(losses).cpu().tensor_split(min(10, steps))],
+            "tokens": trained.tokens,
+            "padding": trained.padding,
+            "losses": [round(float(part.mean()), 6) for part in np.array_split(trained.losses, min(10, steps))],
             "precision": "bfloat16" if self._bfloat16() else "float32",
-            "device": str(arguments.device),
+            "device": str(device),
+            "processes": ranks.count(),
             "threads": torch.get_num_threads(),
+            "learning_seconds": round(time.perf_counter() - started, 3),
         }
 
     def _parameter_groups(self, model: Any, new: set[str]) -> list[dict[str, Any]]:
@@ -224,7 +199,6 @@ class Transformer:
     def _predict(
         self, examples: Examples, checkpoint: Path, classes: tuple[str, ...], words: bool, limit: int
     ) -> Sequence[Any]:
-        import numpy as np
         import torch
 
         result: Any = [None] * len(examples) if words else np.empty((len(examples), len(classes)), dtype=np.float32)
@@ -247,10 +221,6 @@ class Transformer:
             for index, part in zip(indices, np.split(rows, ends[:-1]), strict=True):
                 result[index] = part
         return result
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
 
 
 def _load(folder: Path, classes: tuple[str, ...], words: bool) -> tuple[Any, Any, set[str]]:
@@ -292,14 +262,6 @@ def _load(folder: Path, classes: tuple[str, ...], words: bool) -> tuple[Any, Any
     return model, tokenizer, head | set(report["missing_keys"])
 
 
-def _require_finite(values: Any, step: int) -> None:
-    if not bool(values.isfinite().all()):
-        raise StudentError(
-            f"the student's loss is not finite after {step} steps; lower student.learning_rate (or "
-            "student.head_learning_rate), or set student.precision: float32"
-        )
-
-
 @contextlib.contextmanager
 def _enough_memory() -> Iterator[None]:
     import torch
@@ -307,4 +269,6 @@ def _enough_memory() -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise StudentError("the student does not fit into memory; lower student.batch_size or max_length") from error
+        raise StudentError(
+            "the student does not fit into memory; raise student.gradient_accumulation, or lower max_length"
+        ) from error
