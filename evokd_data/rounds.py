@@ -20,7 +20,8 @@ from evokd_data.recipe import Recipe
 from evokd_data.records import Revision
 from evokd_data.seeds import Splits, load_splits
 from evokd_data.stages.generate import generate
-from evokd_data.stages.train import train_round
+from evokd_data.stages.train import learn_along, train_round
+from evokd_data.students import ranks
 from evokd_data.workspace import Workspace, read_json
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def open_run(recipe: Recipe, runs: Path, origin: str | None = None, progress: Pr
 
     A run that goes on from a published round, `origin` (org/name@round-003), is given that round's files first.
     """
+    if ranks.started() > ranks.count():
+        raise WorkspaceError(f"{recipe.path}: torchrun starts train-round and nothing else; start this with evokd-data")
     splits = load_splits(recipe)
     frozen = inputs(recipe, splits.digests())
     workspace = Workspace(runs / recipe.name)
@@ -111,10 +114,16 @@ async def _generate_once(run: Run, index: int, progress: Progress) -> dict[str, 
         return await generate(run.recipe, run.workspace, index, run.splits, teacher, progress)
 
 
-def train_next(recipe: Recipe, runs: Path, progress: Progress) -> dict[str, Any]:
-    """Train and score the student on the last generated round; its metrics."""
-    with open_run(recipe, runs) as run:
-        return _train(run, run.next_to_train(), progress)
+def train_next(recipe: Recipe, runs: Path, progress: Progress) -> dict[str, Any] | None:
+    """Train and score the student on the last generated round; its metrics. None in torchrun's other processes."""
+    with ranks.joined():
+        if ranks.rank() > 0:
+            learn_along(recipe, Workspace(runs / recipe.name))
+            return None
+        with open_run(recipe, runs) as run:
+            metrics = _train(run, run.next_to_train(), progress)
+        ranks.told(None)
+        return metrics
 
 
 def _train(run: Run, index: int, progress: Progress) -> dict[str, Any]:

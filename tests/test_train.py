@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from colours import TASK, contents, play
+from test_students import make_base
 
 from evokd_data.errors import StudentError, WorkspaceError
 from evokd_data.progress import Progress
+from evokd_data.recipe import load
 from evokd_data.rounds import generate_next, train_next
 from evokd_data.shards import ShardedSamples
 from evokd_data.stages.probe import read_probe
@@ -84,6 +89,40 @@ def test_a_damaged_student_is_told_with_its_file(recipe, tmp_path):
 def test_a_sequence_seen_through_a_function_keeps_its_order():
     seen = Mapped([1, 2, 3], str)
     assert (len(seen), seen[1], list(seen)) == (3, "2", ["1", "2", "3"])
+
+
+def test_two_processes_learn_what_one_does_and_one_of_them_writes(recipe_file, tmp_path):
+    path = recipe_file(
+        **{"kind: linear": f"kind: transformer, model: {make_base(tmp_path / 'base')}, precision: float32"}
+    )
+    few = ["student.min_steps=20", "student.epochs=1", "student.learning_rate=1e-3"]
+    run = play(load(path, few), tmp_path / "one", 1)
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    shutil.rmtree(tmp_path / "two" / "colours" / "tokens")
+    folder = Workspace(tmp_path / "two" / "colours").round(0)
+    shutil.rmtree(folder.student)
+    folder.metrics.unlink()
+    folder.manifest.unlink()
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    sets = [word for setting in few for word in ("--set", setting)]
+    command = [*torchrun, "evokd_data", "train-round", str(path), *sets, "--runs", str(tmp_path / "two")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    metrics, alone = read_json(folder.metrics), read_json(run.round(0).metrics)
+    assert json.loads(done.stdout) == {"round": 0, "test": metrics["test"]}
+    assert (metrics["training"]["processes"], alone["training"]["processes"]) == (2, 1)
+    assert metrics["training"]["losses"] == pytest.approx(alone["training"]["losses"], abs=1e-5)
+    assert metrics["test"]["macro_f1"] == alone["test"]["macro_f1"]
+    assert sorted(path.name for path in folder.student.iterdir()) == sorted(
+        path.name for path in run.round(0).student.iterdir()
+    )
+
+
+def test_torchrun_starts_nothing_else(recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(WorkspaceError, match="torchrun starts train-round and nothing else"):
+        generate_next(recipe(), tmp_path, Progress())
 
 
 def test_what_a_round_writes_is_json_that_others_can_read(recipe, tmp_path):

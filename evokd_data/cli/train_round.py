@@ -15,11 +15,15 @@ from evokd_data.cli import options
 @options.overrides
 @options.runs
 def command(recipe: Path, overrides: tuple[str, ...], runs: Path) -> None:
-    """Train the student of RECIPE on every shard so far and score it. Prints the test metrics as JSON."""
+    """Train the student of RECIPE on every shard so far and score it. Prints the test metrics as JSON.
+
+    On several accelerators: torchrun --nproc-per-node 2 -m evokd_data train-round RECIPE
+    """
     from evokd_data.cli.console import live
     from evokd_data.recipe import load
     from evokd_data.rounds import train_next
 
     with live() as progress:
         metrics = train_next(load(recipe, overrides), runs, progress)
-    click.echo(json.dumps({"round": metrics["round"], "test": metrics["test"]}, ensure_ascii=False))
+    if metrics is not None:
+        click.echo(json.dumps({"round": metrics["round"], "test": metrics["test"]}, ensure_ascii=False))

@@ -5,9 +5,11 @@ The test set is read here and by the filters, nowhere else; no decision of the l
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from evokd_data.digest import derive_seed, digest
@@ -20,7 +22,7 @@ from evokd_data.shards import ShardedSamples, shard_content
 from evokd_data.stages.plan import earlier_shards
 from evokd_data.stages.probe import probe, read_probe
 from evokd_data.strategies import POOL
-from evokd_data.students import Lesson, Stretch
+from evokd_data.students import Lesson, Stretch, ranks
 from evokd_data.tasks import Task
 from evokd_data.workspace import RoundFolder, Workspace, read_json, whole_folder, write_json
 
@@ -84,12 +86,37 @@ def fit(recipe: Recipe, workspace: Workspace, folder: RoundFolder) -> None:
     """A checkpoint in the round's folder, whole or not at all."""
     if folder.student.exists():
         return
+    weighed = Boost.of(recipe, workspace, folder.index)
+    lesson = make_lesson(recipe, workspace, folder, weighed)
+    with whole_folder(folder.student) as draft:
+        started = time.monotonic()
+        ranks.told(folder.index)
+        figures = recipe.student.fit(lesson, draft)
+        figures = {
+            **figures,
+            "fresh": len(lesson.fresh),
+            "earlier": len(lesson.earlier),
+            "boosted": len(weighed.factors),
+            "seconds": round(time.monotonic() - started, 3),
+        }
+        write_json(draft / TRAINING, figures)
+
+
+def learn_along(recipe: Recipe, workspace: Workspace) -> None:
+    """What torchrun's other processes do: learn their part of what the first one learns, and leave no file behind."""
+    while (index := ranks.told(None)) is not None:
+        with tempfile.TemporaryDirectory() as scratch:
+            weighed = Boost.of(recipe, workspace, index)
+            recipe.student.fit(make_lesson(recipe, workspace, workspace.round(index), weighed), Path(scratch))
+
+
+def make_lesson(recipe: Recipe, workspace: Workspace, folder: RoundFolder, weighed: Boost) -> Lesson:
+    """All rounds up to this one, as the student learns them."""
     task = recipe.task
     fresh = ShardedSamples(task, folder.shard_files())
     earlier = ShardedSamples(task, earlier_shards(workspace, folder.index))
-    weighed = Boost.of(recipe, workspace, folder.index)
     stretches = tuple(_stretch(task, one, weighed) for one in (*workspace.before(folder.index), folder))
-    lesson = Lesson(
+    return Lesson(
         fresh=Mapped(fresh, weighed),
         earlier=Mapped(earlier, weighed),
         classes=task.classes,
@@ -98,17 +125,6 @@ def fit(recipe: Recipe, workspace: Workspace, folder: RoundFolder) -> None:
         stretches=stretches,
         cache=workspace.tokens,
     )
-    with whole_folder(folder.student) as draft:
-        started = time.monotonic()
-        figures = recipe.student.fit(lesson, draft)
-        figures = {
-            **figures,
-            "fresh": len(fresh),
-            "earlier": len(earlier),
-            "boosted": len(weighed.factors),
-            "seconds": round(time.monotonic() - started, 3),
-        }
-        write_json(draft / TRAINING, figures)
 
 
 def _stretch(task: Task, folder: RoundFolder, weighed: Boost) -> Stretch:

@@ -1,8 +1,9 @@
-"""The processes of one training. Without torchrun there is one; torch is not loaded to find that out."""
+"""The processes of one training. torchrun starts several: the first does everything, the others only learn along."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -11,19 +12,31 @@ from typing import Any
 PATIENCE = timedelta(days=1)  # the others wait for what the first does alone, such as the probe
 
 
+def started() -> int:
+    """Processes that torchrun started together, joined or not."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+
+
 def count() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """Processes that learn together; 1 but within `joined`."""
+    return _distributed().get_world_size() if _distributed() else 1
 
 
 def rank() -> int:
-    """0 is the process that does everything; the others only learn along."""
-    return int(os.environ.get("RANK", "0"))
+    """0 is the process that writes."""
+    return _distributed().get_rank() if _distributed() else 0
+
+
+def _distributed() -> Any:
+    torch = sys.modules.get("torch")  # who has not loaded it has joined nobody
+    ready = torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed if torch is not None and ready else None
 
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """The processes can hear each other inside."""
-    if count() == 1:
+    """The processes hear each other inside."""
+    if started() == 1:
         yield
         return
     import torch

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evokd_data.digest import digest
-from evokd_data.students import Lesson, Stretch
+from evokd_data.students import Lesson, Stretch, ranks
 from evokd_data.students.batches import Example, Labels, labels
 from evokd_data.students.encoding import NONE, Coded, Coder
 
@@ -48,7 +48,9 @@ def tokenised(lesson: Lesson, coder: Coder, soft: bool, identity: Mapping[str, A
     }
     if lesson.cache is not None and lesson.stretches:
         lesson.cache.mkdir(parents=True, exist_ok=True)
-        yield Tokens(_file(lesson.cache, stretch, made_by, coder, soft) for stretch in lesson.stretches)
+        with ranks.one_first():
+            files = [_file(lesson.cache, stretch, made_by, coder, soft) for stretch in lesson.stretches]
+        yield Tokens(files)
         return
     with tempfile.TemporaryDirectory(dir=into.parent, prefix=".tokens-", suffix=DRAFT) as folder:
         whole = Stretch("", lambda: chain(lesson.earlier, lesson.fresh))

@@ -108,14 +108,10 @@ class Transformer:
                 parts = (self._parts(batch, tokens, coder, words, len(lesson.classes)) for batch in batches)
                 figures = self._train(model, new, parts, steps)
                 figures["truncated"] = tokens.truncated
-            tokenizer.model_max_length = coder.limit
-            if tokenizer.is_fast:  # a tokenizer's file remembers how it was last called, which is no part of a student
-                tokenizer.backend_tokenizer.no_truncation()
-                tokenizer.backend_tokenizer.no_padding()
-            model.save_pretrained(into)
-            tokenizer.save_pretrained(into)
-        facts = {"words": words, "max_length": coder.limit, "base": dict(base.identity)}
-        write_card(into, self.name, lesson.classes, **facts)
+            if ranks.rank() == 0:
+                _save(model, tokenizer, coder.limit, into)
+                facts = {"words": words, "max_length": coder.limit, "base": dict(base.identity)}
+                write_card(into, self.name, lesson.classes, **facts)
         figures.update(
             max_length=coder.limit,
             fresh=len(lesson.fresh),
@@ -221,6 +217,15 @@ class Transformer:
             for index, part in zip(indices, np.split(rows, ends[:-1]), strict=True):
                 result[index] = part
         return result
+
+
+def _save(model: Any, tokenizer: Any, limit: int, into: Path) -> None:
+    tokenizer.model_max_length = limit
+    if tokenizer.is_fast:  # a tokenizer's file remembers how it was last called, which is no part of a student
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
+    model.save_pretrained(into)
+    tokenizer.save_pretrained(into)
 
 
 def _load(folder: Path, classes: tuple[str, ...], words: bool) -> tuple[Any, Any, set[str]]:
