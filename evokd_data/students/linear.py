@@ -6,13 +6,11 @@ import dataclasses
 import logging
 import time
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
-from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +19,9 @@ from pydantic import Field
 from evokd_data.errors import StudentError
 from evokd_data.records import TokenExample
 from evokd_data.students import Examples, Lesson
-from evokd_data.students.batches import Diet, Example, distributions, in_windows, labels, weights
+from evokd_data.students.batches import Diet, distributions, in_windows, labels, weights
 from evokd_data.students.checkpoint import read_card, write_card
+from evokd_data.students.hashing import Row, rows_of
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +30,6 @@ PREDICTION_BATCH = 256
 REMEMBERED = 20_000  # examples whose features are kept between passes, about 2 KB each
 
 Floats = NDArray[np.float64]
-Row = tuple[NDArray[np.int64], Floats]
-"""Buckets and values of one text's, or one word's, features."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +63,12 @@ class Linear:
         started = time.perf_counter()
         diet = Diet(lesson.fresh, lesson.earlier, self.batch_size, replay=None)
         steps = diet.steps(self.epochs, self.min_steps)
-        rows_of = lru_cache(REMEMBERED)(lambda example: list(_rows(example, self.buckets, self.characters)))
+        remembered = lru_cache(REMEMBERED)(lambda example: list(rows_of(example, self.buckets, self.characters)))
         weight = np.zeros((self.buckets, len(lesson.classes)))
         squares = np.full_like(weight, 1e-8)
         losses = []
         for batch in diet.batches(steps, lesson.seed):
-            features = _Features(row for example in batch for row in rows_of(example))
+            features = _Features(row for example in batch for row in remembered(example))
             wanted = distributions([labels(one, self.soft_labels) for one in batch], len(lesson.classes), smoothing=0.0)
             share = weights(batch)[:, None] / len(wanted)
             probabilities = features.probabilities(weight)
@@ -106,14 +103,18 @@ class Linear:
                 weight[stored["used"]] = stored["weight"]
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise StudentError(f"{checkpoint / WEIGHTS} is damaged ({error}); train the round again") from None
-        result: list[Any] = [None] * len(examples)
+        shape = (len(examples), len(card["classes"]))
+        result: Any = [None] * len(examples) if card["words"] else np.empty(shape, dtype=np.float32)
         for indices, batch in in_windows(examples, PREDICTION_BATCH):
-            rows = [list(_rows(example, card["buckets"], card["characters"])) for example in batch]
+            rows = [list(rows_of(example, card["buckets"], card["characters"])) for example in batch]
             features = _Features(row for example in rows for row in example)
             probabilities = features.probabilities(weight).astype(np.float32)
+            if not card["words"]:
+                result[indices] = probabilities
+                continue
             ends = np.cumsum([len(example) for example in rows])
             for index, part in zip(indices, np.split(probabilities, ends[:-1]), strict=True):
-                result[index] = part if card["words"] else part[0]
+                result[index] = part
         return result
 
 
@@ -143,46 +144,3 @@ class _Features:
         order = np.argsort(self.bucket, kind="stable")
         buckets, start = np.unique(self.bucket[order], return_index=True)
         return buckets, np.add.reduceat((errors[self.row] * self.value)[order], start)
-
-
-def _rows(example: Example, buckets: int, characters: Sequence[int]) -> Iterator[Row]:
-    """The features of a text, or those of each word: a constant of 1, and hashed names on the unit sphere."""
-    if isinstance(example, TokenExample):
-        named = [list(_word_features(example.words, index)) for index in range(len(example.words))]
-    else:
-        named = [list(_text_features(example.text, *characters))]
-    for names in named:
-        hashed, counts = np.unique([crc32(name.encode()) % (buckets - 1) + 1 for name in names], return_counts=True)
-        values = np.sqrt(counts)
-        if len(values):
-            values = values / np.linalg.norm(values)
-        yield np.concatenate([[0], hashed]).astype(np.int64), np.concatenate([[1.0], values])
-
-
-def _text_features(text: str, shortest: int, longest: int) -> Iterator[str]:
-    words = text.casefold().split()
-    yield from words
-    for pair in pairwise(words):
-        yield " ".join(pair)
-    for word in words:
-        marked = f" {word} "
-        for size in range(shortest, longest + 1):
-            for start in range(len(marked) - size + 1):
-                yield f"#{marked[start : start + size]}"
-
-
-def _word_features(words: Sequence[str], index: int) -> Iterator[str]:
-    for distance in (-1, 0, 1):
-        word = words[index + distance] if 0 <= index + distance < len(words) else ""
-        yield f"{distance}={word.casefold()}"
-        yield f"{distance}~{_shape(word)}"
-        if distance == 0:
-            for size in (1, 2, 3):
-                yield f"^{word[:size].casefold()}"
-                yield f"${word[-size:].casefold()}"
-
-
-def _shape(word: str) -> str:
-    """Kinds of characters, runs made one: "McDonald" -> "AaAa", "24th" -> "0a"."""
-    kinds = ["A" if c.isupper() else "a" if c.isalpha() else "0" if c.isdigit() else c for c in word]
-    return "".join(kind for kind, before in zip(kinds, ["", *kinds], strict=False) if kind != before)

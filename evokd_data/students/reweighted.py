@@ -36,7 +36,8 @@ from evokd_data.records import SequenceExample
 from evokd_data.students import Examples, Lesson
 from evokd_data.students.batches import Example, in_windows
 from evokd_data.students.encoding import Coder, position_limit
-from evokd_data.students.linear import Linear, _rows
+from evokd_data.students.hashing import rows_of
+from evokd_data.students.linear import Linear
 from evokd_data.students.pretrained import find
 from evokd_data.students.sealed import sealed
 from evokd_data.students.transformer import Transformer
@@ -134,7 +135,7 @@ class ReweightedLinear(_Reweighting, Linear):
     def _features(self, examples: Sequence[Any], lesson: Lesson) -> Floats:
         dense = np.zeros((len(examples), HASHED))
         for row, example in zip(dense, examples, strict=True):
-            for buckets, values in _rows(example, HASHED, self.characters):
+            for buckets, values in rows_of(example, HASHED, self.characters):
                 row[buckets] = values
         return dense
 

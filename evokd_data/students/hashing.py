@@ -1,0 +1,59 @@
+"""Features without a model: names of words, word pairs and runs of characters, hashed into buckets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evokd_data.records import TokenExample
+from evokd_data.students.batches import Example
+
+Row = tuple[NDArray[np.int64], NDArray[np.float64]]
+"""Buckets and values of one text's, or one word's, features."""
+
+
+def rows_of(example: Example, buckets: int, characters: Sequence[int]) -> Iterator[Row]:
+    """The features of a text, or those of each word: a constant of 1, and hashed names on the unit sphere."""
+    if isinstance(example, TokenExample):
+        named = [list(_word_features(example.words, index)) for index in range(len(example.words))]
+    else:
+        named = [list(_text_features(example.text, *characters))]
+    for names in named:
+        hashed, counts = np.unique([crc32(name.encode()) % (buckets - 1) + 1 for name in names], return_counts=True)
+        values = np.sqrt(counts)
+        if len(values):
+            values = values / np.linalg.norm(values)
+        yield np.concatenate([[0], hashed]).astype(np.int64), np.concatenate([[1.0], values])
+
+
+def _text_features(text: str, shortest: int, longest: int) -> Iterator[str]:
+    words = text.casefold().split()
+    yield from words
+    for pair in pairwise(words):
+        yield " ".join(pair)
+    for word in words:
+        marked = f" {word} "
+        for size in range(shortest, longest + 1):
+            for start in range(len(marked) - size + 1):
+                yield f"#{marked[start : start + size]}"
+
+
+def _word_features(words: Sequence[str], index: int) -> Iterator[str]:
+    for distance in (-1, 0, 1):
+        word = words[index + distance] if 0 <= index + distance < len(words) else ""
+        yield f"{distance}={word.casefold()}"
+        yield f"{distance}~{_shape(word)}"
+        if distance == 0:
+            for size in (1, 2, 3):
+                yield f"^{word[:size].casefold()}"
+                yield f"${word[-size:].casefold()}"
+
+
+def _shape(word: str) -> str:
+    """Kinds of characters, runs made one: "McDonald" -> "AaAa", "24th" -> "0a"."""
+    kinds = ["A" if c.isupper() else "a" if c.isalpha() else "0" if c.isdigit() else c for c in word]
+    return "".join(kind for kind, before in zip(kinds, ["", *kinds], strict=False) if kind != before)
