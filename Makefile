@@ -20,7 +20,7 @@ ARGS ?=
 # that it all works together.
 INSTALL := .venv/bin/python -m pip --disable-pip-version-check -qq install --no-compile
 FIRST_IMPORT := import logging; logging.disable(logging.WARNING); \
-  import accelerate, datasets, seqeval.metrics, transformers.trainer, \
+  import datasets, seqeval.metrics, transformers.models.bert.modeling_bert, \
   vllm.v1.engine.async_llm, vllm.v1.worker.cpu_worker, vllm.model_executor.models.llama
 INSTALLED := .venv/installed
 

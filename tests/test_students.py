@@ -243,7 +243,6 @@ def test_the_same_lesson_and_seed_give_the_same_files_to_the_bit(student, tmp_pa
 def test_training_and_predicting_leave_the_process_as_it_was(student, tmp_path):
     import torch
     import transformers.utils.logging as chatter
-    from accelerate.state import AcceleratorState, PartialState
 
     def state():
         return (
@@ -260,8 +259,6 @@ def test_training_and_predicting_leave_the_process_as_it_was(student, tmp_path):
             os.getcwd(),  # noqa: PTH109
             chatter.get_verbosity(),
             chatter.is_progress_bar_enabled(),
-            dict(AcceleratorState._shared_state),
-            dict(PartialState._shared_state),
             logging.getLogger().handlers[:],
             logging.getLogger("transformers").level,
         )

@@ -8,7 +8,6 @@ import os
 import random
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 
 @contextlib.contextmanager
@@ -18,7 +17,6 @@ def sealed(seed: int) -> Iterator[int]:
     Inside, everything is seeded with the 32 bits of `seed` that it yields, operations are deterministic where torch can,
     and neither transformers nor the Hub's client prints, warns or shows progress.
     """
-    import accelerate.state
     import numpy as np
     import torch
     import transformers.utils.logging as chatter
@@ -33,7 +31,6 @@ def sealed(seed: int) -> Iterator[int]:
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
-    shared = [(state, dict(state._shared_state)) for state in _accelerate_states(accelerate.state)]
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     filling = torch.utils.deterministic.fill_uninitialized_memory
     with torch.random.fork_rng(devices), warnings.catch_warnings():
@@ -61,13 +58,6 @@ def sealed(seed: int) -> Iterator[int]:
             if devices:  # what training held goes back to the teacher that shares the accelerator
                 gc.collect()
                 torch.cuda.empty_cache()
-            for state, before in shared:
-                state._shared_state.clear()
-                state._shared_state.update(before)
             for name in os.environ.keys() - environment.keys():
                 del os.environ[name]
             os.environ.update(environment)
-
-
-def _accelerate_states(module: object) -> list[Any]:
-    return [getattr(module, name) for name in ("PartialState", "AcceleratorState", "GradientState")]

@@ -138,12 +138,14 @@ class Transformer:
 
     def _train(self, model: Any, new: set[str], parts: Iterator[list[Part]], steps: int) -> dict[str, Any]:
         import torch
-        from transformers import get_scheduler
 
         device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
         model.to(device)
         optimizer = torch.optim.AdamW(self._parameter_groups(model, new), lr=self.learning_rate, fused=True)
-        schedule = get_scheduler("linear", optimizer, math.ceil(self.warmup_ratio * steps), steps)
+        warm = math.ceil(self.warmup_ratio * steps)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: step / warm if step < warm else (steps - step) / max(1, steps - warm)
+        )
         started = time.perf_counter()
         trained = train(model, parts, optimizer, schedule, device, self._bfloat16())
         return {
