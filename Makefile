@@ -24,10 +24,10 @@ FIRST_IMPORT := import logging; logging.disable(logging.WARNING); \
   vllm.v1.engine.async_llm, vllm.v1.worker.cpu_worker, vllm.model_executor.models.llama
 INSTALLED := .venv/installed
 
-.PHONY: help setup quickstart test check bench faults lock clean
+.PHONY: help setup quickstart test check bench bench-gpu faults lock clean
 
 help:  ## this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
 
 setup: $(INSTALLED)  ## .venv with everything in it (about 2 GB)
 	@:
@@ -66,6 +66,10 @@ check: setup  ## format, lint, types, architecture, imports
 bench: setup  ## how well the engine is fed, beside raw vLLM; writes build/bench.json
 	@mkdir -p build
 	.venv/bin/python bench/feeding.py --json build/bench.json $(ARGS)
+
+bench-gpu:  ## the same and training on a GPU; needs pip install -e .[vllm,dev] in the PYTHON given
+	@mkdir -p build
+	$(PYTHON) bench/gpu.py --json build/bench.json $(ARGS)
 
 faults: setup  ## rounds published under 500 seeded faults, kills and races; writes build/faults.json
 	@.venv/bin/python bench/faults.py --json build/faults.json $(ARGS)

@@ -138,8 +138,7 @@ async def take(way: str, engine: VLLMEngine, asked: list[Prompt]) -> Turn:
     return Turn(way, time.perf_counter() - wall, steps, time.process_time() - cpu, digest(texts)[:16])
 
 
-async def measure(arguments: argparse.Namespace, model: str, log: Path) -> dict[str, Any]:
-    teacher = VLLM(model=model, window=arguments.window, max_num_seqs=arguments.seats, kv_cache_gib=arguments.cache_gib)
+async def measure(arguments: argparse.Namespace, teacher: VLLM, log: Path) -> dict[str, Any]:
     async with teacher.serve(log) as engine:
         asked = prompts(arguments.requests, arguments.seed)
         await take("raw", engine, asked[:64])  # warm
@@ -197,7 +196,10 @@ def main() -> None:
             from tiny import build
 
             model = str(build(Path(folder) / "tiny", ends=False))
-        figures = asyncio.run(measure(arguments, model, Path(folder) / "teacher.log"))
+        teacher = VLLM(
+            model=model, window=arguments.window, max_num_seqs=arguments.seats, kv_cache_gib=arguments.cache_gib
+        )
+        figures = asyncio.run(measure(arguments, teacher, Path(folder) / "teacher.log"))
     if arguments.json:
         record(arguments.json, figures)
     print(f"{'':10}{'wall s':>10}{'steps':>10}{'client CPU ms/request':>24}{'wall / raw':>12}{'steps / raw':>13}")

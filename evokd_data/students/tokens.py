@@ -32,7 +32,9 @@ INTEGERS = ("ids", "types", "answers", "hard")
 
 
 @contextmanager
-def tokenised(lesson: Lesson, coder: Coder, soft: bool, identity: Mapping[str, Any], into: Path) -> Iterator[Tokens]:
+def tokenised(
+    lesson: Lesson, coder: Coder, words: bool, soft: bool, identity: Mapping[str, Any], into: Path
+) -> Iterator[Tokens]:
     """The lesson's tokens, earlier examples first. Files are taken from and left in `lesson.cache`, by what decides
     their content; `identity` is that of the tokenizer. Without a cache they lie beside `into` until the block ends."""
     import tokenizers
@@ -50,11 +52,11 @@ def tokenised(lesson: Lesson, coder: Coder, soft: bool, identity: Mapping[str, A
         lesson.cache.mkdir(parents=True, exist_ok=True)
         with ranks.one_first():
             files = [_file(lesson.cache, stretch, made_by, coder, soft) for stretch in lesson.stretches]
-        yield Tokens(files)
+        yield Tokens(files, words)
         return
     with tempfile.TemporaryDirectory(dir=into.parent, prefix=".tokens-", suffix=DRAFT) as folder:
         whole = Stretch("", lambda: chain(lesson.earlier, lesson.fresh))
-        yield Tokens([_file(Path(folder), whole, made_by, coder, soft)])
+        yield Tokens([_file(Path(folder), whole, made_by, coder, soft)], words)
 
 
 def _file(folder: Path, stretch: Stretch, made_by: Mapping[str, Any], coder: Coder, soft: bool) -> Path:
@@ -121,11 +123,13 @@ class Lists:
 
 
 class Tokens:
-    """The rows of some token files in order. `lengths` (N,): tokens in each; `truncated`: the share that was cut."""
+    """The rows of some token files in order. `words`: they are answered word by word; `lengths` (N,): tokens in each;
+    `truncated`: the share that was cut."""
 
-    def __init__(self, paths: Iterable[Path]) -> None:
+    def __init__(self, paths: Iterable[Path], words: bool) -> None:
         import pyarrow as pa
 
+        self.words = words
         self._blocks: list[tuple[dict[str, Lists], NDArray[np.float32]]] = []
         starts, lengths, cut = [0], [np.zeros(0, dtype=np.int32)], 0
         for path in paths:
@@ -151,18 +155,18 @@ class Tokens:
         block = int(np.searchsorted(self._starts, row, side="right")) - 1
         return *self._blocks[block], row - int(self._starts[block])
 
-    def coded(self, row: int, words: bool) -> Coded:
+    def coded(self, row: int) -> Coded:
         columns, _, place = self._find(row)
-        answers = columns["answers"][place] if words else None
+        answers = columns["answers"][place] if self.words else None
         return Coded(columns["ids"][place], columns["types"][place], answers, False)
 
     def labels(self, row: int) -> Labels:
         columns, _, place = self._find(row)
         return Labels(columns["hard"][place], columns["soft"][place])
 
-    def answered(self, row: int, words: bool) -> int:
-        """Rows of the example that have an answer."""
-        if not words:
+    def answered(self, row: int) -> int:
+        """How many answers the example asks for."""
+        if not self.words:
             return 1
         columns, _, place = self._find(row)
         return int(np.count_nonzero(columns["answers"][place] >= 0))

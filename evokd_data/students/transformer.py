@@ -98,14 +98,14 @@ class Transformer:
         with sealed(lesson.seed) as seed, _enough_memory():
             model, tokenizer, new = _load(previous or base.folder, lesson.classes, words)
             coder = Coder(tokenizer, model, position_limit(model, tokenizer, self.max_length))
-            with tokenised(lesson, coder, self.soft_labels, base.identity, into) as tokens:
+            with tokenised(lesson, coder, words, self.soft_labels, base.identity, into) as tokens:
                 replay = None if previous is None else self.replay
                 diet = Diet(
                     range(len(lesson.earlier), len(tokens)), range(len(lesson.earlier)), self.batch_size, replay
                 )
                 steps = diet.steps(self.epochs, self.min_steps)
                 batches = diet.batches(steps, seed, length=tokens.lengths.__getitem__)
-                parts = (self._parts(batch, tokens, coder, words, len(lesson.classes)) for batch in batches)
+                parts = (self._parts(batch, tokens, coder, len(lesson.classes)) for batch in batches)
                 figures = self._train(model, new, parts, steps)
                 figures["truncated"] = tokens.truncated
             if ranks.rank() == 0:
@@ -123,18 +123,18 @@ class Transformer:
         log.info("student: %d steps, loss %.4f, %.1f s", figures["steps"], figures["losses"][-1], figures["seconds"])
         return figures
 
-    def _parts(self, batch: Sequence[int], tokens: Tokens, coder: Coder, words: bool, classes: int) -> list[Part]:
-        """What this process learns of a batch."""
+    def _parts(self, batch: Sequence[int], tokens: Tokens, coder: Coder, classes: int) -> list[Part]:
+        """What this process learns of a batch, given as rows of `tokens`."""
+        learned = max(1, sum(tokens.answered(row) for row in batch))
         made = []
         for rows, counts in shares(batch, self.gradient_accumulation):
-            inputs, answers = coder.pad([tokens.coded(row, words) for row in rows])
+            inputs, answers = coder.pad([tokens.coded(row) for row in rows])
             taught = [tokens.labels(row) for row in rows]
             wanted = distributions(taught, classes, self.label_smoothing)
-            repeats = [len(each.hard) if words else 1 for each in taught]
-            weights = np.repeat(np.array([tokens.weight(row) if counts else 0.0 for row in rows], np.float32), repeats)
-            made.append(Part(inputs, answers, wanted[answers.rows], weights[answers.rows]))
-        rows_learned = sum(tokens.answered(row, words) for row in batch)
-        return [part._replace(weights=part.weights / np.float32(max(1, rows_learned))) for part in made]
+            repeats = [len(each.hard) if tokens.words else 1 for each in taught]
+            weights = np.repeat([tokens.weight(row) / learned if counts else 0.0 for row in rows], repeats)
+            made.append(Part(inputs, answers, wanted[answers.rows], weights[answers.rows].astype(np.float32)))
+        return made
 
     def _train(self, model: Any, new: set[str], parts: Iterator[list[Part]], steps: int) -> dict[str, Any]:
         import torch
