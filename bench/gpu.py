@@ -176,7 +176,12 @@ def train(options: argparse.Namespace, student: Path) -> dict[str, Any]:
     import training
 
     options = argparse.Namespace(
-        **vars(options), model=str(student), precision="auto", max_length=256, batch=8 if options.tiny else 32
+        **vars(options),
+        model=str(student),
+        precision="auto",
+        max_length=256,
+        batch=8 if options.tiny else 32,
+        tokens=2000 if options.tiny else 100_000,
     )
     figures = training.measure("lognormal", texts(400 if options.tiny else 20_000), options)
     return {f"gpu_{name}": value for name, value in figures.items()}
@@ -187,13 +192,11 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="small shapes, and on a CPU too")
     parser.add_argument("--requests", type=int, help="default: 2000, with --tiny 40")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--steps", type=int, help="of a training; default: 60, with --tiny 10")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="the file that the figures are added to; not with --tiny")
     parser.add_argument("--offline", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.requests = options.requests or (40 if options.tiny else 2000)
-    options.steps = options.steps or (10 if options.tiny else 60)
     if options.offline:
         offline(options, Path(options.offline[0]))
         return

@@ -1,16 +1,18 @@
 """How fast does a student learn, beside a bare PyTorch loop and transformers' Trainer, and in how much memory?
 
-    python bench/training.py --data FOLDER [--sets NAME ...] [--repeats 5] [--steps 12] [--json FILE]
+    python bench/training.py --data FOLDER [--sets NAME ...] [--repeats 5] [--tokens 2000] [--json FILE]
     python bench/training.py --data FOLDER --sets --samples 10000 1000000       memory alone
 
 FOLDER holds NAME/train.parquet with a column text or tokens; of each set the lengths of its texts matter, cut at
---max-length tokens, not what is said. One model, one precision, one batch size, fused AdamW; in turn, --repeats times:
+--max-length tokens, not what is said. One model, one precision, one batch size, fused AdamW; in turn, --repeats times, about --tokens each:
 
     student      evokd_data.students.transformer, as `train-round` calls it
     bare         a bare loop over the very batches the student learns, each padded by DataCollatorWithPadding
     trainer      transformers' Trainer as it comes: random batches, each padded to its longest
-    grouped      the same with train_sampling_strategy="group_by_length"
-    max_length   the same as trainer, but everything padded to --max-length; a sixth of the steps
+
+and once, for they are slow or say nothing new:
+
+    max_length   Trainer with everything padded to --max-length
     float32      the student in float32, where it chose bfloat16 (and the other way round)
 
 Figures are tokens without padding per second of training, texts being tokenised before; of ratios within one turn the
@@ -33,7 +35,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -91,29 +93,23 @@ class Turns:
         set_verbosity_error()
         logging.getLogger("evokd_data").setLevel(logging.WARNING)
         self.options = options
-        self.lesson = [SequenceExample(text, index % 2) for index, text in enumerate(texts)]
-        settings = {"model": options.model, "batch_size": options.batch, "max_length": options.max_length}
-        self.student = Brief(**settings, epochs=1, min_steps=0, precision=options.precision, stop=options.steps)
-        self.bfloat16 = self.student._bfloat16()
-        other = "float32" if self.bfloat16 else "bfloat16"
-        self.other = Brief(**settings, epochs=1, min_steps=0, precision=other, stop=options.steps)
         self.folder = find(options.model, None).folder
         self.tokenizer = AutoTokenizer.from_pretrained(self.folder)
-        self.rows = [
-            {"input_ids": ids, "labels": index % 2}
-            for index, ids in enumerate(
-                self.tokenizer(texts, truncation=True, max_length=options.max_length)["input_ids"]
-            )
-        ]
+        coded = self.tokenizer(texts, truncation=True, max_length=options.max_length)["input_ids"]
+        self.rows = [{"input_ids": ids, "labels": index % 2} for index, ids in enumerate(coded)]
+        self.lengths = [len(ids) for ids in coded]
+        self.steps = max(3, round(options.tokens / options.batch / statistics.mean(self.lengths)))
+        self.lesson = [SequenceExample(text, index % 2) for index, text in enumerate(texts)]
+        settings = {"model": options.model, "batch_size": options.batch, "max_length": options.max_length}
+        self.student = Brief(**settings, epochs=1, min_steps=0, precision=options.precision, stop=self.steps)
+        self.bfloat16 = self.student._bfloat16()
+        self.other = replace(self.student, precision="float32" if self.bfloat16 else "bfloat16")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.ways: dict[str, Callable[[int], Speed]] = {
             "student": lambda turn: self.learn(self.student, turn),
             "bare": self.bare,
-            "trainer": lambda turn: self.trainer(turn, options.steps),
-            "grouped": lambda turn: self.trainer(
-                turn, options.steps, sampling={"train_sampling_strategy": "group_by_length"}
-            ),
-            "max_length": lambda turn: self.trainer(turn, max(2, options.steps // 6), padding="max_length"),
+            "trainer": lambda turn: self.trainer(turn, self.steps),
+            "max_length": lambda turn: self.trainer(turn, 2, padding="max_length"),
             "float32" if self.bfloat16 else "bfloat16": lambda turn: self.learn(self.other, turn),
         }
 
@@ -138,9 +134,7 @@ class Turns:
         diet = Diet(range(len(self.rows)), (), self.options.batch, None)
         steps = diet.steps(1, 0)
         schedule = get_scheduler("linear", optimizer, steps // 10, steps)
-        batches = list(
-            islice(diet.batches(steps, turn, lambda row: len(self.rows[row]["input_ids"])), self.options.steps)
-        )
+        batches = list(islice(diet.batches(steps, turn, self.lengths.__getitem__), self.steps))
         started, cpu = time.perf_counter(), time.process_time()
         for indices in batches:
             batch = collate([self.rows[index] for index in indices])
@@ -156,7 +150,7 @@ class Turns:
         loss.item()
         return Speed(tokens, time.perf_counter() - started, time.process_time() - cpu)
 
-    def trainer(self, turn: int, steps: int, padding: str = "longest", sampling: dict[str, Any] | None = None) -> Speed:
+    def trainer(self, turn: int, steps: int, padding: str = "longest") -> Speed:
         from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
         collate, seen = DataCollatorWithPadding(self.tokenizer, padding, self.options.max_length), []
@@ -184,7 +178,6 @@ class Turns:
                 save_strategy="no",
                 disable_tqdm=True,
                 use_cpu=self.device.type == "cpu",
-                **(sampling or {}),
             )
             trainer = Trainer(self.model(), arguments, counted, self.rows, callbacks=[clock])
             trainer.remove_callback(PrinterCallback)
@@ -205,9 +198,10 @@ def measure(name: str, texts: list[str], options: argparse.Namespace) -> dict[st
     for way in ("student", "trainer"):
         turns.ways[way](0)  # warm
     taken: dict[str, list[Speed]] = {way: [] for way in turns.ways}
+    every = ["student", "bare", "trainer"]
     order = list(turns.ways)
     for turn in range(options.repeats):
-        for way in random.Random(turn).sample(order, len(order)):
+        for way in random.Random(turn).sample(every if turn else order, len(every if turn else order)):
             speed = turns.ways[way](turn)
             taken[way].append(speed)
             print(
@@ -218,10 +212,9 @@ def measure(name: str, texts: list[str], options: argparse.Namespace) -> dict[st
         figures[f"{way}_tokens_per_s"] = round(statistics.median(speed.rate("seconds") for speed in speeds), 1)
     for way in order[1:]:
         for clock, suffix in (("seconds", ""), ("cpu_s", "_cpu")):
-            pairs = zip(taken["student"], taken[way], strict=True)
+            pairs = zip(taken["student"], taken[way], strict=False)
             figures |= spread(f"over_{way}{suffix}", [one.rate(clock) / other.rate(clock) for one, other in pairs])
-    lengths = [len(row["input_ids"]) for row in turns.rows]
-    figures["tokens_mean"], figures["tokens_largest"] = round(statistics.mean(lengths), 1), max(lengths)
+    figures["tokens_mean"], figures["tokens_largest"] = round(statistics.mean(turns.lengths), 1), max(turns.lengths)
     figures["precision"] = "bfloat16" if turns.bfloat16 else "float32"
     return {f"training_{name}_{figure}": value for figure, value in figures.items()}
 
@@ -335,6 +328,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"])
     parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--tokens", type=int, default=2000, help="learned in each turn, about")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, help="the file that the figures are added to")

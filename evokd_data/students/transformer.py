@@ -152,7 +152,9 @@ class Transformer:
             "steps": steps,
             "tokens": trained.tokens,
             "padding": trained.padding,
-            "losses": [round(float(part.mean()), 6) for part in np.array_split(trained.losses, min(10, steps))],
+            "losses": [
+                round(float(part.mean()), 6) for part in np.array_split(trained.losses, min(10, len(trained.losses)))
+            ],
             "precision": "bfloat16" if self._bfloat16() else "float32",
             "device": str(device),
             "processes": ranks.count(),
