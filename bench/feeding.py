@@ -195,7 +195,7 @@ def main() -> None:
             sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "vllm"))
             from tiny import build
 
-            model = str(build(Path(folder) / "tiny", ends=False))
+            model = str(build(Path(folder) / "tiny", ends=False, layers=1))
         teacher = VLLM(
             model=model, window=arguments.window, max_num_seqs=arguments.seats, kv_cache_gib=arguments.cache_gib
         )

@@ -15,7 +15,10 @@ def canonical(value: Any) -> bytes:
     Floats are written by `repr`, which is exact for float64: round them before they come here if they must agree
     between machines. NaN and infinities raise ValueError.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return _CANONICAL.encode(value).encode()
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def digest(value: Any) -> str:

@@ -7,6 +7,7 @@ rests on it is. A torn last line is cut off at the next opening.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,25 +16,46 @@ from typing import Any
 
 import orjson
 
-from evokd_data.digest import digest
+from evokd_data.digest import canonical
 from evokd_data.errors import EvokdError, WorkspaceError
-from evokd_data.records import Completion, Prompt
+from evokd_data.records import Completion, Constraint, Message, Prompt, Sampling
 from evokd_data.settings import plain
 from evokd_data.strategies import Ask
 from evokd_data.workspace import sync_folder
 
 
 def prompt_digest(prompt: Prompt) -> str:
-    """16 hex digits of all that decides an answer: messages, seed, sampling, constraint; and its place, the key."""
-    return digest(
-        [
-            prompt.key,
-            [[message.role, message.content] for message in prompt.messages],
+    """16 hex digits of all that decides an answer: messages, seed, sampling, constraint; and its place, the key.
+
+    The `digest` of the five in a list, of parts of which most were written before.
+    """
+    messages = b",".join(_written(message) for message in prompt.messages)
+    return hashlib.sha256(
+        b"[%b,[%b],%d,%b,%b]"
+        % (
+            canonical(prompt.key),
+            messages,
             prompt.seed,
-            plain(prompt.sampling),
-            None if prompt.constraint is None else plain(prompt.constraint),
-        ]
-    )[:16]
+            _written(prompt.sampling),
+            _written(prompt.constraint),
+        )
+    ).hexdigest()[:16]
+
+
+def _written(part: Message | Sampling | Constraint | None) -> bytes:
+    """The canonical form of a part of a prompt, remembered by the object: prompts share theirs."""
+    known = _KNOWN.get(id(part))
+    if known is None or known[0] is not part:
+        value = [part.role, part.content] if isinstance(part, Message) else plain(part)
+        known = part, canonical(value)
+        if len(_KNOWN) >= MOST_KNOWN:
+            _KNOWN.clear()
+        _KNOWN[id(part)] = known
+    return known[1]
+
+
+MOST_KNOWN = 256
+_KNOWN: dict[int, tuple[object, bytes]] = {}  # holding the objects: an id is theirs as long as they are here
 
 
 class NotJournalled(EvokdError):
@@ -113,7 +135,7 @@ class Journal:
 
     def find(self, prompt: Prompt) -> Completion | None:
         """The answer given to exactly this prompt before, if any."""
-        place = self._places.get(f"{prompt.key} {prompt_digest(prompt)}")
+        place = self._places.get(f"{prompt.key} {prompt_digest(prompt)}") if self._places else None
         if place is None:
             return None
         segment, offset, length = place

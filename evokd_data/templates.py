@@ -8,13 +8,17 @@ The digests of the sources in use, included ones too, go into the manifest: a ch
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import is_
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evokd_data.digest import digest
 from evokd_data.errors import RecipeError
 from evokd_data.records import Message
 from evokd_data.registry import nearest
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 PACKAGED = Path(__file__).parent / "prompts"
 
@@ -45,6 +49,7 @@ class Templates:
             keep_trailing_newline=False,
             autoescape=False,  # prompts are plain text, never HTML
         )
+        self._blocks: dict[str, list[_Block]] = {}
         if own is not None:
             self._check(own, {path.name for path in folders[-1].glob("*.j2")})
 
@@ -62,13 +67,9 @@ class Templates:
         Raises RecipeError naming the template when it is missing, broken, or uses a variable that does not exist.
         """
         try:
-            template = self._environment.get_template(f"{stage}.j2")
-            messages = []
-            for role in ("system", "user"):
-                block = template.blocks.get(role)
-                text = "".join(block(template.new_context(dict(variables)))).strip() if block else ""
-                if text:
-                    messages.append(Message(role, text))
+            if stage not in self._blocks:
+                self._blocks[stage] = self._read_blocks(stage)
+            messages = [message for block in self._blocks[stage] if (message := block.message(variables)).content]
         except Exception as error:  # a template is code of the user's: it can raise anything
             raise RecipeError(
                 f"prompts: {stage}.j2 cannot be rendered: {type(error).__name__}: {error}; "
@@ -79,6 +80,24 @@ class Templates:
                 f"prompts: {stage}.j2 has no text in {{% block user %}}; every prompt ends with a user message"
             )
         return tuple(messages)
+
+    def _read_blocks(self, stage: str) -> list[_Block]:
+        from jinja2 import meta, nodes
+
+        template = self._environment.get_template(f"{stage}.j2")
+        assert self._environment.loader is not None
+        tree = self._environment.parse(self._environment.loader.get_source(self._environment, f"{stage}.j2")[0])
+        alone = not any(meta.find_referenced_templates(tree))
+        bodies = {block.name: block.body for block in tree.find_all(nodes.Block)}
+        found = []
+        for role in ("system", "user"):
+            if role in template.blocks:
+                reads = None
+                if alone and role in bodies:
+                    body = nodes.Template(bodies[role], lineno=1).set_environment(self._environment)
+                    reads = tuple(sorted(meta.find_undeclared_variables(body)))
+                found.append(_Block(role, template, reads))
+        return found
 
     def sources(self, stages: Iterable[str]) -> dict[str, str]:
         """File name -> source of each stage's template and of those it includes or extends, sorted by name."""
@@ -116,3 +135,29 @@ class Templates:
     def digests(self, stages: Iterable[str]) -> dict[str, str]:
         """File name -> digest of the source."""
         return {name: digest(source) for name, source in self.sources(stages).items()}
+
+
+class _Block:
+    """One block of a template. What it says is kept as long as the variables it reads are the very same objects, as those
+    of a labelling prompt's long beginning are: to render that again for every text would cost more than all filters.
+
+    `reads` is None when they cannot be told: other templates are included, or extended.
+    """
+
+    def __init__(self, role: str, template: Template, reads: tuple[str, ...] | None) -> None:
+        self._role = role
+        self._template = template
+        self._reads = reads
+        self._last: tuple[list[Any], Message] | None = None
+
+    def message(self, variables: Mapping[str, Any]) -> Message:
+        if self._reads is None or not all(name in variables for name in self._reads):
+            return self._render(variables)
+        seen = [variables[name] for name in self._reads]
+        if self._last is None or not all(map(is_, seen, self._last[0])):
+            self._last = seen, self._render(variables)
+        return self._last[1]
+
+    def _render(self, variables: Mapping[str, Any]) -> Message:
+        context = self._template.new_context(dict(variables))
+        return Message(self._role, "".join(self._template.blocks[self._role](context)).strip())

@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evokd_data import journal
+from evokd_data.digest import digest
 from evokd_data.errors import WorkspaceError
 from evokd_data.journal import Journal, NotJournalled, from_rows, prompt_digest
 from evokd_data.records import Completion, Constraint, Message, Prompt, Sampling
+from evokd_data.settings import plain
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 answers = st.builds(
@@ -165,3 +167,12 @@ def test_a_line_holds_all_that_was_sent_and_received(tmp_path):
     row = orjson.loads(line)
     assert row["messages"] == [{"role": "user", "content": "write a text"}] and row["seed"] == 0
     assert journal.completion(row) == ANSWERS[0]
+
+
+@given(st.text(max_size=20), st.text(max_size=20), st.integers(0, 2**63 - 1), st.booleans())
+def test_a_prompt_digests_like_the_list_of_what_decides_its_answer(key, content, seed, constrained):
+    sampling = Sampling(0.7, 64)
+    constraint = Constraint(choices=("A", content), score=True) if constrained else None
+    made = Prompt(key, "label", (Message("system", "same"), Message("user", content)), seed, sampling, constraint)
+    parts = [key, [["system", "same"], ["user", content]], seed, plain(sampling), constraint and plain(constraint)]
+    assert prompt_digest(made) == prompt_digest(made) == digest(parts)[:16]

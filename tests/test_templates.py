@@ -125,3 +125,28 @@ def test_the_packaged_templates_are_all_used_by_some_strategy():
     stages = {f"{stage}.j2" for name in STRATEGIES for stage in stages_of(name)} | {"explain.j2"}  # the pool's
     for task in TASKS:
         assert {path.name for path in (PACKAGED / task).glob("*.j2")} <= stages
+
+
+def test_a_block_is_rendered_again_when_anything_it_reads_is_another_object(tmp_path):
+    (tmp_path / "label.j2").write_text(
+        "{% block system %}{{ task.labels | join(',') }}{% endblock %}{% block user %}{{ text }}{% endblock %}"
+    )
+    templates = Templates("classification", tmp_path)
+    task = {"labels": ["a", "b"]}
+    first, again = (templates.render("label", {"task": task, "text": text}) for text in ("one", "two"))
+    assert (first[0].content, first[1].content, again[1].content) == ("a,b", "one", "two")
+    assert again[0] is first[0]
+    assert templates.render("label", {"task": {"labels": ["c"]}, "text": "two"})[0].content == "c"
+    with pytest.raises(RecipeError, match="'text' is undefined"):
+        templates.render("label", {"task": task})
+
+
+def test_a_block_that_includes_another_file_is_never_taken_for_known(tmp_path):
+    (tmp_path / "label.j2").write_text(
+        "{% block system %}{{ task }} {% include 'more.j2' %}{% endblock %}{% block user %}{{ text }}{% endblock %}"
+    )
+    (tmp_path / "more.j2").write_text("{{ text }}")
+    templates = Templates("classification", tmp_path)
+    task = "t"
+    said = [templates.render("label", {"task": task, "text": text})[0].content for text in ("one", "two")]
+    assert said == ["t one", "t two"]

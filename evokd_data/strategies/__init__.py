@@ -34,7 +34,7 @@ Ask = Callable[[Prompt], Awaitable[Completion]]
 Write = Callable[[Request], Awaitable[Sequence[Draft]]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # one brief a round, known by being that one
 class Brief:
     """All that a strategy knows when it plans and writes a round. Neither dev nor test: no text of theirs can leak.
 

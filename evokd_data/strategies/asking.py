@@ -10,14 +10,15 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import takewhile, zip_longest
 from typing import Any
 
 import orjson
 
 from evokd_data.digest import derive_random, derive_seed
-from evokd_data.records import Completion, Constraint, Draft, Origin, Prompt, Request, Sample, Target
+from evokd_data.records import Completion, Constraint, Draft, Origin, Prompt, Request, Sample, Sampling, Target
 from evokd_data.strategies import Ask, Brief
 from evokd_data.tasks import Task, Unreadable
 
@@ -210,21 +211,20 @@ async def label(
     """
     votes = 1 if brief.soft_labels else brief.label_votes
     temperature = 0.0 if votes == 1 else 1.0
-    prompt = label_prompt(brief, text, shown_when_labelling(brief), "", 0, temperature=temperature)
-    prompts = [
-        replace(
-            prompt,
-            key=request_key("label", request.index, position, vote),
-            seed=derive_seed(request.seed, "label", position, vote),
-        )
-        for vote in range(votes)
+    key, seed = request_key("label", request.index, position), derive_seed(request.seed, "label", position, 0)
+    prompt = label_prompt(brief, text, shown_when_labelling(brief), f"{key}/000000", seed, temperature=temperature)
+    others = [
+        replace(prompt, key=f"{key}/{vote:06d}", seed=derive_seed(request.seed, "label", position, vote))
+        for vote in range(1, votes)
     ]
-    answers = await asyncio.gather(*map(ask, prompts))
+    answers = await asyncio.gather(*map(ask, (prompt, *others))) if others else [await ask(prompt)]
     if any(answer.finish_reason == "too_long" for answer in answers):
         raise Unreadable("too_long_prompt")
     if brief.soft_labels:
         return _soft(brief, prompt.variables["codes"], answers[0])
     targets = [brief.task.read_label(answer.text, text) for answer in answers]
+    if votes == 1:
+        return targets[0], None
     ranked = Counter(targets).most_common(2)
     if len(ranked) == 2 and ranked[0][1] == ranked[1][1]:
         raise Unreadable("label_tie")
@@ -235,22 +235,35 @@ def label_prompt(
     brief: Brief, text: str, shown: Sequence[Mapping[str, Any]], key: str, seed: int, *, temperature: float = 0.0
 ) -> Prompt:
     """A labelling prompt with these demonstrations; where soft labels are asked for, the answer is a label's code."""
-    seen: dict[str, Any] = {
-        "task": brief.task.describe(),
-        "text": text,
-        "demonstrations": shown,
-        "codes": codes(brief.task.classes) if brief.soft_labels else {},
-    }
-    constraint = brief.task.label_constraint(text)
-    if brief.soft_labels:
-        constraint = Constraint(choices=tuple(seen["codes"].values()), score=True)
-    sampling = replace(
-        brief.sampling,
-        temperature=temperature,
-        top_p=1.0,
-        max_tokens=LABEL_TOKENS if constraint.choices else LABEL_TOKENS + 2 * len(text.encode()),
-    )
+    same = _labelling(brief)
+    seen: dict[str, Any] = {"task": same.task, "text": text, "demonstrations": shown, "codes": same.codes}
+    constraint = same.constraint or brief.task.label_constraint(text)
+    tokens = LABEL_TOKENS if constraint.choices else LABEL_TOKENS + 2 * len(text.encode())
+    sampling = _label_sampling(temperature, tokens)
     return Prompt(key, "label", brief.templates.render("label", seen), seed, sampling, constraint, seen)
+
+
+@lru_cache(maxsize=64)
+def _label_sampling(temperature: float, max_tokens: int) -> Sampling:
+    return Sampling(temperature, max_tokens, top_p=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Labelling:
+    """What the labelling prompts of a round share. `constraint` is None where it follows the text."""
+
+    task: Mapping[str, Any]
+    codes: Mapping[str, str]
+    constraint: Constraint | None
+    shown: Sequence[Mapping[str, Any]]
+
+
+@lru_cache(maxsize=1)
+def _labelling(brief: Brief) -> _Labelling:
+    """The very same objects for every text: templates and journal know again what they have seen."""
+    names = codes(brief.task.classes) if brief.soft_labels else {}
+    constraint = Constraint(choices=tuple(names.values()), score=True) if names else brief.task.label_constraint("")
+    return _Labelling(brief.task.describe(), names, constraint if constraint.choices else None, _seeds_by_turns(brief))
 
 
 def _soft(brief: Brief, names: Mapping[str, str], answer: Completion) -> tuple[Target, tuple[float, ...]]:
@@ -279,8 +292,12 @@ def codes(classes: Sequence[str]) -> dict[str, str]:
     return dict(zip(classes, CODES, strict=False))
 
 
-def shown_when_labelling(brief: Brief) -> list[Mapping[str, Any]]:
+def shown_when_labelling(brief: Brief) -> Sequence[Mapping[str, Any]]:
     """Seeds as demonstrations for labelling, the same in every prompt of the run; evenly over the classes."""
+    return _labelling(brief).shown
+
+
+def _seeds_by_turns(brief: Brief) -> Sequence[Mapping[str, Any]]:
     shown: list[Mapping[str, Any]] = []
     for turn in zip_longest(*(_seeds_first(brief, aim) for aim in brief.task.aims)):
         shown += [brief.task.show(sample) for sample in turn if sample is not None]

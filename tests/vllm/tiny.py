@@ -18,7 +18,9 @@ CORPUS = [
 ]
 
 
-def build(folder: Path, template: str = TEMPLATE, max_length: int = 1024, seed: int = 0, ends: bool = True) -> Path:
+def build(
+    folder: Path, template: str = TEMPLATE, max_length: int = 1024, seed: int = 0, ends: bool = True, layers: int = 2
+) -> Path:
     """The folder, holding config, weights and tokenizer. The vocabulary has 384 entries, every byte among them.
 
     Without `ends` there is no end token: every answer is as long as it may be.
@@ -50,7 +52,7 @@ def build(folder: Path, template: str = TEMPLATE, max_length: int = 1024, seed: 
         vocab_size=len(fast),
         hidden_size=128,
         intermediate_size=256,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=max_length,
