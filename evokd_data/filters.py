@@ -6,12 +6,11 @@ workers asked. Kept + rejected = asked.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from evokd_data.likeness import Likeness
 from evokd_data.records import Draft, Rejection, Sample
 from evokd_data.tasks import sample_id
 
@@ -43,94 +42,18 @@ REASONS = {
 }
 """Every reason of a rejection, with what it means; the card prints this table."""
 
-PERMUTATIONS = 128  # standard error of an estimated similarity of 0.85: 0.03
-FOUND = 0.99  # probability that a pair as alike as the threshold becomes a candidate
-SHINGLE = 5  # characters
-MINHASH_SEED = 1
-
-
-def normal(text: str) -> str:
-    """A text without case, punctuation and runs of white space, compatibility forms folded (NFKC)."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(_NOT_WORD.sub(" ", folded).split())
-
-
-_NOT_WORD = re.compile(r"[\W_]+")
-
-
-@dataclass
-class Likeness:
-    """An index of texts that answers: was this one, or nearly this one, here before?
-
-    MinHash signatures over character 5-grams with banded LSH (Broder 1997; rensa's implementation); candidates are
-    verified by the signatures' estimated Jaccard similarity. About 1.2 KB a text.
-    """
-
-    threshold: float
-    _exact: dict[str, str] = field(default_factory=dict)
-    _names: list[str] = field(default_factory=list)
-    _signatures: list[Any] = field(default_factory=list)
-    _index: Any = None
-
-    def add(self, text: str, name: str) -> None:
-        """Remember a text under the name it will be reported by."""
-        form = normal(text)
-        self._exact.setdefault(form, name)
-        if self.threshold < 1:
-            if self._index is None:
-                from rensa import RMinHashLSH
-
-                self._index = RMinHashLSH(self.threshold, PERMUTATIONS, bands(self.threshold))
-            signature = self._signature(form)
-            self._index.insert(len(self._names), signature)
-            self._names.append(name)
-            self._signatures.append(signature)
-
-    def find(self, text: str) -> tuple[str, str, float] | None:
-        """("duplicate" | "near_duplicate", the name of the text it is like, similarity), the first added winning ties."""
-        form = normal(text)
-        if form in self._exact:
-            return "duplicate", self._exact[form], 1.0
-        if self._index is None:
-            return None
-        signature = self._signature(form)
-        best: tuple[float, int] | None = None
-        for place in self._index.query(signature):
-            similarity = signature.jaccard(self._signatures[place])
-            if similarity >= self.threshold and (best is None or (similarity, -place) > best):
-                best = (similarity, -place)
-        return None if best is None else ("near_duplicate", self._names[-best[1]], best[0])
-
-    @staticmethod
-    def _signature(form: str) -> Any:
-        from rensa import RMinHash
-
-        signature = RMinHash(PERMUTATIONS, MINHASH_SEED)
-        signature.update([form[i : i + SHINGLE] for i in range(max(1, len(form) - SHINGLE + 1))])
-        return signature
-
-
-def bands(threshold: float) -> int:
-    """Into how many bands a signature is cut: the fewest with which a pair at the threshold is `FOUND`, at least 16.
-
-    b bands of r rows find a pair of similarity s with probability 1 - (1 - s^r)^b: at 0.85, 16 bands of 8 with 0.994.
-    """
-    for count in (16, 32, 64):
-        if 1 - (1 - threshold ** (PERMUTATIONS // count)) ** count >= FOUND:
-            return count
-    return PERMUTATIONS
-
 
 class Sieve:
     """All filters of a round, with what they remember of earlier rounds.
 
     `protected` are the texts of test and dev: they are compared with and nothing else; a rejection names none of them.
+    `scratch` is a folder on a disk, for what `Likeness` does not hold in memory.
     """
 
-    def __init__(self, filters: Filters, task: Task, protected: Iterable[str]) -> None:
+    def __init__(self, filters: Filters, task: Task, protected: Iterable[str], scratch: Path | None = None) -> None:
         self._filters = filters
         self._task = task
-        self._kept = Likeness(filters.near_duplicates)
+        self._kept = Likeness(filters.near_duplicates, scratch)
         self._protected = Likeness(filters.near_duplicates)
         for text in protected:
             self._protected.add(text, "")

@@ -94,7 +94,8 @@ class Templates:
             if role in template.blocks:
                 reads = None
                 if alone and role in bodies:
-                    body = nodes.Template(bodies[role], lineno=1).set_environment(self._environment)
+                    body = nodes.Template(bodies[role], lineno=1)
+                    body.set_environment(self._environment)
                     reads = tuple(sorted(meta.find_undeclared_variables(body)))
                 found.append(_Block(role, template, reads))
         return found

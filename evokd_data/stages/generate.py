@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 from evokd_data.errors import TeacherError
@@ -90,7 +91,7 @@ async def _teach(
     folder = workspace.round(index)
     brief, cells = plan(recipe, workspace, index, splits)
     planned = requests(cells, recipe.strategy.per_request, brief.seed, index)
-    sieve = make_sieve(recipe, splits, ShardedSamples(recipe.task, earlier_shards(workspace, index)))
+    sieve = make_sieve(recipe, splits, ShardedSamples(recipe.task, earlier_shards(workspace, index)), folder.root)
     tally = _Tally(sum(request.count for request in planned), progress)
 
     ranges = shard_ranges(planned, recipe.rounds.shard_size)
@@ -127,9 +128,9 @@ async def _teach(
     return totals
 
 
-def make_sieve(recipe: Recipe, splits: Splits, earlier: Iterable[Sample]) -> Sieve:
+def make_sieve(recipe: Recipe, splits: Splits, earlier: Iterable[Sample], scratch: Path | None = None) -> Sieve:
     """The round's filters, knowing test and dev texts to refuse and all samples of earlier rounds."""
-    sieve = Sieve(recipe.filters, recipe.task, (sample.text for sample in (*splits.test, *splits.dev)))
+    sieve = Sieve(recipe.filters, recipe.task, (sample.text for sample in (*splits.test, *splits.dev)), scratch)
     for sample in earlier:
         sieve.remember(sample)
     return sieve

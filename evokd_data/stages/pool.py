@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from evokd_data.digest import derive_random
-from evokd_data.filters import Likeness, normal
+from evokd_data.likeness import Likeness, normal
 from evokd_data.recipe import Recipe
 from evokd_data.records import Origin, Sample
 from evokd_data.seeds import Splits

@@ -1,0 +1,273 @@
+"""Was this text, or nearly this one, here before? Flat in memory: 200 bytes a text at most, the rest is on disk.
+
+MinHash signatures over character 5-grams (Broder 1997; rensa's implementation) cut into bands; texts that agree in one
+band are candidates and verified by the signatures' estimated Jaccard similarity. A band is kept as 32 bits, with the
+text's number, in sorted arrays; a Bloom filter before them (Bloom 1970) spares nearly all searches. Signatures and names
+lie in a scratch file without a name, read for candidates alone. Two bands that share their 32 bits by chance cost a read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import unicodedata
+import weakref
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PERMUTATIONS = 128  # standard error of an estimated similarity of 0.85: 0.03
+FOUND = 0.99  # probability that a pair as alike as the threshold becomes a candidate
+SHINGLE = 5  # characters
+MINHASH_SEED = 1
+
+
+def normal(text: str) -> str:
+    """A text without case, punctuation and runs of white space, compatibility forms folded (NFKC)."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(_NOT_WORD.sub(" ", folded).split())
+
+
+_NOT_WORD = re.compile(r"[\W_]+")
+
+
+def bands(threshold: float) -> int:
+    """Into how many bands a signature is cut: the fewest with which a pair at the threshold is `FOUND`, at least 16.
+
+    b bands of r rows find a pair of similarity s with probability 1 - (1 - s^r)^b: at 0.85, 16 bands of 8 with 0.994.
+    """
+    for count in (16, 32, 64):
+        if 1 - (1 - threshold ** (PERMUTATIONS // count)) ** count >= FOUND:
+            return count
+    return PERMUTATIONS
+
+
+class Likeness:
+    """An index of texts under names of at most 32 bytes. From a `threshold` of 1 on only equal texts are alike.
+
+    `scratch` is the folder for what does not stay in memory: 560 bytes a text, gone when the index is.
+    """
+
+    def __init__(self, threshold: float, scratch: Path | None = None) -> None:
+        self.threshold = threshold
+        self._bands = bands(threshold) if threshold < 1 else 0
+        self._records = _Records(scratch)
+        self._keys = _Keys(self._bands + 1)
+
+    def add(self, text: str, name: str) -> None:
+        """Remember a text under the name it will be reported by."""
+        seen = _look(text, self._bands)
+        self._records.append(seen.form, name, seen.signature)
+        if self._keys.append(seen.keys):
+            self._records.flush()
+
+    def find(self, text: str) -> tuple[str, str, float] | None:
+        """("duplicate" | "near_duplicate", the name of the text it is like, similarity), the first added winning ties."""
+        seen = _look(text, self._bands)
+        places = self._keys.find(seen.keys)
+        if not places:
+            return None
+        best: tuple[float, int] | None = None
+        best_name = ""
+        for place in sorted(places):
+            form, name, signature = self._records[place]
+            if form == seen.form:
+                return "duplicate", name, 1.0
+            similarity = _agreement(signature, seen.signature) if self._bands else 0.0
+            if similarity >= self.threshold and (best is None or (similarity, -place) > best):
+                best, best_name = (similarity, -place), name
+        return None if best is None else ("near_duplicate", best_name, best[0])
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What is compared of a text: a digest of its normal form, its signature, and a key for each."""
+
+    form: bytes
+    signature: bytes
+    keys: Sequence[int]
+
+
+@lru_cache(maxsize=1)  # a text is looked for in two indices, then added to one
+def _look(text: str, count: int) -> _Seen:
+    normalised = normal(text)
+    form = blake2b(normalised.encode(), digest_size=FORM).digest()
+    signature = _signature(normalised) if count else b""
+    width = len(signature) // max(1, count)
+    keys = [band << 32 | crc32(signature[band * width : (band + 1) * width]) for band in range(count)]
+    keys.append(count << 32 | crc32(form))
+    return _Seen(form, signature, keys)
+
+
+def _signature(form: str) -> bytes:
+    from rensa import RMinHash
+
+    signature = RMinHash(PERMUTATIONS, MINHASH_SEED)
+    signature.update(_shingles(max(1, len(form) - SHINGLE + 1))(form))
+    return array("I", signature.digest()).tobytes()
+
+
+@lru_cache(maxsize=1024)
+def _shingles(count: int) -> Any:
+    """A function that cuts the first `count` shingles: the quickest way there is in Python."""
+    if count == 1:
+        return lambda form: (form[:SHINGLE],)
+    return itemgetter(*(slice(start, start + SHINGLE) for start in range(count)))
+
+
+def _agreement(one: bytes, other: bytes) -> float:
+    """The Jaccard similarity two signatures estimate: the share of permutations in which they agree."""
+    import numpy as np
+
+    same = np.frombuffer(one, dtype=np.uint32) == np.frombuffer(other, dtype=np.uint32)
+    return int(np.count_nonzero(same)) / PERMUTATIONS
+
+
+FORM, NAME = 16, 32  # bytes
+
+
+class _Records:
+    """Form, name and signature by place; in memory until `flush`, then in the scratch file."""
+
+    def __init__(self, scratch: Path | None) -> None:
+        self._scratch = scratch
+        self._size = 0
+        self._file: int | None = None
+        self._flushed = 0
+        self._recent: list[bytes] = []
+
+    def append(self, form: bytes, name: str, signature: bytes) -> None:
+        known = name.encode()
+        if len(known) > NAME:
+            raise ValueError(f"{name!r}: a text's name has at most {NAME} bytes")
+        self._recent.append(form + known.ljust(NAME, b"\0") + signature)
+
+    def flush(self) -> None:
+        if self._file is None:
+            self._file, name = tempfile.mkstemp(dir=self._scratch, prefix=".texts-")
+            Path(name).unlink()  # nobody else's, and gone with the process
+            weakref.finalize(self, os.close, self._file)
+        self._size = len(self._recent[0])
+        rest = memoryview(b"".join(self._recent))
+        while rest:
+            rest = rest[os.write(self._file, rest) :]
+        self._flushed += len(self._recent)
+        self._recent = []
+
+    def __getitem__(self, place: int) -> tuple[bytes, str, bytes]:
+        if place >= self._flushed:
+            record = self._recent[place - self._flushed]
+        else:
+            assert self._file is not None
+            record = os.pread(self._file, self._size, place * self._size)
+        return record[:FORM], record[FORM : FORM + NAME].rstrip(b"\0").decode(), record[FORM + NAME :]
+
+
+RECENT = 2048  # texts whose keys are in a dict, before they are sorted
+SPREAD, LOWER = 0x9E3779B97F4A7C15, (1 << 64) - 1  # multiplicative hashing (Knuth, vol. 3, 6.4)
+
+
+class _Keys:
+    """Which texts have a key: the band's number above its 32 bits. `append` gives texts their places, from 0 on.
+
+    Sorted runs of 64 bits a key, the band's bits above the text's place, each run at least 4 times as long as the next;
+    in front of them a Bloom filter of two bits a key, 8 to 16 bits long for each.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._texts = 0
+        self._recent: dict[int, list[int]] = {}
+        self._unsorted = array("Q")
+        self._runs: list[list[np.ndarray[Any, np.dtype[np.uint64]]]] = []
+        self._filter = bytearray()
+        self._shift = 64
+
+    def append(self, keys: Sequence[int]) -> bool:
+        """Whether the recent ones were sorted away."""
+        place = self._texts
+        self._texts += 1
+        for key in keys:
+            self._recent.setdefault(key, []).append(place)
+        self._unsorted.extend([(key & 0xFFFFFFFF) << 32 | place for key in keys])
+        if len(self._unsorted) < RECENT * self._count:
+            return False
+        self._sort()
+        return True
+
+    def find(self, keys: Sequence[int]) -> set[int]:
+        """The places of texts that share a key, and hardly any other."""
+        found: set[int] = set()
+        recent, bits, shift = self._recent, self._filter, self._shift
+        lower = (1 << (64 - shift)) - 1
+        for key in keys:
+            if key in recent:
+                found.update(recent[key])
+            if bits:
+                spread = key * SPREAD & LOWER
+                one = spread >> shift
+                if bits[one >> 3] >> (one & 7) & 1:
+                    other = spread >> 8 & lower
+                    if bits[other >> 3] >> (other & 7) & 1:
+                        found.update(self._search(key))
+        return found
+
+    def _search(self, key: int) -> list[int]:
+        import numpy as np
+
+        band, first = key >> 32, (key & 0xFFFFFFFF) << 32
+        found = []
+        for run in self._runs:
+            keys = run[band]
+            at = int(keys.searchsorted(np.uint64(first)))
+            while at < len(keys) and (entry := int(keys[at])) >> 32 == first >> 32:
+                found.append(entry & 0xFFFFFFFF)
+                at += 1
+        return found
+
+    def _sort(self) -> None:
+        import numpy as np
+
+        table = np.frombuffer(self._unsorted, dtype=np.uint64).reshape(-1, self._count)
+        run = [np.sort(table[:, band]) for band in range(self._count)]
+        fresh = run
+        while self._runs and len(self._runs[-1][0]) < 4 * len(run[0]):
+            longer = self._runs.pop()
+            merged = []
+            for band in range(self._count):  # one band at a time: that much is held twice, and no more
+                merged.append(np.sort(np.concatenate((longer[0], run[band])), kind="stable"))
+                del longer[0]
+            run = merged
+        self._runs.append(run)
+        self._recent, self._unsorted = {}, array("Q")
+        if 8 * self._texts * self._count > 8 * len(self._filter):
+            self._shift = 64 - (8 * self._texts * self._count).bit_length()
+            self._filter = bytearray(1 << (64 - self._shift - 3))
+            for known in self._runs:
+                self._mark(known)
+        else:
+            self._mark(fresh)
+
+    def _mark(self, run: list[np.ndarray[Any, np.dtype[np.uint64]]]) -> None:
+        import numpy as np
+
+        bits = np.frombuffer(self._filter, dtype=np.uint8)
+        lower = np.uint64((1 << (64 - self._shift)) - 1)
+        for band, keys in enumerate(run):
+            for start in range(0, len(keys), 1 << 16):
+                part = keys[start : start + (1 << 16)] >> np.uint64(32) | np.uint64(band << 32)
+                spread = part * np.uint64(SPREAD)
+                for place in (spread >> np.uint64(self._shift), spread >> np.uint64(8) & lower):
+                    for bit in range(8):
+                        where = place[(place & np.uint64(7)) == bit] >> np.uint64(3)
+                        bits[where] |= np.uint8(1 << bit)

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evokd_data import likeness
+from evokd_data.likeness import PERMUTATIONS, SHINGLE, Likeness, bands, normal
+
+WORDS = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrs"]
+
+
+def sentences(count: int, seed: int = 0) -> list[str]:
+    """Sentences of which every third is another one with a word or two changed, or its case."""
+    chance = random.Random(seed)
+    made: list[str] = []
+    for number in range(count):
+        words = chance.choices(WORDS, k=chance.randint(6, 20))
+        if number % 3 == 2:
+            words = chance.choice(made).split()
+            for _ in range(chance.randint(0, 2)):
+                words[chance.randrange(len(words))] = chance.choice(WORDS)
+        made.append(" ".join(words).upper() if number % 7 == 6 else " ".join(words))
+    return made
+
+
+def decisions(texts: list[str], threshold: float) -> list[tuple[str, str, float] | None]:
+    """What a round decides: a text is added when it is like nothing before."""
+    index = Likeness(threshold)
+    found = []
+    for number, text in enumerate(texts):
+        found.append(index.find(text))
+        if found[-1] is None:
+            index.add(text, str(number))
+    return found
+
+
+def by_the_book(texts: list[str], threshold: float) -> list[tuple[str, str, float] | None]:
+    """The same, from rensa's own signatures and estimates, every pair compared band by band."""
+    from rensa import RMinHash
+
+    kept: list[tuple[str, str, RMinHash]] = []
+    found: list[tuple[str, str, float] | None] = []
+    rows = PERMUTATIONS // bands(threshold)
+    for number, text in enumerate(texts):
+        form = normal(text)
+        signature = RMinHash(PERMUTATIONS, likeness.MINHASH_SEED)
+        signature.update([form[i : i + SHINGLE] for i in range(max(1, len(form) - SHINGLE + 1))])
+        own = signature.digest()
+        best: tuple[str, str, float] | None = None
+        for other, name, seen in kept:
+            theirs = seen.digest()
+            if form == other:
+                best = ("duplicate", name, 1.0)
+                break
+            met = any(own[i : i + rows] == theirs[i : i + rows] for i in range(0, PERMUTATIONS, rows))
+            alike = signature.jaccard(seen)
+            if met and alike >= threshold and (best is None or alike > best[2]):
+                best = ("near_duplicate", name, alike)
+        found.append(best)
+        if best is None:
+            kept.append((form, str(number), signature))
+    return found
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.85])
+@pytest.mark.parametrize("recent", [1, 7, 10_000])
+def test_decisions_are_those_of_comparing_every_pair_wherever_texts_are_kept(monkeypatch, threshold, recent):
+    monkeypatch.setattr(likeness, "RECENT", recent)
+    texts = sentences(150)
+    found = decisions(texts, threshold)
+    assert found == by_the_book(texts, threshold)
+    assert {one and one[0] for one in found} == {None, "duplicate", "near_duplicate"}
+
+
+@given(st.lists(st.text("aéß _.", max_size=8), max_size=20), st.sampled_from([0.5, 0.85, 1.0]), st.integers(1, 5))
+def test_how_many_texts_are_kept_in_memory_decides_nothing(texts, threshold, recent):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(likeness, "RECENT", recent)
+        some = decisions(texts, threshold)
+    assert some == decisions(texts, threshold)
+
+
+def test_texts_whose_32_bits_agree_by_chance_are_told_apart(monkeypatch):
+    monkeypatch.setattr(likeness, "crc32", lambda _: 7)
+    likeness._look.cache_clear()
+    texts = sentences(40, seed=1)
+    found = decisions(texts, 0.85)
+    likeness._look.cache_clear()
+    monkeypatch.undo()
+    kept = {number for number, one in enumerate(found) if one is None}
+    assert len(kept) > 20
+    assert kept <= {number for number, one in enumerate(decisions(texts, 0.85)) if one is None}
+
+
+def test_what_is_not_in_memory_is_in_a_file_nobody_finds_and_goes_with_the_index(monkeypatch, tmp_path):
+    monkeypatch.setattr(likeness, "RECENT", 4)
+    index = Likeness(0.85, tmp_path)
+    for number, text in enumerate(sentences(20)):
+        index.add(text, str(number))
+    handle = index._records._file
+    assert list(tmp_path.iterdir()) == []
+    assert index.find(sentences(20)[0]) == ("duplicate", "0", 1.0)
+    del index
+    with pytest.raises(OSError):
+        likeness.os.fstat(handle)
+
+
+def test_a_name_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="at most 32 bytes"):
+        Likeness(0.85).add("a text", "n" * 33)
