@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -88,14 +90,17 @@ def completion(row: Mapping[str, Any]) -> Completion:
 class Journal:
     """The journal of one round, open for asking.
 
-    Memory: a position for each answer of earlier processes, 100 bytes or so; texts stay on disk.
+    `prompt_tokens` and `completion_tokens` are those of all its answers, whichever process asked.
+    Memory: 20 bytes for each answer of earlier processes; texts stay on disk.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._places: dict[str, tuple[int, int, int]] = {}
+        self.prompt_tokens = self.completion_tokens = 0
+        self._known = _Places()
         self._segments: list[int] = []
         self._own: int | None = None
+        self._size = 0
         self._next = 0
 
     def __enter__(self) -> Journal:
@@ -103,6 +108,7 @@ class Journal:
         for path in segments(self._folder):
             self._index(path)
             self._next = int(path.stem) + 1
+        self._known.sort()
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -130,16 +136,22 @@ class Journal:
                         )
                     os.ftruncate(handle, offset)
                     return
-                self._places[f"{row['key']} {row['prompt']}"] = (segment, offset, len(line))
+                self._known.append(row["prompt"], segment, offset, len(line))
+                self._count(row["prompt_tokens"], row["completion_tokens"])
                 offset += len(line)
+
+    def _count(self, prompt_tokens: int, completion_tokens: int) -> None:
+        self.prompt_tokens += prompt_tokens
+        self.completion_tokens += completion_tokens
 
     def find(self, prompt: Prompt) -> Completion | None:
         """The answer given to exactly this prompt before, if any."""
-        place = self._places.get(f"{prompt.key} {prompt_digest(prompt)}") if self._places else None
+        place = self._known.find(prompt_digest(prompt)) if self._known else None
         if place is None:
             return None
         segment, offset, length = place
-        return completion(orjson.loads(os.pread(self._segments[segment], length, offset)))
+        row = orjson.loads(os.pread(self._segments[segment], length, offset))
+        return completion(row) if row["key"] == prompt.key else None
 
     def add(self, prompt: Prompt, answer: Completion) -> None:
         """Keep an answer. On return it survives the death of this process; `sync` makes it survive a power cut."""
@@ -148,14 +160,17 @@ class Journal:
             self._own = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o644)
             self._segments.append(self._own)
             sync_folder(self._folder)  # the file's name must last as long as what `sync` makes last
-        line = orjson.dumps(record(prompt, answer)) + b"\n"
-        before = os.fstat(self._own).st_size
+            self._size = 0
+        line = orjson.dumps(record(prompt, answer), option=orjson.OPT_APPEND_NEWLINE)
+        rest = memoryview(line)
         try:
-            while line:
-                line = line[os.write(self._own, line) :]
+            while rest:
+                rest = rest[os.write(self._own, rest) :]
         except OSError:  # the disk is full: half a line must not stand before the answers of others
-            os.ftruncate(self._own, before)
+            os.ftruncate(self._own, self._size)
             raise
+        self._size += len(line)
+        self._count(answer.prompt_tokens, answer.completion_tokens)
 
     def sync(self) -> None:
         if self._own is not None:
@@ -178,6 +193,38 @@ class Journal:
             return answer
 
         return ask
+
+
+class _Places:
+    """Where in which segment the answer to a prompt stands, by the prompt's digest; the last one added counts."""
+
+    def __init__(self) -> None:
+        self._digests, self._starts, self._lengths = array("Q"), array("Q"), array("I")
+
+    def append(self, digest: str, segment: int, offset: int, length: int) -> None:
+        self._digests.append(int(digest, 16))
+        self._starts.append(segment << 48 | offset)
+        self._lengths.append(length)
+
+    def sort(self) -> None:
+        import numpy as np
+
+        if self._digests:
+            order = np.asarray(self._digests).argsort(kind="stable")
+            for name in ("_digests", "_starts", "_lengths"):
+                values = getattr(self, name)
+                setattr(self, name, array(values.typecode, np.asarray(values)[order].tobytes()))
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def find(self, digest: str) -> tuple[int, int, int] | None:
+        wanted = int(digest, 16)
+        place = bisect_right(self._digests, wanted) - 1
+        if place < 0 or self._digests[place] != wanted:
+            return None
+        start = self._starts[place]
+        return start >> 48, start & (1 << 48) - 1, self._lengths[place]
 
 
 def segments(folder: Path) -> list[Path]:

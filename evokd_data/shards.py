@@ -12,6 +12,9 @@ import hashlib
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -20,7 +23,7 @@ import pyarrow as pa
 
 from evokd_data.digest import file_digest
 from evokd_data.errors import WorkspaceError
-from evokd_data.records import Origin, Rejection, Sample
+from evokd_data.records import Origin, Rejection, Sample, Target
 from evokd_data.workspace import whole_file
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ ORIGIN = {
     "weakness": pa.string(),
     "intended": pa.string(),
 }
+_ORIGIN = attrgetter(*ORIGIN)
 BATCH = 1024  # rows turned into Python objects at a time: a memory bound, no part of any digest
 
 
@@ -101,7 +105,7 @@ def row_rejection(row: Mapping[str, Any]) -> Rejection:
 
 
 def _origin_row(origin: Origin) -> dict[str, Any]:
-    return {name: getattr(origin, name) for name in ORIGIN}
+    return dict(zip(ORIGIN, _ORIGIN(origin), strict=True))
 
 
 def _row_origin(row: Mapping[str, Any]) -> Origin:
@@ -132,9 +136,12 @@ class ContentDigest:
         self.rows = 0
 
     def add(self, task: Task, sample: Sample) -> None:
-        row = sample_row(task, sample)
-        row["soft"] = None if row["soft"] is None else _rounded(row["soft"])
-        (row["weight"],) = _rounded([row["weight"]])
+        self.add_row(sample_row(task, sample))
+
+    def add_row(self, row: Mapping[str, Any]) -> None:
+        """A row as `sample_row` makes it."""
+        soft, (weight,) = row["soft"], _rounded((row["weight"],))
+        row = {**row, "soft": None if soft is None else _rounded(soft), "weight": weight}
         self._hash.update(orjson.dumps(row, option=orjson.OPT_SORT_KEYS))
         self._hash.update(b"\n")
         self.rows += 1
@@ -150,13 +157,14 @@ def _rounded(values: Iterable[float]) -> list[float]:
 def write_shard(path: Path, task: Task, samples: Sequence[Sample], first: int, last: int) -> ShardEntry:
     """Write the file whole or not at all."""
     content = ContentDigest()
-    for sample in samples:
-        content.add(task, sample)
+    rows = [sample_row(task, sample) for sample in samples]
+    for row in rows:
+        content.add_row(row)
     schema = sample_schema(task)
     schema = schema.with_metadata(
         {**schema.metadata, "evokd.requests": f"{first}:{last}", "evokd.content": content.hexdigest()}
     )
-    write_rows(path, schema, [sample_row(task, sample) for sample in samples])
+    write_rows(path, schema, rows)
     return ShardEntry(path.name, first, last, len(samples), file_digest(path), content.hexdigest())
 
 
@@ -205,15 +213,17 @@ def read_rejections(paths: Iterable[Path]) -> Iterator[Rejection]:
             yield from map(row_rejection, batch.to_pylist())
 
 
+OPEN = 64  # shards held open at a time: a round may have more of them than a process may open files
+
+
 class ShardedSamples(Sequence[Sample]):
     """The samples of some shards in order, memory-mapped: as long as the disk, as large in memory as one batch."""
 
     def __init__(self, task: Task, paths: Iterable[Path]) -> None:
         self._task = task
-        self._tables = [read_table(path) for path in paths]
-        self._ends: list[int] = []
-        for table in self._tables:
-            self._ends.append((self._ends[-1] if self._ends else 0) + table.num_rows)
+        self._paths = list(paths)
+        self._ends = list(accumulate(read_table(path).num_rows for path in self._paths))
+        self._table = lru_cache(maxsize=OPEN)(lambda shard: read_table(self._paths[shard]))
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -231,13 +241,40 @@ class ShardedSamples(Sequence[Sample]):
             raise IndexError(index)
         shard = bisect.bisect_right(self._ends, index)
         offset = index - (self._ends[shard - 1] if shard else 0)
-        return row_sample(self._task, self._tables[shard].slice(offset, 1).to_pylist()[0])
+        return row_sample(self._task, self._table(shard).slice(offset, 1).to_pylist()[0])
 
     def __iter__(self) -> Iterator[Sample]:
-        for table in self._tables:
-            for batch in table.to_batches(BATCH):
+        for path in self._paths:
+            for batch in read_table(path).to_batches(BATCH):
                 for row in batch.to_pylist():
                     yield row_sample(self._task, row)
+
+    def targets(self) -> Iterator[Target]:
+        """What the samples teach, in order, with nothing else of them read."""
+        columns = list(self._task.columns())
+        for path in self._paths:
+            for batch in read_table(path).select(columns).to_batches(BATCH):
+                yield from map(self._task.from_row, batch.to_pylist())
+
+
+class SomeSamples(Sequence[Sample]):
+    """Those of `samples` at the places given, read when they are looked at: 4 bytes a sample, and the last ones read."""
+
+    def __init__(self, samples: Sequence[Sample], places: Sequence[int]) -> None:
+        self._places = places
+        self._read = lru_cache(maxsize=BATCH)(samples.__getitem__)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        if isinstance(index, slice):
+            return [self._read(place) for place in self._places[index]]
+        return self._read(self._places[index])
 
 
 def content_digest(task: Task, samples: Iterable[Sample]) -> str:

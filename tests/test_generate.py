@@ -156,7 +156,9 @@ def test_the_brief_of_a_plan_just_made_is_the_brief_of_the_plan_read_again(recip
         fresh, cells = plan(made, run.workspace, 2, run.splits)
         stored, same = plan(made, run.workspace, 2, run.splits)
     assert fresh.weaknesses == stored.weaknesses and fresh.weaknesses
-    assert (cells, fresh.demonstrations, fresh.seed) == (same, stored.demonstrations, stored.seed)
+    shown, again = ({aim: list(own) for aim, own in one.demonstrations.items()} for one in (fresh, stored))
+    assert (cells, shown, fresh.seed) == (same, again, stored.seed)
+    assert all(sample.target == aim for aim, own in shown.items() for sample in own)
     assert any(cell.weakness for cell in cells)
 
 

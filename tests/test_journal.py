@@ -176,3 +176,14 @@ def test_a_prompt_digests_like_the_list_of_what_decides_its_answer(key, content,
     made = Prompt(key, "label", (Message("system", "same"), Message("user", content)), seed, sampling, constraint)
     parts = [key, [["system", "same"], ["user", content]], seed, plain(sampling), constraint and plain(constraint)]
     assert prompt_digest(made) == prompt_digest(made) == digest(parts)[:16]
+
+
+def test_tokens_of_all_processes_are_counted_and_of_two_answers_to_one_prompt_the_last_is_found(tmp_path):
+    first, second = (Completion(text, "stop", 3, tokens) for text, tokens in (("a", 1), ("b", 5)))
+    for answer in (first, second):
+        with Journal(tmp_path) as opened:
+            opened.add(prompt(), answer)
+    with Journal(tmp_path) as opened:
+        assert (opened.prompt_tokens, opened.completion_tokens) == (6, 6)
+        assert opened.find(prompt()) == second
+        assert opened.find(prompt(1)) is None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import resource
 
 import pyarrow as pa
 import pytest
@@ -12,7 +13,9 @@ from evokd_data.errors import WorkspaceError
 from evokd_data.records import Origin, Rejection
 from evokd_data.shards import (
     BATCH,
+    OPEN,
     ShardedSamples,
+    SomeSamples,
     content_digest,
     read_rejections,
     rejection_schema,
@@ -123,3 +126,33 @@ def test_an_arrow_file_that_is_no_shard_is_told(tmp_path):
     write_rows(tmp_path / "c.arrow", pa.schema({"x": pa.int32()}, metadata={"evokd.schema": "0"}), [])
     with pytest.raises(WorkspaceError, match="schema version '0', this is '1'"):
         shard_entry(tmp_path / "c.arrow")
+
+
+def test_a_round_may_have_more_shards_than_a_process_may_open_files(tmp_path):
+    rows = [sample(f"text {number}", TASK.aims[number % 3]) for number in range(120)]
+    for number, row in enumerate(rows):
+        write_shard(tmp_path / f"{number:05d}.arrow", TASK, [row], number, number + 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN + 60, hard))
+    try:
+        back = ShardedSamples(TASK, sorted(tmp_path.glob("*.arrow")))
+        assert [back[number] for number in (*range(120), 0)] == [*rows, rows[0]]
+        assert list(back) == rows
+        assert list(back.targets()) == [row.target for row in rows]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_some_samples_are_read_when_they_are_looked_at():
+    looked_at = []
+
+    class Rows(list):
+        def __getitem__(self, place):
+            looked_at.append(place)
+            return super().__getitem__(place)
+
+    some = SomeSamples(Rows(sample(str(number)) for number in range(9)), [1, 4, 7])
+    assert len(some) == 3 and looked_at == []
+    assert [some[1].text, some[-1].text, some[1].text] == ["4", "7", "4"]
+    assert looked_at == [4, 7]
+    assert [one.text for one in some[1:]] == ["4", "7"]

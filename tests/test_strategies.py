@@ -427,3 +427,15 @@ def test_what_a_file_holds_is_part_of_the_fingerprint_and_not_where_it_lies(reci
     assert first == moved != changed
     with pytest.raises(RecipeError, match=r"strategy\.synonyms: 'd\.txt' is not a file"):
         load(recipe_file(), ["strategy={name: eda, synonyms: d.txt}"])
+
+
+@given(st.lists(st.integers(0, 12), max_size=6), st.integers(1, 5))
+def test_planned_requests_are_the_same_from_whichever_end_they_are_read(samples, per_request):
+    cells = [Cell("red", count) for count in samples]
+    planned = requests(cells, per_request, 5, 2)
+    assert [request.index for request in planned] == list(range(len(planned)))
+    assert sum(request.count for request in planned) == sum(samples)
+    assert [planned[-1 - place] for place in range(len(planned))] == list(planned)[::-1]
+    assert planned[1:] == list(planned)[1:]
+    with pytest.raises(IndexError):
+        planned[len(planned)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ def shard_name(number: int) -> str:
     return f"{number:05d}.arrow"
 
 
-def shard_ranges(planned: list[Request], shard_size: int) -> list[range]:
+def shard_ranges(planned: Sequence[Request], shard_size: int) -> list[range]:
     """Request indices of each shard: as many requests as ask for at most `shard_size` texts, at least one."""
     ranges = []
     first, texts = 0, 0
@@ -96,7 +96,8 @@ async def _teach(
 
     ranges = shard_ranges(planned, recipe.rounds.shard_size)
     done = _finished_shards(recipe, folder, ranges, sieve, tally)
-    todo = planned[ranges[done].start :] if done < len(ranges) else []
+    first = ranges[done].start if done < len(ranges) else len(planned)
+    todo = map(planned.__getitem__, range(first, len(planned)))
     ends = {shard.stop - 1: number for number, shard in enumerate(ranges)}
 
     progress.stage("generate", index, texts=tally.of, requests=len(planned), shards=len(ranges), finished=done)
@@ -119,8 +120,8 @@ async def _teach(
                     shard = ranges[number]
                     write_shard(folder.shards / shard_name(number), recipe.task, samples, shard.start, shard.stop)
                     samples, rejections = [], []
-    tokens = _tokens(folder)
-    totals = {"asked": tally.of, "kept": tally.kept, "rejected": dict(sorted(tally.rejected.items())), **tokens}
+    totals = {"asked": tally.of, "kept": tally.kept, "rejected": dict(sorted(tally.rejected.items()))}
+    totals |= {"prompt_tokens": journal.prompt_tokens, "completion_tokens": journal.completion_tokens}
     totals["requests"] = len(planned)
     if engine := teacher.engine:
         totals["engine"] = dict(engine.environment())
@@ -158,17 +159,6 @@ def _finished_shards(recipe: Recipe, folder: RoundFolder, ranges: list[range], s
     for stale in (*folder.shard_files()[done:], *folder.rejection_files()[done:]):
         stale.unlink()
     return done
-
-
-def _tokens(folder: RoundFolder) -> dict[str, int]:
-    """Tokens of all answers of the round, whichever process asked."""
-    from evokd_data.journal import read
-
-    totals = Counter({"prompt_tokens": 0, "completion_tokens": 0})
-    for row in read(folder.journal):
-        totals["prompt_tokens"] += row["prompt_tokens"]
-        totals["completion_tokens"] += row["completion_tokens"]
-    return dict(totals)
 
 
 class _Tally:

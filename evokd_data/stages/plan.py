@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ from evokd_data.errors import WorkspaceError
 from evokd_data.recipe import Recipe
 from evokd_data.records import Cell, Sample, Sampling, Weakness
 from evokd_data.seeds import Splits
-from evokd_data.shards import ShardedSamples
+from evokd_data.shards import ShardedSamples, SomeSamples
 from evokd_data.stages.pool import choose
 from evokd_data.stages.probe import read_probe
 from evokd_data.strategies import Brief
@@ -26,7 +27,7 @@ def plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tu
     folder = workspace.round(index)
     if not folder.plan.exists():
         chosen = choose(recipe, workspace, index, splits) if recipe.pool else []
-        brief = make_brief(recipe, workspace, index, splits, find_weaknesses(recipe, workspace, index), chosen)
+        brief = make_brief(recipe, workspace, index, find_weaknesses(recipe, workspace, index), chosen)
         cells = list(recipe.strategy.allot(brief))
         if sum(cell.samples for cell in cells) > brief.budget:
             raise WorkspaceError(f"strategy {recipe.strategy.name!r} allotted more than its budget of {brief.budget}")
@@ -35,19 +36,18 @@ def plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tu
     stored = read_json(folder.plan)
     cells = [Cell(**cell) for cell in stored["cells"]]
     chosen = [cell.text for cell in cells if cell.text]
-    brief = make_brief(recipe, workspace, index, splits, _read_weaknesses(recipe, workspace, index, stored), chosen)
+    brief = make_brief(recipe, workspace, index, _read_weaknesses(recipe, workspace, index, stored), chosen)
     return brief, cells
 
 
-def make_brief(
-    recipe: Recipe, workspace: Workspace, index: int, splits: Splits, weaknesses: list[Weakness], pool: list[str]
-) -> Brief:
+def make_brief(recipe: Recipe, workspace: Workspace, index: int, weaknesses: list[Weakness], pool: list[str]) -> Brief:
     """All that the strategy may know in round `index`: no dev and no test."""
-    demonstrations: dict[str, list[Sample]] = {aim: [] for aim in recipe.task.aims}
-    for sample in ShardedSamples(recipe.task, earlier_shards(workspace, index)):
-        for aim in recipe.task.aims:
-            if recipe.task.carries(sample.target, aim):
-                demonstrations[aim].append(sample)
+    earlier = ShardedSamples(recipe.task, earlier_shards(workspace, index))
+    places = {aim: array("I") for aim in recipe.task.aims}
+    for place, target in enumerate(earlier.targets()):
+        for aim, found in places.items():
+            if recipe.task.carries(target, aim):
+                found.append(place)
     return Brief(
         task=recipe.task,
         templates=recipe.templates(),
@@ -55,7 +55,7 @@ def make_brief(
         round=index,
         seed=derive_seed(recipe.seed, index),
         budget=recipe.rounds.samples,
-        demonstrations=demonstrations,
+        demonstrations={aim: SomeSamples(earlier, found) for aim, found in places.items()},
         weaknesses=tuple(weaknesses),
         pool=tuple(pool),
         soft_labels=getattr(recipe.student, "soft_labels", False) and can_be_scored(recipe.task),
@@ -106,8 +106,11 @@ def weaknesses_as_json(weaknesses: Iterable[Weakness]) -> list[dict[str, Any]]:
 def _read_weaknesses(recipe: Recipe, workspace: Workspace, index: int, stored: Mapping[str, Any]) -> list[Weakness]:
     if not stored["weaknesses"]:
         return []
+    wanted = {entry["id"] for w in stored["weaknesses"] for entry in (*w["wrong"], *w["right"])}
     samples: dict[str, Sample] = {
-        sample.id: sample for sample in ShardedSamples(recipe.task, workspace.round(index - 1).shard_files())
+        sample.id: sample
+        for sample in ShardedSamples(recipe.task, workspace.round(index - 1).shard_files())
+        if sample.id in wanted
     }
 
     def named(entries: list[dict[str, str]]) -> tuple[Sample, ...]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
+from typing import overload
 
 from evokd_data.digest import derive_seed
 from evokd_data.records import Cell, Request
@@ -39,14 +42,34 @@ def stratified(aims: Sequence[str], budget: int, easy: float, turn: int) -> list
     return [cell for cell in cells if cell.samples]
 
 
-def requests(cells: Sequence[Cell], per_request: int, seed: int, round: int) -> list[Request]:
+class requests(Sequence[Request]):  # noqa: N801 - read as what it makes, like range
     """The plan as generate calls of at most `per_request` texts, cell after cell: requests that share a prompt's
-    beginning follow each other, and the engine finds it in its prefix cache (4 to 8 % faster, measured)."""
-    made: list[Request] = []
-    for cell in cells:
-        left = cell.samples
-        while left > 0:
-            index = len(made)
-            made.append(Request(index, cell, min(per_request, left), derive_seed(seed, round, "generate", index)))
-            left -= per_request
-    return made
+    beginning follow each other, and the engine finds it in its prefix cache (4 to 8 % faster, measured).
+
+    Each is made when it is looked at: a round of a million texts is as large in memory as its cells.
+    """
+
+    def __init__(self, cells: Sequence[Cell], per_request: int, seed: int, round: int) -> None:
+        self._cells = cells
+        self._per_request = per_request
+        self._place = seed, round
+        self._ends = list(accumulate(-(-cell.samples // per_request) for cell in cells))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @overload
+    def __getitem__(self, index: int) -> Request: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Request]: ...
+    def __getitem__(self, index: int | slice) -> Request | list[Request]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index %= len(self)
+        number = bisect_right(self._ends, index)
+        cell = self._cells[number]
+        before = self._per_request * (index - (self._ends[number - 1] if number else 0))
+        count = min(self._per_request, cell.samples - before)
+        return Request(index, cell, count, derive_seed(*self._place, "generate", index))

@@ -235,7 +235,7 @@ def label_prompt(
     brief: Brief, text: str, shown: Sequence[Mapping[str, Any]], key: str, seed: int, *, temperature: float = 0.0
 ) -> Prompt:
     """A labelling prompt with these demonstrations; where soft labels are asked for, the answer is a label's code."""
-    same = _labelling(brief)
+    same = _shared(brief)
     seen: dict[str, Any] = {"task": same.task, "text": text, "demonstrations": shown, "codes": same.codes}
     constraint = same.constraint or brief.task.label_constraint(text)
     tokens = LABEL_TOKENS if constraint.choices else LABEL_TOKENS + 2 * len(text.encode())
@@ -249,21 +249,25 @@ def _label_sampling(temperature: float, max_tokens: int) -> Sampling:
 
 
 @dataclass(frozen=True, slots=True)
-class _Labelling:
-    """What the labelling prompts of a round share. `constraint` is None where it follows the text."""
+class _Shared:
+    """What the prompts of a round share. `constraint` is that of labelling, None where it follows the text."""
 
     task: Mapping[str, Any]
     codes: Mapping[str, str]
     constraint: Constraint | None
+    seeds: Mapping[str, Sequence[Sample]]
     shown: Sequence[Mapping[str, Any]]
 
 
 @lru_cache(maxsize=1)
-def _labelling(brief: Brief) -> _Labelling:
+def _shared(brief: Brief) -> _Shared:
     """The very same objects for every text: templates and journal know again what they have seen."""
+    seeds = {aim: list(_seeds_first(brief, aim)) for aim in brief.task.aims}
     names = codes(brief.task.classes) if brief.soft_labels else {}
     constraint = Constraint(choices=tuple(names.values()), score=True) if names else brief.task.label_constraint("")
-    return _Labelling(brief.task.describe(), names, constraint if constraint.choices else None, _seeds_by_turns(brief))
+    return _Shared(
+        brief.task.describe(), names, constraint if constraint.choices else None, seeds, _seeds_by_turns(brief, seeds)
+    )
 
 
 def _soft(brief: Brief, names: Mapping[str, str], answer: Completion) -> tuple[Target, tuple[float, ...]]:
@@ -294,21 +298,21 @@ def codes(classes: Sequence[str]) -> dict[str, str]:
 
 def shown_when_labelling(brief: Brief) -> Sequence[Mapping[str, Any]]:
     """Seeds as demonstrations for labelling, the same in every prompt of the run; evenly over the classes."""
-    return _labelling(brief).shown
+    return _shared(brief).shown
 
 
-def _seeds_by_turns(brief: Brief) -> Sequence[Mapping[str, Any]]:
+def _seeds_by_turns(brief: Brief, seeds: Mapping[str, Sequence[Sample]]) -> Sequence[Mapping[str, Any]]:
     shown: list[Mapping[str, Any]] = []
-    for turn in zip_longest(*(_seeds_first(brief, aim) for aim in brief.task.aims)):
+    for turn in zip_longest(*seeds.values()):
         shown += [brief.task.show(sample) for sample in turn if sample is not None]
         if len(shown) >= SHOWN_WHEN_LABELLING:
             break
     return shown[:SHOWN_WHEN_LABELLING]
 
 
-def seeds_of(brief: Brief, aim: str) -> list[Sample]:
+def seeds_of(brief: Brief, aim: str) -> Sequence[Sample]:
     """The seeds of a class, in order; never empty, since every class has one."""
-    return list(_seeds_first(brief, aim))
+    return _shared(brief).seeds[aim]
 
 
 def _seeds_first(brief: Brief, aim: str) -> Iterator[Sample]:
@@ -327,7 +331,8 @@ def demonstrations(
     seeds = seeds_of(brief, request.cell.target)
     chosen: list[Sample] = random.sample(seeds, min(1, count, len(seeds)))
     pool = brief.demonstrations.get(request.cell.target, ()) if among is None else among
-    for sample in random.sample(pool, min(count, len(pool))):
+    for place in random.sample(range(len(pool)), min(count, len(pool))):  # the places: samples are read from disk
+        sample = pool[place]
         if len(chosen) < count and sample not in chosen:
             chosen.append(sample)
     return [brief.task.show(sample) for sample in chosen]
