@@ -148,13 +148,16 @@ async def measure(arguments: argparse.Namespace, teacher: VLLM, log: Path) -> di
             for way in ways[repeat % 3 :] + ways[: repeat % 3]:
                 turns.append(await take(way, engine, asked))
                 print(f"{repeat} {way:8} {turns[-1].wall_s:8.2f} s {turns[-1].engine_steps:6} steps", file=sys.stderr)
-        return summary(turns, engine, arguments, sum(prompt.sampling.max_tokens for prompt in asked))
+            figures = summary(turns, engine, arguments, sum(prompt.sampling.max_tokens for prompt in asked))
+            if arguments.json:  # after each repeat: what was measured stays when the rest is not waited for
+                record(arguments.json, figures)
+        return figures
 
 
 def summary(turns: list[Turn], engine: VLLMEngine, arguments: argparse.Namespace, tokens: int) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "requests": arguments.requests,
-        "repeats": arguments.repeats,
+        "repeats": len(turns) // len(WAYS),
         "output_tokens": tokens,
         "window_requests": engine.window,
         "max_num_seqs": engine.environment()["max_num_seqs"],
@@ -200,8 +203,6 @@ def main() -> None:
             model=model, window=arguments.window, max_num_seqs=arguments.seats, kv_cache_gib=arguments.cache_gib
         )
         figures = asyncio.run(measure(arguments, teacher, Path(folder) / "teacher.log"))
-    if arguments.json:
-        record(arguments.json, figures)
     print(f"{'':10}{'wall s':>10}{'steps':>10}{'client CPU ms/request':>24}{'wall / raw':>12}{'steps / raw':>13}")
     for way in WAYS:
         wall, steps = (figures.get(f"{way}_over_raw_{name}_ratio", 1.0) for name in ("wall", "engine_steps"))

@@ -31,31 +31,25 @@ def prompt_digest(prompt: Prompt) -> str:
 
     The `digest` of the five in a list, of parts of which most were written before.
     """
-    messages = b",".join(_written(message) for message in prompt.messages)
-    return hashlib.sha256(
-        b"[%b,[%b],%d,%b,%b]"
-        % (
-            canonical(prompt.key),
-            messages,
-            prompt.seed,
-            _written(prompt.sampling),
-            _written(prompt.constraint),
-        )
-    ).hexdigest()[:16]
+    key, messages = orjson.dumps(prompt.key), b",".join(map(_written, prompt.messages))
+    parts = (key, messages, prompt.seed, _written(prompt.sampling), _written(prompt.constraint))
+    return hashlib.sha256(b"[%b,[%b],%d,%b,%b]" % parts).hexdigest()[:16]
 
 
 def _written(part: Message | Sampling | Constraint | None) -> bytes:
-    """The canonical form of a part of a prompt, remembered by the object: prompts share theirs."""
+    """The canonical form of a part of a prompt; of one that prompts share it is remembered, by the object."""
+    if isinstance(part, Message) and len(part.content) < LONG:
+        return orjson.dumps([part.role, part.content])  # of strings it is what `canonical` writes
     known = _KNOWN.get(id(part))
     if known is None or known[0] is not part:
-        value = [part.role, part.content] if isinstance(part, Message) else plain(part)
-        known = part, canonical(value)
+        known = part, canonical([part.role, part.content] if isinstance(part, Message) else plain(part))
         if len(_KNOWN) >= MOST_KNOWN:
             _KNOWN.clear()
         _KNOWN[id(part)] = known
     return known[1]
 
 
+LONG = 256  # characters from which a message is worth remembering
 MOST_KNOWN = 256
 _KNOWN: dict[int, tuple[object, bytes]] = {}  # holding the objects: an id is theirs as long as they are here
 

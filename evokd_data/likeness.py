@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import tempfile
 import unicodedata
 import weakref
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from operator import itemgetter
+from itertools import repeat
+from operator import itemgetter, or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -62,19 +64,19 @@ class Likeness:
         self.threshold = threshold
         self._bands = bands(threshold) if threshold < 1 else 0
         self._records = _Records(scratch)
-        self._keys = _Keys(self._bands + 1)
+        self._places = _Places(self._bands + 1)
 
     def add(self, text: str, name: str) -> None:
         """Remember a text under the name it will be reported by."""
         seen = _look(text, self._bands)
         self._records.append(seen.form, name, seen.signature)
-        if self._keys.append(seen.keys):
+        if self._places.append(seen.sums):
             self._records.flush()
 
     def find(self, text: str) -> tuple[str, str, float] | None:
         """("duplicate" | "near_duplicate", the name of the text it is like, similarity), the first added winning ties."""
         seen = _look(text, self._bands)
-        places = self._keys.find(seen.keys)
+        places = self._places.find(seen.sums)
         if not places:
             return None
         best: tuple[float, int] | None = None
@@ -91,11 +93,11 @@ class Likeness:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What is compared of a text: a digest of its normal form, its signature, and a key for each."""
+    """What is compared of a text: a digest of its normal form, its signature, and 32 bits of each band and of the form."""
 
     form: bytes
     signature: bytes
-    keys: Sequence[int]
+    sums: Sequence[int]
 
 
 @lru_cache(maxsize=1)  # a text is looked for in two indices, then added to one
@@ -103,10 +105,13 @@ def _look(text: str, count: int) -> _Seen:
     normalised = normal(text)
     form = blake2b(normalised.encode(), digest_size=FORM).digest()
     signature = _signature(normalised) if count else b""
-    width = len(signature) // max(1, count)
-    keys = [band << 32 | crc32(signature[band * width : (band + 1) * width]) for band in range(count)]
-    keys.append(count << 32 | crc32(form))
-    return _Seen(form, signature, keys)
+    return _Seen(form, signature, [*map(crc32, _cut(count)(signature)), crc32(form)])
+
+
+@lru_cache(maxsize=8)
+def _cut(count: int) -> Callable[[bytes], tuple[bytes, ...]]:
+    """A signature into its bands."""
+    return struct.Struct(f"{4 * PERMUTATIONS // count}s" * count).unpack if count else lambda _: ()
 
 
 def _signature(form: str) -> bytes:
@@ -173,64 +178,68 @@ class _Records:
         return record[:FORM], record[FORM : FORM + NAME].rstrip(b"\0").decode(), record[FORM + NAME :]
 
 
-RECENT = 2048  # texts whose keys are in a dict, before they are sorted
-SPREAD, LOWER = 0x9E3779B97F4A7C15, (1 << 64) - 1  # multiplicative hashing (Knuth, vol. 3, 6.4)
+RECENT = 2048  # texts whose bands are in a dict, before they are sorted
 
 
-class _Keys:
-    """Which texts have a key: the band's number above its 32 bits. `append` gives texts their places, from 0 on.
+class _Places:
+    """Which texts have a band: its number, and 32 bits of what is in it. `append` gives texts their places, from 0 on.
 
-    Sorted runs of 64 bits a key, the band's bits above the text's place, each run at least 4 times as long as the next;
-    in front of them a Bloom filter of two bits a key, 8 to 16 bits long for each.
+    Sorted runs of 64 bits a band and text, the band's bits above the text's place, each run at least 4 times as long as
+    the next. In front of them, for each band, a Bloom filter of two bits a text: 8 to 16 times as many as there are texts.
     """
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._texts = 0
-        self._recent: dict[int, list[int]] = {}
-        self._unsorted = array("Q")
+        self._recent: dict[int, int] = {}  # a band's number above its bits -> the last text that has it
+        self._shared: dict[int, list[int]] = {}  # the others that have it
+        self._unsorted = array("I")
         self._runs: list[list[np.ndarray[Any, np.dtype[np.uint64]]]] = []
-        self._filter = bytearray()
-        self._shift = 64
+        self._filters: list[bytearray] = []
+        self._length = 0  # bits of a filter, as a power of 2
+        self._numbers = [band << 32 for band in range(count)]
 
-    def append(self, keys: Sequence[int]) -> bool:
+    def append(self, sums: Sequence[int]) -> bool:
         """Whether the recent ones were sorted away."""
         place = self._texts
         self._texts += 1
-        for key in keys:
-            self._recent.setdefault(key, []).append(place)
-        self._unsorted.extend([(key & 0xFFFFFFFF) << 32 | place for key in keys])
+        keys = list(map(or_, self._numbers, sums))
+        if not self._recent.keys().isdisjoint(keys):
+            for key in keys:
+                if key in self._recent:
+                    self._shared.setdefault(key, []).append(self._recent[key])
+        self._recent.update(zip(keys, repeat(place)))
+        self._unsorted.extend(sums)
         if len(self._unsorted) < RECENT * self._count:
             return False
         self._sort()
         return True
 
-    def find(self, keys: Sequence[int]) -> set[int]:
-        """The places of texts that share a key, and hardly any other."""
+    def find(self, sums: Sequence[int]) -> set[int]:
+        """The places of texts that share a band, and hardly any other."""
         found: set[int] = set()
-        recent, bits, shift = self._recent, self._filter, self._shift
-        lower = (1 << (64 - shift)) - 1
-        for key in keys:
-            if key in recent:
-                found.update(recent[key])
-            if bits:
-                spread = key * SPREAD & LOWER
-                one = spread >> shift
-                if bits[one >> 3] >> (one & 7) & 1:
-                    other = spread >> 8 & lower
-                    if bits[other >> 3] >> (other & 7) & 1:
-                        found.update(self._search(key))
+        keys = list(map(or_, self._numbers, sums))
+        if not self._recent.keys().isdisjoint(keys):
+            for key in keys:
+                if key in self._recent:
+                    found.update((self._recent[key], *self._shared.get(key, ())))
+        high, low = 32 - self._length, (1 << self._length) - 1
+        for band, (bits, own) in enumerate(zip(self._filters, sums)):  # noqa: B905 - no filters at first
+            one = own >> high
+            if bits[one >> 3] >> (one & 7) & 1:
+                other = own & low
+                if bits[other >> 3] >> (other & 7) & 1:
+                    found.update(self._search(band, own))
         return found
 
-    def _search(self, key: int) -> list[int]:
+    def _search(self, band: int, own: int) -> list[int]:
         import numpy as np
 
-        band, first = key >> 32, (key & 0xFFFFFFFF) << 32
-        found = []
+        first, found = np.uint64(own << 32), []
         for run in self._runs:
-            keys = run[band]
-            at = int(keys.searchsorted(np.uint64(first)))
-            while at < len(keys) and (entry := int(keys[at])) >> 32 == first >> 32:
+            entries = run[band]
+            at = int(entries.searchsorted(first))
+            while at < len(entries) and (entry := int(entries[at])) >> 32 == own:
                 found.append(entry & 0xFFFFFFFF)
                 at += 1
         return found
@@ -238,8 +247,9 @@ class _Keys:
     def _sort(self) -> None:
         import numpy as np
 
-        table = np.frombuffer(self._unsorted, dtype=np.uint64).reshape(-1, self._count)
-        run = [np.sort(table[:, band]) for band in range(self._count)]
+        sums = np.frombuffer(self._unsorted, dtype=np.uint32).reshape(-1, self._count)
+        places = np.arange(self._texts - len(sums), self._texts, dtype=np.uint64)
+        run = [np.sort(sums[:, band].astype(np.uint64) << np.uint64(32) | places) for band in range(self._count)]
         fresh = run
         while self._runs and len(self._runs[-1][0]) < 4 * len(run[0]):
             longer = self._runs.pop()
@@ -249,10 +259,10 @@ class _Keys:
                 del longer[0]
             run = merged
         self._runs.append(run)
-        self._recent, self._unsorted = {}, array("Q")
-        if 8 * self._texts * self._count > 8 * len(self._filter):
-            self._shift = 64 - (8 * self._texts * self._count).bit_length()
-            self._filter = bytearray(1 << (64 - self._shift - 3))
+        self._recent, self._shared, self._unsorted = {}, {}, array("I")
+        if self._length < 32 and 8 * self._texts > 1 << self._length:
+            self._length = min(32, (8 * self._texts).bit_length())
+            self._filters = [bytearray(1 << max(0, self._length - 3)) for _ in range(self._count)]
             for known in self._runs:
                 self._mark(known)
         else:
@@ -261,13 +271,12 @@ class _Keys:
     def _mark(self, run: list[np.ndarray[Any, np.dtype[np.uint64]]]) -> None:
         import numpy as np
 
-        bits = np.frombuffer(self._filter, dtype=np.uint8)
-        lower = np.uint64((1 << (64 - self._shift)) - 1)
-        for band, keys in enumerate(run):
-            for start in range(0, len(keys), 1 << 16):
-                part = keys[start : start + (1 << 16)] >> np.uint64(32) | np.uint64(band << 32)
-                spread = part * np.uint64(SPREAD)
-                for place in (spread >> np.uint64(self._shift), spread >> np.uint64(8) & lower):
+        low = np.uint64((1 << self._length) - 1)
+        for marked, entries in zip(self._filters, run, strict=True):
+            bits = np.frombuffer(marked, dtype=np.uint8)
+            for start in range(0, len(entries), 1 << 16):
+                own = entries[start : start + (1 << 16)] >> np.uint64(32)
+                for place in (own >> np.uint64(32 - self._length), own & low):
                     for bit in range(8):
                         where = place[(place & np.uint64(7)) == bit] >> np.uint64(3)
                         bits[where] |= np.uint8(1 << bit)
