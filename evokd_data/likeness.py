@@ -36,11 +36,14 @@ MINHASH_SEED = 1
 
 def normal(text: str) -> str:
     """A text without case, punctuation and runs of white space, compatibility forms folded (NFKC)."""
+    if text.isascii():  # what the rest comes to there, in a third of the time
+        return " ".join(text.translate(_ASCII).split())
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(_NOT_WORD.sub(" ", folded).split())
 
 
 _NOT_WORD = re.compile(r"[\W_]+")
+_ASCII = {code: chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
 
 
 def bands(threshold: float) -> int:

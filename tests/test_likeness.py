@@ -111,3 +111,9 @@ def test_what_is_not_in_memory_is_in_a_file_nobody_finds_and_goes_with_the_index
 def test_a_name_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="at most 32 bytes"):
         Likeness(0.85).add("a text", "n" * 33)
+
+
+@given(st.text(st.characters(max_codepoint=127), max_size=60))
+def test_plain_ascii_takes_a_shorter_way_to_the_same_normal_form(text):
+    assert normal(text) == normal(text + " \u200a")  # a space that is not ASCII takes the long one
+    assert normal(text) == " ".join("".join(c.lower() if c.isalnum() else " " for c in text).split())

@@ -9,8 +9,9 @@ from colours import TASK, sample
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evokd_data.digest import digest
 from evokd_data.errors import WorkspaceError
-from evokd_data.records import Origin, Rejection
+from evokd_data.records import Origin, Rejection, Span
 from evokd_data.shards import (
     BATCH,
     OPEN,
@@ -25,6 +26,7 @@ from evokd_data.shards import (
     write_shard,
 )
 from evokd_data.tasks import sample_id
+from evokd_data.tasks.ner import NER
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 unit = st.floats(0, 1, width=64)
@@ -78,6 +80,13 @@ def test_a_sample_id_is_of_what_it_says_not_of_where_it_came_from():
     assert sample("a rose").id == sample("a rose", round=4, request=2).id
     assert sample_id(TASK, "a rose", "red") != sample_id(TASK, "a rose", "blue") != sample_id(TASK, "a nose", "blue")
     assert len(sample("a rose").id) == 32
+
+
+@given(texts, st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99), texts), max_size=3))
+def test_a_sample_id_is_the_digest_of_its_text_and_its_row(text, places):
+    spans = tuple(Span(start, end, "a", surface) for start, end, surface in places)
+    for task, target in ((TASK, "red"), (NER(types=("a",)), spans)):
+        assert sample_id(task, text, target) == digest([text, task.to_row(target)])[:32]
 
 
 def test_samples_over_several_shards_are_one_sequence(tmp_path):

@@ -41,6 +41,11 @@ def texts_schema(count: int) -> Mapping[str, Any]:
     }
 
 
+@lru_cache(maxsize=64)
+def _of_texts(count: int) -> Constraint:
+    return Constraint(json_schema=texts_schema(count))
+
+
 def object_schema(*keys: str) -> Mapping[str, Any]:
     """An object with these strings and nothing else."""
     return {
@@ -82,12 +87,10 @@ def _whole_strings(items: str) -> Iterator[str]:
         place = item.end()
 
 
-def _prompt(
-    brief: Brief, request: Request, stage: str, schema: Mapping[str, Any], variables: Mapping[str, Any]
-) -> Prompt:
+def _prompt(brief: Brief, request: Request, stage: str, constraint: Constraint, variables: Mapping[str, Any]) -> Prompt:
     cell = request.cell
     seen: dict[str, Any] = {
-        "task": brief.task.describe(),
+        "task": _shared(brief).task,
         "target": cell.target,
         "contrast": cell.contrast,
         "difficulty": cell.difficulty,
@@ -102,7 +105,7 @@ def _prompt(
         brief.templates.render(stage, seen),
         request.seed,
         brief.sampling,
-        Constraint(json_schema=schema),
+        constraint,
         seen,
     )
 
@@ -111,7 +114,7 @@ async def write_texts(
     brief: Brief, request: Request, ask: Ask, stage: str = "generate", **variables: Any
 ) -> tuple[list[str], str]:
     """One call that writes texts for the request's cell; `variables` go to the stage's template beside task and cell."""
-    answer = await ask(_prompt(brief, request, stage, texts_schema(request.count), variables))
+    answer = await ask(_prompt(brief, request, stage, _of_texts(request.count), variables))
     return read_texts(answer, request.count)
 
 
@@ -143,7 +146,8 @@ def labelled_schema(brief: Brief, count: int) -> Mapping[str, Any]:
 
 async def write_labelled(brief: Brief, request: Request, ask: Ask, strategy: str, **variables: Any) -> list[Draft]:
     """Texts and their labels from one call: the ablation "w/o Separation" (Liu et al. 2024, section 5.3)."""
-    answer = await ask(_prompt(brief, request, "compose", labelled_schema(brief, request.count), variables))
+    constraint = Constraint(json_schema=labelled_schema(brief, request.count))
+    answer = await ask(_prompt(brief, request, "compose", constraint, variables))
     try:
         found = [(sample["text"], sample["answer"]) for sample in orjson.loads(answer.text)["samples"]]
         pairs = [(" ".join(text.split()), labelled.strip()) for text, labelled in found][: request.count]
@@ -274,11 +278,12 @@ def _soft(brief: Brief, names: Mapping[str, str], answer: Completion) -> tuple[T
     from math import exp
 
     scores = answer.choice_logprobs or {}
-    if not scores.keys() >= set(names.values()):
-        raise Unreadable("no_label")
-    # 4 decimals: a log-probability may differ by 1e-5 between two runs on two threads, a row must not.
-    soft = tuple(round(exp(scores[names[name]]), 4) for name in brief.task.classes)
-    return brief.task.classes[max(range(len(soft)), key=soft.__getitem__)], soft
+    try:
+        # 4 decimals: a log-probability may differ by 1e-5 between two runs on two threads, a row must not.
+        soft = tuple([round(exp(scores[code]), 4) for code in names.values()])
+    except KeyError:
+        raise Unreadable("no_label") from None
+    return brief.task.classes[soft.index(max(soft))], soft
 
 
 CODES = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789#@%&$*+!?^~<>/|;:-_()[]{}.,='\"`\\"

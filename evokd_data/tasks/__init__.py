@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from evokd_data.digest import digest
+import orjson
+
 from evokd_data.records import Constraint, Mistake, Prediction, Sample, SequenceExample, Target, TokenExample
 
 if TYPE_CHECKING:
@@ -23,7 +25,10 @@ class Unreadable(Exception):
 
 def sample_id(task: Task, text: str, target: Target) -> str:
     """32 hex digits of the sha256 of what a sample says: its text and its target."""
-    return digest([text, task.to_row(target)])[:32]
+    said = orjson.dumps(
+        [text, task.to_row(target)], option=orjson.OPT_SORT_KEYS
+    )  # `canonical`, of strings and integers
+    return hashlib.sha256(said).hexdigest()[:32]
 
 
 class Task(Protocol):
