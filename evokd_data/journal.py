@@ -2,7 +2,8 @@
 
 One JSON line an answer, in the order of arrival, in one file for each process that worked on the round. A line is
 written the moment its answer is there, so kill -9 loses only requests in flight; it is synced before any shard that
-rests on it is. A torn last line is cut off at the next opening.
+rests on it is. A torn last line is cut off at the next opening. A long message that prompts share, such as the beginning
+of all labelling prompts, has a line of its own, {"message": digest, "role", "content"}, and is named by its digest behind.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from evokd_data.digest import canonical
+from evokd_data.digest import canonical, digest
 from evokd_data.errors import EvokdError, WorkspaceError
 from evokd_data.records import Completion, Constraint, Message, Prompt, Sampling
 from evokd_data.settings import plain
@@ -49,7 +50,8 @@ def _written(part: Message | Sampling | Constraint | None) -> bytes:
     return known[1]
 
 
-LONG = 256  # characters from which a message is worth remembering
+LONG = 256  # characters from which a message is worth remembering, or a line of its own
+APART = 64  # lines of their own in one file, at most: prompts of a user's own may differ from their first word on
 MOST_KNOWN = 256
 _KNOWN: dict[int, tuple[object, bytes]] = {}  # holding the objects: an id is theirs as long as they are here
 
@@ -95,6 +97,7 @@ class Journal:
         self._segments: list[int] = []
         self._own: int | None = None
         self._size = 0
+        self._apart: dict[str, str] = {}  # messages in lines of their own in this process's file
         self._next = 0
 
     def __enter__(self) -> Journal:
@@ -122,6 +125,9 @@ class Journal:
                     row = orjson.loads(line) if line.endswith(b"\n") else None
                 except orjson.JSONDecodeError:
                     row = None
+                if isinstance(row, dict) and "message" in row:
+                    offset += len(line)
+                    continue
                 if not isinstance(row, dict):
                     if file.read(1):
                         raise WorkspaceError(
@@ -155,7 +161,15 @@ class Journal:
             self._segments.append(self._own)
             sync_folder(self._folder)  # the file's name must last as long as what `sync` makes last
             self._size = 0
-        line = orjson.dumps(record(prompt, answer), option=orjson.OPT_APPEND_NEWLINE)
+        row, fresh = record(prompt, answer), {}
+        for place, message in enumerate(prompt.messages):
+            name = self._apart.get(message.content)
+            if name is None and message.role == "system" and len(message.content) >= LONG and len(self._apart) < APART:
+                name = fresh[message.content] = digest(message.content)[:16]
+            if name is not None and message.role == "system":
+                row["messages"][place] = {"message": name}
+        lines = [{"message": name, "role": "system", "content": content} for content, name in fresh.items()]
+        line = b"".join(orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in (*lines, row))
         rest = memoryview(line)
         try:
             while rest:
@@ -164,6 +178,7 @@ class Journal:
             os.ftruncate(self._own, self._size)
             raise
         self._size += len(line)
+        self._apart.update(fresh)
         self._count(answer.prompt_tokens, answer.completion_tokens)
 
     def sync(self) -> None:
@@ -229,10 +244,30 @@ def segments(folder: Path) -> list[Path]:
 def read(folder: Path) -> Iterator[dict[str, Any]]:
     """All answers of a round's journal, in order of arrival; a torn last line is left out."""
     for path in segments(folder):
+        apart = Apart()
         with path.open("rb") as file:
             for line in file:
-                if line.endswith(b"\n"):
-                    yield orjson.loads(line)
+                if line.endswith(b"\n") and not apart.holds(row := orjson.loads(line)):
+                    yield apart.whole(row)
+
+
+class Apart:
+    """The messages that have lines of their own in one file of a journal."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, dict[str, str]] = {}
+
+    def holds(self, row: Mapping[str, Any]) -> bool:
+        """Whether a line is such a message, and no answer; it is remembered."""
+        if "message" not in row:
+            return False
+        self._said[row["message"]] = {"role": row["role"], "content": row["content"]}
+        return True
+
+    def whole(self, row: dict[str, Any]) -> dict[str, Any]:
+        """An answer with the messages it names."""
+        messages = [self._said[one["message"]] if "message" in one else one for one in row["messages"]]
+        return {**row, "messages": messages}
 
 
 def from_rows(rows: Iterable[Mapping[str, Any]]) -> Ask:

@@ -17,7 +17,7 @@ import orjson
 import pyarrow as pa
 
 from evokd_data.errors import VerificationError, WorkspaceError
-from evokd_data.journal import segments
+from evokd_data.journal import Apart, segments
 from evokd_data.records import Sample
 from evokd_data.shards import (
     BATCH,
@@ -217,19 +217,22 @@ def _sorted_journal(journal: Path) -> Iterator[dict[str, Any]]:
     """
     places: dict[tuple[str, str], tuple[int, int, int]] = {}
     handles: list[int] = []
+    apart: list[Apart] = []
     try:
         for path in segments(journal):
             handles.append(os.open(path, os.O_RDONLY))
+            apart.append(Apart())
             offset = 0
             with path.open("rb") as file:
                 for line in file:
                     if line.endswith(b"\n"):
                         row = _journal_row(path, offset, line)
-                        places[row["key"], row["prompt"]] = (len(handles) - 1, offset, len(line))
+                        if not apart[-1].holds(row):
+                            places[row["key"], row["prompt"]] = (len(handles) - 1, offset, len(line))
                     offset += len(line)
         for key in sorted(places):
             segment, start, length = places[key]
-            row = orjson.loads(os.pread(handles[segment], length, start))
+            row = apart[segment].whole(orjson.loads(os.pread(handles[segment], length, start)))
             scores = row["choice_logprobs"]
             if scores is not None:
                 row["choice_logprobs"] = [{"choice": c, "logprob": scores[c]} for c in scores]

@@ -187,3 +187,34 @@ def test_tokens_of_all_processes_are_counted_and_of_two_answers_to_one_prompt_th
         assert (opened.prompt_tokens, opened.completion_tokens) == (6, 6)
         assert opened.find(prompt()) == second
         assert opened.find(prompt(1)) is None
+
+
+def test_a_long_beginning_that_prompts_share_is_written_once_and_read_in_each(tmp_path):
+    beginnings = [Message("system", f"{name} " * 200) for name in ("label", "generate")]
+    asked = [prompt(n, messages=(beginnings[n % 2], Message("user", f"text {n}"))) for n in range(8)]
+    with Journal(tmp_path) as opened:
+        for each in asked[:6]:
+            opened.add(each, ANSWERS[0])
+    with Journal(tmp_path) as opened:  # a second process writes its own file
+        for each in asked[6:]:
+            opened.add(each, ANSWERS[0])
+        assert [opened.find(each) for each in asked[:6]] == [ANSWERS[0]] * 6
+    for path, lines in zip(journal.segments(tmp_path), (2 + 6, 2 + 2), strict=True):
+        written = path.read_bytes()
+        assert written.count(b"\n") == lines and written.count(b"label label") == 100
+    told = [[(m["role"], m["content"]) for m in row["messages"]] for row in journal.read(tmp_path)]
+    assert told == [[(m.role, m.content) for m in each.messages] for each in asked]
+    ask = from_rows(journal.read(tmp_path))
+    assert asyncio.run(ask(asked[3])) == ANSWERS[0]
+
+
+def test_beginnings_that_are_always_different_do_not_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal, "APART", 3)
+    asked = [prompt(n, messages=(Message("system", f"{n} " * 200), Message("user", "text"))) for n in range(6)]
+    with Journal(tmp_path) as opened:
+        for each in asked:
+            opened.add(each, ANSWERS[0])
+        assert len(opened._apart) == 3
+    assert [row["messages"][0]["content"] for row in journal.read(tmp_path)] == [
+        one.messages[0].content for one in asked
+    ]
