@@ -1,0 +1,263 @@
+"""What does the teacher behind HTTP cost, beside the barest client of the same server?
+
+    python bench/server.py [vllm] [instant] [--samples 700] [--repeats 5] [--json FILE]
+
+    vllm      vLLM's own server, here, with the quickstart's teacher: a bound given by the engine
+    instant   a server that needs no time: the bound is what we ourselves can do
+
+Three ways, taken in turn, `--repeats` times, over connections that are open already:
+
+    bare      aiohttp; every body made beforehand, 256 on the way, answers only read. It labels texts it has not waited
+              for: the bodies are those that the first turn of `ours` sent
+    client    `feeding.in_order` and `Engine.complete` over the prompts of that turn: what bare does, with our client
+    ours      `stages.generate`, round 1 of recipes/quickstart-server.yaml with the strategy `static`: plan, prompts,
+              generating and labelling, journal, filters, shards
+
+A ratio is bare seconds / our seconds within one repeat (1 would be perfect); shown are the median and both ends. The
+server's prefix cache is emptied before each turn, and every way must be answered with the same number of tokens.
+On a shared machine the CPU time of this process says more about the ceiling than its wall time does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+from report import record
+
+from evokd_data.feeding import TeacherOnDemand, in_order
+from evokd_data.recipe import Recipe, load
+from evokd_data.records import Completion, Prompt
+from evokd_data.seeds import load_splits
+from evokd_data.stages.generate import generate
+from evokd_data.teachers.server import ServerEngine
+from evokd_data.workspace import Workspace
+
+ROOT = Path(__file__).parents[1]
+WAYS = ["bare", "client", "ours"]
+MODEL = "quickstart-teacher"
+# The console script of the CPU build stops at a look-up of its own version.
+SERVE = "from vllm.entrypoints.launchers.api_server.entry import main; main()"
+OPTIONS = {
+    "model": str(ROOT / "recipes" / "quickstart" / "teacher"),
+    "served-model-name": MODEL,
+    "host": "127.0.0.1",
+    "max-model-len": "1024",
+    "kv-cache-memory-bytes": str(2**29),
+    "generation-config": "vllm",
+    "structured-outputs-config": '{"backend": "xgrammar", "disable_any_whitespace": true}',
+}
+
+
+@dataclass(frozen=True)
+class Turn:
+    wall_s: float
+    cpu_s: float
+    tokens: int
+
+
+@contextlib.contextmanager
+def instant() -> Iterator[int]:
+    """The port of bench/instant_server.py."""
+    server = subprocess.Popen([sys.executable, str(ROOT / "bench/instant_server.py")], stdout=subprocess.PIPE)
+    assert server.stdout is not None
+    try:
+        yield int(server.stdout.readline())
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@contextlib.contextmanager
+def vllm(log: Path) -> Iterator[int]:
+    """The port of vLLM's server. Its start takes half a minute."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", SERVE, "--enforce-eager", "--no-enable-chunked-prefill", "--port", str(port)]
+    command += ["--disable-uvicorn-access-log", "--disable-log-stats"]
+    quiet = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
+    with log.open("w") as file:
+        server = subprocess.Popen(
+            command + [part for name, value in OPTIONS.items() for part in (f"--{name}", value)],
+            stdout=file,
+            stderr=file,
+            env={**os.environ, **quiet, "VLLM_SERVER_DEV_MODE": "1", "TORCHDYNAMO_DISABLE": "1"},
+        )
+    try:
+        while not answers(port):
+            if server.poll() is not None:
+                raise SystemExit(f"vLLM's server ended:\n{log.read_text()[-3000:]}")
+            time.sleep(0.5)
+        yield port
+    finally:
+        processes = psutil.Process(server.pid).children(recursive=True) if server.poll() is None else []
+        server.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(10)
+        for process in [*processes, server]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def answers(port: int) -> bool:
+    import urllib.request
+
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
+        return True
+    return False
+
+
+class Kept:
+    """A teacher that is open already."""
+
+    def __init__(self, engine: ServerEngine) -> None:
+        self._engine = engine
+
+    @contextlib.asynccontextmanager
+    async def serve(self, log: Path) -> AsyncIterator[ServerEngine]:
+        yield self._engine
+
+
+async def ours(recipe: Recipe, engine: ServerEngine, folder: Path) -> Turn:
+    workspace, splits = Workspace(folder), load_splits(recipe)
+    async with TeacherOnDemand(Kept(engine), folder / "teacher.log") as teacher:  # type: ignore[arg-type]
+        await generate(recipe, workspace, 0, splits, teacher)
+        cpu, wall = time.process_time(), time.perf_counter()
+        totals = await generate(recipe, workspace, 1, splits, teacher)
+        return Turn(time.perf_counter() - wall, time.process_time() - cpu, totals["completion_tokens"])
+
+
+async def bare(session: aiohttp.ClientSession, url: str, bodies: list[bytes], window: int) -> Turn:
+    waiting = iter(bodies)
+    raws: list[bytes] = []
+
+    async def worker() -> None:
+        for body in waiting:
+            async with session.post(url, data=body, headers={"Content-Type": "application/json"}) as reply:
+                raws.append(await reply.read())
+
+    cpu, wall = time.process_time(), time.perf_counter()
+    await asyncio.gather(*(worker() for _ in range(window)))
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return Turn(wall, cpu, sum(json.loads(raw)["usage"]["completion_tokens"] for raw in raws))
+
+
+async def client(engine: ServerEngine, prompts: list[Prompt]) -> Turn:
+    cpu, wall = time.process_time(), time.perf_counter()
+    tokens = [answer.completion_tokens async for _, answer in in_order(prompts, engine.complete, lambda: engine.window)]
+    return Turn(time.perf_counter() - wall, time.process_time() - cpu, sum(tokens))
+
+
+async def measure(port: int, samples: int, repeats: int, folder: Path, resets: bool) -> dict[str, Any]:
+    url = f"http://127.0.0.1:{port}/v1"
+    changes = [f"teacher.urls=[{url}]", "strategy={name: static}", f"rounds.samples={samples}", "rounds.shard_size=64"]
+    recipe = load(ROOT / "recipes/quickstart-server.yaml", changes)
+    turns: dict[str, list[Turn]] = {way: [] for way in WAYS}
+    async with (
+        recipe.teacher.serve(folder / "teacher.log") as engine,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
+    ):
+        assert isinstance(engine, ServerEngine)
+        prompts, bodies = await sent(recipe, engine, folder / "first")
+        await bare(session, f"{url}/chat/completions", bodies, engine.window)
+        for repeat in range(repeats):
+            for way in WAYS[repeat % 3 :] + WAYS[: repeat % 3]:
+                if resets:
+                    async with session.post(f"http://127.0.0.1:{port}/reset_prefix_cache") as reply:
+                        reply.raise_for_status()
+                if way == "bare":
+                    turn = await bare(session, f"{url}/chat/completions", bodies, engine.window)
+                elif way == "client":
+                    turn = await client(engine, prompts)
+                else:
+                    turn = await ours(recipe, engine, folder / str(repeat))
+                turns[way].append(turn)
+                print(f"{repeat} {way:6} {turn.wall_s:7.2f} s  {turn.cpu_s:6.2f} s CPU", file=sys.stderr)
+    return summary(turns, samples, len(bodies))
+
+
+async def sent(recipe: Recipe, engine: ServerEngine, folder: Path) -> tuple[list[Prompt], list[bytes]]:
+    """The prompts and the bodies of one round of ours."""
+    prompts: list[Prompt] = []
+    bodies: list[bytes] = []
+    complete, once = engine.complete, engine._once
+
+    async def completed(prompt: Prompt) -> Completion:
+        prompts.append(prompt)
+        return await complete(prompt)
+
+    async def posted(method: str, url: str, payload: bytes | None, place: Any) -> Any:
+        bodies.append(payload or b"")
+        return await once(method, url, payload, place)
+
+    engine.complete, engine._once = completed, posted  # type: ignore[method-assign]
+    await ours(recipe, engine, folder)
+    engine.complete, engine._once = complete, once  # type: ignore[method-assign]
+    return prompts, bodies
+
+
+def summary(turns: dict[str, list[Turn]], samples: int, answers: int) -> dict[str, Any]:
+    figures: dict[str, Any] = {
+        "samples": samples,
+        "answers": answers,
+        "repeats": len(turns["ours"]),
+        "same_tokens": len({turn.tokens for way in turns.values() for turn in way}) == 1,
+    }
+    for way in ("client", "ours"):
+        ratios = [bare.wall_s / turn.wall_s for bare, turn in zip(turns["bare"], turns[way], strict=True)]
+        for name, of in (("", statistics.median), ("_min", min), ("_max", max)):
+            figures[f"{way}_ratio{name}"] = round(of(ratios), 3)
+    for way, taken in turns.items():
+        wall, cpu = statistics.median(t.wall_s for t in taken), statistics.median(t.cpu_s for t in taken)
+        figures[f"{way}_wall_s"] = round(wall, 3)
+        figures[f"{way}_samples_per_s"] = round(samples / wall, 1)
+        figures[f"{way}_answers_per_s"] = round(answers / wall, 1)
+        figures[f"{way}_client_cpu_ms_per_sample"] = round(1000 * cpu / samples, 3)
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("servers", nargs="*", default=["vllm", "instant"], help="vllm, instant; default: both")
+    parser.add_argument("--samples", type=int, default=700, help="asked of vLLM in a turn")
+    parser.add_argument("--instant-samples", type=int, default=14_000, help="asked of the instant server in a turn")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="the file that gets the figures, beside what it holds")
+    arguments = parser.parse_args()
+    figures: dict[str, Any] = {"server_load_average_1_min": round(os.getloadavg()[0], 2)}
+    for name in arguments.servers:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            samples = arguments.samples if name == "vllm" else arguments.instant_samples
+            with vllm(folder / "server.log") if name == "vllm" else instant() as port:
+                found = asyncio.run(measure(port, samples, arguments.repeats, folder, name == "vllm"))
+        figures |= {f"server_{name}_{key}": value for key, value in found.items()}
+    if arguments.json:
+        record(arguments.json, figures)
+    print(f"{'server':8}{'way':7}{'wall s':>9}{'samples/s':>11}{'answers/s':>11}{'CPU ms/sample':>15}  bare / way")
+    for name in arguments.servers:
+        for way in WAYS:
+            of = {key.removeprefix(f"server_{name}_{way}_"): value for key, value in figures.items()}
+            cells = f"{of['wall_s']:9.2f}{of['samples_per_s']:11.0f}{of['answers_per_s']:11.0f}"
+            ends = f"{of['ratio']:8} ({of['ratio_min']} to {of['ratio_max']})" if "ratio" in of else ""
+            print(f"{name:8}{way:7}{cells}{of['client_cpu_ms_per_sample']:15.3f}  {ends}")
+
+
+if __name__ == "__main__":
+    main()
