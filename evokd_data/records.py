@@ -111,7 +111,9 @@ class Weakness:
 
     @property
     def name(self) -> str:
-        return f"{self.kind}:{self.expected}>{self.got}" if self.got else f"{self.kind}:{self.expected}"
+        """Unlike any other: a class's own ">" has a backslash before it."""
+        expected, got = (side.replace("\\", r"\\").replace(">", r"\>") for side in (self.expected, self.got))
+        return f"{self.kind}:{expected}>{got}" if got else f"{self.kind}:{expected}"
 
 
 @dataclass(frozen=True, slots=True)

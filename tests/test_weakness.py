@@ -4,7 +4,7 @@ from colours import TASK, sample
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evokd_data.records import Prediction
+from evokd_data.records import Prediction, Weakness
 from evokd_data.weakness import EXAMPLES, find
 
 labels = st.sampled_from(TASK.aims)
@@ -61,3 +61,16 @@ def test_both_sides_of_a_confusion_are_shown_as_the_student_got_them_right():
 def test_a_student_without_mistakes_has_no_weakness():
     assert find(TASK, *probe([("red", "red", 0.9), ("blue", "blue", 0.8)])) == []
     assert find(TASK, [], []) == []
+
+
+sides = st.text(alphabet=r"a>\:", max_size=4)
+
+
+@given(st.lists(st.tuples(sides.filter(bool), sides), min_size=2, max_size=30, unique=True))
+def test_two_weaknesses_never_share_a_name(pairs):
+    assert len({Weakness("confused", expected, got, 1, 1).name for expected, got in pairs}) == len(pairs)
+
+
+def test_a_weakness_is_named_by_its_two_classes():
+    assert Weakness("confused", "red", "blue", 1, 1).name == "confused:red>blue"
+    assert Weakness("missed", "red", "", 1, 1).name == "missed:red"
