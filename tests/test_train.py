@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from colours import TASK, contents, play
+from colours import TASK, TEST, contents, play, write_rows
 from test_students import make_base
 
 from evokd_data.errors import StudentError, WorkspaceError
@@ -21,7 +21,8 @@ from evokd_data.workspace import Workspace, read_json
 
 
 def test_metrics_say_their_split_and_n_and_what_was_learned(recipe, tmp_path):
-    run = play(recipe(**{"strategy:": "dev: {path: test.jsonl}\nstrategy:"}), tmp_path, 2)
+    write_rows(tmp_path / "dev.jsonl", {label: [f"{text}, again" for text in texts] for label, texts in TEST.items()})
+    run = play(recipe(**{"strategy:": "dev: {path: dev.jsonl}\nstrategy:"}), tmp_path, 2)
     first, second = (read_json(run.round(index).metrics) for index in (0, 1))
     assert first["test"]["n"] == first["dev"]["n"] == second["test"]["n"] == 9
     assert first["probe"] is None and second["probe"]["n"] == 24
