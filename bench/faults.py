@@ -1,7 +1,8 @@
 """Is a round published exactly once, whatever happens? Hundreds of seeded troubles against the local Hub, over HTTP.
 
-    python bench/faults.py [--scenarios 520] [--races 50] [--loads 120] [--json FILE]
-    python bench/faults.py --seed 17 --seed 23          these scenarios alone, told in full
+    python bench/faults.py [--scenarios 520] [--races 50] [--loads 140] [--json FILE]
+    python bench/faults.py --seed 17 --seed 23              these scenarios alone, told in full
+    python bench/faults.py --section race --seed 4          a race
 
 publish   calls that are refused, limited, cut, halved, altered or never answered, singly and together; clients and
           servers killed with -9; each rerun until it ends                                           tests/scenarios.py
@@ -32,6 +33,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 WORKERS = 2
+SHOWN = 20
 
 
 @contextmanager
@@ -56,26 +58,92 @@ def scenarios(seeds: list[int]) -> list[dict[str, Any]]:
     return told
 
 
-def summed(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+def races(seeds: list[int]) -> list[dict[str, Any]]:
+    from races import Race, run_race
+
+    with place() as shared:
+        return [asdict(run_race(Race.of(seed), shared)) for seed in seeds]
+
+
+def loads(seeds: list[int]) -> list[dict[str, Any]]:
+    import datasets
+    from reloads import Load, Loads, run_load
+
+    datasets.disable_progress_bars()
+    with place() as shared:
+        stored = Loads.at(shared)
+        return [asdict(run_load(Load.of(seed), stored)) for seed in seeds]
+
+
+def uploads(seeds: list[int]) -> list[dict[str, Any]]:
+    """Not by chance: 0 is LFS, 1 is Xet, then both with fewer rows."""
+    from uploads import ROWS, measure
+
+    told = []
+    with place() as shared:
+        for seed in seeds:
+            figures = measure(shared, xet=bool(seed % 2), rows=ROWS if seed < 2 else 200)
+            # What a call costs, however small the round, is more than a tenth of a round of 40 kB of text.
+            broken = [f"{figures}: more than a tenth above"] if seed < 2 and figures["ratio"] > 1.1 else []
+            told.append({"seed": seed, "violations": broken, **figures})
+    return told
+
+
+def counted(outcomes: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
     seeds = [outcome["seed"] for outcome in outcomes]
-    attempts = [attempt for outcome in outcomes for attempt in outcome["attempts"]]
     return {
         "scenarios": len(outcomes),
         "violations": sum(bool(outcome["violations"]) for outcome in outcomes),
         "seeds": [min(seeds), max(seeds)],
-        "by_kind": dict(sorted(Counter(outcome["kind"] for outcome in outcomes).items())),
-        "by_call": dict(sorted(Counter(outcome["call"] for outcome in outcomes).items())),
-        "ended": dict(sorted(Counter(outcome["ended"] for outcome in outcomes).items())),
-        "faults": sum(outcome["fired"] for outcome in outcomes),
-        "untouched": sum(not outcome["fired"] for outcome in outcomes),
-        "errors": dict(sorted(Counter(attempt["error"] for attempt in attempts if attempt["error"]).items())),
-        "kills": sum(attempt["killed"] for attempt in attempts),
-        "violated": [{"seed": one["seed"], "what": one["violations"]} for one in outcomes if one["violations"]],
+        **more,
+        "violated": [{"seed": one["seed"], "what": one["violations"]} for one in outcomes if one["violations"]][:SHOWN],
+    }
+
+
+def counts(outcomes: list[dict[str, Any]], key: str) -> dict[str, int]:
+    return dict(sorted(Counter(outcome[key] for outcome in outcomes).items()))
+
+
+def publish_figures(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+    attempts = [attempt for outcome in outcomes for attempt in outcome["attempts"]]
+    return counted(
+        outcomes,
+        by_kind=counts(outcomes, "kind"),
+        by_call=counts(outcomes, "call"),
+        ended=counts(outcomes, "ended"),
+        errors=counts([attempt for attempt in attempts if attempt["error"]], "error"),
+        faults=sum(outcome["fired"] for outcome in outcomes),
+        untouched=sum(not outcome["fired"] for outcome in outcomes),
+        kills=sum(attempt["killed"] for attempt in attempts),
+    )
+
+
+def race_figures(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+    ends = [end for outcome in outcomes for end in outcome["ended"]]
+    return counted(
+        outcomes, by_kind=counts(outcomes, "kind"), errors=counts([end for end in ends if end["error"]], "error")
+    )
+
+
+def load_figures(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+    return counted(outcomes, by_kind=counts(outcomes, "kind"), ended=counts(outcomes, "ended"))
+
+
+def upload_figures(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+    worst = max((one for one in outcomes if one["seed"] < 2), key=lambda one: one["ratio"])
+    figures = {key: worst[key] for key in ("round_bytes", "sent_bytes", "ratio")}
+    return {
+        **figures,
+        "measured": [{key: one[key] for key in ("by", "rows", *figures)} for one in outcomes],
+        "violations": sum(bool(one["violations"]) for one in outcomes),
     }
 
 
 SECTIONS: dict[str, tuple[Callable[[list[int]], list[dict[str, Any]]], Callable[[list[dict[str, Any]]], Any]]] = {
-    "publish": (scenarios, summed),
+    "publish": (scenarios, publish_figures),
+    "race": (races, race_figures),
+    "load": (loads, load_figures),
+    "upload": (uploads, upload_figures),
 }
 
 
@@ -113,17 +181,22 @@ def run(section: str, seeds: list[int]) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenarios", type=int, default=520)
-    parser.add_argument("--seed", type=int, action="append", help="of a scenario of `publish`: only this")
+    parser.add_argument("--races", type=int, default=50)
+    parser.add_argument("--loads", type=int, default=140)
+    parser.add_argument("--seed", type=int, action="append", help="only this one of --section, told in full")
+    parser.add_argument("--section", choices=SECTIONS, default="publish", help="what --seed is a seed of")
     parser.add_argument("--json", type=Path, help="where the figures go as JSON")
     arguments = parser.parse_args()
     if arguments.seed:
-        found = run("publish", arguments.seed)
+        found = run(arguments.section, arguments.seed)
         print(json.dumps(found["outcomes"], indent=1))
         return bool(found["violations"])
-    counts = {"publish": arguments.scenarios}
+    sizes = {"publish": arguments.scenarios, "race": arguments.races, "load": arguments.loads, "upload": 4}
     figures = {}
-    for section, count in counts.items():
-        figures[section] = run(section, list(range(count)))
+    for section, size in sizes.items():
+        if not size:
+            continue
+        figures[section] = run(section, list(range(size)))
         del figures[section]["outcomes"]
         print(f"{section}: {json.dumps(figures[section], indent=1)}", flush=True)
     if arguments.json:

@@ -128,8 +128,9 @@ def publish(hub: FaultyHub, run: Run, repo: str, rounds: int, *, xet: bool = Fal
     kind = XetHub if xet else Hub
     patience = Patience(ATTEMPTS, sleep=lambda seconds: time.sleep(seconds))
     client = kind(hub.endpoint, hub.server.token, patience=patience, note=lambda _: None)
-    client.check(repo)
-    Publication(recipe, client, Progress()).publish(workspace, rounds - 1)
+    with workspace.lock():
+        client.check(repo)
+        Publication(recipe, client, Progress()).publish(workspace, rounds - 1)
 
 
 recipe_once = cache(public_recipe)

@@ -1,27 +1,24 @@
 """Rounds as revisions of a dataset repository, on the Hugging Face Hub or anything that speaks its API.
 
-One round is one `create_commit` on top of the round before (`parent_commit`) and one tag. Neither call is retried by
-the client, and a lost answer may hide a commit that landed; so every attempt begins with a look at what is there, does
-the one thing that is missing, and looks again. Only what a look has shown is believed.
+What is read is named by its commit, and every failure is told as a PublishError. How a round gets there: landing.py.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, urlsplit
 
 from evokd_data import layout
-from evokd_data.errors import EvokdError, PublishError, RevisionConflict, VerificationError
+from evokd_data.errors import EvokdError, PublishError, VerificationError
 from evokd_data.publishers.calls import (
     Patience,
     describe,
@@ -32,41 +29,25 @@ from evokd_data.publishers.calls import (
     scrub,
     status_of,
 )
+from evokd_data.publishers.landing import Landing
+from evokd_data.publishers.refs import Refs, look_up, round_files
 from evokd_data.records import Bundle, Revision
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 log = logging.getLogger(__name__)
-MAIN = "main"
 LOOKUP_ATTEMPTS = 4
 DOWNLOADS = 8  # at a time
 LOCAL_USER = "local"  # who everybody is at a local Hub without tokens
 
 
 @dataclass(frozen=True)
-class Refs:
-    """What a repository's names point at: commits by branch and by tag."""
-
-    branches: Mapping[str, str]
-    tags: Mapping[str, str]
-
-    @property
-    def head(self) -> str | None:
-        return self.branches.get(MAIN)
-
-    def rounds(self) -> dict[int, str]:
-        """Round -> commit, in order."""
-        found = {index: self.tags[tag] for tag in self.tags if (index := layout.round_index(tag)) is not None}
-        return dict(sorted(found.items()))
-
-
-@dataclass(frozen=True)
 class Hub:
     """`endpoint` None is HF_ENDPOINT or huggingface.co; `token` None is what `hf auth login` or HF_TOKEN gave.
 
-    `repo_type` is dataset, or model: a student's rounds are published in the same way. `remember` keeps the commit of each tag that was looked up (in the cache): without a Hub it stands in, and a tag that
-    moved since is found out.
+    `repo_type` is dataset, or model: a student's rounds are published in the same way. `remember` keeps the commit of
+    each tag that was looked up (in the cache): without a Hub it stands in, and a tag that moved since is found out.
     """
 
     name: ClassVar[str] = "hub"
@@ -117,18 +98,17 @@ class Hub:
     def publish(self, bundle: Bundle) -> Revision:
         """See `Publisher.publish`."""
         with self._calls(bundle.repo) as api, tempfile.TemporaryDirectory(prefix="evokd-") as scratch:
-            landing = _Landing(self, api, bundle, Path(scratch))
-            return self.patience.persist(landing.step, self._told)
+            return self.patience.persist(Landing(self, api, bundle, Path(scratch)).step, self._told)
 
     def refs(self, repo: str) -> Refs:
         """What the repository's names point at now. Raises PublishError."""
         with self._calls(repo) as api:
-            return self._patiently(lambda: _refs(api, repo, self.repo_type))
+            return self._patiently(lambda: look_up(api, repo, self.repo_type))
 
     def round_files(self, repo: str, commit: str) -> dict[str, str]:
         """Path -> git object of every file at a commit that only rounds may add."""
         with self._calls(repo) as api:
-            return self._patiently(lambda: _round_files(api, repo, self.repo_type, commit))
+            return self._patiently(lambda: round_files(api, repo, self.repo_type, commit))
 
     def resolve(self, repo: str, revision: str) -> str:
         """The commit that a tag or branch names now; a commit names itself.
@@ -140,7 +120,7 @@ class Hub:
         known = self._known(repo)
         try:
             with self._calls(repo, raw=True) as api:
-                refs = self._patiently(lambda: _refs(api, repo, self.repo_type))
+                refs = self._patiently(lambda: look_up(api, repo, self.repo_type))
         except Exception as error:
             if is_unreachable(error) and revision in known:
                 self._told(f"{self.address} does not answer; {repo}@{revision} was {known[revision]} when it last did")
@@ -223,7 +203,7 @@ class Hub:
         from huggingface_hub.errors import RepositoryNotFoundError
 
         try:
-            self._patiently(lambda: _refs(api, repo, self.repo_type))
+            self._patiently(lambda: look_up(api, repo, self.repo_type))
         except RepositoryNotFoundError:
             return False
         return True
@@ -313,18 +293,6 @@ class Hub:
             return {}
 
 
-def _refs(api: HfApi, repo: str, repo_type: str) -> Refs:
-    found = api.list_repo_refs(repo, repo_type=repo_type)
-    return Refs(
-        {ref.name: ref.target_commit for ref in found.branches}, {ref.name: ref.target_commit for ref in found.tags}
-    )
-
-
-def _round_files(api: HfApi, repo: str, repo_type: str, commit: str) -> dict[str, str]:
-    tree = api.list_repo_tree(repo, repo_type=repo_type, revision=commit, recursive=True)
-    return {file.path: file.blob_id for file in tree if hasattr(file, "blob_id") and layout.is_rounds_own(file.path)}
-
-
 def _may_write(api: HfApi, repo: str, repo_type: str) -> bool:
     """Raises what the Hub answers to a token that may not. Older clients can ask about reading only."""
     try:
@@ -338,142 +306,3 @@ def _ambient_token() -> str | None:
     from huggingface_hub import get_token
 
     return get_token()
-
-
-@dataclass(frozen=True)
-class _Landing:
-    """One round on its way into a repository."""
-
-    hub: Hub
-    api: HfApi
-    bundle: Bundle
-    scratch: Path
-    digests: dict[str, str | None] = field(default_factory=dict)
-
-    def step(self) -> Revision | None:
-        """Look, and do the one thing that is missing; the revision once nothing is."""
-        from huggingface_hub.errors import RepositoryNotFoundError
-
-        bundle = self.bundle
-        try:
-            refs = _refs(self.api, bundle.repo, self.hub.repo_type)
-        except RepositoryNotFoundError:
-            self.api.create_repo(bundle.repo, repo_type=self.hub.repo_type, private=bundle.private, exist_ok=True)
-            return None
-        tagged = refs.tags.get(bundle.tag)
-        if tagged is not None:
-            there = self.digest_at(tagged)
-            if there != bundle.manifest:
-                found = f"with digest {there[:12]}" if there else "without this round"
-                raise RevisionConflict(
-                    f"{bundle.repo}: the tag {bundle.tag} is taken: it sits on {self.told(tagged)} {found}, ours is "
-                    f"{bundle.manifest[:12]}; publish to another {self.hub.setting}, or delete the tag if it is a mistake"
-                )
-            return Revision(bundle.repo, bundle.tag, tagged, self.hub.address)
-        commit = self.landed(refs.head) if refs.head else None
-        if commit is None:
-            self.check_parent(refs)
-            self.commit(refs.head)
-        else:
-            # exist_ok takes a tag on any commit for ours: the next look shows where it sits.
-            self.api.create_tag(
-                bundle.repo, repo_type=self.hub.repo_type, tag=bundle.tag, revision=commit, exist_ok=True
-            )
-        return None
-
-    def commit(self, parent: str | None) -> None:
-        from huggingface_hub import CommitOperationAdd
-
-        with ExitStack() as stack:
-            # The Hub stores what it has in common with earlier rounds once, if it gets paths (Xet). Elsewhere open files go
-            # the plain way (LFS): a third of the memory, time limits, and no cache of what a server once held.
-            operations = [
-                CommitOperationAdd(path, str(file) if self.hub.is_the_hub() else stack.enter_context(file.open("rb")))
-                for path, file in sorted(self.bundle.files.items())
-            ]
-            self.api.create_commit(
-                self.bundle.repo,
-                operations,
-                commit_message=self.bundle.title,
-                commit_description=f"digest {self.bundle.manifest}",
-                repo_type=self.hub.repo_type,
-                revision=MAIN,
-                parent_commit=parent,
-            )
-
-    def landed(self, head: str) -> str | None:
-        """The commit that brought our manifest: the head, or one behind it. None when it is not there.
-
-        Raises RevisionConflict when the head holds another round of this number.
-        """
-        there = self.digest_at(head)
-        if there is None:
-            return None
-        if there != self.bundle.manifest:
-            raise RevisionConflict(
-                f"{self.bundle.repo}: somebody else published {self.bundle.tag} (digest {there[:12]}, ours "
-                f"{self.bundle.manifest[:12]}); the head is {self.told(head)}. To go on from theirs load it; "
-                f"to keep ours publish to another {self.hub.setting}"
-            )
-        found = head
-        for commit in self.api.list_repo_commits(self.bundle.repo, repo_type=self.hub.repo_type, revision=head):
-            if self.digest_at(commit.commit_id) != self.bundle.manifest:
-                break
-            found = commit.commit_id
-        return found
-
-    def check_parent(self, refs: Refs) -> None:
-        """Rounds are a chain: ours goes on top of the round before, or of commits that left all rounds alone."""
-        bundle = self.bundle
-        parent = None
-        if bundle.parent_tag is not None:
-            parent = refs.tags.get(bundle.parent_tag)
-            if parent is None:
-                raise PublishError(
-                    f"{bundle.repo}: {bundle.parent_tag} is not at {self.hub.address}, and {bundle.tag} rests on it; publish it first"
-                )
-        if refs.head is None or refs.head == parent:
-            return
-        if self.round_files(refs.head) != (self.round_files(parent) if parent else {}):
-            since = f"since {bundle.parent_tag}" if parent else "and holds data already"
-            raise RevisionConflict(
-                f"{bundle.repo} moved to {self.told(refs.head)} {since}; somebody else published. To go on from theirs load "
-                f"it; to keep ours publish to another {self.hub.setting}"
-            )
-
-    def round_files(self, commit: str) -> dict[str, str]:
-        return _round_files(self.api, self.bundle.repo, self.hub.repo_type, commit)
-
-    def digest_at(self, commit: str) -> str | None:
-        """The digest in our round's manifest at a commit; None when it has no such file, "" when it has another kind of."""
-        if commit not in self.digests:
-            self.digests[commit] = self._digest_at(commit)
-        return self.digests[commit]
-
-    def _digest_at(self, commit: str) -> str | None:
-        from huggingface_hub import hf_hub_download
-
-        repo, path = self.bundle.repo, layout.manifest(self.bundle.tag)
-        there = self.api.get_paths_info(repo, path, repo_type=self.hub.repo_type, revision=commit)
-        if not there:
-            return None
-        file = hf_hub_download(
-            repo, path, repo_type=self.hub.repo_type, revision=commit, cache_dir=tempfile.mkdtemp(dir=self.scratch),
-            endpoint=self.api.endpoint, token=self.hub.token,
-        )  # fmt: skip
-        data = Path(file).read_bytes()
-        blob = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
-        if getattr(there[0], "blob_id", blob) != blob:
-            raise ConnectionError(f"{path} was damaged on its way here")  # a reason to ask again, not to see a conflict
-        try:
-            return str(json.loads(data)["digest"])
-        except (ValueError, KeyError, TypeError):
-            return ""
-
-    def told(self, commit: str) -> str:
-        """A commit in words: what it is called, whose, when."""
-        try:
-            info = self.api.list_repo_commits(self.bundle.repo, repo_type=self.hub.repo_type, revision=commit)[0]
-        except Exception:  # the name of the winner is worth a try, not a failure of its own
-            return commit[:7]
-        return f"{commit[:7]} ({info.title!r} by {', '.join(info.authors) or 'unknown'}, {info.created_at:%Y-%m-%d %H:%M} UTC)"
