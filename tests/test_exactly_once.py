@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 from faulty import FaultyHub, Runs, digests, publish
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from races import KINDS, Race, make_runs, run_race
+from reloads import CASES, Load, Loads, run_load
 from scenarios import FAULTS, Ended, Place, Scenario, attempt, play
+from uploads import measure
 from witness import Held, half_published, not_exactly_once
 
 numbers = itertools.count()
@@ -29,6 +32,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 @pytest.fixture(scope="module")
 def expected(place: Place) -> list[str]:
     return digests(place.runs.get(), 2)
+
+
+@pytest.fixture(scope="module")
+def loads(place: Place) -> Loads:
+    return Loads.at(place)
 
 
 @pytest.fixture
@@ -59,6 +67,36 @@ class TestScenarios:
         assert "none of ours" in attempt(fails).unclear()
         assert "does not say what to do" in Ended("PublishError", "org/x: it failed").unclear()
         assert Ended("PublishError", "org/x: it failed; rerun").unclear() == ""
+
+
+class TestRaces:
+    """Two processes, one repository, one moment."""
+
+    @pytest.mark.parametrize("seed", range(len(KINDS)), ids=KINDS)
+    def test_one_wins_whole_and_the_other_is_told_who(self, place: Place, seed: int) -> None:
+        make_runs(place)
+        raced = run_race(Race.of(seed), place)
+        assert raced.violations == []
+        assert raced.winners == (2 if raced.kind == "the same run" else 1)
+
+
+class TestLoads:
+    """Exactly the round's rows or exactly the error, with other rounds in the cache."""
+
+    @pytest.mark.parametrize("case", CASES)
+    def test_never_another_rounds_rows(self, loads: Loads, case: str) -> None:
+        """Once with the round itself in the cache, and once, where there is such a case, without any byte of it."""
+        seeds = range(list(CASES).index(case), 1000, len(CASES))
+        drawn = [Load.of(seed) for seed in seeds]
+        for load in {load.own: load for load in reversed(drawn) if load.own or not load.known}.values():
+            assert run_load(load, loads).violations == [], load
+
+
+class TestUploads:
+    def test_a_fifth_round_sends_little_but_itself(self, place: Place) -> None:
+        figures = measure(place, xet=False)
+        assert figures["round_bytes"] > 200_000
+        assert 1 < figures["ratio"] <= 1.1, figures
 
 
 class TestWitness:
