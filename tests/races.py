@@ -117,7 +117,7 @@ def _judge(race: Race, raced: Raced, place: Place, repo: str) -> list[str]:
     held = Held(place.hub.root, repo)
     expected = [digests(place.runs.made[name], race.rounds) for name in race.runs]
     won = [number for number in range(2) if not list(half_published(held, expected[number]))]
-    found = [one.unclear() for one in raced.ended]
+    found = [one.unclear(repo) for one in raced.ended]
     if not won:
         return [*found, "rounds of neither", *half_published(held, expected[0]), *half_published(held, expected[1])]
     winner = won[0]

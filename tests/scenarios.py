@@ -135,12 +135,13 @@ class Ended:
     ours: bool = True
     killed: bool = False
 
-    def unclear(self) -> str:
+    def unclear(self, repo: str) -> str:
         if not self.error:
             return ""
         if not self.ours:
             return f"an error that is none of ours: {self.error}: {self.text}"
-        return "" if ACTION.search(self.text) else f"an error that does not say what to do: {self.text}"
+        clear = repo in self.text and ACTION.search(self.text)
+        return "" if clear else f"an error that does not say where, or what to do: {self.text}"
 
 
 @dataclass
@@ -191,7 +192,7 @@ def play(scenario: Scenario, place: Place, attempts: int = 2) -> Outcome:
 
     def note(ended: Ended, found: list[str]) -> None:
         outcome.attempts.append(ended)
-        outcome.violations += [each for each in (*found, ended.unclear()) if each]
+        outcome.violations += [each for each in (*found, ended.unclear(repo)) if each]
 
     with hurried():
         if scenario.before:

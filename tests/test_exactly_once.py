@@ -64,9 +64,10 @@ class TestScenarios:
         def fails() -> None:
             raise KeyError("x")
 
-        assert "none of ours" in attempt(fails).unclear()
-        assert "does not say what to do" in Ended("PublishError", "org/x: it failed").unclear()
-        assert Ended("PublishError", "org/x: it failed; rerun").unclear() == ""
+        assert "none of ours" in attempt(fails).unclear("org/x")
+        for text in ("org/x: it failed", "it failed; rerun"):
+            assert "does not say where, or what to do" in Ended("PublishError", text).unclear("org/x")
+        assert Ended("PublishError", "org/x: it failed; rerun").unclear("org/x") == ""
 
 
 class TestRaces:

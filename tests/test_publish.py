@@ -225,7 +225,7 @@ def test_a_used_up_rate_limit_window_is_waited_for(
 
 def test_a_wait_of_hours_is_said_not_waited(publisher: Publisher, repo: str, faults: Callable[..., None]) -> None:
     faults({"match": COMMIT, "status": 429, "headers": {"Retry-After": "3600"}})
-    with pytest.raises(PublishError, match="asks to wait 3600 s"):
+    with pytest.raises(PublishError, match=f"{repo}: the Hub asks to wait 3600 s"):
         publisher.publish(0)
     assert publisher.waits == []
 

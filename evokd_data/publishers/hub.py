@@ -236,6 +236,10 @@ class Hub:
         with limited(self.address):
             try:
                 yield HfApi(self.address, token=self.token, library_name="evokd-data", library_version=__version__)
+            except PublishError as error:
+                if repo in str(error):
+                    raise
+                raise type(error)(f"{repo}: {error}") from None
             except (EvokdError, ImportError):
                 raise
             except Exception as error:
