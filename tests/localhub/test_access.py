@@ -308,5 +308,7 @@ def test_the_log_holds_no_secrets(hub, api, dataset, monkeypatch):
     row = next(row for row in rows if row["path"] == f"/api/datasets/{dataset}/commit/main")
     assert (row["method"], row["status"], row["user"]) == ("POST", 200, "local")
     assert row["ms"] > 0
-    assert any(row["method"] == "PUT" and row["path"].startswith("/_lfs/") for row in rows)
+    assert row["received"] > 0
+    sent = next(row for row in rows if row["method"] == "PUT" and row["path"].startswith("/_lfs/"))
+    assert sent["received"] == len(b"\0log")
     assert (hub.root / "server.log").read_text() == ""
