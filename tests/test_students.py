@@ -646,6 +646,14 @@ def test_padding_changes_no_answer(make, side, base):
         assert torch.stack(first).tolist() == pieces
 
 
+def test_figures_count_tokens_without_padding_of_which_there_is_little(base, tmp_path):
+    mixed = [SequenceExample("a " * (1 + index * 7 % 30), 0) for index in range(16 * 40)]
+    figures = fit(Transformer(str(base), **{**QUICK, "min_steps": 0}), tmp_path / "a", mixed)
+    assert figures["steps"] == 40
+    assert figures["tokens"] == sum(3 + index * 7 % 30 for index in range(16 * 40))
+    assert 0 < figures["padding"] < 0.1  # in random order it would be above 0.4
+
+
 def test_a_batch_in_parts_is_the_same_step(base, tmp_path):
     from safetensors.numpy import load_file
 
