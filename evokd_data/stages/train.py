@@ -96,7 +96,7 @@ def fit(recipe: Recipe, workspace: Workspace, folder: RoundFolder) -> None:
             **figures,
             "fresh": len(lesson.fresh),
             "earlier": len(lesson.earlier),
-            "boosted": len(weighed.factors),
+            "boosted": weighed.boosted,
             "seconds": round(time.monotonic() - started, 3),
         }
         write_json(draft / TRAINING, figures)
@@ -130,7 +130,7 @@ def make_lesson(recipe: Recipe, workspace: Workspace, folder: RoundFolder, weigh
 def _stretch(task: Task, folder: RoundFolder, weighed: Boost) -> Stretch:
     """A round of a lesson: its shards, and which of its samples weigh more, decide what is learned of it."""
     files = folder.shard_files()
-    key = digest([[shard_content(path) for path in files], weighed.heavier.get(folder.index)])
+    key = digest([[shard_content(path) for path in files], weighed.keys.get(folder.index)])
     return Stretch(key, lambda: map(weighed, ShardedSamples(task, files)))
 
 
@@ -173,31 +173,42 @@ class Boost:
     """
 
     task: Task
-    factors: Mapping[str, float]
-    """Sample id -> what its weight is multiplied by; empty without boosting."""
-    heavier: Mapping[int, str]
-    """Round -> what decides its factors; empty without boosting."""
+    boost: float
+    wrong: frozenset[str]
+    """Ids of the samples that weigh more; empty without boosting."""
+    means: Mapping[int, float]
+    """Round -> what its weights are divided by; empty without boosting."""
+    keys: Mapping[int, str]
+    """Round -> a digest of what decides its weights; empty without boosting."""
+    boosted: int
+    """Samples of those rounds."""
 
     @classmethod
     def of(cls, recipe: Recipe, workspace: Workspace, last: int) -> Boost:
         """For the rounds up to `last`, from their metrics, which outlive a run's folder, and the newest one's probe."""
-        factors: dict[str, float] = {}
-        heavier: dict[int, str] = {}
-        for folder in workspace.before(last + 1)[1:] if recipe.training.boost > 1 else ():
-            ids = [sample.id for sample in ShardedSamples(recipe.task, folder.shard_files())]
+        boost, boosted = recipe.training.boost, 0
+        everywhere: set[str] = set()
+        means: dict[int, float] = {}
+        keys: dict[int, str] = {}
+        for folder in workspace.before(last + 1)[1:] if boost > 1 else ():
+            count = len(ShardedSamples(recipe.task, folder.shard_files()))
             if folder.metrics.exists():
                 wrong = set(read_json(folder.metrics)["probe"]["wrong"])
             else:
                 predictions = read_probe(recipe.task, folder.probe)
                 wrong = {prediction.id for prediction in predictions if recipe.task.mistakes(prediction)}
-            mean = 1 + (recipe.training.boost - 1) * len(wrong) / max(1, len(ids))
-            heavier[folder.index] = digest([recipe.training.boost, sorted(wrong)])
-            factors |= {one: (recipe.training.boost if one in wrong else 1.0) / mean for one in ids}
-        return cls(recipe.task, factors, heavier)
+            means[folder.index] = 1 + (boost - 1) * len(wrong) / max(1, count)
+            keys[folder.index] = digest([boost, sorted(wrong)])
+            everywhere |= wrong
+            boosted += count
+        return cls(recipe.task, boost, frozenset(everywhere), means, keys, boosted)
 
     def __call__(self, sample: Sample) -> SequenceExample | TokenExample:
-        factor = self.factors.get(sample.id, 1.0)
-        return self.task.supervise(sample if factor == 1 else replace(sample, weight=sample.weight * factor))
+        mean = self.means.get(sample.origin.round)
+        if mean is None:
+            return self.task.supervise(sample)
+        factor = (self.boost if sample.id in self.wrong else 1.0) / mean
+        return self.task.supervise(replace(sample, weight=sample.weight * factor))
 
 
 def texture(recipe: Recipe, folder: RoundFolder, splits: Splits) -> dict[str, Any]:
