@@ -134,7 +134,7 @@ class Turns:
         diet = Diet(range(len(self.rows)), (), self.options.batch, None)
         steps = diet.steps(1, 0)
         schedule = get_scheduler("linear", optimizer, steps // 10, steps)
-        batches = list(islice(diet.batches(steps, turn, self.lengths.__getitem__), self.steps))
+        batches = islice(diet.batches(steps, turn, self.lengths.__getitem__), self.steps)
         started, cpu = time.perf_counter(), time.process_time()
         for indices in batches:
             batch = collate([self.rows[index] for index in indices])
