@@ -1,5 +1,7 @@
 """A lesson's tokens, written once and read by memory map: what training holds does not grow with the lesson.
 
+Private memory of a training, bench/training.py --samples: 478 MiB at 1e4 samples, 491 at 1e6, a tiny model and torch included.
+
 Each stretch of a lesson becomes one Arrow IPC file, a row an example:
 
     ids [101, 2377, 2070, 4332, 102]   types []   answers []   hard [3]   soft []   weight 1.0   cut false
