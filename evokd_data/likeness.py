@@ -8,6 +8,7 @@ lie in a scratch file without a name, read for candidates alone. Two bands that 
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import struct
@@ -258,7 +259,7 @@ class _Places:
             longer = self._runs.pop()
             merged = []
             for band in range(self._count):  # one band at a time: that much is held twice, and no more
-                merged.append(np.sort(np.concatenate((longer[0], run[band])), kind="stable"))
+                merged.append(_merged(longer[0], run[band]))
                 del longer[0]
             run = merged
         self._runs.append(run)
@@ -283,3 +284,15 @@ class _Places:
                     for bit in range(8):
                         where = place[(place & np.uint64(7)) == bit] >> np.uint64(3)
                         bits[where] |= np.uint8(1 << bit)
+
+
+def _merged(
+    one: np.ndarray[Any, np.dtype[np.uint64]], other: np.ndarray[Any, np.dtype[np.uint64]]
+) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    """Two sorted arrays as one, in pages of its own: what malloc is given back it keeps, in pieces that fit nothing."""
+    import numpy as np
+
+    both = np.frombuffer(mmap.mmap(-1, one.nbytes + other.nbytes), dtype=np.uint64)
+    np.concatenate((one, other), out=both)
+    both.sort(kind="stable")
+    return both

@@ -1,0 +1,115 @@
+"""What does it cost to compare every new text with all texts kept before? Time and memory by the number of texts.
+
+    python bench/near_duplicates.py [--sizes 10000 100000] [--full] [--json FILE]
+
+Each size in a process of its own: texts of 15 to 30 words, about 1.5 % of them another one with a word changed, looked for
+in `likeness.Likeness` and added when they are like nothing before, as a round does with each. Microseconds of CPU a text
+(user + system), over the whole and over the last tenth, where the index is full; how much the process's largest resident
+memory grew, and by how many bytes for each text more than in the line above; bytes of the scratch file a text. `--full`
+adds 1,000,000. The line after the largest size is no measurement: the time grows by what it grew over the last decade,
+memory by as many bytes a text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from overhead import NEAR_DUPLICATES, rss_mb, sentence, vocabulary
+from report import record
+
+from evokd_data.likeness import Likeness
+
+THRESHOLD = 0.85
+
+
+def compare(size: int) -> dict[str, Any]:
+    chance, words = random.Random(1), vocabulary()
+    first = [sentence(chance, words) for _ in range(200)]
+    warm = Likeness(THRESHOLD)
+    warm.add("a text", "")
+    warm.find("a text of another kind")
+    index = Likeness(THRESHOLD)
+    importlib.import_module("numpy")
+    found: Counter[str] = Counter()
+    before, cpu, last = rss_mb(), 0.0, 0.0
+    for start in range(0, size, 1000):
+        texts = [" ".join(sentence(chance, words)) for _ in range(min(1000, size - start))]
+        for place in range(len(texts)):
+            if chance.random() < NEAR_DUPLICATES:
+                changed = list(chance.choice(first))
+                changed[chance.randrange(len(changed))] = chance.choice(words)
+                texts[place] = " ".join(changed)
+        begun = time.process_time()
+        for number, text in enumerate(texts, start):
+            like = index.find(text)
+            if like is None:
+                index.add(text, f"{number:032d}")
+            found[like[0] if like else "kept"] += 1
+        used = time.process_time() - begun
+        cpu += used
+        last += used if start >= size * 9 // 10 else 0.0
+    handle = index._records._file
+    return {
+        "us": 1e6 * cpu / size,
+        "last_us": 1e6 * last / (size - size * 9 // 10),
+        "memory_mb": rss_mb() - before,
+        "disk": os.fstat(handle).st_size / found["kept"] if handle is not None else 0.0,
+        **found,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--full", action="store_true", help="1,000,000 texts as well")
+    parser.add_argument("--json", type=Path, help="where the figures go as JSON")
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(compare(arguments.one)))
+        return
+    figures: dict[str, Any] = {}
+    print(f"{'texts':>10}{'us a text':>11}{'last tenth':>12}{'MB':>8}{'B a text':>10}{'disk B':>8}{'near':>8}")
+    taken: list[tuple[int, dict[str, Any]]] = []
+    for size in [*arguments.sizes, *([1_000_000] if arguments.full else [])]:
+        command = [sys.executable, __file__, "--one", str(size)]
+        one = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        smaller, less = taken[-1] if taken else (0, {"memory_mb": 0.0})
+        one["memory_b"] = (one["memory_mb"] - less["memory_mb"]) * 2**20 / (size - smaller)
+        taken.append((size, one))
+        print(line(size, one), flush=True)
+        for name in ("us", "last_us", "memory_mb", "memory_b", "disk"):
+            figures[f"near_duplicates_{size}_{name}"] = round(one[name], 1)
+    if len(taken) > 1:
+        (size, one), (_, before) = taken[-1], taken[-2]
+        grown = max(0.0, one["last_us"] - before["last_us"])
+        far = {**one, "us": one["last_us"] + grown, "last_us": one["last_us"] + grown}
+        far["memory_mb"] = one["memory_mb"] + 9 * size * one["memory_b"] / 2**20
+        print(f"{line(10 * size, far)}  extrapolated")
+        figures["near_duplicates_extrapolated_texts"] = 10 * size
+        figures["near_duplicates_extrapolated_us"] = round(far["us"], 1)
+        figures["near_duplicates_extrapolated_memory_mb"] = round(far["memory_mb"])
+    if arguments.json:
+        record(arguments.json, figures)
+
+
+def line(size: int, one: dict[str, Any]) -> str:
+    near = one.get("near_duplicate", 0)
+    return (
+        f"{size:10}{one['us']:11.1f}{one['last_us']:12.1f}{one['memory_mb']:8.1f}{one['memory_b']:10.0f}"
+        f"{one['disk']:8.0f}{near:8}"
+    )
+
+
+if __name__ == "__main__":
+    main()
