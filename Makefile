@@ -16,6 +16,7 @@ SHELL := bash
 PYTHON ?= python3
 PIP_TORCH ?=
 ARGS ?=
+FULL ?=
 # pip would compile all of 21,000 modules, on one core; the first import compiles the third that is used, and shows
 # that it all works together.
 INSTALL := .venv/bin/python -m pip --disable-pip-version-check -qq install --no-compile
@@ -63,8 +64,11 @@ check: setup  ## format, lint, types, architecture, imports
 	.venv/bin/mypy
 	.venv/bin/python -m pytest -q tests/test_architecture.py tests/test_imports.py
 
-bench: setup  ## how well the engine is fed, beside raw vLLM; writes build/bench.json
+bench: setup  ## what we cost beside the engine, and beside raw vLLM; FULL=--full for a million texts; build/bench.json
 	@mkdir -p build
+	.venv/bin/python bench/startup.py --json build/bench.json
+	.venv/bin/python bench/overhead.py --profile --json build/bench.json $(FULL)
+	.venv/bin/python bench/near_duplicates.py --json build/bench.json $(FULL)
 	.venv/bin/python bench/feeding.py --json build/bench.json $(ARGS)
 
 bench-gpu:  ## the same and training on a GPU; needs pip install -e .[vllm,dev] in the PYTHON given
