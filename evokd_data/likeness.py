@@ -74,13 +74,13 @@ class Likeness:
         """Remember a text under the name it will be reported by."""
         seen = _look(text, self._bands)
         self._records.append(seen.form, name, seen.signature)
-        if self._places.append(seen.sums):
+        if self._places.append(seen):
             self._records.flush()
 
     def find(self, text: str) -> tuple[str, str, float] | None:
         """("duplicate" | "near_duplicate", the name of the text it is like, similarity), the first added winning ties."""
         seen = _look(text, self._bands)
-        places = self._places.find(seen.sums)
+        places = self._places.find(seen)
         if not places:
             return None
         best: tuple[float, int] | None = None
@@ -97,11 +97,16 @@ class Likeness:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What is compared of a text: a digest of its normal form, its signature, and 32 bits of each band and of the form."""
+    """What is compared of a text: a digest of its normal form, its signature, and 32 bits of each band and of the form;
+    `keys` are these with the band's number above them."""
 
     form: bytes
     signature: bytes
     sums: Sequence[int]
+    keys: Sequence[int]
+
+
+_NUMBERS = [band << 32 for band in range(PERMUTATIONS + 1)]
 
 
 @lru_cache(maxsize=1)  # a text is looked for in two indices, then added to one
@@ -109,7 +114,8 @@ def _look(text: str, count: int) -> _Seen:
     normalised = normal(text)
     form = blake2b(normalised.encode(), digest_size=FORM).digest()
     signature = _signature(normalised) if count else b""
-    return _Seen(form, signature, [*map(crc32, _cut(count)(signature)), crc32(form)])
+    sums = [*map(crc32, _cut(count)(signature)), crc32(form)]
+    return _Seen(form, signature, sums, list(map(or_, _NUMBERS, sums)))
 
 
 @lru_cache(maxsize=8)
@@ -201,34 +207,32 @@ class _Places:
         self._runs: list[list[np.ndarray[Any, np.dtype[np.uint64]]]] = []
         self._filters: list[bytearray] = []
         self._length = 0  # bits of a filter, as a power of 2
-        self._numbers = [band << 32 for band in range(count)]
 
-    def append(self, sums: Sequence[int]) -> bool:
+    def append(self, seen: _Seen) -> bool:
         """Whether the recent ones were sorted away."""
         place = self._texts
         self._texts += 1
-        keys = list(map(or_, self._numbers, sums))
+        keys = seen.keys
         if not self._recent.keys().isdisjoint(keys):
             for key in keys:
                 if key in self._recent:
                     self._shared.setdefault(key, []).append(self._recent[key])
         self._recent.update(zip(keys, repeat(place)))
-        self._unsorted.extend(sums)
+        self._unsorted.extend(seen.sums)
         if len(self._unsorted) < RECENT * self._count:
             return False
         self._sort()
         return True
 
-    def find(self, sums: Sequence[int]) -> set[int]:
+    def find(self, seen: _Seen) -> set[int]:
         """The places of texts that share a band, and hardly any other."""
         found: set[int] = set()
-        keys = list(map(or_, self._numbers, sums))
-        if not self._recent.keys().isdisjoint(keys):
-            for key in keys:
+        if not self._recent.keys().isdisjoint(seen.keys):
+            for key in seen.keys:
                 if key in self._recent:
                     found.update((self._recent[key], *self._shared.get(key, ())))
         high, low = 32 - self._length, (1 << self._length) - 1
-        for band, (bits, own) in enumerate(zip(self._filters, sums)):  # noqa: B905 - no filters at first
+        for band, (bits, own) in enumerate(zip(self._filters, seen.sums)):  # noqa: B905 - no filters at first
             one = own >> high
             if bits[one >> 3] >> (one & 7) & 1:
                 other = own & low
@@ -281,9 +285,8 @@ class _Places:
             for start in range(0, len(entries), 1 << 16):
                 own = entries[start : start + (1 << 16)] >> np.uint64(32)
                 for place in (own >> np.uint64(32 - self._length), own & low):
-                    for bit in range(8):
-                        where = place[(place & np.uint64(7)) == bit] >> np.uint64(3)
-                        bits[where] |= np.uint8(1 << bit)
+                    marks = np.uint8(1) << (place & np.uint64(7)).astype(np.uint8)
+                    np.bitwise_or.at(bits, (place >> np.uint64(3)).astype(np.intp), marks)
 
 
 def _merged(

@@ -142,8 +142,7 @@ class ContentDigest:
         """A row as `sample_row` makes it."""
         soft, (weight,) = row["soft"], _rounded((row["weight"],))
         row = {**row, "soft": None if soft is None else _rounded(soft), "weight": weight}
-        self._hash.update(orjson.dumps(row, option=orjson.OPT_SORT_KEYS))
-        self._hash.update(b"\n")
+        self._hash.update(orjson.dumps(row, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE))
         self.rows += 1
 
     def hexdigest(self) -> str:
