@@ -212,7 +212,7 @@ def read_rejections(paths: Iterable[Path]) -> Iterator[Rejection]:
             yield from map(row_rejection, batch.to_pylist())
 
 
-OPEN = 64  # shards held open at a time: a round may have more of them than a process may open files
+OPEN = 256  # shards held open at a time: a round may have more of them than a process may open files
 
 
 class ShardedSamples(Sequence[Sample]):

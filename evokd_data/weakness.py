@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from itertools import islice
+from heapq import heappush, heappushpop
 from typing import TYPE_CHECKING
 
 from evokd_data.records import Prediction, Sample, Weakness
@@ -23,24 +23,24 @@ def find(task: Task, samples: Sequence[Sample], predictions: Sequence[Prediction
     student is surest of, rightly or wrongly, says most about what it has learned.
     """
     counts: Counter[tuple[str, str, str]] = Counter()
-    wrong: dict[tuple[str, str, str], list[tuple[float, int]]] = defaultdict(list)
-    right: list[tuple[float, int]] = []
+    wrong: dict[tuple[str, str, str], _Surest] = defaultdict(_Surest)
+    right: dict[str, _Surest] = defaultdict(_Surest)
+    seen = dict.fromkeys(task.aims, 0)
     for index, prediction in enumerate(predictions):
         found = task.mistakes(prediction)
         for kind in {(mistake.kind, mistake.expected, mistake.got) for mistake in found}:
             counts[kind] += 1
-            wrong[kind].append((-prediction.confidence, index))
-        if not found:
-            right.append((-prediction.confidence, index))
-    right.sort()
-    seen = {aim: sum(task.carries(p.expected, aim) for p in predictions) for aim in task.aims}
+            wrong[kind].add(prediction.confidence, index)
+        for aim in task.aims:
+            if task.carries(prediction.expected, aim):
+                seen[aim] += 1
+                if not found:
+                    right[aim].add(prediction.confidence, index)
 
     weaknesses = []
     for kind, missed in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         name, expected, got = kind
-        near = (
-            i for _, i in right if any(aim and task.carries(predictions[i].expected, aim) for aim in (expected, got))
-        )
+        near = [right[aim] for aim in (expected, got) if aim in right]
         weaknesses.append(
             Weakness(
                 name,
@@ -48,8 +48,27 @@ def find(task: Task, samples: Sequence[Sample], predictions: Sequence[Prediction
                 got,
                 missed,
                 seen.get(expected, 0),
-                wrong=tuple(samples[i] for _, i in sorted(wrong[kind])[:EXAMPLES]),
-                right=tuple(samples[i] for i in islice(near, EXAMPLES)),
+                wrong=tuple(samples[i] for i in _surest(wrong[kind])),
+                right=tuple(samples[i] for i in _surest(*near)),
             )
         )
     return weaknesses
+
+
+class _Surest:
+    """The `EXAMPLES` predictions of highest confidence among those added, of equal ones the first."""
+
+    def __init__(self) -> None:
+        self.heap: list[tuple[float, int]] = []
+
+    def add(self, confidence: float, index: int) -> None:
+        if len(self.heap) < EXAMPLES:
+            heappush(self.heap, (confidence, -index))
+        else:
+            heappushpop(self.heap, (confidence, -index))
+
+
+def _surest(*groups: _Surest) -> list[int]:
+    """The indices of the surest of all groups together, surest first."""
+    all_of_them = {one for group in groups for one in group.heap}
+    return [-index for _, index in sorted(all_of_them, reverse=True)[:EXAMPLES]]

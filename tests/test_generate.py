@@ -9,7 +9,7 @@ from colours import TASK, contents, play, quick
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evokd_data import journal
+from evokd_data import journal, likeness
 from evokd_data.errors import TeacherError
 from evokd_data.filters import REASONS
 from evokd_data.journal import Journal
@@ -82,6 +82,21 @@ def test_rows_do_not_depend_on_shard_size_window_or_how_many_rounds_follow(recip
     path = recipe_file()
     plain, changed = play(quick(path), tmp_path / "a", 3), play(quick(path, change), tmp_path / "b", 3)
     assert contents(plain) == contents(changed)
+
+
+@pytest.mark.parametrize("change", ["rounds.shard_size=1", "rounds.shard_size=1000", "teacher.window=1"])
+def test_which_texts_are_too_alike_does_not_depend_on_shard_size_or_window(recipe_file, tmp_path, monkeypatch, change):
+    path = recipe_file(**{"name: evokd": "name: eda", "samples: 24": "samples: 60"})
+    plain = play(quick(path, "filters.near_duplicates=0.7"), tmp_path / "a", 3)
+    monkeypatch.setattr(likeness, "RECENT", 5)  # nearly all texts are where those of a million would be
+    changed = play(quick(path, "filters.near_duplicates=0.7", change), tmp_path / "b", 3)
+    reasons: Counter[str] = Counter()
+    for one, other in zip(plain.rounds(), changed.rounds(), strict=True):
+        dropped = list(read_rejections(one.rejection_files()))
+        assert dropped == list(read_rejections(other.rejection_files()))
+        assert list(ShardedSamples(TASK, one.shard_files())) == list(ShardedSamples(TASK, other.shard_files()))
+        reasons.update(one.reason for one in dropped)
+    assert reasons["near_duplicate"] > 3 and reasons["duplicate"] > 3
 
 
 def test_another_seed_gives_other_rows(recipe_file, tmp_path):

@@ -9,12 +9,12 @@ from colours import TASK, sample
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evokd_data import shards
 from evokd_data.digest import digest
 from evokd_data.errors import WorkspaceError
 from evokd_data.records import Origin, Rejection, Span
 from evokd_data.shards import (
     BATCH,
-    OPEN,
     ShardedSamples,
     SomeSamples,
     content_digest,
@@ -137,12 +137,13 @@ def test_an_arrow_file_that_is_no_shard_is_told(tmp_path):
         shard_entry(tmp_path / "c.arrow")
 
 
-def test_a_round_may_have_more_shards_than_a_process_may_open_files(tmp_path):
+def test_a_round_may_have_more_shards_than_a_process_may_open_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "OPEN", 16)
     rows = [sample(f"text {number}", TASK.aims[number % 3]) for number in range(120)]
     for number, row in enumerate(rows):
         write_shard(tmp_path / f"{number:05d}.arrow", TASK, [row], number, number + 1)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN + 60, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (80, hard))
     try:
         back = ShardedSamples(TASK, sorted(tmp_path.glob("*.arrow")))
         assert [back[number] for number in (*range(120), 0)] == [*rows, rows[0]]

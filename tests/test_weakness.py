@@ -74,3 +74,15 @@ def test_two_weaknesses_never_share_a_name(pairs):
 def test_a_weakness_is_named_by_its_two_classes():
     assert Weakness("confused", "red", "blue", 1, 1).name == "confused:red>blue"
     assert Weakness("missed", "red", "", 1, 1).name == "missed:red"
+
+
+@given(st.lists(st.tuples(labels, labels, st.sampled_from([0.25, 0.5, 0.75])), min_size=30, max_size=80))
+def test_examples_are_the_surest_of_all_whatever_came_before_them(outcomes):
+    samples, predictions = probe(outcomes)
+    order = sorted(range(len(outcomes)), key=lambda i: (-outcomes[i][2], i))
+    for weakness in find(TASK, samples, predictions):
+        pair = (weakness.expected, weakness.got)
+        wrong = [samples[i] for i in order if outcomes[i][:2] == pair]
+        right = [samples[i] for i in order if outcomes[i][0] == outcomes[i][1] and outcomes[i][0] in pair]
+        assert list(weakness.wrong) == wrong[:EXAMPLES]
+        assert list(weakness.right) == right[:EXAMPLES]
