@@ -147,7 +147,8 @@ class _Block:
 
     def __init__(self, role: str, template: Template, reads: tuple[str, ...] | None) -> None:
         self._role = role
-        self._template = template
+        self._block = template.blocks[role]
+        self._context = template.new_context()  # to make one for each prompt costs more than to render a short block
         self._reads = reads
         self._last: tuple[list[Any], Message] | None = None
 
@@ -160,5 +161,5 @@ class _Block:
         return self._last[1]
 
     def _render(self, variables: Mapping[str, Any]) -> Message:
-        context = self._template.new_context(dict(variables))
-        return Message(self._role, "".join(self._template.blocks[self._role](context)).strip())
+        self._context.vars = dict(variables)
+        return Message(self._role, "".join(self._block(self._context)).strip())
