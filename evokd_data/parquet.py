@@ -213,9 +213,13 @@ def _row_batches(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> Iterat
 def _sorted_journal(journal: Path) -> Iterator[dict[str, Any]]:
     """Answers by key, the last one where a prompt was answered twice: the one a resumed run finds.
 
-    The texts stay on disk; memory holds a key and a place for each.
+    The texts stay on disk; memory holds 100 bytes for each, a key and a place, in columns.
     """
-    places: dict[tuple[str, str], tuple[int, int, int]] = {}
+    schema = pa.schema(
+        {"key": pa.string(), "prompt": pa.string(), "segment": pa.int32(), "start": pa.int64(), "length": pa.int32()}
+    )
+    places: list[pa.RecordBatch] = []
+    held: list[dict[str, Any]] = []
     handles: list[int] = []
     apart: list[Apart] = []
     try:
@@ -228,11 +232,16 @@ def _sorted_journal(journal: Path) -> Iterator[dict[str, Any]]:
                     if line.endswith(b"\n"):
                         row = _journal_row(path, offset, line)
                         if not apart[-1].holds(row):
-                            places[row["key"], row["prompt"]] = (len(handles) - 1, offset, len(line))
+                            place = {"segment": len(handles) - 1, "start": offset, "length": len(line)}
+                            held.append({"key": row["key"], "prompt": row["prompt"], **place})
                     offset += len(line)
-        for key in sorted(places):
-            segment, start, length = places[key]
-            row = apart[segment].whole(orjson.loads(os.pread(handles[segment], length, start)))
+                    if len(held) >= BATCH:
+                        places.append(pa.RecordBatch.from_pylist(held, schema))
+                        held = []
+        places.append(pa.RecordBatch.from_pylist(held, schema))
+        for place in _last_of_each(pa.Table.from_batches(places, schema)):
+            segment = place["segment"]
+            row = apart[segment].whole(orjson.loads(os.pread(handles[segment], place["length"], place["start"])))
             scores = row["choice_logprobs"]
             if scores is not None:
                 row["choice_logprobs"] = [{"choice": c, "logprob": scores[c]} for c in scores]
@@ -240,6 +249,23 @@ def _sorted_journal(journal: Path) -> Iterator[dict[str, Any]]:
     finally:
         for handle in handles:
             os.close(handle)
+
+
+def _last_of_each(places: pa.Table) -> Iterator[dict[str, Any]]:
+    """Rows by key and prompt, the last of those that share both."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    places = places.append_column("arrival", pa.array(np.arange(len(places))))
+    order = pc.sort_indices(places, sort_keys=[(name, "ascending") for name in ("key", "prompt", "arrival")])
+    before: dict[str, Any] | None = None
+    for start in range(0, len(order), BATCH):
+        for place in places.take(order.slice(start, BATCH)).to_pylist():
+            if before is not None and (before["key"], before["prompt"]) != (place["key"], place["prompt"]):
+                yield before
+            before = place
+    if before is not None:
+        yield before
 
 
 def _journal_row(path: Path, offset: int, line: bytes) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from publishing_fixtures import HOSTILE, LABELS, write_journal
 from evokd_data import journal, parquet, shards
 from evokd_data.digest import file_digest
 from evokd_data.errors import VerificationError, WorkspaceError
-from evokd_data.records import Origin, Rejection, Sample, Span
+from evokd_data.records import Completion, Message, Origin, Prompt, Rejection, Sample, Sampling, Span
 from evokd_data.tasks import sample_id
 from evokd_data.tasks.classification import Classification
 from evokd_data.tasks.ner import NER
@@ -124,6 +124,22 @@ def test_of_two_answers_to_one_prompt_the_last_is_published(tmp_path: Path) -> N
     (folder / "00001.jsonl").write_text(json.dumps({**line, "text": "later"}) + "\n{torn", encoding="utf-8")
     (row,) = parquet.read_journal(parquet.write_journal(folder, tmp_path / "parquet"))
     assert row["text"] == "later"
+
+
+def test_a_journal_longer_than_a_batch_is_sorted_whole_with_the_messages_its_prompts_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "BATCH", 4)
+    shared = Message("system", "beginning " * 100)
+    for order in (range(20), range(10, 30)):  # two processes, of which the second was answered otherwise
+        with journal.Journal(tmp_path / "journal") as opened:
+            for n in reversed(order):
+                asked = Prompt(f"label/{n:06d}", "label", (shared, Message("user", str(n))), n, Sampling(0.0, 8))
+                opened.add(asked, Completion(f"{n} of {order.start}", "stop", 1, 1))
+    (file,) = parquet.write_journal(tmp_path / "journal", tmp_path / "parquet")
+    rows = list(parquet.read_journal([file]))
+    assert [row["text"] for row in rows] == [f"{n} of {10 if n >= 10 else 0}" for n in range(30)]
+    assert all(row["messages"][0] == {"role": "system", "content": shared.content} for row in rows)
 
 
 def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
