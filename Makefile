@@ -25,7 +25,7 @@ FIRST_IMPORT := import logging; logging.disable(logging.WARNING); \
   vllm.v1.engine.async_llm, vllm.v1.worker.cpu_worker, vllm.model_executor.models.llama
 INSTALLED := .venv/installed
 
-.PHONY: help setup quickstart test check bench bench-gpu faults lock clean
+.PHONY: help setup quickstart test check bench bench-gpu faults clients lock clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -77,6 +77,9 @@ bench-gpu:  ## the same and training on a GPU; needs pip install -e .[vllm,dev] 
 
 faults: setup  ## rounds published under 500 seeded faults, kills and races; writes build/faults.json
 	@.venv/bin/python bench/faults.py --json build/faults.json $(ARGS)
+
+clients: setup  ## which other clients read a published round; writes docs/clients.md
+	@.venv/bin/python bench/clients.py $(ARGS)
 
 lock: setup  ## requirements/cpu.txt, resolved anew
 	@.venv/bin/python requirements/lock.py
