@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -176,17 +178,24 @@ def altered(
     snapshot: Snapshot, paths: Sequence[str], seen: Callable[[str], None] | None = None
 ) -> Iterator[tuple[str, str]]:
     """(path, what is wrong) for each file that is not what a manifest says: every byte of it is read."""
-    for path in paths:
-        entry = snapshot.files[path]
-        file = snapshot.folder / path
-        if seen is not None:
-            seen(path)
+
+    def wrong(path: str) -> str:
+        entry, file = snapshot.files[path], snapshot.folder / path
         if not file.is_file():
-            yield path, "is missing"
-        elif (size := file.stat().st_size) != entry["size"]:
-            yield path, f"has {size} bytes, its manifest says {entry['size']}"
-        elif (found := file_digest(file)) != entry["sha256"]:
-            yield path, f"differs from its manifest (sha256 {found[:12]} != {entry['sha256'][:12]})"
+            return "is missing"
+        if (size := file.stat().st_size) != entry["size"]:
+            return f"has {size} bytes, its manifest says {entry['size']}"
+        if (found := file_digest(file)) != entry["sha256"]:
+            return f"differs from its manifest (sha256 {found[:12]} != {entry['sha256'][:12]})"
+        return ""
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # digests are made without the interpreter's lock
+        checked = [pool.submit(wrong, path) for path in paths]
+        for path, problem in zip(paths, checked, strict=True):
+            if seen is not None:
+                seen(path)
+            if found := problem.result():
+                yield path, found
 
 
 def load_task(recipe: Path) -> Task:

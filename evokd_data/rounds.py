@@ -204,7 +204,7 @@ def _publish(run: Run, publication: Publication, index: int) -> Revision:
 
 def push_one(recipe: Recipe, runs: Path, index: int | None, progress: Progress) -> Revision:
     """Push the student of a complete round, by default the last one. Raises RecipeError when there is nowhere to push to."""
-    from evokd_data.stages.publish import open_hub
+    from evokd_data.stages.opening import open_hub
     from evokd_data.stages.publish_student import push_student
 
     if recipe.publish is None or recipe.publish.student is None:

@@ -269,6 +269,18 @@ class TestNeverAnotherRound:
         loaded = load_round(published.repo, 1, cache_dir=damaged, **published.at)
         assert samples(published, loaded) == published.rows(0, 1)
 
+    def test_altered_arrow_files_are_made_again(self, published: Published, tmp_path: Path) -> None:
+        load_round(published.repo, 1, cache_dir=tmp_path, **published.at)
+        (file,) = tmp_path.rglob("*.arrow")
+        whole, written = file.read_bytes(), file.stat().st_mtime_ns
+        load_round(published.repo, 1, cache_dir=tmp_path, **published.at)
+        assert file.stat().st_mtime_ns == written  # sound ones are not
+        for altered in (whole.replace(b"round 1 text 3", b"round 1 text 9"), whole[: len(whole) // 2]):
+            file.unlink()
+            file.write_bytes(altered)
+            loaded = load_round(published.repo, 1, cache_dir=tmp_path, **published.at)
+            assert samples(published, loaded) == published.rows(0, 1)
+
     def test_without_a_hub_what_is_cached_loads_and_nothing_else(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

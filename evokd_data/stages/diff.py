@@ -12,7 +12,7 @@ from typing import Any
 from evokd_data import layout, parquet
 from evokd_data.errors import PublishError
 from evokd_data.published import Snapshot, load_task
-from evokd_data.stages.publish import open_hub
+from evokd_data.stages.opening import open_hub
 from evokd_data.stages.reload import fetch_rounds, round_number
 from evokd_data.workspace import tag as tag_of
 

@@ -23,42 +23,16 @@ from evokd_data.progress import Progress
 from evokd_data.published import encoded, sealed, unsealed
 from evokd_data.records import Bundle, Revision
 from evokd_data.shards import content_digest
+from evokd_data.stages.opening import LOCAL, open_hub
 from evokd_data.workspace import RoundFolder, Workspace, read_json, write_json, write_text
 
 if TYPE_CHECKING:
     from evokd_data.publishers.hub import Hub
     from evokd_data.recipe import Recipe
 
-LOCAL = "local"
 DRAFT = ".bundle.draft"  # a name that Workspace.lock clears away after a kill
 PUBLISHED = "published.json"
 AS_PUBLISHED = "as-published"  # in a round restored from another repository: every file of its commit there
-
-
-@contextmanager
-def open_hub(
-    endpoint: str | None,
-    token: str | None = None,
-    *,
-    root: Path = Path("hub"),
-    cache_dir: Path | None = None,
-    **settings: Any,
-) -> Iterator[Hub]:
-    """A Hub to publish to or read from; for `endpoint` "local" a local one at `root` is there as long as the block."""
-    from evokd_data.publishers.hub import Hub
-
-    if endpoint != LOCAL:
-        yield Hub(endpoint, token, cache_dir, **settings)
-        return
-    from evokd_data import localhub
-
-    try:
-        running = localhub.running(root)
-        with running as local:
-            # Its port is another's tomorrow, and what was at that address then is not what is there now.
-            yield Hub(local.endpoint, local.token, cache_dir, remember=False, **settings)
-    except ImportError as error:
-        raise PublishError(f"the local Hub needs {error.name}; run: pip install 'evokd-data[hub]'") from None
 
 
 @dataclass

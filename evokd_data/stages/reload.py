@@ -2,24 +2,31 @@
 
 `datasets.load_dataset(repo, revision=tag)` answers out of its cache, with whatever round is there, when the Hub does not
 answer as it should. Here a tag is resolved to a commit first, that commit's files are fetched, each is compared with
-the round's manifest, and only then are they read.
+the round's manifest, and only then are they read. What `datasets` makes of them, Arrow files that are mapped into memory,
+is kept with its digests, and made again when it is not what it was.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evokd_data import layout
+from evokd_data.digest import digest, file_digest
 from evokd_data.errors import DataError, PublishError, VerificationError
 from evokd_data.published import Snapshot, altered, read
-from evokd_data.stages.publish import open_hub
+from evokd_data.stages.opening import open_hub
 from evokd_data.workspace import tag as tag_of
-from evokd_data.workspace import whole_file
+from evokd_data.workspace import whole_file, write_json
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDatasetDict
@@ -46,25 +53,69 @@ def load_round(
 
     `round` is a number, a tag, or a commit, None the newest. `rounds` takes some of them (numbers up to `round`), `only` the round
     alone. `endpoint` None is the Hub (or HF_ENDPOINT), "local" the local Hub at ./hub for as long as this call takes.
-    A round that was loaded before needs no Hub. The bytes are checked here; that rows and digests agree was checked when
+    A round that was loaded before needs no Hub. `streaming` too fetches and checks every file first; what it saves is the
+    Arrow copy. The bytes are checked here; that rows and digests agree was checked when
     they were published, and `verify` does it again.
 
     Raises PublishError when there is no such round or no Hub, VerificationError naming each file that is not as published.
     """
-    from datasets import load_dataset
-
     cache = Path(cache_dir) if cache_dir is not None else None
     with open_hub(endpoint, token, cache_dir=cache) as hub:
         chosen = partial(_chosen, rounds=None if rounds is None else list(rounds), only=only)
         snapshot = fetch_rounds(hub, repo, round, kinds=[layout.DATA], of=chosen)
     files = [str(path) for path in snapshot.paths(layout.DATA, chosen(len(snapshot.rounds) - 1))]
-    return load_dataset(
-        "parquet",
-        data_files={layout.SPLIT: files},
-        columns=list(columns) if columns is not None else None,
-        streaming=streaming,
-        cache_dir=str(_arrow_cache(cache) / repo / snapshot.commit),
-    )
+    wanted = {"data_files": {layout.SPLIT: files}, "columns": list(columns) if columns is not None else None}
+    if streaming:
+        from datasets import load_dataset
+
+        return load_dataset("parquet", **wanted, streaming=True)
+    return _mapped(wanted, _arrow_cache(cache) / repo / snapshot.commit / digest(wanted)[:16])
+
+
+MADE = "made.json"
+
+
+def _mapped(wanted: Mapping[str, Any], folder: Path) -> DatasetDict:
+    """The rows of Parquet files by way of Arrow files in `folder`, which holds nothing else."""
+    from datasets import load_dataset
+
+    with _alone(folder):
+        if not _as_made(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        rows = load_dataset("parquet", **wanted, cache_dir=str(folder))
+        if not (folder / MADE).exists():
+            write_json(folder / MADE, _contents(folder))
+    return rows
+
+
+def _as_made(folder: Path) -> bool:
+    """Whether the files are there that were there when they were made, unchanged and whole."""
+    try:
+        made = json.loads((folder / MADE).read_text(encoding="utf-8"))
+        return made == _contents(folder)
+    except (OSError, ValueError):
+        return False
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    files = [
+        path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MADE and path.suffix != ".lock"
+    ]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(
+            zip((path.relative_to(folder).as_posix() for path in files), pool.map(file_digest, files), strict=True)
+        )
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Others of this machine who load the same rows wait."""
+    import fcntl
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def write_rows(rows: Dataset, out: Path) -> None:

@@ -37,9 +37,9 @@ from evokd_data.shards import (
     write_shard,
 )
 from evokd_data.stages.generate import make_sieve, shard_name
+from evokd_data.stages.opening import open_hub
 from evokd_data.stages.plan import as_json, earlier_shards, find_weaknesses, plan, weaknesses_as_json
 from evokd_data.stages.probe import read_probe
-from evokd_data.stages.publish import open_hub
 from evokd_data.stages.reload import fetch_rounds, find_round
 from evokd_data.strategies import Ask, Brief
 from evokd_data.strategies.allotment import requests

@@ -26,8 +26,8 @@ from evokd_data.records import Completion, Prompt, Sample
 from evokd_data.seeds import Splits
 from evokd_data.settings import short
 from evokd_data.shards import ShardedSamples
+from evokd_data.stages.opening import open_hub
 from evokd_data.stages.plan import earlier_shards, plan
-from evokd_data.stages.publish import open_hub
 from evokd_data.stages.replay import (
     SHOWN,
     Fate,

@@ -27,8 +27,9 @@ from evokd_data.published import PublishedRound, Snapshot
 from evokd_data.recipe import Recipe
 from evokd_data.shards import row_rejection, write_rejections
 from evokd_data.stages.generate import shard_name
+from evokd_data.stages.opening import LOCAL, open_hub
 from evokd_data.stages.probe import probe
-from evokd_data.stages.publish import AS_PUBLISHED, LOCAL, PUBLISHED, open_hub
+from evokd_data.stages.publish import AS_PUBLISHED, PUBLISHED
 from evokd_data.stages.publish_student import fetch_student
 from evokd_data.stages.reload import fetch_rounds
 from evokd_data.stages.replay import published_recipe, restore_probe, restore_rows

@@ -15,8 +15,8 @@ from evokd_data.digest import digest
 from evokd_data.errors import VerificationError
 from evokd_data.published import PublishedRound, Snapshot, altered, load_task, read
 from evokd_data.shards import ContentDigest
+from evokd_data.stages.opening import open_hub
 from evokd_data.stages.probe import target_text
-from evokd_data.stages.publish import open_hub
 from evokd_data.stages.reload import find_round
 from evokd_data.tasks import sample_id
 
