@@ -168,7 +168,7 @@ seeds: {path: spans.jsonl}
 test: {path: held.jsonl}
 teacher: {engine: scripted, wrong_labels: 0.2, broken_answers: 0.2}
 strategy: {name: static}
-rounds: {count: 2, samples: 24, shard_size: 10}
+rounds: {count: 3, samples: 24, shard_size: 10}
 student: {kind: linear}
 """
 
@@ -183,13 +183,14 @@ def test_spans_can_be_replayed_and_gone_on_from(server: RunningHub, tmp_path: Pa
         f"{row('Ada', 'Oslo', 'went by train to')}\n{row('Bob', 'Rome', 'lives near')}\n", encoding="utf-8"
     )
     tmp_path.joinpath("held.jsonl").write_text(f"{row('Cleo', 'Lima', 'dreams of')}\n", encoding="utf-8")
-    run = published(server, tmp_path, "org/places", 2, text=SPANS)
-    found = replay(run.repo, 1, cache_dir=tmp_path / "cache", **run.at)
-    assert found.rows and found.rejections
-    assert replay(run.repo, 1, recipe=run.recipe, cache_dir=tmp_path / "cache", **run.at).content == found.content
+    run = published(server, tmp_path, "org/places", 3, text=SPANS)
+    assert read_json(run.workspace.round(2).plan)["weaknesses"]
+    found = replay(run.repo, 2, cache_dir=tmp_path / "cache", **run.at)
+    assert found.rows and found.rejections and found.notes == []
+    assert replay(run.repo, 2, recipe=run.recipe, cache_dir=tmp_path / "cache", **run.at).content == found.content
     monkeypatch.setenv("HF_TOKEN", server.token)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    (there,) = run_all([run.recipe], tmp_path / "elsewhere", Progress(), "org/places@round-001")
+    (there,) = run_all([run.recipe], tmp_path / "elsewhere", Progress(), "org/places@round-002")
     whole = play(run.recipe, tmp_path / "runs", 1)
     assert contents(there.workspace) == contents(whole)
 
