@@ -38,11 +38,6 @@ def metrics(tag: str) -> str:
     return f"{ROUNDS}/{tag}/metrics.json"
 
 
-def told(tag: str) -> list[str]:
-    """The small files that every round has."""
-    return [manifest(tag), plan(tag), metrics(tag)]
-
-
 def told_round(path: str) -> int | None:
     """The round whose manifest lies at a path; None for other files."""
     folder, _, name = path.rpartition("/")

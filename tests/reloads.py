@@ -58,7 +58,7 @@ class Load:
         if chance.random() < 0.4 or case.startswith("cache"):
             cached.add(asked)
         tag = f"round-{asked:03d}"
-        path = chance.choice([f"{layout.DATA}/{tag}/{PART}", *layout.told(tag)])
+        path = chance.choice([f"{layout.DATA}/{tag}/{PART}", layout.manifest(tag)])
         moved_to = chance.choice(others)
         return Load(
             seed, case, asked, tuple(sorted(cached)), path, chance.random(), chance.choice(SERVER_ERRORS), moved_to

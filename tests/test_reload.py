@@ -229,7 +229,7 @@ class TestNeverAnotherRound:
         assert published.repo in str(caught.value)
 
     @pytest.mark.parametrize("body", ["truncate", "alter"])
-    @pytest.mark.parametrize("what", ["data/round-002", "rounds/round-002/manifest", "rounds/round-002/metrics"])
+    @pytest.mark.parametrize("what", ["data/round-002", "rounds/round-002/manifest"])
     def test_a_file_that_is_served_damaged(
         self, published: Published, damaged: Path, faults: Callable[..., None], body: str, what: str
     ) -> None:
@@ -240,6 +240,16 @@ class TestNeverAnotherRound:
             assert what in str(caught.value)
         faults()
         loaded = load_round(published.repo, 2, cache_dir=damaged, **published.at)
+        assert samples(published, loaded) == published.rows(0, 1, 2)
+
+    @pytest.mark.parametrize("body", ["truncate", "alter"])
+    def test_scores_that_are_served_damaged(
+        self, published: Published, tmp_path: Path, faults: Callable[..., None], body: str
+    ) -> None:
+        faults({"match": "GET .*/resolve/.*/rounds/round-002/metrics", "body": body, "seed": 3})
+        with pytest.raises((PublishError, VerificationError)):
+            list_rounds(published.repo, cache_dir=tmp_path, **published.at)
+        loaded = load_round(published.repo, 2, cache_dir=tmp_path, **published.at)  # reads none of them
         assert samples(published, loaded) == published.rows(0, 1, 2)
 
     @pytest.mark.parametrize("seed", range(6))

@@ -44,7 +44,7 @@ def diff(
         raise PublishError(
             f"{repo}: {tag_of(first)} cannot differ from itself; give two rounds, e.g. {first} {first + 1}"
         )
-    texts = [layout.RECIPE, f"{layout.PROMPTS}/"]
+    texts = [layout.RECIPE, f"{layout.PROMPTS}/", *(f"{layout.ROUNDS}/{tag_of(one)}/" for one in (first, last))]
     cache = Path(cache_dir) if cache_dir is not None else None
     with open_hub(endpoint, token, cache_dir=cache) as hub:
         before = fetch_rounds(hub, repo, first, kinds=(), also=texts)

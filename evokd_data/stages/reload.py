@@ -149,7 +149,7 @@ def list_rounds(
         commits = hub.refs(repo).rounds()
         if not commits:
             raise PublishError(f"{repo}: holds no rounds at {hub.address}; the first one: evokd-data publish RECIPE")
-        snapshot = fetch_rounds(hub, repo, max(commits), kinds=())
+        snapshot = fetch_rounds(hub, repo, max(commits), kinds=[layout.ROUNDS])
     return [
         {
             "round": one.index,
@@ -184,8 +184,9 @@ def fetch_rounds(
     also: Sequence[str] = (),
     into: Path | None = None,
 ) -> Snapshot:
-    """A round's revision on disk, checked: manifests, plans and metrics of all rounds, the Parquet files of `kinds`
-    (`layout.DATA`, ...) of the rounds that `of` chooses by the newest (None: all), and what begins with one of `also`.
+    """A round's revision on disk, checked: the manifests of all rounds, the files of `kinds` (`layout.DATA`, ...;
+    `layout.ROUNDS` are plans and metrics) of the rounds that `of` chooses by the newest (None: all), and what begins with
+    one of `also`.
 
     `round` as in `load_round`. Files are asked for by name and commit: nothing a client remembers of a tag or of a
     listing can bring in another's. A file that is not as published is asked for once more, a download may have been cut.
@@ -193,7 +194,7 @@ def fetch_rounds(
     """
     index, revision = find_round(hub, repo, round)
     commit = hub.resolve(repo, revision)
-    names = [path for one in range(index + 1) for path in layout.told(tag_of(one))]
+    names = [layout.manifest(tag_of(one)) for one in range(index + 1)]
     folder = hub.fetch_files(repo, commit, names, into)
     try:
         snapshot = _sound(repo, revision, commit, folder, index)
@@ -209,7 +210,7 @@ def fetch_rounds(
         for path in snapshot.rounds[one].files(kind)
     ]
     wanted += [path for path in snapshot.files if path.startswith(tuple(also))] if also else []
-    wanted = list(dict.fromkeys([*(path for path in names if path in snapshot.files), *wanted]))
+    wanted = list(dict.fromkeys(wanted))
     hub.fetch_files(repo, commit, wanted, into)
     found = dict(altered(snapshot, wanted))
     if found:

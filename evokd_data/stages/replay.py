@@ -141,10 +141,10 @@ def replay(
 
 
 def fetch_round(hub: Hub, repo: str, round: int | str | None) -> Snapshot:
-    """All that making a round again takes, checked: rows of all rounds, recipe, prompts, its journal and rejections, and
-    the probe of the round before."""
+    """All that making a round again takes, checked: rows of all rounds, recipe, prompts, its plan, journal and
+    rejections, and the probe of the round before."""
     index, revision = find_round(hub, repo, round)
-    own = [f"{kind}/{tag_of(index)}/" for kind in (layout.JOURNAL, layout.REJECTIONS)]
+    own = [f"{kind}/{tag_of(index)}/" for kind in (layout.ROUNDS, layout.JOURNAL, layout.REJECTIONS)]
     before = [f"{layout.PROBE}/{tag_of(index - 1)}/"] if index else []
     return fetch_rounds(
         hub, repo, revision, kinds=[layout.DATA], also=[layout.RECIPE, f"{layout.PROMPTS}/", *own, *before]
