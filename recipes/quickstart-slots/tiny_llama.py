@@ -120,30 +120,47 @@ def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     )
 
 
-def loss(model: LlamaForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Weighted mean cross-entropy. Padding is on the right, where causal attention never looks: no mask is needed."""
+def predict(model: LlamaForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Logits, targets and weights of the tokens that count, and where in `ids` these are.
+
+    Padding is on the right, where causal attention never looks: no mask is needed.
+    """
     counted = weights[:, 1:] > 0  # the output layer costs most: only where something is learned
     with torch.autocast("cpu", torch.bfloat16):
         logits = model.lm_head(model.model(input_ids=ids).last_hidden_state[:, :-1][counted])
-    targets, weights = ids[:, 1:][counted], weights[:, 1:][counted]
-    return (cross_entropy(logits.float(), targets, reduction="none") * weights).sum() / weights.sum()
+    row, column = counted.nonzero(as_tuple=True)
+    return logits.float(), ids[:, 1:][counted], weights[:, 1:][counted], row, column + 1
 
 
-def train(model: LlamaForCausalLM, stream: Iterator[tuple[torch.Tensor, ...]], steps: int, objective=loss) -> None:
-    """Muon for the matrices inside (Jordan 2024), AdamW for the rest; warm up, hold, then straight down to nothing."""
+def loss(model: LlamaForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Weighted mean cross-entropy."""
+    logits, targets, weights, *_ = predict(model, ids, weights)
+    return (cross_entropy(logits, targets, reduction="none") * weights).sum() / weights.sum()
+
+
+def train(
+    model: LlamaForCausalLM, stream: Iterator[tuple[torch.Tensor, ...]], steps: int, objective=loss, pace: float = 1.0
+) -> None:
+    """Muon for the matrices inside (Jordan 2024), AdamW for the rest; warm up, hold, then straight down to nothing.
+
+    `pace` scales the learning rates: less than 1 to go on from weights that know something already.
+    """
     inside = {name for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name}
     optimizers = [
-        torch.optim.Muon([p for name, p in model.named_parameters() if name in inside], lr=0.02, weight_decay=0.05),
+        torch.optim.Muon(
+            [p for name, p in model.named_parameters() if name in inside], lr=0.02 * pace, weight_decay=0.05
+        ),
         torch.optim.AdamW(
             [p for name, p in model.named_parameters() if name not in inside],
-            lr=0.003,
+            lr=0.003 * pace,
             betas=(0.9, 0.98),
             weight_decay=0,
         ),
     ]
+    warm = min(50, steps // 8 + 1)
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: min((step + 1) / 50, (steps - step) / (0.7 * steps), 1.0)
+            optimizer, lambda step: min((step + 1) / warm, (steps - step) / (0.7 * steps), 1.0)
         )
         for optimizer in optimizers
     ]
@@ -158,7 +175,7 @@ def train(model: LlamaForCausalLM, stream: Iterator[tuple[torch.Tensor, ...]], s
             schedule.step()
             optimizer.zero_grad()
         losses.append(value.item())
-        if step % 100 == 0:
+        if step % 100 == 0 or step == steps:
             spent = time.process_time() - began
             print(f"step {step}/{steps}  loss {np.mean(losses[-100:]):.3f}  {spent:.0f} CPU-s", flush=True)
     model.eval()
