@@ -1,0 +1,85 @@
+"""The tagging quickstart's own parts, smaller: real vLLM, the committed teacher, labels by marks under a grammar."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from evokd_data import journal
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed"),
+]
+
+ROOT = Path(__file__).parents[2]
+RECIPE = str(ROOT / "recipes" / "quickstart-slots.yaml")
+COMMAND = Path(sys.executable).with_name("evokd-data")
+SMALL = (
+    "--set",
+    "rounds.count=1",
+    "--set",
+    "rounds.samples=21",
+    "--set",
+    "rounds.shard_size=8",
+    "--set",
+    "student={kind: linear}",
+)
+
+
+def run(folder: Path, *words: str) -> str:
+    done = subprocess.run([str(COMMAND), *words], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder in which the small run was made: one round of a real engine, published."""
+    folder = tmp_path_factory.mktemp("slots")
+    run(folder, "run", RECIPE, *SMALL)
+    return folder
+
+
+def test_a_real_teacher_fills_a_round_with_spans_that_are_where_they_say(folder: Path) -> None:
+    made = json.loads(run(folder, "show", "quickstart-slots", "--json"))["rounds"]
+    assert [entry["round"] for entry in made] == [0, 1]
+    assert made[1]["asked"] == 21 == made[1]["kept"] + sum(made[1]["rejected"].values())
+    assert made[1]["kept"] >= 14
+    run(folder, "load", "local/quickstart-slots", "--endpoint", "local", "--out", "rows.jsonl")
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text("utf-8").splitlines()]
+    assert len(rows) == sum(entry["kept"] for entry in made)
+    found = [(row["text"], span) for row in rows for span in row["spans"]]
+    assert len(found) >= len(rows)
+    for text, span in found:
+        assert text[span["start"] : span["end"]] == span["surface"] != ""
+
+
+def test_no_answer_holds_a_word_that_its_text_does_not(folder: Path) -> None:
+    answers = [
+        row
+        for row in journal.read(folder / "runs" / "quickstart-slots" / "round-001" / "journal")
+        if row["stage"] == "label"
+    ]
+    assert len(answers) >= 14
+    marks = 0
+    for row in answers:
+        text = row["messages"][-1]["content"].removeprefix("Text: ").partition("\nAgain: ")[0]
+        bare, number = re.subn(r"(?<!\\)\[[^\[\]:]+: ((?:\\.|[^\\\]])*)\]", r"\1", row["text"])
+        assert re.sub(r"\\(.)", r"\1", bare) == text
+        marks += number
+    assert marks >= len(answers)
+
+
+def test_the_same_engine_gives_the_same_answers_again(folder: Path) -> None:
+    told = json.loads(
+        run(folder, "reproduce", "local/quickstart-slots", "--endpoint", "local", "--recipe", RECIPE, *SMALL, "--json")
+    )
+    assert told["answers"]["label"]["differ"] == 0 < told["answers"]["label"]["equal"]
+    assert told["rows"]["equal"] == told["rows"]["published"] > 0
