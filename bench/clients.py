@@ -284,7 +284,7 @@ def _shell(code: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=READERS, action="append", help="some readers; writes no page")
+    parser.add_argument("--only", choices=READERS, action="append", help="some readers; nothing is written")
     parser.add_argument("--fresh", action="store_true", help="make the environments anew")
     parser.add_argument("--venvs", type=Path, default=ROOT / "build" / "venvs")
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "clients.json")
@@ -304,8 +304,9 @@ def main() -> None:
                 failed |= bool(error) and not reader.never
                 surprise = " (though it was said never to)" if reader.never and not error else ""
                 print(f"  {reader.title:36} {'no: ' + error if error else 'yes' + surprise}", flush=True)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if options.only is None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if options.only is None and not failed:
         options.page.parent.mkdir(parents=True, exist_ok=True)
         options.page.write_text(page(found), encoding="utf-8")

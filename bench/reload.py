@@ -1,6 +1,6 @@
 """What does a round cost that is checked, beside one that is merely loaded?
 
-    python bench/reload.py [--rows 1000000] [--rounds 5] [--repeats 5] [--json FILE]
+    python bench/reload.py [--rows 1000000] [--rounds 5] [--repeats 5] [--no-streams] [--json FILE]
 
 One data set on a local Hub, its rows spread over `--rounds` rounds, each a Parquet file by the writer that publishes.
 Two ways to its newest round, each in a process of its own, taken in turn, `--repeats` times:
@@ -11,7 +11,9 @@ Two ways to its newest round, each in a process of its own, taken in turn, `--re
 in four states: `cold`, an empty cache; `warm`, the cache that this left behind; and `stream` and `stream_warm`, the same
 with streaming=True, where bare downloads nothing beforehand and keeps nothing. Measured in the process, imports
 included, are the seconds until 1000 rows are there, the processor's seconds until then, and its peak resident memory
-(ru_maxrss: with the pages of files it has mapped). Both must give the same 1000 rows. Prints medians, and medians of the ratios within one repeat.
+(ru_maxrss: with the pages of files it has mapped). Both must give the same 1000 rows. Prints medians, and medians of the
+ratios within one repeat. The processor's seconds are those of the client alone, not of the Hub; on a machine that others
+share they tell more than the clock.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -170,11 +172,13 @@ def load(way: str, state: str, home: Path, server: RunningHub, newest: int) -> d
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(server: RunningHub, scratch: Path, repeats: int, newest: int, rows: int) -> list[dict[str, Any]]:
+def measure(
+    server: RunningHub, scratch: Path, repeats: int, newest: int, rows: int, kinds: Sequence[str]
+) -> list[dict[str, Any]]:
     turns = []
     for repeat in range(repeats):
         found: dict[str, Any] = {}
-        for kind in ("", "stream"):
+        for kind in kinds:
             homes = {way: scratch / f"{way}{kind}" for way in WAYS}
             for state in STATES[2:] if kind else STATES[:2]:
                 for way in WAYS if repeat % 2 else reversed(WAYS):
@@ -195,18 +199,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, help="where the figures go as JSON")
+    parser.add_argument("--no-streams", action="store_true", help="only cold and warm")
     options = parser.parse_args()
+    kinds = ("",) if options.no_streams else ("", "stream")
     with tempfile.TemporaryDirectory() as folder, localhub.running(Path(folder) / "hub") as server:
         scratch = Path(folder)
         size = publish(server, scratch / "made", options.rows, options.rounds)
         print(f"{options.rows} rows in {options.rounds} rounds, {size / 1e6:.0f} MB of Parquet", flush=True)
-        turns = measure(server, scratch, options.repeats, options.rounds - 1, options.rows)
+        turns = measure(server, scratch, options.repeats, options.rounds - 1, options.rows, kinds)
     figures: dict[str, Any] = {
         "reload_rows": options.rows,
         "reload_repeats": options.repeats,
         "reload_parquet_mb": round(size / 1e6),
     }
-    for state in STATES:
+    for state in STATES[: 2 * len(kinds)]:
         for key, unit in (("seconds", "s"), ("cpu_seconds", "s"), ("mib", "MiB")):
             sides = {way: [turn[f"{way}_{state}"][key] for turn in turns] for way in WAYS}
             ratios = sorted(ours / bare for bare, ours in zip(sides["bare"], sides["ours"], strict=True))

@@ -27,7 +27,7 @@ from evokd_data.errors import DataError, PublishError, VerificationError
 from evokd_data.published import Snapshot, altered, read
 from evokd_data.stages.opening import open_hub
 from evokd_data.workspace import tag as tag_of
-from evokd_data.workspace import whole_file, write_json
+from evokd_data.workspace import whole_file
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDatasetDict
@@ -85,7 +85,8 @@ def _mapped(wanted: Mapping[str, Any], folder: Path) -> DatasetDict:
             shutil.rmtree(folder, ignore_errors=True)
         rows = load_dataset("parquet", **wanted, cache_dir=str(folder))
         if not (folder / MADE).exists():
-            write_json(folder / MADE, _contents(folder))
+            # Not synced, as the Arrow files are not: waiting for the disk is for what cannot be made again.
+            (folder / MADE).write_text(json.dumps(_contents(folder), indent=1), encoding="utf-8")
     return rows
 
 
