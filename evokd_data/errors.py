@@ -27,6 +27,10 @@ class TeacherError(EvokdError):
     """The teacher could not be opened, stopped answering, or answered nothing of use."""
 
 
+class EngineStopped(TeacherError):
+    """An open engine died: what it was asked has no answer, and could be asked of another."""
+
+
 class StudentError(EvokdError):
     """The student could not be loaded or trained."""
 

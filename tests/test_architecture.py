@@ -29,7 +29,18 @@ ROOT = Path(evokd_data.__file__).parent
 FAMILIES = {"tasks", "teachers", "strategies", "students", "publishers"}
 FOUNDATION = {"records", "digest", "errors", "registry", "layout"}
 LOOPS = {"rounds", "compare"}
-HEAVY = {"torch", "transformers", "vllm", "datasets", "pandas", "huggingface_hub", "sklearn", "scipy", "matplotlib"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "vllm",
+    "ray",
+    "datasets",
+    "pandas",
+    "huggingface_hub",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+}
 BY_NAME = {"registry", "cli", "teachers.vllm"}
 """Who may import by a name in a string: plugs, commands, and vLLM's names, which wander between its modules."""
 

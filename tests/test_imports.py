@@ -14,7 +14,7 @@ from evokd_data.cli import cli
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("recipes/*.yaml"))
-HEAVY = ("torch", "transformers", "vllm", "datasets", "pandas", "pyarrow", "huggingface_hub")
+HEAVY = ("torch", "transformers", "vllm", "ray", "datasets", "pandas", "pyarrow", "huggingface_hub")
 
 WITHOUT = f"""
 import sys

@@ -11,6 +11,7 @@ from evokd_data.records import Completion, Prompt
 
 TEACHERS = {
     "vllm": "evokd_data.teachers.vllm:VLLM",
+    "ray": "evokd_data.teachers.ray:Ray",
     "server": "evokd_data.teachers.server:Server",
     "scripted": "evokd_data.teachers.scripted:Scripted",
 }
@@ -39,9 +40,15 @@ class Teacher(Protocol):
     """A teacher is a frozen dataclass whose fields are the recipe's `teacher` table."""
 
     name: ClassVar[str]
-    temperature: float
-    top_p: float
-    max_tokens: int
+
+    @property
+    def temperature(self) -> float: ...
+
+    @property
+    def top_p(self) -> float: ...
+
+    @property
+    def max_tokens(self) -> int: ...
 
     def identity(self) -> Mapping[str, Any]:
         """What decides the teacher's answers: model and revision (or a digest of its files), sampling, dtype."""

@@ -32,10 +32,10 @@ from typing import Annotated, Any, ClassVar, Literal, TextIO
 
 from pydantic import Field
 
-from evokd_data.errors import RecipeError, TeacherError
+from evokd_data.errors import EngineStopped, RecipeError, TeacherError
 from evokd_data.records import Completion, Message, Prompt
 from evokd_data.registry import nearest
-from evokd_data.teachers import models
+from evokd_data.teachers import Engine, models
 from evokd_data.teachers.answers import without_thoughts
 from evokd_data.teachers.orphans import DRIVER
 
@@ -160,7 +160,7 @@ class VLLM:
         }
 
     @contextlib.asynccontextmanager
-    async def serve(self, log: Path) -> AsyncIterator[VLLMEngine]:
+    async def serve(self, log: Path) -> AsyncIterator[Engine]:
         """Start takes half a minute for the smallest model. Raises TeacherError, RecipeError for wrong `engine_args`.
 
         The calling program needs `if __name__ == "__main__":`, for the engine's processes import its main module.
@@ -307,9 +307,9 @@ class VLLMEngine:
             raise self._gone()
         return last.outputs[0]
 
-    def _gone(self) -> TeacherError:
+    def _gone(self) -> EngineStopped:
         found = last_error(self._log, self._since) or "a process of it ended without a word, as if killed"
-        return TeacherError(f"the teacher's engine stopped: {found}; its log: {self._log}")
+        return EngineStopped(f"the teacher's engine stopped: {found}; its log: {self._log}")
 
     async def sleep(self) -> None:
         """Weights to main memory, KV cache dropped. Nothing on a CPU, or without `sleep_mode`."""

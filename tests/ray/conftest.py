@@ -1,0 +1,17 @@
+"""Real actors, where Ray is installed."""
+
+from __future__ import annotations
+
+import pytest
+
+from evokd_data.errors import TeacherError
+from evokd_data.teachers.ray import version
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    try:
+        version()
+    except TeacherError as error:
+        for item in items:
+            if item.get_closest_marker("ray"):
+                item.add_marker(pytest.mark.skip(reason=str(error)))

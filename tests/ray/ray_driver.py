@@ -1,0 +1,34 @@
+"""A program with a fleet of actors, for tests that end it: ray_driver.py LOG READY
+
+Writes the process ids of its actors to READY once the fleet answers, then waits. Prints nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from test_ray_actors import pids
+
+from evokd_data.records import Constraint, Message, Prompt, Sampling
+from evokd_data.teachers import ray
+from evokd_data.teachers.scripted import Scripted
+
+
+async def main(log: Path, ready: Path) -> None:
+    async with ray.serve(Scripted(), 2, log) as fleet:
+        wanted = Constraint(json_schema={"required": ["advice"]})
+        await fleet.complete(Prompt("a/1", "analyse", (Message("user", "x"),), 1, Sampling(1.0, 9), wanted))
+        scratch = ready.with_suffix(".tmp")
+        scratch.write_text(json.dumps(pids()))
+        scratch.rename(ready)
+        await asyncio.sleep(600)
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    except KeyboardInterrupt:
+        sys.exit(3)
