@@ -31,13 +31,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import psutil
+from opened import Opened
 from report import record
 
 from evokd_data.feeding import TeacherOnDemand, in_order
@@ -129,20 +130,9 @@ def answers(port: int) -> bool:
     return False
 
 
-class Kept:
-    """A teacher that is open already."""
-
-    def __init__(self, engine: ServerEngine) -> None:
-        self._engine = engine
-
-    @contextlib.asynccontextmanager
-    async def serve(self, log: Path) -> AsyncIterator[ServerEngine]:
-        yield self._engine
-
-
 async def ours(recipe: Recipe, engine: ServerEngine, folder: Path) -> Turn:
     workspace, splits = Workspace(folder), load_splits(recipe)
-    async with TeacherOnDemand(Kept(engine), folder / "teacher.log") as teacher:  # type: ignore[arg-type]
+    async with TeacherOnDemand(Opened(engine), folder / "teacher.log") as teacher:  # type: ignore[arg-type]
         await generate(recipe, workspace, 0, splits, teacher)
         cpu, wall = time.process_time(), time.perf_counter()
         totals = await generate(recipe, workspace, 1, splits, teacher)

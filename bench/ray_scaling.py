@@ -1,0 +1,153 @@
+"""How far does one driver carry? Throughput over workers, and where the driver itself becomes the limit.
+
+    python bench/ray_scaling.py [--seconds 30] [--json FILE]
+
+What is real here: prompts, templates, journal (with its disk), labelling, filters, shards and order, all of
+`stages.generate` with the strategy `static`; the fleet with its batches; and for `ray` the actors, their processes and
+messages. What is not: the engines. A worker has 4 streams, each writing 40 tokens a second, an answer of 2 to 20 tokens
+for a label and 40 to 80 for five texts; it sleeps as long as that takes. `process` keeps the workers in the driver's own
+process, so that 512 fit on one machine: what they do to the driver is then too little by Ray's messages and too much by
+their own work.
+
+Efficiency: samples a second / (workers x those of one worker, of the same kind, alone). With few workers the share
+that is lost is the round's beginning and end, when not all streams are busy; a round is as long as its workers need for
+`--seconds`. Where efficiency falls with the driver's CPU near 100 %, the driver is the limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import random
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from opened import Opened
+from report import record
+
+from evokd_data.feeding import TeacherOnDemand
+from evokd_data.recipe import load
+from evokd_data.records import Completion, Prompt
+from evokd_data.seeds import load_splits
+from evokd_data.stages.generate import generate
+from evokd_data.teachers import Engine, ray
+from evokd_data.teachers.fleet import Fleet, Host
+from evokd_data.teachers.scripted import Scripted
+from evokd_data.workspace import Workspace
+
+ROOT = Path(__file__).parents[1]
+STREAMS = 4
+TOKENS_PER_S = 40.0
+PER_REQUEST = 5
+TOKENS = {"generate": (40, 80), "label": (2, 20)}
+# Streams are busy for a generate call and its five labels.
+SAMPLES_PER_S = STREAMS * TOKENS_PER_S / (sum(TOKENS["generate"]) / 2 / PER_REQUEST + sum(TOKENS["label"]) / 2)
+
+
+@dataclass(frozen=True)
+class Slow(Scripted):
+    """A scripted teacher that takes the time a real one would."""
+
+    @contextlib.asynccontextmanager
+    async def serve(self, log: Path) -> AsyncIterator[Engine]:
+        async with super().serve(log) as engine:
+            yield SlowEngine(engine, self.window)
+
+
+class SlowEngine:
+    def __init__(self, engine: Engine, window: int) -> None:
+        self._engine = engine
+        self._streams = asyncio.Semaphore(STREAMS)
+        self.window = window
+        self.environment = engine.environment
+
+    async def complete(self, prompt: Prompt) -> Completion:
+        async with self._streams:
+            tokens = random.Random(prompt.seed).randint(*TOKENS[prompt.stage])
+            await asyncio.sleep(tokens / TOKENS_PER_S)
+        return await self._engine.complete(prompt)
+
+    async def sleep(self) -> None: ...
+
+    async def wake(self) -> None: ...
+
+
+@contextlib.asynccontextmanager
+async def fleet_of(kind: str, workers: int, log: Path) -> AsyncIterator[Fleet]:
+    """All workers open."""
+    teacher = Slow(window=STREAMS + 1)
+
+    async def hire(index: int) -> Host:
+        host = Host(teacher, log)
+        await host.open(teacher.identity())
+        return host
+
+    async with (
+        ray.serve(teacher, workers, log, resources={"CPU": 0.001})  # they sleep
+        if kind == "ray"
+        else Fleet(hire, workers, lambda line: None)
+    ) as fleet:
+        while len(fleet._places) < workers:  # noqa: ASYNC110 - nothing else wants to know
+            await asyncio.sleep(0.1)
+        yield fleet
+
+
+async def turn(kind: str, workers: int, seconds: float, most: int, folder: Path) -> dict[str, float]:
+    """Samples a second of round 1, and the driver's CPU time."""
+    samples = min(most, round(SAMPLES_PER_S * workers * seconds))
+    changes = [f"rounds.samples={samples}", "rounds.shard_size=1000", "strategy={name: static}", "publish=null"]
+    recipe = load(ROOT / "recipes/quickstart.yaml", [*changes, "teacher={engine: scripted}"])
+    workspace, splits = Workspace(folder), load_splits(recipe)
+    async with (
+        fleet_of(kind, workers, folder / "teacher.log") as fleet,
+        TeacherOnDemand(Opened(fleet), folder / "teacher.log") as teacher,  # type: ignore[arg-type]
+    ):
+        await generate(recipe, workspace, 0, splits, teacher)
+        cpu, wall = time.process_time(), time.perf_counter()
+        await generate(recipe, workspace, 1, splits, teacher)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return {"samples": samples, "samples_per_s": samples / wall, "busy": cpu / wall, "cpu_ms": 1000 * cpu / samples}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=30, help="of work for every worker, in a turn")
+    parser.add_argument("--most", type=int, default=20_000, help="samples in a turn")
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 8, 64, 512], help="in the driver's process")
+    parser.add_argument("--ray", type=int, nargs="*", default=[1, 2, 8], help="Ray actors; none without Ray")
+    parser.add_argument("--json", type=Path, help="the file that gets the figures, beside what it holds")
+    arguments = parser.parse_args()
+    figures: dict[str, Any] = {
+        "ray_scaling_streams": STREAMS,
+        "ray_scaling_tokens_per_s_and_stream": TOKENS_PER_S,
+        "ray_scaling_seconds": arguments.seconds,
+        "ray_scaling_load_average_1_min": round(os.getloadavg()[0], 2),
+    }
+    head = f"{'engines':9}{'workers':>8}{'samples':>9}{'samples/s':>11}{'efficiency':>12}{'driver CPU':>12}{'ms/sample':>11}"
+    print(f"{head}   ({STREAMS} streams of {TOKENS_PER_S:.0f} tokens/s: {SAMPLES_PER_S:.1f} samples/s a worker)")
+    for kind, counts in (("process", arguments.workers), ("ray", arguments.ray)):
+        alone = 0.0
+        for workers in counts:
+            with tempfile.TemporaryDirectory() as scratch:
+                found = asyncio.run(turn(kind, workers, arguments.seconds, arguments.most, Path(scratch)))
+            alone = alone or found["samples_per_s"] / workers
+            found["efficiency"] = found["samples_per_s"] / workers / alone
+            print(
+                f"{kind:9}{workers:8}{found['samples']:9.0f}{found['samples_per_s']:11.1f}{found['efficiency']:12.3f}"
+                f"{found['busy']:12.0%}{found['cpu_ms']:11.3f}",
+                flush=True,
+            )
+            for name in ("samples_per_s", "efficiency", "busy", "cpu_ms"):
+                figures[f"ray_scaling_{kind}_{workers}_{name}"] = round(found[name], 3)
+    if arguments.json:
+        record(arguments.json, figures)
+
+
+if __name__ == "__main__":
+    main()
