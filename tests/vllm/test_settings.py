@@ -7,7 +7,6 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tiny import build
@@ -18,6 +17,7 @@ from evokd_data.settings import build as build_settings
 from evokd_data.settings import identity, json_schema
 from evokd_data.teachers import models, vllm
 from evokd_data.teachers.answers import without_thoughts
+from evokd_data.teachers.chat import Chat
 from evokd_data.teachers.vllm import VLLM, last_error
 
 SYSTEM, USER = Message("system", "Write one request."), Message("user", "About music.")
@@ -32,21 +32,21 @@ QWEN = (
 )
 
 
-def chat(folder: Path, template: str, **settings: Any) -> vllm._Chat:
+def chat(folder: Path, template: str) -> Chat:
     from transformers import AutoTokenizer
 
     build(folder, template)
-    return vllm._Chat(AutoTokenizer.from_pretrained(folder), VLLM(model=str(folder), **settings))
+    return Chat(AutoTokenizer.from_pretrained(folder), str(folder))
 
 
-def shown(of: vllm._Chat, *messages: Message, thinking: bool = False) -> str:
+def shown(of: Chat, *messages: Message, thinking: bool = False) -> str:
     return of._tokenizer.decode(of.encode(messages, thinking))
 
 
 def test_a_template_with_a_system_role_is_used_as_it_is(model: Path) -> None:
     from transformers import AutoTokenizer
 
-    of = vllm._Chat(AutoTokenizer.from_pretrained(model), VLLM(model=str(model)))
+    of = Chat(AutoTokenizer.from_pretrained(model), str(model))
     assert shown(of, SYSTEM, USER) == "<|system|>Write one request.<|end|><|user|>About music.<|end|><|assistant|>"
 
 
