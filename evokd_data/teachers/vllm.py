@@ -63,6 +63,7 @@ NAMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "MAX_LOGPROB_TOKEN_IDS": ("vllm.sampling_params", ()),
     "tokens_input": ("vllm.inputs.engine", ()),
     "VLLMError": ("vllm.exceptions", ()),
+    "VLLM_BATCH_INVARIANT": ("vllm.envs", ()),
     "current_platform": ("vllm.platforms", ("is_cpu", "is_sleep_mode_available", "get_device_name")),
 }
 
@@ -85,6 +86,8 @@ OWNED = {
     "structured_outputs_config": "structured_outputs_backend",
     "enable_sleep_mode": "sleep_mode",
 }
+
+SECRET = re.compile(r"(^|_)(token|key|password|secret)$")
 
 HARDWARE = {"identity": False}  # how fast and where, not which answers
 
@@ -132,6 +135,9 @@ class VLLM:
                 )
             if key in OWNED:
                 raise ValueError(f"engine_args.{key}: set teacher.{OWNED[key]} instead")
+        if secrets := list(_secrets(self.engine_args, "engine_args")):
+            # The value is not repeated: a recipe is published with its rounds.
+            raise ValueError(f"{secrets[0]}: a secret has no place in a recipe; export it, a Hub token as HF_TOKEN")
         if self.thinking and not self.engine_args.get("reasoning_parser"):
             raise ValueError(
                 "thinking: needs engine_args.reasoning_parser, e.g. qwen3: without it the thoughts would be constrained"
@@ -152,7 +158,7 @@ class VLLM:
             **models.find(self.model, self.revision).identity,
             **settings,
             "structured_outputs_backend": self.backend,
-            "engine_args": dict(self.engine_args),
+            "engine_args": _without_places(self.engine_args),
         }
 
     @contextlib.asynccontextmanager
@@ -317,11 +323,29 @@ class VLLMEngine:
             "max_num_batched_tokens": config.scheduler_config.max_num_batched_tokens,
             "structured_outputs_backend": self._teacher.backend,
             "window": self.window,
-            "engine_args": {key: value for key, value in self._arguments.items() if key != "model"},
+            "batch_invariant": self._names.VLLM_BATCH_INVARIANT,
+            "engine_args": _without_places({key: value for key, value in self._arguments.items() if key != "model"}),
         }
 
     def close(self) -> None:
         self._llm = None
+
+
+def _secrets(value: Any, path: str) -> Iterator[str]:
+    """Where strings stand that only their owner may know."""
+    for key, item in value.items() if isinstance(value, Mapping) else ():
+        if isinstance(item, str) and SECRET.search(str(key).lower()):
+            yield f"{path}.{key}"
+        yield from _secrets(item, f"{path}.{key}")
+
+
+def _without_places(value: Any) -> Any:
+    """Of a path the last part: the folders above it are this machine's."""
+    if isinstance(value, Mapping):
+        return {str(key): _without_places(item) for key, item in value.items() if key != "download_dir"}
+    if isinstance(value, list | tuple):
+        return [_without_places(item) for item in value]
+    return Path(value).name if isinstance(value, str) and value.startswith(("/", "~")) else value
 
 
 def version() -> str:

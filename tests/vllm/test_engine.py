@@ -15,7 +15,7 @@ from conftest import SETTINGS, Open, a_prompt
 from evokd_data.errors import RecipeError, TeacherError
 from evokd_data.records import Constraint
 from evokd_data.strategies import asking
-from evokd_data.teachers import vllm
+from evokd_data.teachers import models, vllm
 from evokd_data.teachers.vllm import VLLM
 
 pytestmark = pytest.mark.vllm
@@ -171,6 +171,7 @@ def test_the_window_and_the_environment_are_told(opened: Open) -> None:
     assert opened.engine.window > environment["max_num_seqs"] > 0
     assert environment["vllm"].startswith("0.")
     assert environment["dtype"] == "float32"
+    assert environment["batch_invariant"] is False
     json.dumps(dict(environment))
     assert "model" not in environment["engine_args"], "a path says nothing on another machine"
 
@@ -204,6 +205,19 @@ def test_an_unknown_engine_argument_gets_the_nearest_name(model: Path, tmp_path:
 
     with pytest.raises(RecipeError, match=r"block_sise: vLLM .* has no such argument; did you mean 'block_size'"):
         asyncio.run(serve())
+
+
+def test_parallelism_and_the_rest_reach_vllm_by_its_names(model: Path, tmp_path: Path) -> None:
+    teacher = VLLM(
+        model=str(model), tensor_parallel_size=2, pipeline_parallel_size=3, data_parallel_size=4, max_num_seqs=8,
+        gpu_memory_utilization=0.5, kv_cache_gib=0.5, quantization="fp8", engine_args={"enable_expert_parallel": True},
+    )  # fmt: skip
+    names = vllm._names()
+    arguments = vllm._Owner(teacher, models.find(str(model), None), tmp_path / "log")._arguments(names)
+    made = names.AsyncEngineArgs(**arguments)
+    assert (made.tensor_parallel_size, made.pipeline_parallel_size, made.data_parallel_size) == (2, 3, 4)
+    assert (made.gpu_memory_utilization, made.kv_cache_memory_bytes) == (0.5, 2**29)
+    assert (made.max_num_seqs, made.quantization, made.enable_expert_parallel) == (8, "fp8", True)
 
 
 def test_another_vllm_is_told_by_the_name_it_lacks(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import build
@@ -96,6 +97,27 @@ def test_settings_are_checked_with_their_place() -> None:
     _, problems = build_settings(VLLM, {"model": "m", "thinking": True}, "teacher")
     assert "reasoning_parser" in problems[0]
     assert json_schema(VLLM)["properties"]["dtype"]["default"] == "auto"
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"hf_token": "hf_notoken"}, {"model_loader_extra_config": {"s3_secret": "hf_notoken"}}]
+)
+def test_a_secret_in_a_recipe_is_refused_and_not_repeated(arguments: dict[str, Any]) -> None:
+    _, problems = build_settings(VLLM, {"model": "m", "engine_args": arguments}, "teacher")
+    assert len(problems) == 1 and "a secret has no place in a recipe" in problems[0]
+    assert "hf_notoken" not in problems[0]
+    with pytest.raises(ValueError, match=r"engine_args\.") as raised:
+        VLLM(model="m", engine_args=arguments)
+    assert "hf_notoken" not in str(raised.value)
+    assert VLLM(model="m", engine_args={"hf_token": True, "tokenizer_mode": "slow", "max_num_batched_tokens": 9})
+
+
+def test_where_files_lie_on_a_machine_is_no_part_of_the_identity(model: Path) -> None:
+    def told(home: str) -> Any:
+        arguments = {"download_dir": f"{home}/hub", "speculative_config": {"model": f"{home}/draft", "tokens": [3]}}
+        return VLLM(model=str(model), engine_args=arguments).identity()["engine_args"]
+
+    assert told("/home/ann") == told("~/b") == {"speculative_config": {"model": "draft", "tokens": [3]}}
 
 
 def test_a_missing_vllm_is_told_with_the_command_that_helps(monkeypatch: pytest.MonkeyPatch) -> None:
