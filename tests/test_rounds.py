@@ -7,17 +7,20 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from colours import SEEDS, TASK, TEST, contents, play, quick, write_rows
 
-from evokd_data import journal
+from evokd_data import journal, rounds
 from evokd_data.errors import RecipeError, WorkspaceError
 from evokd_data.progress import Progress
 from evokd_data.rounds import generate_next, open_run, run_all, train_next
 from evokd_data.shards import ShardedSamples, read_rejections
 from evokd_data.stages.show import summary
+from evokd_data.teachers.scripted import Scripted
 from evokd_data.workspace import Workspace, read_json
 
 HERE = Path(__file__).parent
@@ -224,3 +227,35 @@ def test_a_run_is_held_for_as_long_as_it_is_open(recipe, tmp_path):
     made = recipe()
     with open_run(made, tmp_path), pytest.raises(WorkspaceError, match="another evokd-data process"):
         generate_next(made, tmp_path, Progress())
+
+
+def test_the_teacher_sleeps_while_the_student_trains_and_at_no_other_time(recipe, tmp_path, monkeypatch):
+    asleep: list[bool] = [False]
+
+    @dataclass(frozen=True)
+    class Napping(Scripted):
+        @asynccontextmanager
+        async def serve(self, log):
+            async with super().serve(log) as engine:
+
+                class Engine:
+                    window, environment = engine.window, engine.environment
+
+                    async def complete(self, prompt):
+                        assert not asleep[0]
+                        return await engine.complete(prompt)
+
+                    async def sleep(self):
+                        asleep[0] = True
+
+                    async def wake(self):
+                        asleep[0] = False
+
+                yield Engine()
+
+    trained = []
+    train = rounds.train_round
+    monkeypatch.setattr(rounds, "train_round", lambda *given: trained.append(asleep[0]) or train(*given))
+    run_all([replace(recipe(), teacher=Napping())], tmp_path / "runs", Progress())
+    assert trained == [False, True, True], "before round 1 there is no engine that could sleep"
+    assert asleep == [False]
