@@ -4,7 +4,7 @@
 
 What is real here: prompts, templates, journal (with its disk), labelling, filters, shards and order, all of
 `stages.generate` with the strategy `static`; the fleet with its batches; and for `ray` the actors, their processes and
-messages. What is not: the engines. A worker has 4 streams, each writing 40 tokens a second, an answer of 2 to 20 tokens
+messages. What is not: the engines. A worker has `--streams`, each writing 40 tokens a second, an answer of 2 to 20 tokens
 for a label and 40 to 80 for five texts; it sleeps as long as that takes. `process` keeps the workers in the driver's own
 process, so that 512 fit on one machine: what they do to the driver is then too little by Ray's messages and too much by
 their own work.
@@ -42,28 +42,29 @@ from evokd_data.teachers.scripted import Scripted
 from evokd_data.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
-STREAMS = 4
 TOKENS_PER_S = 40.0
 PER_REQUEST = 5
 TOKENS = {"generate": (40, 80), "label": (2, 20)}
-# Streams are busy for a generate call and its five labels.
-SAMPLES_PER_S = STREAMS * TOKENS_PER_S / (sum(TOKENS["generate"]) / 2 / PER_REQUEST + sum(TOKENS["label"]) / 2)
+# Of one stream: it is busy for a generate call and its five labels.
+SAMPLES_PER_S = TOKENS_PER_S / (sum(TOKENS["generate"]) / 2 / PER_REQUEST + sum(TOKENS["label"]) / 2)
 
 
 @dataclass(frozen=True)
 class Slow(Scripted):
     """A scripted teacher that takes the time a real one would."""
 
+    streams: int = 0
+
     @contextlib.asynccontextmanager
     async def serve(self, log: Path) -> AsyncIterator[Engine]:
         async with super().serve(log) as engine:
-            yield SlowEngine(engine, self.window)
+            yield SlowEngine(engine, self.streams, self.window)
 
 
 class SlowEngine:
-    def __init__(self, engine: Engine, window: int) -> None:
+    def __init__(self, engine: Engine, streams: int, window: int) -> None:
         self._engine = engine
-        self._streams = asyncio.Semaphore(STREAMS)
+        self._streams = asyncio.Semaphore(streams)
         self.window = window
         self.environment = engine.environment
 
@@ -79,9 +80,9 @@ class SlowEngine:
 
 
 @contextlib.asynccontextmanager
-async def fleet_of(kind: str, workers: int, log: Path) -> AsyncIterator[Fleet]:
+async def fleet_of(kind: str, workers: int, streams: int, log: Path) -> AsyncIterator[Fleet]:
     """All workers open."""
-    teacher = Slow(window=STREAMS + 1)
+    teacher = Slow(streams=streams, window=streams + max(1, streams // 8))
 
     async def hire(index: int) -> Host:
         host = Host(teacher, log)
@@ -98,14 +99,13 @@ async def fleet_of(kind: str, workers: int, log: Path) -> AsyncIterator[Fleet]:
         yield fleet
 
 
-async def turn(kind: str, workers: int, seconds: float, most: int, folder: Path) -> dict[str, float]:
+async def turn(kind: str, workers: int, streams: int, samples: int, folder: Path) -> dict[str, float]:
     """Samples a second of round 1, and the driver's CPU time."""
-    samples = min(most, round(SAMPLES_PER_S * workers * seconds))
     changes = [f"rounds.samples={samples}", "rounds.shard_size=1000", "strategy={name: static}", "publish=null"]
     recipe = load(ROOT / "recipes/quickstart.yaml", [*changes, "teacher={engine: scripted}"])
     workspace, splits = Workspace(folder), load_splits(recipe)
     async with (
-        fleet_of(kind, workers, folder / "teacher.log") as fleet,
+        fleet_of(kind, workers, streams, folder / "teacher.log") as fleet,
         TeacherOnDemand(Opened(fleet), folder / "teacher.log") as teacher,  # type: ignore[arg-type]
     ):
         await generate(recipe, workspace, 0, splits, teacher)
@@ -117,6 +117,7 @@ async def turn(kind: str, workers: int, seconds: float, most: int, folder: Path)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--streams", type=int, default=4, help="requests that a worker's engine works on at a time")
     parser.add_argument("--seconds", type=float, default=30, help="of work for every worker, in a turn")
     parser.add_argument("--most", type=int, default=20_000, help="samples in a turn")
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 8, 64, 512], help="in the driver's process")
@@ -124,18 +125,20 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="the file that gets the figures, beside what it holds")
     arguments = parser.parse_args()
     figures: dict[str, Any] = {
-        "ray_scaling_streams": STREAMS,
+        "ray_scaling_streams": arguments.streams,
         "ray_scaling_tokens_per_s_and_stream": TOKENS_PER_S,
         "ray_scaling_seconds": arguments.seconds,
         "ray_scaling_load_average_1_min": round(os.getloadavg()[0], 2),
     }
+    rate = SAMPLES_PER_S * arguments.streams
     head = f"{'engines':9}{'workers':>8}{'samples':>9}{'samples/s':>11}{'efficiency':>12}{'driver CPU':>12}{'ms/sample':>11}"
-    print(f"{head}   ({STREAMS} streams of {TOKENS_PER_S:.0f} tokens/s: {SAMPLES_PER_S:.1f} samples/s a worker)")
+    print(f"{head}   ({arguments.streams} streams of {TOKENS_PER_S:.0f} tokens/s: {rate:.1f} samples/s a worker)")
     for kind, counts in (("process", arguments.workers), ("ray", arguments.ray)):
         alone = 0.0
         for workers in counts:
             with tempfile.TemporaryDirectory() as scratch:
-                found = asyncio.run(turn(kind, workers, arguments.seconds, arguments.most, Path(scratch)))
+                samples = min(arguments.most, round(rate * workers * arguments.seconds))
+                found = asyncio.run(turn(kind, workers, arguments.streams, samples, Path(scratch)))
             alone = alone or found["samples_per_s"] / workers
             found["efficiency"] = found["samples_per_s"] / workers / alone
             print(
