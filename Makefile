@@ -70,6 +70,8 @@ bench: setup  ## what we cost beside the engine, and beside raw vLLM; FULL=--ful
 	.venv/bin/python bench/overhead.py --profile --json build/bench.json $(FULL)
 	.venv/bin/python bench/near_duplicates.py --json build/bench.json $(FULL)
 	.venv/bin/python bench/feeding.py --json build/bench.json $(ARGS)
+	.venv/bin/python bench/server.py --json build/bench.json
+	.venv/bin/python bench/ray_scaling.py --json build/bench.json
 
 bench-gpu:  ## the same and training on a GPU; needs pip install -e .[vllm,dev] in the PYTHON given
 	@mkdir -p build

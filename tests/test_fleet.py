@@ -190,6 +190,19 @@ def test_work_goes_where_there_is_room_and_no_window_is_passed():
     assert slow.busy["all"] + fast.busy["all"] == 60 and fast.busy["all"] > 2 * slow.busy["all"]
 
 
+def test_a_worker_that_comes_late_finds_work_left():
+    early, late = (Mortal(latency_s=0.02, window=4, busy=Counter()) for _ in range(2))
+    hire, _ = hiring(early, late)
+
+    async def slowly(index: int) -> Host:
+        await asyncio.sleep(0.15 * index)
+        return await hire(index)
+
+    ask(slowly, 2)  # all of them at once
+    assert early.busy["most"] <= 4 and late.busy["most"] <= 4
+    assert late.busy["all"] > 10
+
+
 def test_an_error_of_one_prompt_is_that_prompts_alone(expected):
     @dataclass(frozen=True)
     class Picky(Scripted):

@@ -141,8 +141,9 @@ class _Ticket:
 class _Place:
     """A place in the fleet with the worker that fills it now."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, freed: Callable[[_Place], None]) -> None:
         self.worker = worker
+        self._freed = freed
         self.window = worker.window
         self.tickets: dict[int, _Ticket] = {}
         self.outbox: list[Asked] = []
@@ -176,6 +177,7 @@ class _Place:
                     ticket.answer.set_result(answer)
                 else:
                     ticket.answer.set_exception(answer)
+            self._freed(self)
 
     async def work(self) -> EngineStopped:
         """Until the worker is no more; the reason."""
@@ -238,10 +240,19 @@ class Fleet:
         return await ticket.answer
 
     def _place(self, number: int, ticket: _Ticket) -> None:
-        if self._places:
-            min(self._places, key=lambda place: place.load).give(number, ticket)
+        """No worker gets more than its window: what waits here goes to the first that has room, perhaps a new one."""
+        place = min(self._places, key=lambda place: place.load, default=None)
+        if place is not None and place.load < 1:
+            place.give(number, ticket)
         else:
             self._waiting[number] = ticket
+
+    def _fill(self, place: _Place) -> None:
+        while self._waiting and place.load < 1:
+            number = next(iter(self._waiting))
+            ticket = self._waiting.pop(number)
+            if not ticket.answer.done():
+                place.give(number, ticket)
 
     async def _keep(self, index: int) -> None:
         """Fill a place, and fill it again when its worker dies, until that leads nowhere."""
@@ -271,13 +282,11 @@ class Fleet:
             self._environments[index] = await worker.environment()
         except EngineStopped as error:
             return error, 0
-        place = _Place(worker)
+        place = _Place(worker, self._fill)
         self._places.append(place)
         self.window = self.window or place.window * self._wanted
         self._first.set()
-        waiting, self._waiting = self._waiting, {}
-        for number, ticket in waiting.items():
-            self._place(number, ticket)
+        self._fill(place)
         try:
             reason = await place.work()
         finally:

@@ -38,6 +38,7 @@ from evokd_data.teachers.fleet import Answered, Asked, Fleet, Host, Worker
 from evokd_data.teachers.vllm import HARDWARE, VLLM, Count
 
 END_S = 15.0  # for a worker to end its engine in order, before it is killed
+STORE_BYTES = 128 * 2**20  # prompts and answers pass through; Ray would take a third of the memory
 FOLLOWED = ("VLLM_BATCH_INVARIANT", "HF_HUB_OFFLINE")
 """Variables of the driver that its workers need alike. Tokens are not among them: machines log in for themselves."""
 
@@ -135,7 +136,7 @@ def _join(address: str | None) -> bool:
         return False
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
-        ray.init(address="local", include_dashboard=False, **quiet)
+        ray.init(address="local", include_dashboard=False, object_store_memory=STORE_BYTES, **quiet)
     else:
         host, _, port = address.rpartition(":")
         try:
