@@ -16,6 +16,7 @@ import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -146,16 +147,14 @@ class _Place:
         self._freed = freed
         self.window = worker.window
         self.tickets: dict[int, _Ticket] = {}
+        self.load = 0.0  # kept, not computed: every prompt looks at that of every place
         self.outbox: list[Asked] = []
         self.post = asyncio.Event()
         self.answered = 0
 
-    @property
-    def load(self) -> float:
-        return len(self.tickets) / self.window
-
     def give(self, number: int, ticket: _Ticket) -> None:
         self.tickets[number] = ticket
+        self.load = len(self.tickets) / self.window
         self.outbox.append((number, ticket.prompt))
         self.post.set()
 
@@ -177,6 +176,7 @@ class _Place:
                     ticket.answer.set_result(answer)
                 else:
                     ticket.answer.set_exception(answer)
+            self.load = len(self.tickets) / self.window
             self._freed(self)
 
     async def work(self) -> EngineStopped:
@@ -192,6 +192,9 @@ class _Place:
             if isinstance(end, EngineStopped):
                 return end
         return next(EngineStopped(f"{type(end).__name__}: {end}") for end in ends if isinstance(end, Exception))
+
+
+_load = attrgetter("load")
 
 
 class Fleet:
@@ -241,7 +244,7 @@ class Fleet:
 
     def _place(self, number: int, ticket: _Ticket) -> None:
         """No worker gets more than its window: what waits here goes to the first that has room, perhaps a new one."""
-        place = min(self._places, key=lambda place: place.load, default=None)
+        place = min(self._places, key=_load, default=None)
         if place is not None and place.load < 1:
             place.give(number, ticket)
         else:
