@@ -72,10 +72,10 @@ class Host:
 
     async def open(self, identity: Mapping[str, Any]) -> None:
         """Raises TeacherError when the model here is not the one that the driver has."""
+        if dict(mine := await asyncio.to_thread(self._teacher.identity)) != dict(identity):
+            raise TeacherError(f"teacher.model: here it is {mine}, at the driver {identity}; give both the same files")
         self._log.parent.mkdir(parents=True, exist_ok=True)
         self._engine = await self._stack.enter_async_context(self._teacher.serve(self._log))
-        if dict(mine := self._teacher.identity()) != dict(identity):
-            raise TeacherError(f"teacher.model: here it is {mine}, at the driver {identity}; give both the same files")
 
     @property
     def window(self) -> int:
