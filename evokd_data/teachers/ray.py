@@ -35,12 +35,10 @@ from pydantic import Field
 from evokd_data.errors import EngineStopped, EvokdError, TeacherError
 from evokd_data.teachers import Engine, Teacher, models
 from evokd_data.teachers.fleet import Answered, Asked, Fleet, Host, Worker
-from evokd_data.teachers.vllm import HARDWARE, VLLM, Count
+from evokd_data.teachers.vllm import HARDWARE, VARIABLES, VLLM, Count
 
 END_S = 15.0  # for a worker to end its engine in order, before it is killed
 STORE_BYTES = 128 * 2**20  # prompts and answers pass through; Ray would take a third of the memory
-FOLLOWED = ("VLLM_BATCH_INVARIANT", "HF_HUB_OFFLINE")
-"""Variables of the driver that its workers need alike. Tokens are not among them: machines log in for themselves."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +163,7 @@ def _options(workers: int, resources: dict[str, float], gpus: int) -> dict[str, 
             f"{len(machines)} machines has is {most}; ask for less, or add machines"
         )
     rest = {name: amount for name, amount in resources.items() if name not in ("CPU", "GPU")}
-    variables = {name: os.environ[name] for name in FOLLOWED if name in os.environ}
+    variables = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     return {
         "num_cpus": resources.get("CPU", 0),
         "num_gpus": resources.get("GPU", 0),

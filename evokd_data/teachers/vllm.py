@@ -67,6 +67,10 @@ NAMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "current_platform": ("vllm.platforms", ("is_cpu", "is_sleep_mode_available", "get_device_name")),
 }
 
+VARIABLES = ("VLLM_BATCH_INVARIANT", "VLLM_CPU_OMP_THREADS_BIND", "HF_HUB_OFFLINE")
+"""What an engine elsewhere must find in its environment as one here does. Tokens are not among them: machines log in for
+themselves. Several engines on one machine without a GPU all bind to its first cores unless the second is `nobind`."""
+
 # Engine arguments with a setting of ours, or that must stay as they are.
 OWNED = {
     "model": "model",
