@@ -146,6 +146,8 @@ def _join(address: str | None) -> bool:
                 f"teacher.address: no Ray cluster at {address!r} ({' '.join(str(error).split())[:200]}); "
                 "start one with `ray start --head`, or leave the address out"
             ) from error
+    # Deaths of workers are our log's; Ray would print them on stdout, where results go, whatever `log_to_driver` says.
+    ray._private.worker._worker_logs_enabled = False
     return True
 
 

@@ -1,6 +1,7 @@
 """A program with a fleet of actors, for tests that end it: ray_driver.py LOG READY
 
-Writes the process ids of its actors to READY once the fleet answers, then waits. Prints nothing.
+Writes the process ids of its actors to READY once the fleet answers; when one of them has died and the fleet answers
+again, it makes a file `again` beside READY, and waits. Prints nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ async def main(log: Path, ready: Path) -> None:
         scratch = ready.with_suffix(".tmp")
         scratch.write_text(json.dumps(pids()))
         scratch.rename(ready)
+        while fleet.deaths == 0:
+            await asyncio.sleep(0.05)
+        await fleet.complete(Prompt("a/2", "analyse", (Message("user", "x"),), 2, Sampling(1.0, 9), wanted))
+        ready.with_name("again").touch()
         await asyncio.sleep(600)
 
 

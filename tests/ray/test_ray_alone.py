@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -31,6 +33,11 @@ def test_a_driver_killed_leaves_no_actor_behind(tmp_path):
         time.sleep(0.1)
     processes = json.loads(ready.read_text())
     assert len(processes) == 2
+    os.kill(processes[0], signal.SIGKILL)
+    while not (tmp_path / "again").exists():
+        assert driver.poll() is None, driver.communicate()
+        time.sleep(0.1)
+    time.sleep(1)  # for Ray to say what it thinks of it
     driver.kill()
     assert driver.communicate() == (b"", b""), "Ray prints nothing of its own"
     assert alive(processes, 30) == []
