@@ -48,7 +48,8 @@ class Chat:
         return self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **options)
 
     def tokens(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+        # Not verbose: of a prompt too long for the model the tokenizer would warn on the terminal.
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False, verbose=False))
 
 
 def _folded(messages: Sequence[Message]) -> Sequence[Message]:

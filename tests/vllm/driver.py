@@ -1,6 +1,6 @@
-"""A program with a teacher, for tests that end it: driver.py MODEL LOG READY ACT
+"""A program with a teacher, for tests that end it: driver.py MODEL LOG READY
 
-Writes the process ids of its engine to READY once the engine answers; ACT is "wait" or "start".
+Writes the process ids of its engine and some texts to READY once the engine has answered one of everything, then waits.
 It prints nothing of its own, so that whatever is printed is the engine's.
 """
 
@@ -14,12 +14,16 @@ from pathlib import Path
 import psutil
 from conftest import SETTINGS, a_prompt
 
+from evokd_data.records import Constraint
 from evokd_data.teachers.vllm import VLLM
 
 
 async def main(model: str, log: Path, ready: Path) -> None:
     async with VLLM(model=model, **SETTINGS).serve(log) as engine:
         texts = [(await engine.complete(a_prompt(index))).text for index in range(4)]
+        assert (await engine.complete(a_prompt(4, text="will it rain tomorrow " * 400))).finish_reason == "too_long"
+        for constraint in (Constraint(choices=("A", "B")), Constraint(choices=("A", "B"), score=True)):
+            assert (await engine.complete(a_prompt(5, constraint))).text in ("A", "B")
         processes = [child.pid for child in psutil.Process().children(recursive=True)]
         scratch = ready.with_suffix(".tmp")
         scratch.write_text(json.dumps({"texts": texts, "processes": processes}))
