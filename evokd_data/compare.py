@@ -22,6 +22,9 @@ from evokd_data.statistics import differences, spread
 from evokd_data.workspace import Workspace, write_json, write_text
 
 
+NOTES = "notes.md"
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """One run of a comparison. `arm` is the recipe's name."""
@@ -67,12 +70,17 @@ def trials(
 
 
 def compare(made: Sequence[Trial], runs: Path, into: Path, command: str, progress: Progress) -> dict[str, Any]:
-    """Run every trial, then write the results into the folder `into` and return them."""
+    """Run every trial, then write the results into the folder `into` and return them.
+
+    What somebody has written into `NOTES` there ends the page, each time it is written anew.
+    """
     done = run_all([trial.recipe for trial in made], runs, progress)
     results = collect(made, done, command)
     into.mkdir(parents=True, exist_ok=True)
     write_json(into / "results.json", results)
-    write_text(into / "README.md", page(results))
+    notes = into / NOTES
+    own = notes.read_text(encoding="utf-8") if notes.exists() else ""
+    write_text(into / "README.md", "\n".join(filter(None, (page(results), own))))
     from evokd_data.plots import plot
 
     plot(results, into)

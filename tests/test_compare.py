@@ -61,8 +61,10 @@ def test_every_arm_runs_with_every_seed_as_an_ordinary_run_and_a_rerun_asks_noth
     assert {"f1-by-samples.svg", "f1-by-tokens.png", "classes.svg"} <= {p.name for p in (tmp_path / "out").iterdir()}
 
     monkeypatch.setattr("evokd_data.teachers.scripted.Scripted.serve", None)  # whoever opens it fails
+    (tmp_path / "out" / "notes.md").write_text("## What we make of it\n", encoding="utf-8")
     again = compare(made, tmp_path / "runs", tmp_path / "out", "evokd-data compare", Progress())
     assert again == found
+    assert (tmp_path / "out" / "README.md").read_text() == said + "\n## What we make of it\n"
 
 
 def test_tagging_is_compared_by_micro_f1(tmp_path: Path):

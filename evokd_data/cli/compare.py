@@ -25,7 +25,8 @@ def command(
 ) -> None:
     """Run every one of RECIPES with every seed; compare each with the first. One teacher serves all that share it.
 
-    Writes results.json, README.md and plots into OUT; prints the table. Rerun it after any stop: it goes on.
+    Writes results.json, README.md and plots into OUT; prints the table. Rerun it after any stop: it goes on. Your own words
+    in OUT/notes.md end the README each time.
     """
     from evokd_data.cli.console import comparison_tables, live
     from evokd_data.compare import compare, trials
