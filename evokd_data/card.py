@@ -6,6 +6,7 @@ into the metadata: no label, text or description can end a table, open a tag or 
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,8 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from evokd_data import layout
+from evokd_data import comparison, layout
+from evokd_data.errors import DataError
 from evokd_data.filters import REASONS
 from evokd_data.headline import NAMES, headline
 from evokd_data.recipe import Recipe
@@ -129,9 +131,25 @@ def render(recipe: Recipe, repo: str, rounds: Sequence[RoundFacts]) -> str:
             "kind": recipe.student.name,
         },
         prompts=identity["prompts"],
+        comparison=_comparison(recipe),
         limits=Markdown(recipe.card.limits.strip()),
         version=last.manifest["environment"]["versions"].get("evokd-data", ""),
     )  # fmt: skip
+
+
+def _comparison(recipe: Recipe) -> Markdown:
+    """The tables of the comparison that the recipe names; a recipe from another machine names none that is here."""
+    path = recipe.card.comparison
+    if path is None or not path.is_file():
+        return Markdown("")
+    try:
+        lines = comparison.tables(json.loads(path.read_text(encoding="utf-8")), escaped)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"card.comparison: {path} is no results.json of evokd-data compare ({type(error).__name__}: {error}); "
+            "name one, or leave the setting out"
+        ) from None
+    return Markdown("\n".join(lines))
 
 
 def title(recipe: Recipe) -> str:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from evokd_data import comparison
 from evokd_data.errors import RecipeError
 from evokd_data.headline import NAMES, headline
 from evokd_data.progress import Progress
@@ -18,9 +19,8 @@ from evokd_data.recipe import Recipe, load
 from evokd_data.rounds import Run, run_all
 from evokd_data.shards import ShardedSamples
 from evokd_data.stages.show import summary
-from evokd_data.statistics import differences, spread
+from evokd_data.statistics import differences
 from evokd_data.workspace import Workspace, write_json, write_text
-
 
 NOTES = "notes.md"
 
@@ -158,56 +158,20 @@ def _samples_by_class(recipe: Recipe, workspace: Workspace, rounds: int) -> list
 
 def page(results: Mapping[str, Any]) -> str:
     """README.md of the comparison; every number from `results`."""
-    budget, test, name_of = results["budget"], results["test"], NAMES[results["metric"]]
-    lines = [
-        "# Comparison",
-        "",
-        f"    {results['command']}",
-        "",
-        (
-            f"{budget['rounds']} rounds of {budget['samples_per_round']} texts asked for, an equal budget for every arm; "
-            f"scored on one test set of {test['n']} texts (digest {test['digest'][:12]}), {name_of} after the last round."
-        ),
-        "",
-        f"| arm | strategy | seeds | {name_of}, mean | sd | samples kept, mean | teacher tokens, mean |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, arm in results["arms"].items():
-        score = spread(arm[results["metric"]])
-        sd = "-" if score.sd is None else f"{score.sd:.4f}"
-        kept, tokens = spread(arm["kept"]).mean, spread(arm["tokens"]).mean
-        lines.append(
-            f"| {name} | {arm['strategy']} | {score.n} | {score.mean:.4f} | {sd} | {kept:.0f} | {tokens:.0f} |"
-        )
-    if results["differences"]:
-        lines += [
+    name_of = NAMES[results["metric"]]
+    return "\n".join(
+        [
+            "# Comparison",
             "",
-            (
-                f"Differences in {name_of}, paired by seed (95 % interval: Student's t over the paired differences; p: paired t test, "
-                "and corrected for all arms after Holm; Wilcoxon's signed-rank test beside it):"
-            ),
+            f"    {results['command']}",
             "",
-            "| arm | minus | seeds | difference | 95 % interval | p | p, Holm | p, signed rank | reading |",
-            "|---|---|---|---|---|---|---|---|---|",
+            *comparison.tables(results),
+            "",
+            f"![{name_of} against samples kept](f1-by-samples.svg)",
+            "",
+            f"![{name_of} against teacher tokens](f1-by-tokens.svg)",
+            "",
+            "![samples of each class against its F1](classes.svg)",
+            "",
         ]
-        for d in results["differences"]:
-            bounds = "-" if d["low"] is None else f"{d['low']:+.4f} to {d['high']:+.4f}"
-            ps = " | ".join("-" if d[key] is None else f"{d[key]:.3f}" for key in ("p", "p_holm", "p_signed_rank"))
-            lines.append(
-                f"| {d['arm']} | {d['reference']} | {d['n']} | {d['mean']:+.4f} | {bounds} | {ps} | {d['verdict']} |"
-            )
-    lines += [
-        "",
-        (
-            "An arm is called higher or lower only where the interval leaves out zero. Intervals hold for random seeds "
-            "(seed draws, requests, training) with this teacher, student and test set; not for other data."
-        ),
-        "",
-        f"![{name_of} against samples kept](f1-by-samples.svg)",
-        "",
-        f"![{name_of} against teacher tokens](f1-by-tokens.svg)",
-        "",
-        "![samples of each class against its F1](classes.svg)",
-        "",
-    ]
-    return "\n".join(lines)
+    )

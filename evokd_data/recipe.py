@@ -127,12 +127,14 @@ class Publish:
 
 @dataclass(frozen=True)
 class Card:
-    """What the dataset card says that no file can tell."""
+    """What the dataset card says that no file can tell. `comparison` is the results.json of an `evokd-data compare`, whose
+    tables become a section of it."""
 
     license: str = "other"
     languages: tuple[str, ...] = ("en",)
     title: str = ""
     limits: str = ""
+    comparison: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -467,6 +469,10 @@ def _combinations(recipe: Recipe) -> list[str]:
             if isinstance(named := getattr(plug, name), Path) and not named.is_file():
                 written = recipe.settings[key][name]
                 problems.append(f"{key}.{name}: {written!r} is not a file; paths are relative to the recipe")
+    if (named := recipe.card.comparison) is not None and not named.is_file():
+        problems.append(
+            f"card.comparison: {recipe.settings['card']['comparison']!r} is not a file; paths are relative to the recipe"
+        )
     for key in ("teacher", "student"):
         model = getattr(getattr(recipe, key), "model", "")
         if model.startswith("/") and not Path(model).is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -13,6 +14,7 @@ import yaml
 from publishing_fixtures import HOSTILE, make_run
 
 from evokd_data import card
+from evokd_data.errors import DataError
 from evokd_data.recipe import Card, Recipe
 from evokd_data.stages.publish import make_bundle
 from evokd_data.tasks.classification import Classification
@@ -192,3 +194,36 @@ def test_a_score_of_one_or_zero_fits_into_the_curve(run: tuple[Recipe, list[card
         root = ElementTree.fromstring(card.learning_curve(loaded, [replace(found[0], metrics=metrics)]))
         height = float(root.find("{http://www.w3.org/2000/svg}circle").attrib["cy"])  # type: ignore[union-attr]
         assert 30 <= height <= 265
+
+
+def compared(folder: Path, **changes: Any) -> Path:
+    """The committed comparison, with an arm of a hostile name."""
+    found = json.loads((Path(__file__).parents[1] / "docs/results/compare-snips-intents/results.json").read_text())
+    found["arms"][HOSTILE] = found["arms"]["evokd"]
+    path = folder / "results.json"
+    path.write_text(json.dumps({**found, **changes}), encoding="utf-8")
+    return path
+
+
+def test_the_card_shows_the_comparison_its_recipe_names(
+    run: tuple[Recipe, list[card.RoundFacts]], tmp_path: Path
+) -> None:
+    loaded, found = run
+    assert "## Beside other strategies" not in card.render(loaded, "org/intents", found)
+    told = replace(loaded, card=replace(loaded.card, comparison=compared(tmp_path)))
+    text = card.render(told, "org/intents", found)
+    section = text.split("## Beside other strategies")[1].split("## What was rejected")[0]
+    assert "| evokd | evokd | 10 | 0.9685 | 0.0069 | 216 | 23139 |" in section
+    assert "| evokd | static | 10 | -0.0015 | -0.0095 to +0.0066 |" in section and "not distinguishable" in section
+    assert HOSTILE not in section
+    rows = [line for line in section.splitlines() if line.startswith("| ")]
+    assert {line.count("|") for line in rows} == {8, 10}
+    away = replace(loaded, card=replace(loaded.card, comparison=tmp_path / "elsewhere.json"))
+    assert card.render(away, "org/intents", found) == card.render(loaded, "org/intents", found)
+
+
+def test_a_comparison_that_is_none_is_told(run: tuple[Recipe, list[card.RoundFacts]], tmp_path: Path) -> None:
+    loaded, found = run
+    told = replace(loaded, card=replace(loaded.card, comparison=compared(tmp_path, arms=[])))
+    with pytest.raises(DataError, match=r"card\.comparison: .*results\.json is no results\.json of evokd-data compare"):
+        card.render(told, "org/intents", found)

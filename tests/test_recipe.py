@@ -224,3 +224,11 @@ def test_every_recipe_error_is_one_the_command_line_can_print(recipe_file, name)
 def test_a_model_that_can_move_is_noted(recipe_file, tmp_path, override, unpinned):
     (tmp_path / "here").mkdir()
     assert load(recipe_file(), [override]).unpinned() == unpinned
+
+
+def test_a_comparison_for_the_card_must_be_there_and_is_found_beside_the_recipe(recipe_file, tmp_path):
+    with pytest.raises(RecipeError, match=r"card\.comparison: 'out/results\.json' is not a file"):
+        load(recipe_file(), ["card={comparison: out/results.json}"])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "results.json").write_text("{}")
+    assert load(recipe_file(), ["card={comparison: out/results.json}"]).card.comparison == tmp_path / "out/results.json"

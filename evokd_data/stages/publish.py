@@ -242,6 +242,8 @@ def public_recipe(path: Path) -> str:
     for key in table:
         if key not in ("task", "card"):
             table[key] = _public(table[key])
+    if isinstance(table.get("card"), Mapping) and table["card"].get("comparison"):
+        table["card"]["comparison"] = _public(table["card"]["comparison"])
     for key in ("endpoint", "hub_root"):
         if isinstance(table.get("publish"), Mapping):
             table["publish"].pop(key, None)

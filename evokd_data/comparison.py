@@ -1,0 +1,58 @@
+"""What a comparison found, as tables in Markdown: for its own page, and for the card of a data set that names it.
+
+Reads the table that `compare.collect` makes and results.json holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from evokd_data.headline import NAMES
+from evokd_data.statistics import spread
+
+
+def tables(results: Mapping[str, Any], said: Callable[[str], str] = str) -> list[str]:
+    """Lines: what was compared, the arms, their differences, and what the reading holds for. `said` escapes names."""
+    budget, test, name_of = results["budget"], results["test"], NAMES[results["metric"]]
+    lines = [
+        (
+            f"{budget['rounds']} rounds of {budget['samples_per_round']} texts asked for, an equal budget for every arm; "
+            f"scored on one test set of {test['n']} texts (digest {test['digest'][:12]}), {name_of} after the last round."
+        ),
+        "",
+        f"| arm | strategy | seeds | {name_of}, mean | sd | samples kept, mean | teacher tokens, mean |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, arm in results["arms"].items():
+        score = spread(arm[results["metric"]])
+        sd = "-" if score.sd is None else f"{score.sd:.4f}"
+        kept, tokens = spread(arm["kept"]).mean, spread(arm["tokens"]).mean
+        lines.append(
+            f"| {said(name)} | {said(arm['strategy'])} | {score.n} | {score.mean:.4f} | {sd} | {kept:.0f} | {tokens:.0f} |"
+        )
+    if results["differences"]:
+        lines += [
+            "",
+            (
+                f"Differences in {name_of}, paired by seed (95 % interval: Student's t over the paired differences; p: paired t "
+                "test, and corrected for all arms after Holm; Wilcoxon's signed-rank test beside it):"
+            ),
+            "",
+            "| arm | minus | seeds | difference | 95 % interval | p | p, Holm | p, signed rank | reading |",
+            "|---|---|---|---|---|---|---|---|---|",
+        ]
+        for d in results["differences"]:
+            bounds = "-" if d["low"] is None else f"{d['low']:+.4f} to {d['high']:+.4f}"
+            ps = " | ".join("-" if d[key] is None else f"{d[key]:.3f}" for key in ("p", "p_holm", "p_signed_rank"))
+            lines.append(
+                f"| {said(d['arm'])} | {said(d['reference'])} | {d['n']} | {d['mean']:+.4f} | {bounds} | {ps} | {d['verdict']} |"
+            )
+    lines += [
+        "",
+        (
+            "An arm is called higher or lower only where the interval leaves out zero. Intervals hold for random seeds "
+            "(seed draws, requests, training) with this teacher, student and test set; not for other data."
+        ),
+    ]
+    return lines
