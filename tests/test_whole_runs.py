@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from places import places
+from test_students import make_base
 
 from evokd_data.errors import RecipeError
 from evokd_data.progress import Progress
@@ -11,6 +12,7 @@ from evokd_data.recipe import load
 from evokd_data.rounds import run_all
 from evokd_data.stages.show import summary
 from evokd_data.strategies import STRATEGIES
+from evokd_data.workspace import read_json
 
 ABLATIONS = {
     "evokd + init": "{name: evokd, init: auggpt}",
@@ -48,3 +50,17 @@ def test_an_arm_runs_from_seeds_to_scores_or_says_why_it_does_not_take_the_task(
     assert [entry["round"] for entry in rounds] == [0, 1, 2]
     assert all(0 <= entry["metrics"]["test"]["macro_f1"] <= 1 for entry in rounds)
     assert all((entry["kept"] > 0) == (arm != "none") for entry in rounds[1:])
+
+
+@pytest.mark.parametrize("task", ["classification", "ner"])
+def test_without_review_a_student_learns_on_from_fresh_samples_alone(task, recipe_file, tmp_path):
+    """The paper's last ablation is the student's: nothing of earlier rounds is replayed."""
+    base = make_base(tmp_path / "base")
+    student = f"student={{kind: transformer, model: {base}, from_scratch: false, replay: 0, min_steps: 5, epochs: 1}}"
+    recipe = places(tmp_path, student) if task == "ner" else load(recipe_file(), [student])
+    (run,) = run_all([recipe], tmp_path / "runs", Progress())
+    trained = [read_json(run.workspace.round(index).metrics)["training"] for index in range(3)]
+    assert [one["continued"] for one in trained] == [False, True, True]
+    rounds = summary(run.workspace)["rounds"]
+    assert [one["fresh"] for one in trained] == [entry["kept"] for entry in rounds]
+    assert trained[2]["steps"] == max(5, -(-rounds[2]["kept"] // recipe.student.batch_size))
