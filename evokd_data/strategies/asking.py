@@ -118,6 +118,35 @@ async def write_texts(
     return read_texts(answer, request.count)
 
 
+async def name_some(brief: Brief, ask: Ask, kind: str, target: str, most: int, **variables: Any) -> list[str]:
+    """What the teacher names for a target when asked once a round: at most `most` topics, entities, ... (`kind`, which is
+    the stage and the key of the answer, too), each once; none when its answer cannot be read."""
+    seen: dict[str, Any] = {"task": brief.task.describe(), "target": target, "count": most, **variables}
+    schema = {
+        "type": "object",
+        "properties": {kind: {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": most}},
+        "required": [kind],
+        "additionalProperties": False,
+    }
+    answer = await ask(
+        Prompt(
+            request_key(kind, target),
+            kind,
+            brief.templates.render(kind, seen),
+            derive_seed(brief.seed, brief.round, kind, target),
+            brief.sampling,
+            Constraint(json_schema=schema),
+            seen,
+        )
+    )
+    try:
+        found = orjson.loads(answer.text)[kind]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return []
+    named = [" ".join(one.split()) for one in found if isinstance(one, str)] if isinstance(found, list) else []
+    return [one for one in dict.fromkeys(named[:most]) if one]
+
+
 def origin(brief: Brief, request: Request, position: int, strategy: str) -> Origin:
     """Where the text at `position` of a request comes from."""
     cell = request.cell

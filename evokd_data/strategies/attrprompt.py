@@ -10,16 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
-import orjson
 from pydantic import Field
 
-from evokd_data.digest import derive_random, derive_seed
-from evokd_data.records import Cell, Constraint, Draft, Prompt, Request
+from evokd_data.digest import derive_random
+from evokd_data.records import Cell, Draft, Request
 from evokd_data.strategies import Ask, Brief, Write
 from evokd_data.strategies.allotment import evenly
-from evokd_data.strategies.asking import demonstrations, label_texts, request_key, write_texts
+from evokd_data.strategies.asking import demonstrations, label_texts, name_some, write_texts
 from evokd_data.tasks import Task
 
 USUAL: Mapping[str, tuple[str, ...]] = {
@@ -53,8 +52,10 @@ class AttrPrompt:
         asked: dict[str, asyncio.Future[list[str]]] = {}
 
         async def topics(aim: str) -> list[str]:
+            if not self.topics:
+                return []
             if aim not in asked:
-                asked[aim] = asyncio.ensure_future(self._topics(brief, aim, ask))
+                asked[aim] = asyncio.ensure_future(name_some(brief, ask, "topics", aim, self.topics))
             return await asked[aim]
 
         async def write(request: Request) -> list[Draft]:
@@ -71,36 +72,3 @@ class AttrPrompt:
             return await label_texts(brief, request, ask, self.name, texts, problem)
 
         return write
-
-    async def _topics(self, brief: Brief, aim: str, ask: Ask) -> list[str]:
-        """What texts of the class can be about; nothing when the teacher's answer cannot be read."""
-        if not self.topics:
-            return []
-        seen: dict[str, Any] = {"task": brief.task.describe(), "target": aim, "count": self.topics}
-        schema = {
-            "type": "object",
-            "properties": {
-                "topics": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": self.topics}
-            },
-            "required": ["topics"],
-            "additionalProperties": False,
-        }
-        answer = await ask(
-            Prompt(
-                request_key("topics", aim),
-                "topics",
-                brief.templates.render("topics", seen),
-                derive_seed(brief.seed, brief.round, "topics", aim),
-                brief.sampling,
-                Constraint(json_schema=schema),
-                seen,
-            )
-        )
-        try:
-            found = orjson.loads(answer.text)["topics"]
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            return []
-        named = (
-            [" ".join(topic.split()) for topic in found if isinstance(topic, str)] if isinstance(found, list) else []
-        )
-        return [topic for topic in dict.fromkeys(named) if topic][: self.topics]

@@ -20,14 +20,13 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
-import orjson
 from pydantic import Field
 
-from evokd_data.digest import derive_random, derive_seed
-from evokd_data.records import Cell, Constraint, Draft, Prompt, Request, Sample, Span
+from evokd_data.digest import derive_random
+from evokd_data.records import Cell, Draft, Request, Sample, Span
 from evokd_data.strategies import Ask, Brief, Write
 from evokd_data.strategies.allotment import evenly
-from evokd_data.strategies.asking import label_texts, origin, request_key, write_texts
+from evokd_data.strategies.asking import label_texts, name_some, origin, write_texts
 from evokd_data.tasks import Task
 
 REWRITINGS = {
@@ -147,37 +146,8 @@ class LLMDA:
         """The type's entities seen so far, then the teacher's new ones."""
         if not self.entities:
             return list(seen)
-        variables: dict[str, Any] = {
-            "task": brief.task.describe(),
-            "target": aim,
-            "count": self.entities,
-            "seen": list(seen[: self.entities]),
-        }
-        schema = {
-            "type": "object",
-            "properties": {
-                "entities": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": self.entities}
-            },
-            "required": ["entities"],
-            "additionalProperties": False,
-        }
-        answer = await ask(
-            Prompt(
-                request_key("entities", aim),
-                "entities",
-                brief.templates.render("entities", variables),
-                derive_seed(brief.seed, brief.round, "entities", aim),
-                brief.sampling,
-                Constraint(json_schema=schema),
-                variables,
-            )
-        )
-        try:
-            written = orjson.loads(answer.text)["entities"]
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            written = []
-        new = [" ".join(one.split()) for one in written if isinstance(one, str)] if isinstance(written, list) else []
-        return list(dict.fromkeys([*seen, *(one for one in new[: self.entities] if one)]))
+        new = await name_some(brief, ask, "entities", aim, self.entities, seen=list(seen[: self.entities]))
+        return list(dict.fromkeys([*seen, *new]))
 
 
 def spans_of(sample: Sample) -> tuple[Span, ...]:
