@@ -72,6 +72,8 @@ bench: setup  ## what we cost beside the engine, and beside raw vLLM; FULL=--ful
 	.venv/bin/python bench/feeding.py --json build/bench.json $(ARGS)
 	.venv/bin/python bench/server.py --json build/bench.json
 	.venv/bin/python bench/ray_scaling.py --json build/bench.json
+	.venv/bin/python bench/soft_labels.py --json build/bench.json
+	.venv/bin/python bench/reload.py --json build/bench.json
 
 bench-gpu:  ## the same and training on a GPU; needs pip install -e .[vllm,dev] in the PYTHON given
 	@mkdir -p build
