@@ -166,7 +166,7 @@ async def measure(arguments: argparse.Namespace, log: Path) -> dict[str, Any]:
     overrides = [f"teacher.model={arguments.model.resolve()}"] if arguments.model else []
     recipe = load(RECIPE, overrides)
     assert isinstance(recipe.task, NER)
-    tasks = {form: replace(recipe.task, labelling=form) for form in FORMS}  # type: ignore[arg-type]
+    tasks = {form: replace(recipe.task, labelling=form) for form in FORMS}  # type: ignore[arg-type]  # FORMS are its literals
     templates = Templates("ner", own=RECIPE.with_suffix("") / "prompts")
     counts = {form: Count() for form in FORMS}
     async with recipe.teacher.serve(log) as engine:

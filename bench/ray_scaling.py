@@ -135,6 +135,7 @@ async def turn(kind: str, workers: int, streams: int, samples: int, folder: Path
     workspace, splits = Workspace(folder), load_splits(recipe)
     async with (
         fleet_of(kind, workers, streams, folder / "teacher.log") as fleet,
+        # Opened is a teacher as far as this asks: its engine is open already.
         TeacherOnDemand(Opened(fleet), folder / "teacher.log") as teacher,  # type: ignore[arg-type]
     ):
         await generate(recipe, workspace, 0, splits, teacher)

@@ -132,6 +132,7 @@ def answers(port: int) -> bool:
 
 async def ours(recipe: Recipe, engine: ServerEngine, folder: Path) -> Turn:
     workspace, splits = Workspace(folder), load_splits(recipe)
+    # Opened is a teacher as far as this asks: its engine is open already.
     async with TeacherOnDemand(Opened(engine), folder / "teacher.log") as teacher:  # type: ignore[arg-type]
         await generate(recipe, workspace, 0, splits, teacher)
         cpu, wall = time.process_time(), time.perf_counter()
@@ -202,6 +203,7 @@ async def sent(recipe: Recipe, engine: ServerEngine, folder: Path) -> tuple[list
         bodies.append(payload or b"")
         return await once(method, url, payload, place)
 
+    # Methods of one object, for one turn: what it sends is written down.
     engine.complete, engine._once = completed, posted  # type: ignore[method-assign]
     await ours(recipe, engine, folder)
     engine.complete, engine._once = complete, once  # type: ignore[method-assign]

@@ -23,6 +23,7 @@ Weights are learned for texts with one label. Words' tags are learned with the w
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,7 +56,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class _Reweighting:
+class _Reweighting(ABC):
     """Before a student's own `fit`: learn the weights, keep them beside its checkpoint, hand them on.
 
     `weight_steps` steps of the weights, each of `weight_rate` in root mean square, from 0.5 within [0, 1];
@@ -103,8 +104,9 @@ class _Reweighting:
             )
         return (weights / max(weights.mean(), 1e-9)).astype(np.float32)
 
+    @abstractmethod
     def _features(self, examples: Sequence[Any], lesson: Lesson) -> Floats:
-        raise NotImplementedError
+        """(examples, features): what the weights are learned over."""
 
 
 @dataclass(frozen=True)
