@@ -19,6 +19,8 @@ from evokd_data.stages.probe import read_probe
 from evokd_data.stages.train import Mapped
 from evokd_data.workspace import Workspace, read_json
 
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
 
 def test_metrics_say_their_split_and_n_and_what_was_learned(recipe, tmp_path):
     write_rows(tmp_path / "dev.jsonl", {label: [f"{text}, again" for text in texts] for label, texts in TEST.items()})
@@ -104,9 +106,8 @@ def test_two_processes_learn_what_one_does_and_one_of_them_writes(recipe_file, t
     shutil.rmtree(folder.student)
     folder.metrics.unlink()
     folder.manifest.unlink()
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     sets = [word for setting in few for word in ("--set", setting)]
-    command = [*torchrun, "evokd_data", "train-round", str(path), *sets, "--runs", str(tmp_path / "two")]
+    command = [*TORCHRUN, "-m", "evokd_data", "train-round", str(path), *sets, "--runs", str(tmp_path / "two")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     metrics, alone = read_json(folder.metrics), read_json(run.round(0).metrics)
@@ -117,6 +118,30 @@ def test_two_processes_learn_what_one_does_and_one_of_them_writes(recipe_file, t
     assert sorted(path.name for path in folder.student.iterdir()) == sorted(
         path.name for path in run.round(0).student.iterdir()
     )
+
+
+ENDS = """
+import os, torch
+from evokd_data.students import ranks
+def learn():
+    layer = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(layer.parameters())  # imports what keeps a group that it finds
+    torch.nn.parallel.DistributedDataParallel(layer)(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+with ranks.joined():
+    learn()
+    ranks.told(None)
+names = {open(f"/proc/self/task/{thread}/comm").read().strip() for thread in os.listdir("/proc/self/task")}
+assert not any("gloo" in name for name in names), names
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are told by /proc")
+def test_no_thread_of_the_group_outlives_it(tmp_path):
+    (tmp_path / "ends.py").write_text(ENDS, encoding="utf-8")
+    command = [*TORCHRUN, str(tmp_path / "ends.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_torchrun_starts_nothing_else(recipe, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -39,7 +40,10 @@ def joined() -> Iterator[None]:
     if started() == 1:
         yield
         return
+    # A group that something holds on to keeps gloo's threads, and one that lets go of a tensor while the interpreter
+    # ends aborts the process. These functions take the group of the moment as a default: they are imported before one.
     import torch
+    import torch.distributed.nn
 
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
@@ -49,6 +53,7 @@ def joined() -> Iterator[None]:
     try:
         yield
     finally:
+        gc.collect()  # DistributedDataParallel holds the group, in a cycle
         torch.distributed.destroy_process_group()
 
 
