@@ -83,16 +83,16 @@ class Likeness:
         places = self._places.find(seen)
         if not places:
             return None
-        best: tuple[float, int] | None = None
-        best_name = ""
-        for place in sorted(places):
-            form, name, signature = self._records[place]
-            if form == seen.form:
-                return "duplicate", name, 1.0
-            similarity = _agreement(signature, seen.signature) if self._bands else 0.0
-            if similarity >= self.threshold and (best is None or (similarity, -place) > best):
-                best, best_name = (similarity, -place), name
-        return None if best is None else ("near_duplicate", best_name, best[0])
+        records = [self._records[place] for place in sorted(places)]
+        for record in records:
+            if record.startswith(seen.form):
+                return "duplicate", _name(record), 1.0
+        if not self._bands:
+            return None
+        similarities = _agreements(records, seen.signature)
+        best = int(similarities.argmax())  # of equals the first
+        similarity = float(similarities[best])
+        return ("near_duplicate", _name(records[best]), similarity) if similarity >= self.threshold else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,19 +140,23 @@ def _shingles(count: int) -> Any:
     return itemgetter(*(slice(start, start + SHINGLE) for start in range(count)))
 
 
-def _agreement(one: bytes, other: bytes) -> float:
-    """The Jaccard similarity two signatures estimate: the share of permutations in which they agree."""
-    import numpy as np
-
-    same = np.frombuffer(one, dtype=np.uint32) == np.frombuffer(other, dtype=np.uint32)
-    return int(np.count_nonzero(same)) / PERMUTATIONS
-
-
 FORM, NAME = 16, 32  # bytes
 
 
+def _agreements(records: Sequence[bytes], signature: bytes) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The Jaccard similarities that signatures estimate: the shares of permutations in which they agree."""
+    import numpy as np
+
+    table = np.frombuffer(b"".join(records), dtype=np.uint32).reshape(len(records), -1)[:, (FORM + NAME) // 4 :]
+    return np.count_nonzero(table == np.frombuffer(signature, dtype=np.uint32), axis=1) / PERMUTATIONS
+
+
+def _name(record: bytes) -> str:
+    return record[FORM : FORM + NAME].rstrip(b"\0").decode()
+
+
 class _Records:
-    """Form, name and signature by place; in memory until `flush`, then in the scratch file."""
+    """Form, name and signature, one after the other, by place; in memory until `flush`, then in the scratch file."""
 
     def __init__(self, scratch: Path | None) -> None:
         self._scratch = scratch
@@ -179,13 +183,11 @@ class _Records:
         self._flushed += len(self._recent)
         self._recent = []
 
-    def __getitem__(self, place: int) -> tuple[bytes, str, bytes]:
+    def __getitem__(self, place: int) -> bytes:
         if place >= self._flushed:
-            record = self._recent[place - self._flushed]
-        else:
-            assert self._file is not None
-            record = os.pread(self._file, self._size, place * self._size)
-        return record[:FORM], record[FORM : FORM + NAME].rstrip(b"\0").decode(), record[FORM + NAME :]
+            return self._recent[place - self._flushed]
+        assert self._file is not None
+        return os.pread(self._file, self._size, place * self._size)
 
 
 RECENT = 2048  # texts whose bands are in a dict, before they are sorted
