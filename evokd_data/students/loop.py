@@ -46,8 +46,8 @@ class Trained:
 def train(
     model: Any, steps: Iterable[Sequence[Part]], optimizer: Any, schedule: Any, device: Any, bfloat16: bool
 ) -> Trained:
-    """`model`, which lies on `device`, learns each step's parts by cross-entropy. Raises StudentError when the loss is
-    not finite."""
+    """`model`, which lies on `device`, learns each step's parts by cross-entropy. `optimizer` is a fused one. Raises
+    StudentError when the loss is not finite."""
     import torch
 
     model.train()
@@ -68,7 +68,9 @@ def train(
                 loss = -(weights * (wanted * part.answers.of(logits).float().log_softmax(-1)).sum(-1)).sum()
                 (loss if alone else loss * ranks.count()).backward()  # processes' gradients are averaged
             total += loss.detach()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT)
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        # The fused optimizer divides by it while it reads them; clip_grad_norm_ would read and write all once more.
+        optimizer.grad_scale = (torch.nn.utils.get_total_norm(gradients) / LARGEST_GRADIENT).clamp(min=1)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
