@@ -29,18 +29,23 @@ _UNPARTED = (
 _JOINED = "\u0300\u200d"  # any combining mark, and the zero-width joiner
 _WORD = re.compile(rf"(?:[^\W{_UNPARTED}][{_JOINED}]*)+|\S(?:[{_JOINED}]|(?<=\u200d)\S)*")
 _SPECIAL = re.compile(r"[\[\]\\]")
-_CHARACTER = {
-    # A literal ends after a code and another begins: else xgrammar takes the letters that follow for more digits.
-    **{chr(code): f'\\x{code:02x}" "' for code in (*range(32), 127)},
-    '"': r"\"",
-    "\\": r"\\",
-}
+_PLAIN = re.compile(r"[^\[\]\\]+")
+_CHARACTER = str.maketrans(
+    {
+        # A literal ends after a code and another begins: else xgrammar takes the letters that follow for more digits.
+        **{chr(code): f'\\x{code:02x}" "' for code in (*range(32), 127)},
+        '"': r"\"",
+        "\\": r"\\",
+    }
+)
 
 
 def words(text: str) -> list[tuple[int, int]]:
     """Where the words of a text are, in order; spans begin at one's start and end at one's end."""
     # `re` knows no class of combining marks: here one of them stands for all.
-    marks = "".join("\u0300" if unicodedata.category(char).startswith("M") else char for char in text)
+    marks = text
+    if not text.isascii():
+        marks = "".join("\u0300" if unicodedata.category(char).startswith("M") else char for char in text)
     return [match.span() for match in _WORD.finditer(marks)]
 
 
@@ -110,6 +115,10 @@ def read(answer: str, text: str, types: Sequence[str]) -> tuple[Span, ...]:
     spans: list[Span] = []
     type_, begun, at = "", -1, 0
     while at < len(answer):
+        plain = _PLAIN.match(answer, at)
+        if plain and text.startswith(plain[0], place, last):  # most of it, at a stride
+            at, place = plain.end(), place + len(plain[0])
+            continue
         found = opening.match(answer, at) if types else None
         here = text[place] if place < last else ""
         if answer[at] == "\\" and at + 1 < len(answer) and _SPECIAL.match(answer[at + 1]) and answer[at + 1] == here:
@@ -151,4 +160,4 @@ def _escape(text: str) -> str:
 
 def _literal(text: str) -> str:
     """What the teacher must write for `text`, as a terminal of the grammar."""
-    return '"' + "".join(_CHARACTER.get(char, char) for char in text) + '"'
+    return f'"{text.translate(_CHARACTER)}"'
