@@ -71,6 +71,8 @@ bench: setup  ## what we cost beside the engine, and beside raw vLLM; FULL=--ful
 	.venv/bin/python bench/near_duplicates.py --json build/bench.json $(FULL)
 	.venv/bin/python bench/feeding.py --json build/bench.json $(ARGS)
 	.venv/bin/python bench/server.py --json build/bench.json
+	.venv/bin/python bench/server.py intents slots --apart --json build/bench.json
+	.venv/bin/python bench/training.py --json build/bench.json
 	.venv/bin/python bench/ray_scaling.py --json build/bench.json
 	.venv/bin/python bench/soft_labels.py --json build/bench.json
 	.venv/bin/python bench/reload.py --json build/bench.json

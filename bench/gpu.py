@@ -19,7 +19,6 @@ import argparse
 import asyncio
 import json
 import os
-import random
 import statistics
 import subprocess
 import sys
@@ -50,7 +49,7 @@ TINY_LLAMA = {
 }
 TINY_LLAMA |= {"num_key_value_heads": 2, "vocab_size": 1024}
 TINY_BERT = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
-WORDS = 30_000
+WORDS = [f"w{number}" for number in range(30_000)]
 
 
 def write_teacher(folder: Path, shape: dict[str, int]) -> Path:
@@ -71,7 +70,7 @@ def write_student(folder: Path, shape: dict[str, int]) -> Path:
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    words = [*special, *(f"w{number}" for number in range(WORDS))]
+    words = [*special, *WORDS]
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))  # noqa: S106 - a word, no password
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -81,12 +80,6 @@ def write_student(folder: Path, shape: dict[str, int]) -> Path:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
     BertModel(BertConfig(vocab_size=len(words), **shape)).save_pretrained(folder)
     return folder
-
-
-def texts(count: int) -> list[str]:
-    draw = random.Random(0)
-    lengths = [min(256, max(4, round(draw.lognormvariate(3.47, 0.8)))) for _ in range(count)]
-    return [" ".join(f"w{draw.randrange(WORDS)}" for _ in range(length)) for length in lengths]
 
 
 def engine_settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -185,7 +178,7 @@ def train(options: argparse.Namespace, student: Path) -> dict[str, Any]:
         batch=8 if options.tiny else 32,
         tokens=2000 if options.tiny else 100_000,
     )
-    figures = training.measure("lognormal", texts(400 if options.tiny else 20_000), options)
+    figures = training.measure("lognormal", training.lognormal(400 if options.tiny else 20_000, WORDS), options)
     return {f"gpu_{name}": value for name, value in figures.items()}
 
 

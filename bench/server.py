@@ -1,8 +1,11 @@
 """What does the teacher behind HTTP cost, beside the barest client of the same server?
 
-    python bench/server.py [vllm] [instant] [--samples 700] [--repeats 5] [--json FILE]
+    python bench/server.py [intents] [slots] [instant] [--apart] [--samples 700] [--repeats 5]
+                           [--json FILE]
 
-    vllm      vLLM's own server, here, with the quickstart's teacher: a bound given by the engine
+    intents   vLLM's own server, here, with the quickstart's teacher of 3.5 million parameters: short answers, and as many
+              a second as this engine can give
+    slots     the same with the teacher of recipes/quickstart-slots.yaml: a label is the text again, under a grammar
     instant   a server that needs no time: the bound is what we ourselves can do
 
 Three ways, taken in turn, `--repeats` times, over connections that are open already:
@@ -10,12 +13,15 @@ Three ways, taken in turn, `--repeats` times, over connections that are open alr
     bare      aiohttp; every body made beforehand, 256 on the way, answers only read. It labels texts it has not waited
               for: the bodies are those that the first turn of `ours` sent
     client    `feeding.in_order` and `Engine.complete` over the prompts of that turn: what bare does, with our client
-    ours      `stages.generate`, round 1 of recipes/quickstart-server.yaml with the strategy `static`: plan, prompts,
-              generating and labelling, journal, filters, shards
+    ours      `stages.generate`, round 1 of the recipe with the strategy `static`: plan, prompts, generating and
+              labelling, journal, filters, shards
 
 A ratio is bare seconds / our seconds within one repeat (1 would be perfect); shown are the median and both ends. The
 server's prefix cache is emptied before each turn, and every way must be answered with the same number of tokens.
-On a shared machine the CPU time of this process says more about the ceiling than its wall time does.
+
+With --apart vLLM has one core and the client the others: then the client takes nothing from the engine, as where the server
+is another machine or computes on a GPU, and the ratio says how well the engine is fed. Without, they share all cores, and
+the ratio is about CPU time.
 """
 
 from __future__ import annotations
@@ -54,8 +60,8 @@ WAYS = ["bare", "client", "ours"]
 MODEL = "quickstart-teacher"
 # The console script of the CPU build stops at a look-up of its own version.
 SERVE = "from vllm.entrypoints.launchers.api_server.entry import main; main()"
+RECIPES = {"intents": "quickstart", "slots": "quickstart-slots", "instant": "quickstart"}
 OPTIONS = {
-    "model": str(ROOT / "recipes" / "quickstart" / "teacher"),
     "served-model-name": MODEL,
     "host": "127.0.0.1",
     "max-model-len": "1024",
@@ -85,8 +91,9 @@ def instant() -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def vllm(log: Path) -> Iterator[int]:
-    """The port of vLLM's server. Its start takes half a minute."""
+def vllm(model: Path, log: Path, core: set[int] | None) -> Iterator[int]:
+    """The port of vLLM's server, kept to `core`. Its start takes half a minute."""
+    options = {"model": str(model), **OPTIONS}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -101,10 +108,11 @@ def vllm(log: Path) -> Iterator[int]:
     }
     with log.open("w") as file:
         server = subprocess.Popen(
-            command + [part for name, value in OPTIONS.items() for part in (f"--{name}", value)],
+            command + [part for name, value in options.items() for part in (f"--{name}", value)],
             stdout=file,
             stderr=file,
             env={**os.environ, **quiet, "VLLM_SERVER_DEV_MODE": "1", "TORCHDYNAMO_DISABLE": "1"},
+            preexec_fn=(lambda: os.sched_setaffinity(0, core)) if core else None,
         )
     try:
         while not answers(port):
@@ -161,10 +169,11 @@ async def client(engine: ServerEngine, prompts: list[Prompt]) -> Turn:
     return Turn(time.perf_counter() - wall, time.process_time() - cpu, sum(tokens))
 
 
-async def measure(port: int, samples: int, repeats: int, folder: Path, resets: bool) -> dict[str, Any]:
+async def measure(name: str, port: int, samples: int, repeats: int, folder: Path, resets: bool) -> dict[str, Any]:
     url = f"http://127.0.0.1:{port}/v1"
-    changes = [f"teacher.urls=[{url}]", "strategy={name: static}", f"rounds.samples={samples}", "rounds.shard_size=64"]
-    recipe = load(ROOT / "recipes/quickstart-server.yaml", changes)
+    teacher = f"teacher={{engine: server, urls: [{url}], model: {MODEL}, temperature: 0.8, max_tokens: 320}}"
+    changes = [teacher, "strategy={name: static}", f"rounds.samples={samples}", "rounds.shard_size=64"]
+    recipe = load(ROOT / f"recipes/{RECIPES[name]}.yaml", changes)
     turns: dict[str, list[Turn]] = {way: [] for way in WAYS}
     async with (
         recipe.teacher.serve(folder / "teacher.log") as engine,
@@ -232,26 +241,35 @@ def summary(turns: dict[str, list[Turn]], samples: int, answers: int) -> dict[st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("servers", nargs="*", default=["vllm", "instant"], help="vllm, instant; default: both")
+    parser.add_argument("servers", nargs="*", default=[*RECIPES], help=f"{', '.join(RECIPES)}; default: all")
     parser.add_argument("--samples", type=int, default=700, help="asked of vLLM in a turn")
     parser.add_argument("--instant-samples", type=int, default=14_000, help="asked of the instant server in a turn")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--apart", action="store_true", help="the server on one core, the client on the others")
     parser.add_argument("--json", type=Path, help="the file that gets the figures, beside what it holds")
     arguments = parser.parse_args()
-    figures: dict[str, Any] = {"server_load_average_1_min": round(os.getloadavg()[0], 2)}
+    prefix = "server_apart" if arguments.apart else "server"
+    figures: dict[str, Any] = {f"{prefix}_load_average_1_min": round(os.getloadavg()[0], 2)}
+    first, *others = sorted(os.sched_getaffinity(0))
+    if arguments.apart:
+        os.sched_setaffinity(0, others)
     for name in arguments.servers:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
-            samples = arguments.samples if name == "vllm" else arguments.instant_samples
-            with vllm(folder / "server.log") if name == "vllm" else instant() as port:
-                found = asyncio.run(measure(port, samples, arguments.repeats, folder, name == "vllm"))
-        figures |= {f"server_{name}_{key}": value for key, value in found.items()}
+            real = name != "instant"
+            samples = arguments.samples if real else arguments.instant_samples
+            model = ROOT / "recipes" / RECIPES[name] / "teacher"
+            with (
+                vllm(model, folder / "server.log", {first} if arguments.apart else None) if real else instant() as port
+            ):
+                found = asyncio.run(measure(name, port, samples, arguments.repeats, folder, real))
+        figures |= {f"{prefix}_{name}_{key}": value for key, value in found.items()}
     if arguments.json:
         record(arguments.json, figures)
     print(f"{'server':8}{'way':7}{'wall s':>9}{'samples/s':>11}{'answers/s':>11}{'CPU ms/sample':>15}  bare / way")
     for name in arguments.servers:
         for way in WAYS:
-            of = {key.removeprefix(f"server_{name}_{way}_"): value for key, value in figures.items()}
+            of = {key.removeprefix(f"{prefix}_{name}_{way}_"): value for key, value in figures.items()}
             cells = f"{of['wall_s']:9.2f}{of['samples_per_s']:11.0f}{of['answers_per_s']:11.0f}"
             ends = f"{of['ratio']:8} ({of['ratio_min']} to {of['ratio_max']})" if "ratio" in of else ""
             print(f"{name:8}{way:7}{cells}{of['client_cpu_ms_per_sample']:15.3f}  {ends}")

