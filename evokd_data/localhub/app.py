@@ -216,6 +216,13 @@ class App:
         assert scope["type"] == "http"
         started = time.perf_counter()
         seen = {"status": 0, "bytes": 0, "received": 0}
+        noted = False
+
+        def note() -> None:
+            nonlocal noted
+            if not noted:
+                noted = True
+                self._note(scope, seen, time.perf_counter() - started)
 
         async def receiving() -> Message:
             message = await receive()
@@ -227,6 +234,8 @@ class App:
                 seen["status"] = message["status"]
             else:
                 seen["bytes"] += len(message.get("body", b""))
+                if not message.get("more_body"):  # who has the answer finds its line in the log
+                    note()
             await send(message)
 
         try:
@@ -235,7 +244,7 @@ class App:
             else:
                 await self._answer(scope, receiving, counting)
         finally:
-            self._note(scope, seen, time.perf_counter() - started)
+            note()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         spool: Spool | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import stat
@@ -14,6 +15,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from evokd_data import localhub
+from evokd_data.localhub.app import App, Hub
 from evokd_data.localhub.auth import Authority, add_token, list_tokens, revoke_token
 from evokd_data.localhub.errors import HubError
 from evokd_data.localhub.root import Root
@@ -296,6 +298,26 @@ def test_tokens_are_kept_as_hashes_in_a_private_file(tmp_path):
     with pytest.raises(HubError):
         Authority(Root(tmp_path), implicit=True).identify(f"Bearer {token}")
     assert Authority(Root(tmp_path), implicit=True).identify(None).anonymous
+
+
+def test_who_has_an_answer_finds_its_line_in_the_log(tmp_path):
+    log = tmp_path / "requests.log"
+    place = Root(tmp_path).prepare()
+    app = App(Hub(place, Authority(place, implicit=True)), log_file=log)
+    lines = []
+
+    async def receive():
+        return {"type": "http.request", "body": b""}
+
+    async def send(message):
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            lines.append(json.loads(log.read_text()))
+
+    scope = {"type": "http", "method": "GET", "raw_path": b"/api/models", "query_string": b"", "scheme": "http"}
+    scope |= {"headers": [(b"host", b"127.0.0.1:1")], "server": ("127.0.0.1", 1), "client": ("127.0.0.1", 2)}
+    asyncio.run(app(scope, receive, send))
+    assert [(line["path"], line["status"]) for line in lines] == [("/api/models", 200)]
+    assert log.read_text().count("\n") == 1
 
 
 def test_the_log_holds_no_secrets(hub, api, dataset, monkeypatch):
