@@ -360,11 +360,12 @@ def main() -> None:
         return
     if options.sets is None:
         options.sets = SETS if options.data else ["lognormal"]
-    if options.data and not options.data.is_dir():
-        sys.exit(f"there is no folder {options.data}; give one of data sets with --data")
+    if options.sets != ["lognormal"] and options.sets and not (options.data and options.data.is_dir()):
+        sys.exit(f"--data: {options.data} is no folder; give the one that holds {', '.join(options.sets)}")
     figures: dict[str, Any] = {}
     for name in options.sets:
-        figures |= measure(name, texts_of(options.data / name) if options.data else lognormal(2000, WORDS), options)
+        made_up = name == "lognormal"
+        figures |= measure(name, lognormal(2000, WORDS) if made_up else texts_of(options.data / name), options)
     if options.samples:
         figures |= memory(options)
     if options.json:
