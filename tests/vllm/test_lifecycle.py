@@ -37,6 +37,13 @@ class Driver:
             time.sleep(0.1)
         return json.loads(self.ready.read_text())
 
+    def wait_until_starting(self) -> list[int]:
+        """The processes of an engine that has begun to start a second ago."""
+        while not psutil.Process(self.process.pid).children(recursive=True):
+            time.sleep(0.1)
+        time.sleep(1)
+        return [child.pid for child in psutil.Process(self.process.pid).children(recursive=True)]
+
     def interrupt(self) -> None:
         os.killpg(self.process.pid, signal.SIGINT)
 
@@ -95,11 +102,17 @@ def test_a_restarted_engine_writes_the_same_texts(texts: list[list[str]]) -> Non
 
 def test_ctrl_c_during_the_start_ends_it(model: Path, tmp_path: Path) -> None:
     driver = Driver(model, tmp_path)
-    while not (children := psutil.Process(driver.process.pid).children(recursive=True)):
-        time.sleep(0.1)
-    time.sleep(1)
-    children = psutil.Process(driver.process.pid).children(recursive=True)
+    children = driver.wait_until_starting()
     driver.interrupt()
     out, err = driver.process.communicate(timeout=30)
     assert (driver.process.returncode, out, err) == (3, b"", b"")
-    assert alive([child.pid for child in children], 2) == []
+    assert alive(children, 2) == []
+
+
+def test_a_driver_killed_during_the_start_takes_its_engine_along(model: Path, tmp_path: Path) -> None:
+    """vLLM's own processes wait five minutes for one that does not answer."""
+    driver = Driver(model, tmp_path)
+    children = driver.wait_until_starting()
+    assert "Initializing a V1 LLM engine" not in driver.log.read_text(), "the engine is further than its first second"
+    driver.process.kill()
+    assert alive(children, 5) == []
