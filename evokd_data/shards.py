@@ -12,7 +12,7 @@ import hashlib
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import accumulate
 from operator import attrgetter
 from pathlib import Path
@@ -57,6 +57,7 @@ def sample_schema(task: Task) -> pa.Schema:
     )
 
 
+@cache
 def rejection_schema() -> pa.Schema:
     """Columns of a rejections file: the reason (one word), the text, with what it collided, where it came from."""
     fields = {"reason": pa.string(), "text": pa.string(), "detail": pa.string()}
@@ -153,8 +154,8 @@ def _rounded(values: Iterable[float]) -> list[float]:
     return [round(value, 6) for value in array("f", values).tolist()]
 
 
-def write_shard(path: Path, task: Task, samples: Sequence[Sample], first: int, last: int) -> ShardEntry:
-    """Write the file whole or not at all."""
+def write_shard(path: Path, task: Task, samples: Sequence[Sample], first: int, last: int) -> str:
+    """Write the file whole or not at all. Returns the content digest."""
     content = ContentDigest()
     rows = [sample_row(task, sample) for sample in samples]
     for row in rows:
@@ -164,7 +165,7 @@ def write_shard(path: Path, task: Task, samples: Sequence[Sample], first: int, l
         {**schema.metadata, "evokd.requests": f"{first}:{last}", "evokd.content": content.hexdigest()}
     )
     write_rows(path, schema, rows)
-    return ShardEntry(path.name, first, last, len(samples), file_digest(path), content.hexdigest())
+    return content.hexdigest()
 
 
 def shard_entry(path: Path) -> ShardEntry:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -217,16 +217,12 @@ def write_text(path: Path, text: str) -> None:
 def whole_file(path: Path) -> Iterator[Path]:
     """A path to write to; on leaving the block it is synced and renamed to `path`, on an error it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=DRAFT)
-    os.close(handle)
-    draft = Path(name)
+    # Not mkstemp: its files are closed to colleagues, and what the umask gives cannot be asked for without changing it.
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}{DRAFT}")
     try:
         yield draft
         with draft.open("rb+") as file:
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        draft.chmod(0o666 & ~umask)  # mkstemp's 0600 would keep colleagues out
         draft.replace(path)
         sync_folder(path.parent)
     finally:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import resource
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from evokd_data.records import Origin, Rejection, Span
 from evokd_data.shards import (
     BATCH,
     ShardedSamples,
+    ShardEntry,
     SomeSamples,
     content_digest,
     read_rejections,
@@ -45,7 +47,7 @@ samples = st.builds(
 @given(st.lists(samples, max_size=6))
 def test_rows_come_back_as_they_were_written_and_digest_the_same(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("shards") / "00000.arrow"
-    entry = write_shard(path, TASK, rows, 3, 9)
+    content = write_shard(path, TASK, rows, 3, 9)
     back = ShardedSamples(TASK, [path])
     assert [dataclasses.replace(s, soft=None, weight=1) for s in back] == [
         dataclasses.replace(s, soft=None, weight=1) for s in rows
@@ -53,8 +55,9 @@ def test_rows_come_back_as_they_were_written_and_digest_the_same(tmp_path_factor
     for one, other in zip(back, rows, strict=True):
         assert one.soft == (other.soft and pytest.approx(other.soft, rel=1e-6, abs=1e-6))
         assert one.weight == pytest.approx(other.weight, rel=1e-6, abs=1e-6)
-    assert content_digest(TASK, back) == entry.content == content_digest(TASK, rows)
-    assert shard_entry(path) == entry
+    assert content_digest(TASK, back) == content == content_digest(TASK, rows)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert shard_entry(path) == ShardEntry("00000.arrow", 3, 9, len(rows), sha256, content)
     assert list(back) == [back[i] for i in range(len(back))] == back[:]
 
 

@@ -178,10 +178,10 @@ def restore_rows(snapshot: Snapshot, task: Task, folder: RoundFolder) -> None:
     rows = parquet.read_samples(task, snapshot.paths(layout.DATA, [folder.index]))
     for number, entry in enumerate(told.manifest["shards"]):
         part = list(islice(rows, entry["rows"]))
-        made = write_shard(folder.shards / shard_name(number), task, part, entry["first"], entry["last"])
-        if made.content != entry["content"]:
+        content = write_shard(folder.shards / shard_name(number), task, part, entry["first"], entry["last"])
+        if content != entry["content"]:
             raise VerificationError(
-                f"{snapshot.where}: the rows of shard {number} of {told.tag} digest to {made.content[:12]}, its manifest "
+                f"{snapshot.where}: the rows of shard {number} of {told.tag} digest to {content[:12]}, its manifest "
                 f"says {entry['content'][:12]}; see what is wrong: evokd-data verify {snapshot.repo}"
             )
 

@@ -307,7 +307,7 @@ class ServerEngine:
         payload = orjson.dumps(body)
         last = ""
         for attempt in range(self._teacher.retries + 1):
-            place = await self._free_place()
+            place = self._free_place() or await self._freed_place()
             place.busy += 1
             try:
                 url = f"{place.root}/tokenize" if tokenize else f"{place.url}/chat/completions"
@@ -339,18 +339,24 @@ class ServerEngine:
             f"teacher.urls: {prompt.key} failed {self._teacher.retries + 1} times, at last at {place.url} with {last}"
         )
 
-    async def _free_place(self) -> _Place:
+    def _free_place(self) -> _Place | None:
+        """The least busy server that may be asked now."""
+        now, found = asyncio.get_running_loop().time(), None
+        for place in self._places:
+            if place.busy < (found.busy if found else self._teacher.concurrency) and place.rest_until <= now:
+                found = place
+        return found
+
+    async def _freed_place(self) -> _Place:
         clock = asyncio.get_running_loop().time
-        while True:
-            now = clock()
-            awake = [place for place in self._places if place.rest_until <= now]
-            free = [place for place in awake if place.busy < self._teacher.concurrency]
-            if free:
-                return min(free, key=lambda place: place.busy)
+        while (place := self._free_place()) is None:
             self._freed.clear()
-            patience = None if awake else min(place.rest_until for place in self._places) - now
+            rests = [each.rest_until - clock() for each in self._places]
+            # A request's end is what frees a server; where all rest, so does the end of the shortest rest.
+            patience = min(rests) if all(rest > 0 for rest in rests) else None
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._freed.wait(), patience)
+        return place
 
     async def _once(
         self, method: str, url: str, payload: bytes | None, place: _Place
