@@ -172,7 +172,7 @@ async def client(engine: ServerEngine, prompts: list[Prompt]) -> Turn:
 async def measure(name: str, port: int, samples: int, repeats: int, folder: Path, resets: bool) -> dict[str, Any]:
     url = f"http://127.0.0.1:{port}/v1"
     teacher = f"teacher={{engine: server, urls: [{url}], model: {MODEL}, temperature: 0.8, max_tokens: 320}}"
-    changes = [teacher, "strategy={name: static}", f"rounds.samples={samples}", "rounds.shard_size=64"]
+    changes = [teacher, "strategy={name: static}", f"rounds.samples={samples}", "rounds.shard_size=1024"]
     recipe = load(ROOT / f"recipes/{RECIPES[name]}.yaml", changes)
     turns: dict[str, list[Turn]] = {way: [] for way in WAYS}
     async with (

@@ -76,11 +76,13 @@ class Pool(Source):
 
 @dataclass(frozen=True)
 class Rounds:
-    """How much is generated. `count` rounds after round 0; `samples` texts asked of the teacher in each."""
+    """How much is generated. `count` rounds after round 0; `samples` texts asked of the teacher in each.
+    They are written in shards of `shard_size`, which decides nothing but how many files there are: no answer waits for
+    its shard to be safe."""
 
     count: Annotated[int, Field(ge=0)] = field(default=5, metadata=NOT_IDENTITY)
     samples: Count = 200
-    shard_size: Count = field(default=64, metadata=NOT_IDENTITY)
+    shard_size: Count = field(default=1024, metadata=NOT_IDENTITY)
 
 
 @dataclass(frozen=True)
