@@ -10,6 +10,7 @@ import shutil
 import sys
 import weakref
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -557,6 +558,48 @@ def test_frozen_word_embeddings_do_not_move(base, tmp_path):
     before = load_file(base / "model.safetensors")["embeddings.word_embeddings.weight"]
     after = load_file(tmp_path / "a" / "model.safetensors")["bert.embeddings.word_embeddings.weight"]
     assert np.array_equal(before, after)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_only_the_words_of_a_lesson_are_trained_and_they_learn_the_same(kind, tmp_path, monkeypatch):
+    from safetensors.numpy import load_file
+
+    folder = make_base(tmp_path / "base", kind)
+    student = Transformer(str(folder), **{**QUICK, "learning_rate": 1e-3, "weight_decay": 0.0})
+    figures = fit(student, tmp_path / "a", texts(15))
+    monkeypatch.setattr("evokd_data.students.transformer.trimmed", lambda model, tokens: nullcontext())
+    whole = fit(student, tmp_path / "b", texts(15))
+    assert figures["losses"] == pytest.approx(whole["losses"], abs=1e-5)
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
+    assert one.keys() == other.keys()
+    assert max(np.abs(one[name] - other[name]).max() for name in one) < 1e-4
+    (name,) = (name for name in one if one[name].shape[0] == SMALL["vocab_size"])
+    (before,) = (array for array in load_file(folder / "model.safetensors").values() if array.shape == one[name].shape)
+    moved = np.abs(one[name] - before).max(axis=1) > 0
+    said = {token for example in texts(15) for token in make_tokenizer()(example.text)["input_ids"]}
+    assert set(np.flatnonzero(moved)) == said
+
+
+def test_embeddings_shared_with_another_part_of_a_model_are_left_whole():
+    import torch
+
+    from evokd_data.students.vocabulary import trimmed
+
+    class Shared(torch.nn.Module):
+        def __init__(self, output):
+            super().__init__()
+            self.words, self.output = torch.nn.Embedding(9, 4), output
+            if output is not None:
+                output.weight = self.words.weight
+
+        def get_input_embeddings(self):
+            return self.words
+
+    for model, rows in [(Shared(torch.nn.Linear(4, 9)), 9), (Shared(None), 2)]:
+        with trimmed(model, np.array([2, 5])):
+            assert len(model.words.weight) == rows
+        assert len(model.words.weight) == 9
 
 
 def test_a_classifier_of_other_classes_can_be_the_base(base, trained, tmp_path):

@@ -153,6 +153,13 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def vocabulary(self, *others: int) -> NDArray[np.int64]:
+        """The ids of all tokens there are, and of `others`, sorted."""
+        found = {int(other) for other in others}
+        for columns, _ in self._blocks:
+            found.update(np.unique(columns["ids"].values).tolist())
+        return np.array(sorted(found))
+
     def _find(self, row: int) -> tuple[dict[str, Lists], NDArray[np.float32], int]:
         block = int(np.searchsorted(self._starts, row, side="right")) - 1
         return *self._blocks[block], row - int(self._starts[block])

@@ -28,6 +28,7 @@ from evokd_data.students.loop import Part, shares, train
 from evokd_data.students.pretrained import find
 from evokd_data.students.sealed import sealed
 from evokd_data.students.tokens import Tokens, tokenised
+from evokd_data.students.vocabulary import trimmed
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +107,9 @@ class Transformer:
                 steps = diet.steps(self.epochs, self.min_steps)
                 batches = diet.batches(steps, seed, length=tokens.lengths.__getitem__)
                 parts = (self._parts(batch, tokens, coder, len(lesson.classes)) for batch in batches)
-                figures = self._train(model, new, parts, steps)
+                frozen = self.freeze_word_embeddings
+                with contextlib.nullcontext() if frozen else trimmed(model, tokens.vocabulary(tokenizer.pad_token_id)):
+                    figures = self._train(model, new, parts, steps)
                 figures["truncated"] = tokens.truncated
             if ranks.rank() == 0:
                 _save(model, tokenizer, coder.limit, into)
