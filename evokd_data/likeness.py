@@ -16,6 +16,7 @@ import tempfile
 import unicodedata
 import weakref
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,6 +29,8 @@ from zlib import crc32
 
 if TYPE_CHECKING:
     import numpy as np
+
+    Words = np.ndarray[Any, np.dtype[np.uint32]]
 
 PERMUTATIONS = 128  # standard error of an estimated similarity of 0.85: 0.03
 FOUND = 0.99  # probability that a pair as alike as the threshold becomes a candidate
@@ -83,16 +86,16 @@ class Likeness:
         places = self._places.find(seen)
         if not places:
             return None
-        records = [self._records[place] for place in sorted(places)]
-        for record in records:
-            if record.startswith(seen.form):
-                return "duplicate", _name(record), 1.0
-        if not self._bands:
-            return None
+        records = self._records.table(sorted(places))
         similarities = _agreements(records, seen.signature)
         best = int(similarities.argmax())  # of equals the first
         similarity = float(similarities[best])
-        return ("near_duplicate", _name(records[best]), similarity) if similarity >= self.threshold else None
+        if similarity == 1:  # as it is of equal texts
+            for one in (similarities == 1).nonzero()[0]:
+                if _form(records[one]) == seen.form:
+                    return "duplicate", _name(records[one]), 1.0
+        near = bool(self._bands) and similarity >= self.threshold
+        return ("near_duplicate", _name(records[best]), similarity) if near else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,16 +146,22 @@ def _shingles(count: int) -> Any:
 FORM, NAME = 16, 32  # bytes
 
 
-def _agreements(records: Sequence[bytes], signature: bytes) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _agreements(records: Words, signature: bytes) -> np.ndarray[Any, np.dtype[np.float64]]:
     """The Jaccard similarities that signatures estimate: the shares of permutations in which they agree."""
     import numpy as np
 
-    table = np.frombuffer(b"".join(records), dtype=np.uint32).reshape(len(records), -1)[:, (FORM + NAME) // 4 :]
-    return np.count_nonzero(table == np.frombuffer(signature, dtype=np.uint32), axis=1) / PERMUTATIONS
+    if not signature:
+        return np.ones(len(records))
+    signatures = records[:, (FORM + NAME) // 4 :]
+    return np.count_nonzero(signatures == np.frombuffer(signature, dtype=np.uint32), axis=1) / PERMUTATIONS
 
 
-def _name(record: bytes) -> str:
-    return record[FORM : FORM + NAME].rstrip(b"\0").decode()
+def _form(record: Words) -> bytes:
+    return record[: FORM // 4].tobytes()
+
+
+def _name(record: Words) -> str:
+    return record[FORM // 4 : (FORM + NAME) // 4].tobytes().rstrip(b"\0").decode()
 
 
 class _Records:
@@ -161,8 +170,9 @@ class _Records:
     def __init__(self, scratch: Path | None) -> None:
         self._scratch = scratch
         self._size = 0
-        self._file: int | None = None
+        self._file = -1
         self._flushed = 0
+        self._mapped: Words | None = None  # what is in the file
         self._recent: list[bytes] = []
 
     def append(self, form: bytes, name: str, signature: bytes) -> None:
@@ -172,7 +182,7 @@ class _Records:
         self._recent.append(form + known.ljust(NAME, b"\0") + signature)
 
     def flush(self) -> None:
-        if self._file is None:
+        if self._file < 0:
             self._file, name = tempfile.mkstemp(dir=self._scratch, prefix=".texts-")
             Path(name).unlink()  # nobody else's, and gone with the process
             weakref.finalize(self, os.close, self._file)
@@ -181,15 +191,25 @@ class _Records:
         while rest:
             rest = rest[os.write(self._file, rest) :]
         self._flushed += len(self._recent)
-        self._recent = []
+        self._mapped, self._recent = None, []  # with the map go the pages of it that were read
 
-    def __getitem__(self, place: int) -> bytes:
-        if place >= self._flushed:
-            return self._recent[place - self._flushed]
-        assert self._file is not None
-        return os.pread(self._file, self._size, place * self._size)
+    def table(self, places: Sequence[int]) -> Words:
+        """(N, words of 32 bits): the records of these places, which are sorted."""
+        import numpy as np
+
+        old = bisect_left(places, self._flushed)
+        recent = b"".join([self._recent[place - self._flushed] for place in places[old:]])
+        if old <= FEW:
+            read = b"".join([os.pread(self._file, self._size, place * self._size) for place in places[:old]])
+            return np.frombuffer(read + recent, dtype=np.uint32).reshape(len(places), -1)
+        if self._mapped is None:
+            whole = mmap.mmap(self._file, self._flushed * self._size, access=mmap.ACCESS_READ)
+            self._mapped = np.frombuffer(whole, dtype=np.uint32).reshape(self._flushed, -1)
+        found = self._mapped[places[:old]]
+        return np.concatenate((found, np.frombuffer(recent, dtype=np.uint32).reshape(-1, found.shape[1])))
 
 
+FEW = 16  # records that are read one by one: the pages of a map count as the process's memory, with others around them
 RECENT = 2048  # texts whose bands are in a dict, before they are sorted
 
 
@@ -245,13 +265,14 @@ class _Places:
     def _search(self, band: int, own: int) -> list[int]:
         import numpy as np
 
-        first, found = np.uint64(own << 32), []
+        first, last = np.uint64(own << 32), np.uint64(own << 32 | 0xFFFFFFFF)
+        found: list[int] = []
         for run in self._runs:
             entries = run[band]
             at = int(entries.searchsorted(first))
-            while at < len(entries) and (entry := int(entries[at])) >> 32 == own:
-                found.append(entry & 0xFFFFFFFF)
-                at += 1
+            if at < len(entries) and entries[at] <= last:
+                end = entries.searchsorted(last, side="right")
+                found += entries[at:end].astype(np.uint32).tolist()
         return found
 
     def _sort(self) -> None:

@@ -67,8 +67,10 @@ def by_the_book(texts: list[str], threshold: float) -> list[tuple[str, str, floa
 
 @pytest.mark.parametrize("threshold", [0.5, 0.85])
 @pytest.mark.parametrize("recent", [1, 7, 10_000])
-def test_decisions_are_those_of_comparing_every_pair_wherever_texts_are_kept(monkeypatch, threshold, recent):
+@pytest.mark.parametrize("few", [0, likeness.FEW])
+def test_decisions_are_those_of_comparing_every_pair_however_texts_are_kept(monkeypatch, threshold, recent, few):
     monkeypatch.setattr(likeness, "RECENT", recent)
+    monkeypatch.setattr(likeness, "FEW", few)
     texts = sentences(150)
     found = decisions(texts, threshold)
     assert found == by_the_book(texts, threshold)
