@@ -8,8 +8,8 @@ what a teacher with few ideas writes: one of six sentences about a table in a re
 in, so that each shares a band with more and more others and must be compared with them. Microseconds of CPU a text
 (user + system), over the whole and over the last tenth, where the index is full; how much the process's largest resident
 memory grew, and by how many bytes for each text more than in the line above; bytes of the scratch file a text. `--full`
-adds 1,000,000. The line after the largest size is no measurement: the time grows by what it grew over the last decade,
-memory by as many bytes a text.
+adds 1,000,000. The line after the largest size is no measurement (there is none with `--alike`): the time grows by what it grew over
+the last decade, memory by as many bytes a text.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def main() -> None:
         print(line(size, one), flush=True)
         for name in ("us", "last_us", "memory_mb", "memory_b", "disk"):
             figures[f"{prefix}_{size}_{name}"] = round(one[name], 1)
-    if len(taken) > 1:
+    if len(taken) > 1 and not arguments.alike:  # whose time does not grow by the decade
         (size, one), (_, before) = taken[-1], taken[-2]
         grown = max(0.0, one["last_us"] - before["last_us"])
         far = {**one, "us": one["last_us"] + grown, "last_us": one["last_us"] + grown}
