@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=4, help="requests that a worker's engine works on at a time")
     parser.add_argument("--seconds", type=float, default=30, help="of work for every worker, in a turn")
     parser.add_argument("--most", type=int, default=40_000, help="samples in a turn")
-    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 8, 64, 512], help="simulated workers")
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 8, 64, 512, 1024], help="simulated workers")
     parser.add_argument("--ray", type=int, nargs="*", default=[1, 2, 8], help="Ray actors; none without Ray")
     parser.add_argument("--json", type=Path, help="the file that gets the figures, beside what it holds")
     arguments = parser.parse_args()

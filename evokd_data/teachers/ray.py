@@ -17,8 +17,8 @@ the journal as it comes, and the label of a text is asked for as soon as it is w
 to 0.93 of what they could through `map_batches` (bench/ray_data.py, four turns, the actors' start in them), and 0.97 so
 (bench/ray_scaling.py).
 
-One driver is one process, and so its own limit: simulated, with workers of 4 streams, 64 gave 0.98 of 64 times the
-throughput of one, and 512, which could have given 3,500 samples a second, 2,000 (bench/ray_scaling.py). Where that is too
+One driver is one process, and so its own limit: simulated, with workers of 4 streams, 64 gave 0.97 of 64 times the
+throughput of one, and 512, which could have given 3,500 samples a second, 2,100 (bench/ray_scaling.py). Where that is too
 little, run several recipes, each with its share of `rounds.samples` and a seed of its own; only near duplicates between
 them go unseen. The machines share no folder for it, either.
 """
