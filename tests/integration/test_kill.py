@@ -6,17 +6,16 @@ import json
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import COMMAND
 from huggingface_hub import HfApi
 
 from evokd_data import localhub
 
-COMMAND = Path(sys.executable).with_name("evokd-data")
 PUBLISHED = "teacher: {engine: scripted, latency_s: 0.03}\npublish: {repo: local/colours, endpoint: local}"
 
 

@@ -6,36 +6,16 @@ import json
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from commands import NEEDS_VLLM, ROOT, run, small
 
 from evokd_data import localhub
 
-pytestmark = [
-    pytest.mark.vllm,
-    pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed"),
-]
+pytestmark = NEEDS_VLLM
 
-ROOT = Path(__file__).parents[2]
-COMMAND = Path(sys.executable).with_name("evokd-data")
-SMALL = (
-    "--set",
-    "rounds.count=2",
-    "--set",
-    "rounds.samples=14",
-    "--set",
-    "rounds.shard_size=8",
-    "--set",
-    "student={kind: linear}",
-)
-
-
-def run(folder: Path, *words: str) -> str:
-    done = subprocess.run([str(COMMAND), *words], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+SMALL = small(rounds=2, samples=14)
 
 
 @pytest.fixture(scope="module")

@@ -4,39 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from commands import NEEDS_VLLM, ROOT, run, small
 
 from evokd_data import journal
 
-pytestmark = [
-    pytest.mark.vllm,
-    pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed"),
-]
+pytestmark = NEEDS_VLLM
 
-ROOT = Path(__file__).parents[2]
 RECIPE = str(ROOT / "recipes" / "quickstart-slots.yaml")
-COMMAND = Path(sys.executable).with_name("evokd-data")
-SMALL = (
-    "--set",
-    "rounds.count=1",
-    "--set",
-    "rounds.samples=21",
-    "--set",
-    "rounds.shard_size=8",
-    "--set",
-    "student={kind: linear}",
-)
-
-
-def run(folder: Path, *words: str) -> str:
-    done = subprocess.run([str(COMMAND), *words], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+SMALL = small(rounds=1, samples=21)
 
 
 @pytest.fixture(scope="module")
