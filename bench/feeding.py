@@ -1,6 +1,6 @@
 """What does our way of feeding cost, compared with the best one can ask of vLLM itself?
 
-    python bench/feeding.py [--requests 2000] [--repeats 5] [--model FOLDER] [--json FILE]
+    python bench/feeding.py [--requests 2000] [--repeats 5] [--apart] [--model FOLDER] [--json FILE]
 
 One engine, three ways to ask it the same requests, taken in turn, `--repeats` times:
 
@@ -12,6 +12,9 @@ Answers have 20 to 200 tokens, exactly as long as drawn: the model is a Llama of
 Prints seconds, engine steps (messages with output from the engine's process) and CPU time of this process, as medians
 and as medians of the ratios within one repeat; wall times on a shared machine are worth no more than their ratios.
 The prefix cache is emptied before each turn. Every way must give the same texts.
+
+With --apart the engine's processes have one core and this one the others: then the ratio says how well the engine is fed,
+as where it computes on a GPU. Without, they share all cores, and what prompts cost is taken from the engine.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from typing import Any
 
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
+import psutil
 from report import record
 
 from evokd_data.digest import digest
@@ -138,9 +142,21 @@ async def take(way: str, engine: VLLMEngine, asked: list[Prompt]) -> Turn:
     return Turn(way, time.perf_counter() - wall, steps, time.process_time() - cpu, digest(texts)[:16])
 
 
+def part(cores: set[int]) -> None:
+    """The engine's processes on the first core, this one on the others."""
+    first, *others = sorted(cores)
+    for process in psutil.Process().children(recursive=True):
+        for thread in process.threads():
+            os.sched_setaffinity(thread.id, {first})
+    for thread in psutil.Process().threads():
+        os.sched_setaffinity(thread.id, others)
+
+
 async def measure(arguments: argparse.Namespace, teacher: VLLM, log: Path) -> dict[str, Any]:
     async with teacher.serve(log) as engine:
         asked = prompts(arguments.requests, arguments.seed)
+        if arguments.apart:
+            part(os.sched_getaffinity(0))
         await take("raw", engine, asked[:64])  # warm
         turns: list[Turn] = []
         ways = list(WAYS)
@@ -157,6 +173,7 @@ async def measure(arguments: argparse.Namespace, teacher: VLLM, log: Path) -> di
 def summary(turns: list[Turn], engine: VLLMEngine, arguments: argparse.Namespace, tokens: int) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "requests": arguments.requests,
+        "apart": arguments.apart,
         "repeats": len(turns) // len(WAYS),
         "output_tokens": tokens,
         "window_requests": engine.window,
@@ -190,6 +207,7 @@ def main() -> None:
     parser.add_argument("--seats", type=int, default=256, help="vLLM's max_num_seqs")
     parser.add_argument("--cache-gib", type=float, default=0.5)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--apart", action="store_true", help="the engine on one core, its client on the others")
     parser.add_argument("--json", type=Path, help="where the figures go as JSON")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
