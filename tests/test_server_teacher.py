@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import math
 import time
@@ -18,7 +19,7 @@ import pytest
 from evokd_data.errors import TeacherError
 from evokd_data.records import Completion, Constraint, Message, Prompt, Sampling
 from evokd_data.settings import build, json_schema
-from evokd_data.teachers.server import Server, ServerEngine
+from evokd_data.teachers.server import Server, ServerEngine, _Place
 
 KEY = "sk-very-secret-1234"
 CODES = ("A", "B", "C")
@@ -395,3 +396,17 @@ def test_reasoning_is_cut_off(tmp_path: Path) -> None:
     fake = Fake(script=[ok(chat("<think>hm</think>\nyes")), ok(chat(None, "length"))])
     answers = talk(fake, tmp_path, completing(prompt(1), prompt(2)))
     assert {(answer.text, answer.finish_reason) for answer in answers} == {("yes", "stop"), ("", "length")}
+
+
+def test_a_rest_that_ends_while_it_is_looked_at_is_not_waited_for():
+    async def ask_after_rests() -> None:
+        place = _Place("http://nowhere/v1")
+        teacher = Server(model="m", urls=(place.url,))
+        engine = ServerEngine(teacher, None, [place], "", io.StringIO())  # type: ignore[arg-type]  # nothing is sent
+        clock = asyncio.get_running_loop().time
+        async with asyncio.timeout(30):
+            for number in range(2000):
+                place.rest_until = clock() + number % 40 * 1e-6
+                assert await engine._freed_place() is place
+
+    asyncio.run(ask_after_rests())

@@ -307,7 +307,7 @@ class ServerEngine:
         payload = orjson.dumps(body)
         last = ""
         for attempt in range(self._teacher.retries + 1):
-            place = self._free_place() or await self._freed_place()
+            place = self._free_place(asyncio.get_running_loop().time()) or await self._freed_place()
             place.busy += 1
             try:
                 url = f"{place.root}/tokenize" if tokenize else f"{place.url}/chat/completions"
@@ -339,9 +339,9 @@ class ServerEngine:
             f"teacher.urls: {prompt.key} failed {self._teacher.retries + 1} times, at last at {place.url} with {last}"
         )
 
-    def _free_place(self) -> _Place | None:
-        """The least busy server that may be asked now."""
-        now, found = asyncio.get_running_loop().time(), None
+    def _free_place(self, now: float) -> _Place | None:
+        """The least busy server that may be asked, on the loop's clock."""
+        found = None
         for place in self._places:
             if place.busy < (found.busy if found else self._teacher.concurrency) and place.rest_until <= now:
                 found = place
@@ -349,13 +349,12 @@ class ServerEngine:
 
     async def _freed_place(self) -> _Place:
         clock = asyncio.get_running_loop().time
-        while (place := self._free_place()) is None:
+        while (place := self._free_place(now := clock())) is None:
             self._freed.clear()
-            rests = [each.rest_until - clock() for each in self._places]
             # A request's end is what frees a server; where all rest, so does the end of the shortest rest.
-            patience = min(rests) if all(rest > 0 for rest in rests) else None
+            rest = min(each.rest_until for each in self._places) - now
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._freed.wait(), patience)
+                await asyncio.wait_for(self._freed.wait(), rest if rest > 0 else None)
         return place
 
     async def _once(
