@@ -2,16 +2,17 @@
 
     python bench/feeding.py [--requests 2000] [--repeats 5] [--apart] [--model FOLDER] [--json FILE]
 
-One engine, three ways to ask it the same requests, taken in turn, `--repeats` times:
+One engine, four ways to ask it the same requests, taken in turn, `--repeats` times:
 
-    raw      token ids and parameters made beforehand, everything handed to AsyncLLM at once: the upper bound
+    raw      token ids and parameters made beforehand, everything handed to AsyncLLM at once, texts back
+    tokens   as raw, but the answers stay token ids: less than was asked for, and what no way can be faster than
     ours     `feeding.in_order` and `Engine.complete`: chat template, tokenizing, a bounded window, results in order
     batches  as ours, but a window of requests is waited for before the next begins
 
 Answers have 20 to 200 tokens, exactly as long as drawn: the model is a Llama of random weights without an end token.
 Prints seconds, engine steps (messages with output from the engine's process) and CPU time of this process, as medians
 and as medians of the ratios within one repeat; wall times on a shared machine are worth no more than their ratios.
-The prefix cache is emptied before each turn. Every way must give the same texts.
+The prefix cache is emptied before each turn. Every way must give the same texts; those of `tokens` are decoded afterwards.
 
 With --apart the engine's processes have one core and this one the others: then the ratio says how well the engine is fed,
 as where it computes on a GPU. Without, they share all cores, and what prompts cost is taken from the engine.
@@ -52,6 +53,10 @@ class Turn:
     texts: str
 
 
+Flow = Callable[[], Awaitable[Callable[[], list[str]]]]
+"""Asks everything; what it gives back gives the texts."""
+
+
 def prompts(count: int, seed: int) -> list[Prompt]:
     draw = random.Random(seed)
     demonstrations = ["play some jazz by Miles Davis", "book a table for four", "will it rain in Berlin tomorrow"]
@@ -68,7 +73,15 @@ def prompts(count: int, seed: int) -> list[Prompt]:
     return made
 
 
-async def raw(engine: VLLMEngine, asked: list[Prompt]) -> Callable[[], Awaitable[list[str]]]:
+async def raw(engine: VLLMEngine, asked: list[Prompt]) -> Flow:
+    return at_once(engine, asked, True)
+
+
+async def tokens(engine: VLLMEngine, asked: list[Prompt]) -> Flow:
+    return at_once(engine, asked, False)
+
+
+def at_once(engine: VLLMEngine, asked: list[Prompt], text: bool) -> Flow:
     llm, names = engine._llm, engine._names
     assert llm is not None
     ready = [
@@ -79,50 +92,56 @@ async def raw(engine: VLLMEngine, asked: list[Prompt]) -> Callable[[], Awaitable
                 max_tokens=prompt.sampling.max_tokens,
                 seed=prompt.seed,
                 output_kind=names.RequestOutputKind.FINAL_ONLY,
+                detokenize=text,
             ),
             prompt.key,
         )
         for prompt in asked
     ]
 
-    async def one(request: tuple[Any, Any, str]) -> str:
+    async def one(request: tuple[Any, Any, str]) -> Any:
         async for output in llm.generate(*request):
             last = output
-        return last.outputs[0].text
+        return last
 
-    async def all_at_once() -> list[str]:
-        return list(await asyncio.gather(*map(one, ready)))
+    async def all_at_once() -> Callable[[], list[str]]:
+        answers = await asyncio.gather(*map(one, ready))
+        if text:
+            return lambda: [answer.outputs[0].text for answer in answers]
+        return lambda: [engine._chat.text(answer.prompt_token_ids, answer.outputs[0].token_ids) for answer in answers]
 
     return all_at_once
 
 
-async def ours(engine: VLLMEngine, asked: list[Prompt]) -> Callable[[], Awaitable[list[str]]]:
-    async def flow() -> list[str]:
-        return [answer.text async for _, answer in in_order(asked, engine.complete, lambda: engine.window)]
+async def ours(engine: VLLMEngine, asked: list[Prompt]) -> Flow:
+    async def flow() -> Callable[[], list[str]]:
+        texts = [answer.text async for _, answer in in_order(asked, engine.complete, lambda: engine.window)]
+        return lambda: texts
 
     return flow
 
 
-async def batches(engine: VLLMEngine, asked: list[Prompt]) -> Callable[[], Awaitable[list[str]]]:
-    async def wait_for_each() -> list[str]:
+async def batches(engine: VLLMEngine, asked: list[Prompt]) -> Flow:
+    async def wait_for_each() -> Callable[[], list[str]]:
         texts = []
         for start in range(0, len(asked), engine.window):
             answers = await asyncio.gather(*map(engine.complete, asked[start : start + engine.window]))
             texts += [answer.text for answer in answers]
-        return texts
+        return lambda: texts
 
     return wait_for_each
 
 
-WAYS = {"raw": raw, "ours": ours, "batches": batches}
+WAYS = {"raw": raw, "tokens": tokens, "ours": ours, "batches": batches}
 
 
 async def take(way: str, engine: VLLMEngine, asked: list[Prompt]) -> Turn:
-    """One turn. The chat template's cache is emptied: in a round no prompt comes twice."""
+    """One turn. The chat template's caches are emptied: in a round no prompt comes twice."""
     assert engine._llm is not None
     await engine._llm.reset_prefix_cache()
     run = await WAYS[way](engine, asked)
     engine._chat.encode.cache_clear()
+    engine._chat._part.cache_clear()
     core = engine._llm.engine_core
     receive = core.get_output_async
     steps = 0
@@ -139,7 +158,8 @@ async def take(way: str, engine: VLLMEngine, asked: list[Prompt]) -> Turn:
         texts = await run()
     finally:
         core.get_output_async = receive
-    return Turn(way, time.perf_counter() - wall, steps, time.process_time() - cpu, digest(texts)[:16])
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return Turn(way, wall, steps, cpu, digest(texts())[:16])
 
 
 def part(cores: set[int]) -> None:
@@ -161,7 +181,7 @@ async def measure(arguments: argparse.Namespace, teacher: VLLM, log: Path) -> di
         turns: list[Turn] = []
         ways = list(WAYS)
         for repeat in range(arguments.repeats):
-            for way in ways[repeat % 3 :] + ways[: repeat % 3]:
+            for way in ways[repeat % len(ways) :] + ways[: repeat % len(ways)]:
                 turns.append(await take(way, engine, asked))
                 print(f"{repeat} {way:8} {turns[-1].wall_s:8.2f} s {turns[-1].engine_steps:6} steps", file=sys.stderr)
             figures = summary(turns, engine, arguments, sum(prompt.sampling.max_tokens for prompt in asked))
@@ -187,13 +207,17 @@ def summary(turns: list[Turn], engine: VLLMEngine, arguments: argparse.Namespace
         figures[f"{way}_engine_steps"] = statistics.median(turn.engine_steps for turn in taken)
         cpu = statistics.median(turn.client_cpu_s for turn in taken)
         figures[f"{way}_client_cpu_ms_per_request"] = round(1000 * cpu / arguments.requests, 3)
-    for way in ("ours", "batches"):
+    for way in ("tokens", "ours", "batches"):
         for figure in ("wall_s", "engine_steps"):
             pairs = zip(by_way[way], by_way["raw"], strict=True)
             ratios = [getattr(one, figure) / getattr(best, figure) for one, best in pairs]
             name = f"{way}_over_raw_{figure.removesuffix('_s')}_ratio"
             figures[name] = round(statistics.median(ratios), 3)
             figures[f"{name}_min"], figures[f"{name}_max"] = round(min(ratios), 3), round(max(ratios), 3)
+    ratios = [one.wall_s / least.wall_s for one, least in zip(by_way["ours"], by_way["tokens"], strict=True)]
+    figures["ours_over_tokens_wall_ratio"] = round(statistics.median(ratios), 3)
+    figures["ours_over_tokens_wall_ratio_min"] = round(min(ratios), 3)
+    figures["ours_over_tokens_wall_ratio_max"] = round(max(ratios), 3)
     figures["turns"] = [asdict(turn) for turn in turns]
     return figures
 
@@ -228,6 +252,7 @@ def main() -> None:
             f"{way:10}{figures[f'{way}_wall_s']:10.2f}{figures[f'{way}_engine_steps']:10.0f}"
             f"{figures[f'{way}_client_cpu_ms_per_request']:24.3f}{wall:12.3f}{steps:13.3f}"
         )
+    print(f"ours over tokens, wall: {figures['ours_over_tokens_wall_ratio']:.3f}")
     print(f"same texts every way: {figures['same_texts']}; window {figures['window_requests']}")
 
 

@@ -90,7 +90,7 @@ def engine_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 
 async def feed(options: argparse.Namespace, model: Path, log: Path) -> dict[str, Any]:
-    """The three ways of bench/feeding.py on one engine."""
+    """The ways of bench/feeding.py on one engine."""
     import feeding
 
     teacher = feeding.VLLM(

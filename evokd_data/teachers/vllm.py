@@ -56,7 +56,15 @@ NAMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "UsageContext": ("vllm.usage.usage_lib", ("LLM_CLASS",)),
     "SamplingParams": (
         "vllm.sampling_params",
-        ("seed", "structured_outputs", "logprob_token_ids", "allowed_token_ids", "output_kind", "skip_clone"),
+        (
+            "seed",
+            "structured_outputs",
+            "logprob_token_ids",
+            "allowed_token_ids",
+            "output_kind",
+            "skip_clone",
+            "detokenize",
+        ),
     ),
     "StructuredOutputsParams": ("vllm.sampling_params", ("json", "choice", "grammar")),
     "RequestOutputKind": ("vllm.sampling_params", ("FINAL_ONLY",)),
@@ -223,11 +231,17 @@ class VLLMEngine:
             structured_outputs=self._structured(prompt),
             output_kind=self._names.RequestOutputKind.FINAL_ONLY,
             skip_clone=True,
+            # vLLM decodes each token as it comes, in this process, for every request in flight at every step.
+            detokenize=not self._chat.decodes,
         )
         answer = await self._generate(prompt, ids, parameters)
-        text = without_thoughts(answer.text, self._teacher.thinking)
+        written = self._text(ids, answer) if self._chat.decodes else answer.text
         reason = answer.finish_reason if answer.finish_reason in ("stop", "length") else "error"
-        return Completion(text, reason, len(ids), len(answer.token_ids))
+        return Completion(without_thoughts(written, self._teacher.thinking), reason, len(ids), len(answer.token_ids))
+
+    def _text(self, ids: Sequence[int], answer: Any) -> str:
+        # The token that ended the answer is no part of it, special or not.
+        return self._chat.text(ids, answer.token_ids[:-1] if answer.finish_reason == "stop" else answer.token_ids)
 
     async def _score(self, prompt: Prompt, ids: Sequence[int]) -> Completion:
         """One output token. The log-probabilities are the model's own, at temperature 1 and before any mask."""
@@ -247,6 +261,7 @@ class VLLMEngine:
                 logprob_token_ids=list(scored),
                 output_kind=self._names.RequestOutputKind.FINAL_ONLY,
                 skip_clone=True,
+                detokenize=False,
             )
             return await self._generate(prompt, ids, parameters)
 

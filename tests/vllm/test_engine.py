@@ -13,7 +13,7 @@ import pytest
 from conftest import SETTINGS, Open, a_prompt
 
 from evokd_data.errors import RecipeError, TeacherError
-from evokd_data.records import Constraint
+from evokd_data.records import Constraint, Prompt
 from evokd_data.strategies import asking
 from evokd_data.teachers import models, vllm
 from evokd_data.teachers.vllm import VLLM
@@ -51,6 +51,28 @@ def test_tokens_are_counted_and_a_cut_answer_says_so(opened: Open) -> None:
     assert (answer.finish_reason, answer.completion_tokens) == ("length", 5)
     assert answer.prompt_tokens == len(opened.engine._chat.encode(a_prompt(1).messages, False))
     assert answer.choice_logprobs is None
+
+
+def test_texts_are_what_vllm_itself_decodes(opened: Open) -> None:
+    """Random weights end in the middle of characters, and at the end token."""
+    engine = opened.engine
+    prompts = [a_prompt(index, max_tokens=1 + index) for index in range(96)]
+    answers = opened.ask(*prompts)
+
+    async def by_vllm(prompt: Prompt) -> str:
+        parameters = engine._names.SamplingParams(
+            temperature=1.0, max_tokens=prompt.sampling.max_tokens, seed=prompt.seed
+        )
+        ids = engine._names.tokens_input(list(engine._chat.encode(prompt.messages, False)))
+        async for output in engine._llm.generate(ids, parameters, prompt.key):
+            last = output
+        return last.outputs[0].text
+
+    async def all_at_once() -> list[str]:
+        return await asyncio.gather(*map(by_vllm, prompts))
+
+    assert [answer.text for answer in answers] == opened.runner.run(all_at_once())
+    assert {answer.finish_reason for answer in answers} == {"stop", "length"}
 
 
 def test_a_schema_is_obeyed(opened: Open) -> None:

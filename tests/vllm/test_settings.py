@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import build
+from tiny import CORPUS, SPECIAL, build
 
 from evokd_data.errors import TeacherError
 from evokd_data.records import Message
@@ -62,6 +63,124 @@ def test_thinking_is_switched_where_the_template_knows_it(tmp_path: Path) -> Non
     of = chat(tmp_path, QWEN)
     assert shown(of, USER).endswith("<think>\n\n</think>\n\n")
     assert "<think>" not in shown(of, USER, thinking=True)
+
+
+def sentencepiece(folder: Path) -> None:
+    """Like Llama 2's: a space before the first word, bytes as tokens, the space stripped where a text begins."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, trainers
+
+    of = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    of.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    steps = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    of.decoder = decoders.Sequence(steps)
+    bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
+    trainer = trainers.BpeTrainer(vocab_size=420, special_tokens=[*SPECIAL, "<unk>"], show_progress=False)
+    of.train_from_iterator(["\u2581" + line.replace(" ", "\u2581") for line in CORPUS], trainer)
+    of.add_tokens(bytes_)
+    of.save(str(folder / "tokenizer.json"))
+
+
+@pytest.mark.parametrize("kind", ["bytes", "sentencepiece"])
+def test_a_text_is_what_decoding_token_by_token_gives(kind: str, tmp_path: Path) -> None:
+    from tokenizers.decoders import DecodeStream
+    from transformers import AutoTokenizer
+
+    build(tmp_path)
+    if kind == "sentencepiece":
+        sentencepiece(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    of = Chat(tokenizer, str(tmp_path))
+    assert of.decodes
+    prompt = of.encode((SYSTEM, USER), False)
+    words = of.tokens("play some \u4e2d\u6587 jazz \U0001f600 caf\u00e9")
+    draw = random.Random(0)
+    cut = 0
+    for _ in range(600):
+        # Whole words, stray bytes and special tokens, in any order and cut anywhere.
+        answer = [draw.choice(words) if draw.random() < 0.5 else draw.randrange(len(tokenizer)) for _ in range(30)]
+        answer = (list(words) + answer)[draw.randrange(len(words)) :][: draw.randrange(30)]
+        stream = DecodeStream(ids=list(prompt), skip_special_tokens=True)
+        pieces = [stream.step(tokenizer._tokenizer, token) for token in answer]
+        assert of.text(prompt, answer) == "".join(piece or "" for piece in pieces)
+        cut += bool(pieces) and pieces[-1] is None
+    assert cut > 30, "no answer ended inside a character"
+
+
+def pieces(draw: random.Random, count: int) -> str:
+    """Words, spaces, special tokens whole and broken, letters that normalizers change, in any order."""
+    some = [
+        *SPECIAL,
+        "<|",
+        "|>",
+        "<|end",
+        " ",
+        "  ",
+        "\n",
+        "play",
+        "some jazz",
+        "1984",
+        "caf\u00e9",
+        "e\u0301",
+        "\u4e2d\u6587",
+    ]
+    return "".join(draw.choice(some) for _ in range(count))
+
+
+LLAMA_3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+def variants() -> dict[str, Any]:
+    from tokenizers import AddedToken, Regex, normalizers, pre_tokenizers
+
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    split = pre_tokenizers.Split(Regex(LLAMA_3), "isolated")
+
+    def changed(**changes: Any) -> Any:
+        def change(tokenizer: Any) -> None:
+            for name, value in changes.items():
+                setattr(tokenizer, name, value)
+
+        return change
+
+    return {
+        "byte level": changed(),
+        "llama 3": changed(pre_tokenizer=pre_tokenizers.Sequence([split, byte_level])),
+        "prefix space": changed(pre_tokenizer=pre_tokenizers.ByteLevel(add_prefix_space=True)),
+        "normalized": changed(normalizer=normalizers.NFC()),
+        "prepended": changed(normalizer=normalizers.Prepend("_"), pre_tokenizer=byte_level),
+        "bert": changed(pre_tokenizer=pre_tokenizers.BertPreTokenizer()),
+        "bare": changed(normalizer=normalizers.Replace(" ", "_"), pre_tokenizer=None),
+        "more tokens": lambda tokenizer: tokenizer.add_tokens([AddedToken("<|end|><|user|>", normalized=False)]),
+        "first word": changed(pre_tokenizer=pre_tokenizers.Metaspace(prepend_scheme="first")),
+        "greedy": lambda tokenizer: tokenizer.add_tokens([AddedToken("jazz", normalized=False, lstrip=True)]),
+    }
+
+
+@pytest.mark.parametrize("kind", variants())
+def test_a_prompt_put_together_from_parts_has_the_tokens_of_the_whole(kind: str, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    build(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    variants()[kind](tokenizer._tokenizer)
+    of = Chat(tokenizer, "tiny")
+    assert (of._cuts is None) == (kind in ("first word", "greedy")), "cut where it may not be, or not where it may"
+    draw = random.Random(0)
+    for _ in range(500):
+        text = pieces(draw, draw.randrange(20))
+        assert list(of.tokens(text)) == tokenizer.encode(text, add_special_tokens=False)
+
+
+def test_a_tokenizer_that_would_cut_or_pad_does_not(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    build(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    whole = Chat(tokenizer, "tiny").tokens("play some jazz by Miles Davis")
+    tokenizer._tokenizer.enable_truncation(3)
+    tokenizer._tokenizer.enable_padding(length=64)
+    assert len(whole) > 3
+    assert Chat(tokenizer, "tiny").tokens("play some jazz by Miles Davis") == whole
 
 
 def test_a_base_model_is_refused(tmp_path: Path) -> None:
