@@ -22,13 +22,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import random
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -135,31 +136,41 @@ async def batches(engine: VLLMEngine, asked: list[Prompt]) -> Flow:
 WAYS = {"raw": raw, "tokens": tokens, "ours": ours, "batches": batches}
 
 
+@contextlib.contextmanager
+def counting(llm: Any) -> Iterator[list[int]]:
+    """The engine's steps while the block lasts: messages with output from its process. One number, in a list."""
+    core = llm.engine_core
+    receive = core.get_output_async
+    steps = [0]
+
+    async def counted() -> Any:
+        outputs = await receive()
+        steps[0] += bool(outputs.outputs)
+        return outputs
+
+    core.get_output_async = counted
+    try:
+        yield steps
+    finally:
+        core.get_output_async = receive
+
+
 async def take(way: str, engine: VLLMEngine, asked: list[Prompt]) -> Turn:
     """One turn. The chat template's caches are emptied: in a round no prompt comes twice."""
     assert engine._llm is not None
     await engine._llm.reset_prefix_cache()
     run = await WAYS[way](engine, asked)
+    forget(engine)
+    with counting(engine._llm) as steps:
+        cpu, wall = time.process_time(), time.perf_counter()
+        texts = await run()
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return Turn(way, wall, steps[0], cpu, digest(texts())[:16])
+
+
+def forget(engine: VLLMEngine) -> None:
     engine._chat.encode.cache_clear()
     engine._chat._part.cache_clear()
-    core = engine._llm.engine_core
-    receive = core.get_output_async
-    steps = 0
-
-    async def counted() -> Any:
-        nonlocal steps
-        outputs = await receive()
-        steps += bool(outputs.outputs)
-        return outputs
-
-    core.get_output_async = counted
-    cpu, wall = time.process_time(), time.perf_counter()
-    try:
-        texts = await run()
-    finally:
-        core.get_output_async = receive
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return Turn(way, wall, steps, cpu, digest(texts())[:16])
 
 
 def part(cores: set[int]) -> None:

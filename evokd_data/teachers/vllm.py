@@ -28,7 +28,7 @@ from typing import Annotated, Any, ClassVar, Literal, TextIO
 from pydantic import Field
 
 from evokd_data.errors import EngineStopped, RecipeError, TeacherError
-from evokd_data.records import Completion, Prompt
+from evokd_data.records import Completion, Constraint, Prompt
 from evokd_data.registry import nearest
 from evokd_data.teachers import Engine, logs, models
 from evokd_data.teachers.answers import without_thoughts
@@ -98,6 +98,8 @@ OWNED = {
     "structured_outputs_config": "structured_outputs_backend",
     "enable_sleep_mode": "sleep_mode",
 }
+
+MOST_CHECKED = 256  # constraints; a grammar made for one text is never met again
 
 SECRET = re.compile(r"(^|_)(token|key|password|secret)$")
 
@@ -209,6 +211,7 @@ class VLLMEngine:
         self._chat = Chat(self._tokenizer, teacher.model)
         self._sleeps = bool(self._arguments.get("enable_sleep_mode"))
         self._codes: dict[tuple[str, ...], tuple[int, ...]] = {}
+        self._checked: dict[tuple[str, Any] | None, Any] = {}  # as vLLM left them: choices have become a grammar
         seats = config.scheduler_config.max_num_seqs * config.parallel_config.data_parallel_size
         # A seat that falls free is taken at once only when a request already waits for it inside the engine.
         self.window: int = teacher.window or seats + max(1, seats // 8)
@@ -223,18 +226,24 @@ class VLLMEngine:
         if scored:
             return await self._score(prompt, ids)
         sampling = prompt.sampling
-        parameters = self._names.SamplingParams(
+        constraint = _structured(prompt.constraint)
+        checked = self._checked.get(constraint)
+        parameters = (self._names.CheckedParams if checked else self._names.SamplingParams)(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             max_tokens=min(sampling.max_tokens, room),
             seed=prompt.seed,
-            structured_outputs=self._structured(prompt),
+            structured_outputs=checked or self._constrained(constraint),
             output_kind=self._names.RequestOutputKind.FINAL_ONLY,
             skip_clone=True,
             # vLLM decodes each token as it comes, in this process, for every request in flight at every step.
             detokenize=not self._chat.decodes,
         )
         answer = await self._generate(prompt, ids, parameters)
+        if constraint is not None and not checked:
+            if len(self._checked) >= MOST_CHECKED:
+                self._checked.clear()
+            self._checked[constraint] = parameters.structured_outputs
         written = self._text(ids, answer) if self._chat.decodes else answer.text
         reason = answer.finish_reason if answer.finish_reason in ("stop", "length") else "error"
         return Completion(without_thoughts(written, self._teacher.thinking), reason, len(ids), len(answer.token_ids))
@@ -282,16 +291,11 @@ class VLLMEngine:
             self._codes[choices] = first_tokens(choices, [self._chat.tokens(choice) for choice in choices])
         return self._codes[choices]
 
-    def _structured(self, prompt: Prompt) -> Any:
-        constraint = prompt.constraint
+    def _constrained(self, constraint: tuple[str, Any] | None) -> Any:
         if constraint is None:
             return None
-        make = self._names.StructuredOutputsParams
-        if constraint.json_schema is not None:
-            return make(json=json.dumps(constraint.json_schema))
-        if constraint.choices is not None:
-            return make(choice=list(constraint.choices))
-        return make(grammar=constraint.grammar)
+        kind, value = constraint
+        return self._names.StructuredOutputsParams(**{kind: list(value) if kind == "choice" else value})
 
     async def _generate(self, prompt: Prompt, ids: Sequence[int], parameters: Any) -> Any:
         """vLLM's CompletionOutput. Cancelling the coroutine aborts the request inside the engine."""
@@ -350,6 +354,17 @@ class VLLMEngine:
         self._llm = None
 
 
+def _structured(constraint: Constraint | None) -> tuple[str, Any] | None:
+    """vLLM's name for a constraint and its value, alike for constraints that are."""
+    if constraint is None:
+        return None
+    if constraint.json_schema is not None:
+        return "json", json.dumps(constraint.json_schema)
+    if constraint.choices is not None:
+        return "choice", constraint.choices
+    return "grammar", constraint.grammar
+
+
 def _secrets(value: Any, path: str) -> Iterator[str]:
     """Where strings stand that only their owner may know."""
     for key, item in value.items() if isinstance(value, Mapping) else ():
@@ -379,7 +394,7 @@ def version() -> str:
 
 
 def _names() -> SimpleNamespace:
-    found = {}
+    found: dict[str, Any] = {}
     installed = version()
     for name, (module, members) in NAMES.items():
         try:
@@ -391,7 +406,16 @@ def _names() -> SimpleNamespace:
                 f"vLLM {installed} does not work here: {module}.{name}: {one_line(str(error))}; "
                 "this version of evokd-data is made for vllm>=0.32,<0.33"
             ) from error
-    return SimpleNamespace(**found)
+
+    parameters: Any = found["SamplingParams"]
+
+    class CheckedParams(parameters):
+        """Of a constraint that has been answered under: to check it, vLLM would parse its grammar for each request."""
+
+        def verify(self, *_: Any) -> None:
+            pass
+
+    return SimpleNamespace(**found, CheckedParams=CheckedParams)
 
 
 class _Owner:

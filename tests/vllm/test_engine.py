@@ -98,6 +98,27 @@ def test_a_grammar_is_obeyed(opened: Open) -> None:
     assert {answer.text for answer in answers} <= {"yes", "no"}
 
 
+@pytest.mark.parametrize(
+    "constraint",
+    [Constraint(json_schema=SCHEMA), Constraint(choices=("yes", "no", "perhaps")), Constraint(grammar=GRAMMAR)],
+    ids=["schema", "choices", "grammar"],
+)
+def test_a_constraint_is_checked_once_and_holds_for_all(
+    opened: Open, constraint: Constraint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks = []
+    check = opened.engine._names.SamplingParams.verify
+    monkeypatch.setattr(
+        opened.engine._names.SamplingParams, "verify", lambda *given: (checks.append(given), check(*given))
+    )
+    monkeypatch.setattr(opened.engine, "_checked", {})
+    prompts = [a_prompt(index, constraint, max_tokens=120) for index in range(12)]
+    first = opened.ask(*prompts)
+    assert len(checks) == 12, "together, none waits for another's answer"
+    assert opened.ask(*prompts) == first
+    assert len(checks) == 12
+
+
 @pytest.mark.parametrize("choices", [CODES[:2], CODES, ALL_CODES], ids=len)
 def test_scores_are_the_models_own_probabilities(opened: Open, model: Path, choices: tuple[str, ...]) -> None:
     """Against a forward pass in transformers, in float32; other requests are in the same batches."""
@@ -155,8 +176,9 @@ def test_a_prompt_that_just_fits_is_answered_in_the_room_there_is(opened: Open) 
 
 
 def test_a_wrong_constraint_names_the_request(opened: Open) -> None:
-    with pytest.raises(TeacherError, match=r"vLLM refused generate/000001"):
-        opened.ask(a_prompt(1, Constraint(grammar="root ::= (")))
+    for _ in range(2):
+        with pytest.raises(TeacherError, match=r"vLLM refused generate/000001"):
+            opened.ask(a_prompt(1, Constraint(grammar="root ::= (")))
     assert opened.ask(a_prompt(2))[0].text
 
 

@@ -1,0 +1,204 @@
+"""What does a whole round cost beside the best one can ask of vLLM, in this process?
+
+    python bench/generate.py [intents] [slots] [--samples 1600] [--repeats 5] [--apart] [--json FILE]
+
+    intents   the quickstart's teacher of 3.5 million parameters: texts in JSON, and a label from one token
+    slots     that of recipes/quickstart-slots.yaml: a label is the text again, under a grammar
+
+Three ways, taken in turn, `--repeats` times, on one engine:
+
+    raw       AsyncLLM asked for everything at once, token ids and parameters made beforehand; texts back, nothing else. It
+              labels texts it has not waited for: the requests are those that the first turn of `ours` made
+    phases    as raw, but nothing is labelled before everything is written: what one can really ask
+    ours      `stages.generate`, round 1 of the recipe with the strategy `static`: plan, prompts, generating and labelling
+              each text as it is written, journal, filters, shards
+
+Prints what bench/feeding.py prints, and `--apart` means what it means there. The prefix cache is emptied before each turn;
+both ways must be answered with the same tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import feeding
+from opened import Opened
+from report import record
+
+from evokd_data.feeding import TeacherOnDemand
+from evokd_data.recipe import Recipe, load
+from evokd_data.records import Prompt
+from evokd_data.seeds import load_splits
+from evokd_data.stages.generate import generate
+from evokd_data.teachers.vllm import VLLM, VLLMEngine
+from evokd_data.workspace import Workspace
+
+ROOT = Path(__file__).parents[1]
+RECIPES = {"intents": "quickstart", "slots": "quickstart-slots"}
+WAYS = ["raw", "phases", "ours"]
+
+
+@dataclass(frozen=True)
+class Turn:
+    wall_s: float
+    cpu_s: float
+    steps: int
+    tokens: int
+
+
+async def ours(recipe: Recipe, engine: VLLMEngine, folder: Path) -> Turn:
+    workspace, splits = Workspace(folder), load_splits(recipe)
+    async with TeacherOnDemand(Opened(engine), folder / "teacher.log") as teacher:  # type: ignore[arg-type]
+        await generate(recipe, workspace, 0, splits, teacher)
+        feeding.forget(engine)
+        with feeding.counting(engine._llm) as steps:
+            cpu, wall = time.process_time(), time.perf_counter()
+            totals = await generate(recipe, workspace, 1, splits, teacher)
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return Turn(wall, cpu, steps[0], totals["completion_tokens"])
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as vLLM got it."""
+
+    stage: str
+    key: str
+    ids: Sequence[int]
+    parameters: Any
+
+
+class Forgetful(dict[Any, Any]):
+    """Constraints are checked by vLLM each time, as they are of anybody who asks it."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+
+async def asked(recipe: Recipe, engine: VLLMEngine, folder: Path) -> list[Asked]:
+    """The requests of one round of ours, in the order in which they were made, each as if it were the first of its kind."""
+    found: list[Asked] = []
+    given = engine._generate
+
+    async def written_down(prompt: Prompt, ids: Sequence[int], parameters: Any) -> Any:
+        found.append(Asked(prompt.stage, prompt.key, list(ids), parameters.clone()))
+        return await given(prompt, ids, parameters)
+
+    checked, engine._checked = engine._checked, Forgetful()
+    engine._generate = written_down  # type: ignore[method-assign]
+    await ours(recipe, engine, folder)
+    engine._generate = given  # type: ignore[method-assign]
+    engine._checked = checked
+    return found
+
+
+async def raw(engine: VLLMEngine, requests: list[Asked], phases: bool) -> Turn:
+    llm, names = engine._llm, engine._names
+    assert llm is not None
+    ready: dict[str, list[tuple[Any, Any, str]]] = {}
+    for request in requests:
+        parameters = request.parameters.clone()
+        parameters.detokenize = True
+        phase = request.stage if phases else ""
+        ready.setdefault(phase, []).append((names.tokens_input(list(request.ids)), parameters, request.key))
+
+    async def one(request: tuple[Any, Any, str]) -> int:
+        async for output in llm.generate(*request):
+            last = output
+        return len(last.outputs[0].token_ids)
+
+    with feeding.counting(llm) as steps:
+        cpu, wall = time.process_time(), time.perf_counter()
+        tokens = [count for phase in ready.values() for count in await asyncio.gather(*map(one, phase))]
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return Turn(wall, cpu, steps[0], sum(tokens))
+
+
+async def measure(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    changes = ["strategy={name: static}", f"rounds.samples={arguments.samples}", "rounds.shard_size=1024"]
+    recipe = load(ROOT / f"recipes/{RECIPES[name]}.yaml", changes)
+    assert isinstance(recipe.teacher, VLLM)
+    teacher = dataclasses.replace(recipe.teacher, kv_cache_gib=0.5)
+    turns: dict[str, list[Turn]] = {way: [] for way in WAYS}
+    async with teacher.serve(folder / "teacher.log") as engine:
+        assert isinstance(engine, VLLMEngine)
+        if arguments.apart:
+            feeding.part(os.sched_getaffinity(0))
+        requests = await asked(recipe, engine, folder / "first")
+        for repeat in range(arguments.repeats):
+            for way in WAYS[repeat % 3 :] + WAYS[: repeat % 3]:
+                await engine._llm.reset_prefix_cache()  # type: ignore[union-attr]
+                if way == "ours":
+                    turn = await ours(recipe, engine, folder / str(repeat))
+                else:
+                    turn = await raw(engine, requests, way == "phases")
+                turns[way].append(turn)
+                print(
+                    f"{repeat} {way:7} {turn.wall_s:7.2f} s {turn.steps:6} steps {turn.tokens:8} tokens",
+                    file=sys.stderr,
+                )
+    return summary(turns, len(requests), arguments.samples)
+
+
+def summary(turns: dict[str, list[Turn]], requests: int, samples: int) -> dict[str, Any]:
+    figures: dict[str, Any] = {
+        "samples": samples,
+        "requests": requests,
+        "repeats": len(turns["ours"]),
+        "same_tokens": len({turn.tokens for way in turns.values() for turn in way}) == 1,
+    }
+    for way, taken in turns.items():
+        figures[f"{way}_wall_s"] = round(statistics.median(turn.wall_s for turn in taken), 3)
+        figures[f"{way}_engine_steps"] = statistics.median(turn.steps for turn in taken)
+        cpu = statistics.median(turn.cpu_s for turn in taken)
+        figures[f"{way}_client_cpu_ms_per_request"] = round(1000 * cpu / requests, 3)
+    for bound in ("raw", "phases"):
+        for name, figure in (("wall", "wall_s"), ("engine_steps", "steps")):
+            pairs = zip(turns["ours"], turns[bound], strict=True)
+            ratios = [getattr(one, figure) / getattr(best, figure) for one, best in pairs]
+            for end, of in (("", statistics.median), ("_min", min), ("_max", max)):
+                figures[f"ours_over_{bound}_{name}_ratio{end}"] = round(of(ratios), 3)
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="*", default=[*RECIPES], help=f"{', '.join(RECIPES)}; default: both")
+    parser.add_argument("--samples", type=int, default=1600, help="asked for in a turn")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--apart", action="store_true", help="the engine on one core, its client on the others")
+    parser.add_argument("--json", type=Path, help="the file that gets the figures, beside what it holds")
+    arguments = parser.parse_args()
+    prefix = "generate_apart" if arguments.apart else "generate"
+    figures: dict[str, Any] = {}
+    for name in arguments.tasks:
+        with tempfile.TemporaryDirectory() as folder:
+            found = asyncio.run(measure(name, arguments, Path(folder)))
+        figures |= {f"{prefix}_{name}_{key}": value for key, value in found.items()}
+        print(f"{name}: {found['requests']} requests, same tokens: {found['same_tokens']}")
+        print(f"{'':8}{'wall s':>9}{'steps':>8}{'client CPU ms/request':>23}  ours over it: wall, steps")
+        for way in WAYS:
+            cells = f"{found[f'{way}_wall_s']:9.2f}{found[f'{way}_engine_steps']:8.0f}"
+            cells += f"{found[f'{way}_client_cpu_ms_per_request']:23.3f}"
+            if way != "ours":
+                of = {key.removeprefix(f"ours_over_{way}_"): value for key, value in found.items()}
+                ends = f"({of['wall_ratio_min']} to {of['wall_ratio_max']})"
+                cells += f"  {of['wall_ratio']} {ends}, {of['engine_steps_ratio']}"
+            print(f"{way:8}{cells}")
+    if arguments.json:
+        record(arguments.json, figures)
+
+
+if __name__ == "__main__":
+    main()
