@@ -23,6 +23,10 @@ class WorkspaceError(EvokdError):
     """The run's folder is in the way: in use, from another recipe, or damaged."""
 
 
+class MirrorError(EvokdError):
+    """The copy of a run folder elsewhere cannot be read or written, or is another folder's."""
+
+
 class TeacherError(EvokdError):
     """The teacher could not be opened, stopped answering, or answered nothing of use."""
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from evokd_data.errors import RecipeError, WorkspaceError
 from evokd_data.feeding import TeacherOnDemand
 from evokd_data.manifest import inputs, write_manifest
+from evokd_data.mirror import mirrored
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.records import Revision
@@ -66,17 +67,24 @@ class Run:
 
 
 @contextmanager
-def open_run(recipe: Recipe, runs: Path, origin: str | None = None, progress: Progress | None = None) -> Iterator[Run]:
+def open_run(
+    recipe: Recipe,
+    runs: Path,
+    origin: str | None = None,
+    progress: Progress | None = None,
+    mirror: str | None = None,
+) -> Iterator[Run]:
     """The run of a recipe, held against other processes. Data and models are checked before anything is written.
 
     A run that goes on from a published round, `origin` (org/name@round-003), is given that round's files first.
+    `mirror`: the URL under which a copy of the folder is kept meanwhile; see `mirror.mirrored`.
     """
     if ranks.started() > ranks.count():
         raise WorkspaceError(f"{recipe.path}: torchrun starts train-round and nothing else; start this with evokd-data")
     splits = load_splits(recipe)
     frozen = inputs(recipe, splits.digests())
     workspace = Workspace(runs / recipe.name)
-    with workspace.lock():
+    with workspace.lock(), mirrored(workspace, mirror, progress):
         start = None
         if origin is not None or workspace.origin.exists():
             from evokd_data.stages import resume
@@ -102,9 +110,11 @@ def resolved(recipe: Recipe) -> str:
     return text.getvalue()
 
 
-def generate_next(recipe: Recipe, runs: Path, progress: Progress, origin: str | None = None) -> dict[str, Any]:
-    """Generate the next round; its totals with its number. `origin` as in `open_run`."""
-    with open_run(recipe, runs, origin, progress) as run, asyncio.Runner() as loop:
+def generate_next(
+    recipe: Recipe, runs: Path, progress: Progress, origin: str | None = None, mirror: str | None = None
+) -> dict[str, Any]:
+    """Generate the next round; its totals with its number. `origin` and `mirror` as in `open_run`."""
+    with open_run(recipe, runs, origin, progress, mirror) as run, asyncio.Runner() as loop:
         index = run.next_to_generate()
         return {"round": index, **loop.run(_generate_once(run, index, progress))}
 
@@ -114,13 +124,13 @@ async def _generate_once(run: Run, index: int, progress: Progress) -> dict[str, 
         return await generate(run.recipe, run.workspace, index, run.splits, teacher, progress)
 
 
-def train_next(recipe: Recipe, runs: Path, progress: Progress) -> dict[str, Any] | None:
+def train_next(recipe: Recipe, runs: Path, progress: Progress, mirror: str | None = None) -> dict[str, Any] | None:
     """Train and score the student on the last generated round; its metrics. None in torchrun's other processes."""
     with ranks.joined():
         if ranks.rank() > 0:
             learn_along(recipe, Workspace(runs / recipe.name))
             return None
-        with open_run(recipe, runs) as run:
+        with open_run(recipe, runs, progress=progress, mirror=mirror) as run:
             metrics = _train(run, run.next_to_train(), progress)
         ranks.told(None)
         return metrics
@@ -132,11 +142,17 @@ def _train(run: Run, index: int, progress: Progress) -> dict[str, Any]:
     return metrics
 
 
-def run_all(recipes: Sequence[Recipe], runs: Path, progress: Progress, origin: str | None = None) -> list[Run]:
+def run_all(
+    recipes: Sequence[Recipe],
+    runs: Path,
+    progress: Progress,
+    origin: str | None = None,
+    mirror: str | None = None,
+) -> list[Run]:
     """Every round of every recipe, each published as soon as it is complete. One teacher serves recipes that share it.
 
-    Recipes are worked through one after the other; the teacher changes when its settings do. `origin` as in `open_run`:
-    every recipe goes on, or branches off, from there. Raises RecipeError when two of them have one name, and so one
+    Recipes are worked through one after the other; the teacher changes when its settings do. `origin` and
+    `mirror` as in `open_run`: every recipe goes on, or branches off, from the one, and is copied to the other. Raises RecipeError when two of them have one name, and so one
     folder.
     """
     for place, recipe in enumerate(recipes):
@@ -148,7 +164,7 @@ def run_all(recipes: Sequence[Recipe], runs: Path, progress: Progress, origin: s
         teacher: TeacherOnDemand | None = None
         served = None
         for recipe in recipes:
-            run = stack.enter_context(open_run(recipe, runs, origin, progress))
+            run = stack.enter_context(open_run(recipe, runs, origin, progress, mirror))
             if recipe.teacher != served:
                 if teacher is not None:
                     loop.run(teacher.__aexit__(None, None, None))
@@ -175,11 +191,11 @@ def _close(loop: asyncio.Runner, teacher: TeacherOnDemand) -> None:
     loop.run(teacher.__aexit__(None, None, None))
 
 
-def publish_complete(recipe: Recipe, runs: Path, progress: Progress) -> list[Revision]:
+def publish_complete(recipe: Recipe, runs: Path, progress: Progress, mirror: str | None = None) -> list[Revision]:
     """Publish every complete round, in order. Raises WorkspaceError when there is none, or nowhere to publish to."""
     from evokd_data.stages.publish import Publication
 
-    with open_run(recipe, runs) as run:
+    with open_run(recipe, runs, progress=progress, mirror=mirror) as run:
         complete = run.complete_rounds()
         if not complete:
             raise WorkspaceError(
@@ -202,7 +218,7 @@ def _publish(run: Run, publication: Publication, index: int) -> Revision:
     return publication.publish(run.workspace, index)
 
 
-def push_one(recipe: Recipe, runs: Path, index: int | None, progress: Progress) -> Revision:
+def push_one(recipe: Recipe, runs: Path, index: int | None, progress: Progress, mirror: str | None = None) -> Revision:
     """Push the student of a complete round, by default the last one. Raises RecipeError when there is nowhere to push to."""
     from evokd_data.stages.opening import open_hub
     from evokd_data.stages.publish_student import push_student
@@ -211,7 +227,7 @@ def push_one(recipe: Recipe, runs: Path, index: int | None, progress: Progress) 
         raise RecipeError(
             f"{recipe.path}: publish.student: names no model repository; add it: publish: {{student: org/name}}"
         )
-    with open_run(recipe, runs) as run:
+    with open_run(recipe, runs, progress=progress, mirror=mirror) as run:
         complete = run.complete_rounds()
         if not complete or (index is not None and index not in complete):
             raise WorkspaceError(

@@ -13,8 +13,9 @@ from evokd_data.cli import options
 @options.recipe
 @options.overrides
 @options.runs
+@options.mirror
 @options.origin
-def command(recipe: Path, overrides: tuple[str, ...], runs: Path, origin: str | None) -> None:
+def command(recipe: Path, overrides: tuple[str, ...], runs: Path, mirror: str | None, origin: str | None) -> None:
     """Generate the next round of RECIPE; round 0 is the seeds. Prints the folder of the shards.
 
     Killed and rerun, it asks the teacher only what was in flight.
@@ -26,5 +27,5 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, origin: str | 
 
     loaded = load(recipe, overrides)
     with live() as progress:
-        totals = generate_next(loaded, runs, progress, origin)
+        totals = generate_next(loaded, runs, progress, origin, mirror)
     click.echo(str(Workspace(runs / loaded.name).round(totals["round"]).shards))

@@ -15,6 +15,10 @@ runs = click.option(
     "--runs", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True,
     help="The folder that holds run folders.",
 )  # fmt: skip
+mirror = click.option(
+    "--mirror", metavar="URL", envvar="EVOKD_MIRROR", show_envvar=True,
+    help="Keep a copy of the run there (s3://bucket/runs, a shared folder), and begin from it on another machine.",
+)  # fmt: skip
 origin = click.option(
     "--from", "origin", metavar="ORG/NAME@ROUND-003", help="Go on, or branch off, from a published round."
 )

@@ -13,7 +13,8 @@ from evokd_data.cli import options
 @options.recipe
 @options.overrides
 @options.runs
-def command(recipe: Path, overrides: tuple[str, ...], runs: Path) -> None:
+@options.mirror
+def command(recipe: Path, overrides: tuple[str, ...], runs: Path, mirror: str | None) -> None:
     """Publish every complete round of RECIPE that is not on its Hub yet. Prints a line a round: tag, commit.
 
     Rounds that are there already stay as they are.
@@ -23,6 +24,6 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path) -> None:
     from evokd_data.rounds import publish_complete
 
     with live() as progress:
-        revisions = publish_complete(load(recipe, overrides), runs, progress)
+        revisions = publish_complete(load(recipe, overrides), runs, progress, mirror)
     for revision in revisions:
         click.echo(f"{revision.repo} {revision.tag} {revision.commit}")

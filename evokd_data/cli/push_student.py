@@ -14,7 +14,8 @@ from evokd_data.cli import options
 @click.option("--round", "round", type=int, help="The round; without it the last complete one.")
 @options.overrides
 @options.runs
-def command(recipe: Path, round: int | None, overrides: tuple[str, ...], runs: Path) -> None:
+@options.mirror
+def command(recipe: Path, round: int | None, overrides: tuple[str, ...], runs: Path, mirror: str | None) -> None:
     """Push the student of a complete round of RECIPE to publish.student: one commit, one tag, a model card.
 
     A student that is there already stays as it is. Prints repository, tag, commit. With publish.student in the recipe,
@@ -25,5 +26,5 @@ def command(recipe: Path, round: int | None, overrides: tuple[str, ...], runs: P
     from evokd_data.rounds import push_one
 
     with live() as progress:
-        revision = push_one(load(recipe, overrides), runs, round, progress)
+        revision = push_one(load(recipe, overrides), runs, round, progress, mirror)
     click.echo(f"{revision.repo} {revision.tag} {revision.commit}")

@@ -13,8 +13,11 @@ from evokd_data.cli import options
 @options.recipes
 @options.overrides
 @options.runs
+@options.mirror
 @options.origin
-def command(recipes: tuple[Path, ...], overrides: tuple[str, ...], runs: Path, origin: str | None) -> None:
+def command(
+    recipes: tuple[Path, ...], overrides: tuple[str, ...], runs: Path, mirror: str | None, origin: str | None
+) -> None:
     """Run every round of RECIPES: generate, train, score, publish. Rerun it after any stop: it goes on where it was.
 
     Recipes with the same teacher share one engine. The result on stdout is one line for each recipe: its name,
@@ -27,7 +30,7 @@ def command(recipes: tuple[Path, ...], overrides: tuple[str, ...], runs: Path, o
 
     loaded = [load(path, overrides) for path in recipes]
     with live() as progress:
-        done = run_all(loaded, runs, progress, origin)
+        done = run_all(loaded, runs, progress, origin, mirror)
     for run in done:
         last = summary(run.workspace)["rounds"][-1]
         revision = last["revision"]

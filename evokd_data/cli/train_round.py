@@ -14,7 +14,8 @@ from evokd_data.cli import options
 @options.recipe
 @options.overrides
 @options.runs
-def command(recipe: Path, overrides: tuple[str, ...], runs: Path) -> None:
+@options.mirror
+def command(recipe: Path, overrides: tuple[str, ...], runs: Path, mirror: str | None) -> None:
     """Train the student of RECIPE on every shard so far and score it. Prints the test metrics as JSON.
 
     On several accelerators: torchrun --nproc-per-node 2 -m evokd_data train-round RECIPE
@@ -24,6 +25,6 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path) -> None:
     from evokd_data.rounds import train_next
 
     with live() as progress:
-        metrics = train_next(load(recipe, overrides), runs, progress)
+        metrics = train_next(load(recipe, overrides), runs, progress, mirror)
     if metrics is not None:
         click.echo(json.dumps({"round": metrics["round"], "test": metrics["test"]}, ensure_ascii=False))

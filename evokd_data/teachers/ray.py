@@ -8,7 +8,8 @@
       address: auto               # of the cluster this machine belongs to; null starts Ray on this machine alone
 
 Everything but the engines stays with the driver (see `fleet.py` for why that is safe): one journal, one order, the same
-rows as from `engine: vllm`. Nothing else is shared, so `runs/` is a local folder here as everywhere. The machines need
+rows as from `engine: vllm`. Nothing else is shared, so `runs/` is a local folder here as everywhere; `--mirror` keeps a
+copy of it on shared storage, from which another driver goes on (`mirror.py`). The machines need
 this package, vLLM and the model: a Hub id, or a folder that lies at the same path everywhere. A worker that dies is
 replaced and what it was asked is asked of others.
 
