@@ -70,6 +70,7 @@ bench: setup  ## what we cost beside the engine, and beside raw vLLM; FULL=--ful
 	.venv/bin/python bench/overhead.py --profile --json build/bench.json $(FULL)
 	.venv/bin/python bench/near_duplicates.py --json build/bench.json $(FULL)
 	.venv/bin/python bench/feeding.py --json build/bench.json $(ARGS)
+	.venv/bin/python bench/generate.py --json build/bench.json
 	.venv/bin/python bench/server.py --json build/bench.json
 	.venv/bin/python bench/server.py intents slots --apart --json build/bench.json
 	.venv/bin/python bench/training.py --json build/bench.json

@@ -134,7 +134,7 @@ async def measure(name: str, arguments: argparse.Namespace, folder: Path) -> dic
     async with teacher.serve(folder / "teacher.log") as engine:
         assert isinstance(engine, VLLMEngine)
         if arguments.apart:
-            feeding.part(os.sched_getaffinity(0))
+            feeding.part(arguments.cores)
         requests = await asked(recipe, engine, folder / "first")
         for repeat in range(arguments.repeats):
             for way in WAYS[repeat % 3 :] + WAYS[: repeat % 3]:
@@ -180,9 +180,11 @@ def main() -> None:
     parser.add_argument("--apart", action="store_true", help="the engine on one core, its client on the others")
     parser.add_argument("--json", type=Path, help="the file that gets the figures, beside what it holds")
     arguments = parser.parse_args()
+    arguments.cores = os.sched_getaffinity(0)
     prefix = "generate_apart" if arguments.apart else "generate"
     figures: dict[str, Any] = {}
     for name in arguments.tasks:
+        os.sched_setaffinity(0, arguments.cores)  # what the first task's parting took away
         with tempfile.TemporaryDirectory() as folder:
             found = asyncio.run(measure(name, arguments, Path(folder)))
         figures |= {f"{prefix}_{name}_{key}": value for key, value in found.items()}
