@@ -1,6 +1,6 @@
 """The folder of a run: where each stage's files lie, written so that a file that is there is whole.
 
-    runs/<name>/recipe.yaml  inputs.json  from.json  tokens/  .lock
+    runs/<name>/recipe.yaml  inputs.json  from.json  tokens/  .lock  .mirror
     runs/<name>/round-003/plan.json  shards/00000.arrow  rejections/00000.arrow  journal/  generated.json
                           probe.arrow  student/  metrics.json  manifest.json  revision.json
 
