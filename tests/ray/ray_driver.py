@@ -1,7 +1,7 @@
 """A program with a fleet of actors, for tests that end it: ray_driver.py LOG READY
 
-Writes the process ids of its actors to READY once the fleet answers; when one of them has died and the fleet answers
-again, it makes a file `again` beside READY, and waits. Prints nothing.
+Writes the process ids of its actors to READY once all are open and the fleet answers; when one of them has died and the
+fleet answers again, it makes a file `again` beside READY, and waits. Prints nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from evokd_data.teachers.scripted import Scripted
 
 async def main(log: Path, ready: Path) -> None:
     async with ray.serve(Scripted(), 2, log) as fleet:
+        while len(fleet._places) < 2:  # the death of one that is not open yet is none of the fleet's
+            await asyncio.sleep(0.05)
         wanted = Constraint(json_schema={"required": ["advice"]})
         await fleet.complete(Prompt("a/1", "analyse", (Message("user", "x"),), 1, Sampling(1.0, 9), wanted))
         scratch = ready.with_suffix(".tmp")

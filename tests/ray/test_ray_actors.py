@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -109,7 +110,11 @@ def test_a_worker_killed_in_the_middle_loses_nothing(recipe, tmp_path):
         journal = workspace.round(1).journal
         while not journal.exists() or sum(1 for _ in read(journal)) < 4:
             time.sleep(0.005)
-        os.kill(pids()[0], signal.SIGKILL)
+        told = re.search(
+            r"worker \d is open on \S+ \(process (\d+)\)", (workspace.root.parent / "teacher.log").read_text()
+        )
+        assert told is not None and int(told[1]) in pids()
+        os.kill(int(told[1]), signal.SIGKILL)
 
     alone, _ = round_1(recipe(), tmp_path / "alone", Scripted())
     teacher = Actors(2, latency_s=0.3)
