@@ -191,6 +191,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="the file that the figures are added to; not with --tiny")
     parser.add_argument("--offline", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    options.apart = False  # the engine computes on the GPU, its client on the cores
     options.requests = options.requests or (40 if options.tiny else 2000)
     if options.offline:
         offline(options, Path(options.offline[0]))
