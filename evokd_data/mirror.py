@@ -217,6 +217,9 @@ class Mirror:
                 if part.at(path) not in there
             ],
         )
+        newest = self._newest()  # once more: parts may have taken long
+        if newest is not None and newest[1]["writer"] != self._writer:
+            raise self._taken(newest[1])
         self._write(files)
 
     def _write(self, files: Files) -> None:

@@ -59,7 +59,7 @@ def test_a_run_killed_at_random_moments_comes_out_as_an_undisturbed_one(recipe_f
     slow = {**ROUGH, "engine: scripted": f"{ROUGH['engine: scripted']}, latency_s: 0.02, window: 4"}
     path = recipe_file(**slow)
     undisturbed = play(quick(path, "teacher.latency_s=0"), tmp_path / "undisturbed", 3)
-    assert crash(path, tmp_path / "runs", "moments", str(seed)) >= 3
+    assert crash(path, tmp_path / "runs", "moments", str(seed)) >= 1
     assert_alike(Workspace(tmp_path / "runs" / "colours"), undisturbed)
 
 
