@@ -14,7 +14,7 @@ Three ways, taken in turn, `--repeats` times, on one engine:
               each text as it is written, journal, filters, shards
 
 Prints what bench/feeding.py prints, and `--apart` means what it means there. The prefix cache is emptied before each turn;
-both ways must be answered with the same tokens.
+every way must be answered with the same tokens.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Turn:
 
 async def ours(recipe: Recipe, engine: VLLMEngine, folder: Path) -> Turn:
     workspace, splits = Workspace(folder), load_splits(recipe)
-    async with TeacherOnDemand(Opened(engine), folder / "teacher.log") as teacher:  # type: ignore[arg-type]
+    async with TeacherOnDemand(Opened(engine), folder / "teacher.log") as teacher:  # type: ignore[arg-type]  # a teacher as far as this asks
         await generate(recipe, workspace, 0, splits, teacher)
         feeding.forget(engine)
         with feeding.counting(engine._llm) as steps:
@@ -96,6 +96,7 @@ async def asked(recipe: Recipe, engine: VLLMEngine, folder: Path) -> list[Asked]
         return await given(prompt, ids, parameters)
 
     checked, engine._checked = engine._checked, Forgetful()
+    # A method of one object, for one turn.
     engine._generate = written_down  # type: ignore[method-assign]
     await ours(recipe, engine, folder)
     engine._generate = given  # type: ignore[method-assign]
@@ -138,7 +139,8 @@ async def measure(name: str, arguments: argparse.Namespace, folder: Path) -> dic
         requests = await asked(recipe, engine, folder / "first")
         for repeat in range(arguments.repeats):
             for way in WAYS[repeat % 3 :] + WAYS[: repeat % 3]:
-                await engine._llm.reset_prefix_cache()  # type: ignore[union-attr]
+                assert engine._llm is not None
+                await engine._llm.reset_prefix_cache()
                 if way == "ours":
                     turn = await ours(recipe, engine, folder / str(repeat))
                 else:

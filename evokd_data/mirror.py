@@ -4,8 +4,9 @@
     URL/<run>/round-001/journal/00000.jsonl.9f86d081884c7d65   a part: up to 8 MiB of the file, named by its digest
 
 Nothing is ever changed in place and a state is written after all that it names, so the newest state is a folder that the
-run can go on from, whenever its machine died. A run writes to one mirror from one folder: a state tells its writer. A machine
-that takes a run over says so there before it reads, and the one that had it until then stops when it sees that. Any URL that fsspec can open will do, or a folder that machines share.
+run can go on from, whenever its machine died. A run writes to one mirror from one folder: a state tells its writer. A
+machine that takes a run over says so there before it reads, and the one that had it until then stops when it sees that.
+Any URL that fsspec can open will do, or a folder that machines share.
 
 One thread does it all, from the files alone: a run knows nothing of its mirror and does not wait for it. What is no
 part of a run's result (tokens, logs, drafts) stays behind.
@@ -42,6 +43,8 @@ STATE = re.compile(r"state-(\d{8})\.json")
 
 @dataclass(frozen=True)
 class Part:
+    """Up to PART bytes of a file: how many (`size`), and their SHA-256 in hex."""
+
     size: int
     sha256: str
 
@@ -69,8 +72,10 @@ def mirrored(workspace: Workspace, url: str | None, progress: Progress | None = 
     ended = threading.Event()
     thread = threading.Thread(target=mirror.follow, args=(ended,), name="evokd-mirror", daemon=True)
     thread.start()
+    over = False
     try:
         yield
+        over = True
         ended.set()
         thread.join()
         mirror.finish()
@@ -79,7 +84,7 @@ def mirrored(workspace: Workspace, url: str | None, progress: Progress | None = 
         thread.join()
         if mirror.lost is not None and isinstance(error, KeyboardInterrupt):
             raise mirror.lost from None
-        if not isinstance(error, MirrorError):
+        if not over:
             with suppress(MirrorError):  # why the run stopped is worth more than why its copy lags
                 mirror.finish()
         raise
@@ -199,7 +204,9 @@ class Mirror:
         if self._states and self._states[-1] == files:
             return
         newest = self._newest()
-        if newest is not None:
+        if newest is None:  # not begun, or somebody has removed it: nothing is there
+            self._states = []
+        else:
             self._number = newest[0]
             if newest[1]["writer"] != self._writer:
                 raise self._taken(newest[1])

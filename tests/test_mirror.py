@@ -96,13 +96,13 @@ def test_a_machine_that_dies_at_any_moment_leaves_a_run_to_go_on_from(recipe_fil
     path = recipe_file(**{"engine: scripted": "engine: scripted, latency_s: 0.05, window: 2"})
     whole = play(quick(path, "teacher.latency_s=0"), tmp_path / "whole", 3)
     chance = random.Random(seed)
-    for machine in range(20):
+    for machine in range(7):
         place = tmp_path / f"machine-{machine}"
         words = [sys.executable, "-c", DRIVER, str(path), str(place), str(tmp_path / "shared")]
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None and process.stdout.readline() == "started\n"
             try:
-                process.wait(timeout=chance.uniform(0.3, 1.2))
+                process.wait(timeout=chance.uniform(0.3, 1.2) if machine < 6 else None)
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
             else:
@@ -134,8 +134,8 @@ def test_every_state_is_a_folder_to_go_on_from(recipe, url, tmp_path, monkeypatc
     train_next(slow, tmp_path / "runs", Progress(), mirror=url)
     generate_next(slow, tmp_path / "runs", Progress(), mirror=url)
     monkeypatch.setattr(Mirror, "_write", wrote)
-    assert len(states) > 10
-    for number in range(0, len(states), len(states) // 8):
+    assert len(states) > 2
+    for number in range(0, len(states), max(1, len(states) // 8)):
         store.store.clear()
         for path, content in states[number].items():
             store.pipe_file(path, content)
@@ -166,6 +166,18 @@ def test_long_files_travel_in_parts_and_a_journal_only_by_its_end(recipe, url, t
         pass
     whole_lines = segment.read_bytes().removesuffix(b'{"key": "torn')
     assert files(here(tmp_path / "elsewhere")) == files(run) | {"round-001/journal/00000.jsonl": whole_lines}
+
+
+def test_a_mirror_that_was_removed_is_filled_again(recipe, url, tmp_path, monkeypatch):
+    monkeypatch.setattr(mirror, "EVERY_S", 0.01)
+    run = play(recipe(), tmp_path / "runs", 1)
+    store = fsspec.filesystem("memory")
+    with mirrored(run, url):
+        wait_for(lambda: store.exists("/bucket/runs/colours/state-00000001.json"))
+        store.rm("/bucket/runs", recursive=True)
+        (run.root / "more.txt").write_text("more")
+    with mirrored(here(tmp_path / "new"), url):
+        assert files(here(tmp_path / "new")) == files(run)
 
 
 def test_what_is_waste_is_removed_and_nothing_else(recipe, url, tmp_path):

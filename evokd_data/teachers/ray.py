@@ -9,9 +9,9 @@
 
 Everything but the engines stays with the driver (see `fleet.py` for why that is safe): one journal, one order, the same
 rows as from `engine: vllm`. Nothing else is shared, so `runs/` is a local folder here as everywhere; `--mirror` keeps a
-copy of it on shared storage, from which another driver goes on (`mirror.py`). The machines need
-this package, vLLM and the model: a Hub id, or a folder that lies at the same path everywhere. A worker that dies is
-replaced and what it was asked is asked of others.
+copy of it on shared storage, from which another driver goes on (`mirror.py`). The machines need this package, vLLM and
+the model: a Hub id, or a folder that lies at the same path everywhere. A worker that dies is replaced and what it was
+asked is asked of others.
 
 The actors are ours, and not Ray Data's: a block is the least that it gives out and takes back, while here every answer is in
 the journal as it comes, and the label of a text is asked for as soon as it is written. Two actors of 4 streams gave 0.87

@@ -64,6 +64,7 @@ NAMES: dict[str, tuple[str, tuple[str, ...]]] = {
             "output_kind",
             "skip_clone",
             "detokenize",
+            "verify",
         ),
     ),
     "StructuredOutputsParams": ("vllm.sampling_params", ("json", "choice", "grammar")),
