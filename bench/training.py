@@ -41,8 +41,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GOMP_SPINCOUNT", "0")
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as `train-round` sets it
 
 import pyarrow as pa
 import pyarrow.parquet as pq

@@ -599,7 +599,7 @@ def _environment(log: Path, scratch: Path) -> Iterator[None]:
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",
             "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-            "GOMP_SPINCOUNT": before.get("GOMP_SPINCOUNT", "0"),  # waiting threads leave the cores to the student
+            "GOMP_SPINCOUNT": "0",  # waiting threads leave the cores to this process
             DRIVER: str(os.getpid()),
             ENGINE_LOG: str(log),
         }
