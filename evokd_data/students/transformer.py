@@ -20,7 +20,7 @@ from pydantic import Field
 
 from evokd_data.errors import StudentError
 from evokd_data.records import TokenExample
-from evokd_data.students import Examples, Lesson, ranks
+from evokd_data.students import Examples, Lesson, dropout, ranks
 from evokd_data.students.batches import NOTHING, Diet, distributions, in_windows
 from evokd_data.students.checkpoint import read_card, write_card
 from evokd_data.students.encoding import Coder, position_limit
@@ -96,7 +96,7 @@ class Transformer:
         if previous is not None and tuple(read_card(previous, self.name)["classes"]) != lesson.classes:
             raise StudentError(f"{previous} knows other classes than the task; set student.from_scratch: true")
         words = isinstance((lesson.fresh or lesson.earlier)[0], TokenExample)
-        with sealed(lesson.seed) as seed, _enough_memory():
+        with sealed(lesson.seed) as seed, _enough_memory(), dropout.quick():
             model, tokenizer, new = _load(previous or base.folder, lesson.classes, words)
             coder = Coder(tokenizer, model, position_limit(model, tokenizer, self.max_length))
             with tokenised(lesson, coder, words, self.soft_labels, base.identity, into) as tokens:
