@@ -182,7 +182,7 @@ class Transformer:
     def _bfloat16(self) -> bool:
         """`auto`: where the hardware multiplies bfloat16; elsewhere it is emulated, and slower than float32.
 
-        With AVX-512 BF16 a CPU second learned 1.7 to 2.1 times the tokens of float32 (bench/training.py, MiniLM, four sets).
+        With AVX-512 BF16 a CPU second learned 1.9 to 2.3 times the tokens of float32 (bench/training.py, MiniLM, seven sets).
         """
         import torch
 
