@@ -96,10 +96,9 @@ async def asked(recipe: Recipe, engine: VLLMEngine, folder: Path) -> list[Asked]
         return await given(prompt, ids, parameters)
 
     checked, engine._checked = engine._checked, Forgetful()
-    # A method of one object, for one turn.
-    engine._generate = written_down  # type: ignore[method-assign]
+    engine._generate = written_down  # type: ignore[method-assign]  # of this object, for one turn
     await ours(recipe, engine, folder)
-    engine._generate = given  # type: ignore[method-assign]
+    engine._generate = given  # type: ignore[method-assign]  # its own again
     engine._checked = checked
     return found
 

@@ -156,6 +156,7 @@ class Piped:
         self.window = window
         self._asked: dict[int, asyncio.Future[Completion]] = {}
         self._row: list[tuple[int, Prompt]] = []
+        self._late: asyncio.TimerHandle | None = None
         self._number = 0
 
     async def complete(self, prompt: Prompt) -> Completion:
@@ -165,13 +166,15 @@ class Piped:
         if len(self._row) == self._size:
             self._send()
         elif len(self._row) == 1:
-            asyncio.get_running_loop().call_later(GATHER_S, self._send)
+            self._late = asyncio.get_running_loop().call_later(GATHER_S, self._send)
         return await answer
 
     def _send(self) -> None:
-        if self._row:
-            self._inbox.put.remote(pickle.dumps(self._row))
-            self._row = []
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+        self._inbox.put.remote(pickle.dumps(self._row))
+        self._row = []
 
     def take(self, row: list[tuple[int, Completion]]) -> None:
         for number, answer in row:

@@ -151,9 +151,9 @@ def run_all(
 ) -> list[Run]:
     """Every round of every recipe, each published as soon as it is complete. One teacher serves recipes that share it.
 
-    Recipes are worked through one after the other; the teacher changes when its settings do. `origin` and
-    `mirror` as in `open_run`: every recipe goes on, or branches off, from the one, and is copied to the other. Raises RecipeError when two of them have one name, and so one
-    folder.
+    Recipes are worked through one after the other; the teacher changes when its settings do. `origin` and `mirror` as in
+    `open_run`: every recipe goes on, or branches off, from the one, and is copied to the other. Raises RecipeError when two
+    of them have one name, and so one folder.
     """
     for place, recipe in enumerate(recipes):
         for other in recipes[:place]:

@@ -89,7 +89,7 @@ def main() -> None:
     """The console script."""
     # How often an OpenMP thread looks for work before it sleeps, and before torch is loaded. Between two operations of a
     # student's step there are microseconds, and waking a thread takes longer: of MiniLM and 16 texts of 10 tokens a step
-    # took 80 ms with 0, 48 with 1,000 (some 20 us), 46 with libgomp's own 300,000; on two cores, one of which another
-    # program had, 68, 106 and 175.
+    # took 80 ms with 0, 48 with 1,000, 46 with libgomp's own 300,000; on two cores, one of which another program had, 69,
+    # 106 and 175.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     cli.main()

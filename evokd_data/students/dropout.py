@@ -29,7 +29,7 @@ def quick() -> Iterator[None]:
     try:
         yield
     finally:
-        library._destroy()
+        del library  # an operator is overridden as long as its library lives
 
 
 def draw(self: Any, p: float = 0.5, *, generator: Any = None) -> Any:
@@ -37,6 +37,8 @@ def draw(self: Any, p: float = 0.5, *, generator: Any = None) -> Any:
     import torch
 
     count = self.numel()
+    # From the least to the largest number there is: without bounds torch draws no negative ones, and a lane in four would
+    # have a bit less.
     draws = torch.empty(-(-count // LANES), dtype=torch.int64).random_(-(2**63), None, generator=generator)
     bits = draws.view(torch.int16)[:count].view(self.shape)
     most = round(p * 2 * HALF) - HALF - 1
