@@ -16,7 +16,7 @@ asked is asked of others.
 The actors are ours, and not Ray Data's. A row is the least that it carries, and its answers come when its last one is there;
 each costs a task and a block of its own. A pipeline of Ray Data that stays open and is fed as we feed was built to see
 (bench/ray_data.py, five turns, beside the same engines in our actors): two engines of 4 streams were busy 0.48 of their time
-with one prompt a row, 0.90 at best, with 32, and 0.96 here; eight engines of 32 streams 0.38 with 32 prompts a row, 0.74 with
+with one prompt a row, 0.87 at best, with 32, and 0.96 here; eight engines of 32 streams 0.39 with 32 prompts a row, 0.79 with
 128, and 0.94 here. Larger rows would keep every answer longer from the journal, and every text from its label. What that does
 not tell is how rows of a whole shard would do whose texts are written and labelled in one actor, by the strategy itself.
 
