@@ -217,13 +217,19 @@ OPEN = 256  # shards held open at a time: a round may have more of them than a p
 
 
 class ShardedSamples(Sequence[Sample]):
-    """The samples of some shards in order, memory-mapped: as long as the disk, as large in memory as one batch."""
+    """The samples of some shards in order, memory-mapped: as long as the disk, as large in memory as one batch.
 
-    def __init__(self, task: Task, paths: Iterable[Path]) -> None:
+    Pickled, it takes the shards with it: where it arrives, their files need not be.
+    """
+
+    def __init__(self, task: Task, shards: Iterable[Path | pa.Table]) -> None:
         self._task = task
-        self._paths = list(paths)
-        self._ends = list(accumulate(read_table(path).num_rows for path in self._paths))
-        self._table = lru_cache(maxsize=OPEN)(lambda shard: read_table(self._paths[shard]))
+        self._shards = list(shards)
+        self._ends = list(accumulate(_open(shard).num_rows for shard in self._shards))
+        self._table = lru_cache(maxsize=OPEN)(lambda number: _open(self._shards[number]))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ShardedSamples, (self._task, [_open(shard) for shard in self._shards])
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -244,25 +250,33 @@ class ShardedSamples(Sequence[Sample]):
         return row_sample(self._task, self._table(shard).slice(offset, 1).to_pylist()[0])
 
     def __iter__(self) -> Iterator[Sample]:
-        for path in self._paths:
-            for batch in read_table(path).to_batches(BATCH):
+        for shard in self._shards:
+            for batch in _open(shard).to_batches(BATCH):
                 for row in batch.to_pylist():
                     yield row_sample(self._task, row)
 
     def targets(self) -> Iterator[Target]:
         """What the samples teach, in order, with nothing else of them read."""
         columns = list(self._task.columns())
-        for path in self._paths:
-            for batch in read_table(path).select(columns).to_batches(BATCH):
+        for shard in self._shards:
+            for batch in _open(shard).select(columns).to_batches(BATCH):
                 yield from map(self._task.from_row, batch.to_pylist())
+
+
+def _open(shard: Path | pa.Table) -> pa.Table:
+    return shard if isinstance(shard, pa.Table) else read_table(shard)
 
 
 class SomeSamples(Sequence[Sample]):
     """Those of `samples` at the places given, read when they are looked at: 4 bytes a sample, and the last ones read."""
 
     def __init__(self, samples: Sequence[Sample], places: Sequence[int]) -> None:
+        self._samples = samples
         self._places = places
         self._read = lru_cache(maxsize=BATCH)(samples.__getitem__)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SomeSamples, (self._samples, self._places)
 
     def __len__(self) -> int:
         return len(self._places)

@@ -18,7 +18,7 @@ from evokd_data.records import Message
 from evokd_data.registry import nearest
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import BaseLoader, Template
 
 PACKAGED = Path(__file__).parent / "prompts"
 
@@ -31,8 +31,7 @@ class Templates:
     """
 
     def __init__(self, task_type: str, own: Path | None = None) -> None:
-        from jinja2 import FileSystemLoader, StrictUndefined
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
+        from jinja2 import FileSystemLoader
 
         folders = [PACKAGED / task_type]
         if own is not None:
@@ -41,8 +40,16 @@ class Templates:
                     f"prompts: {str(own)!r} holds no *.j2 file; give a folder of templates, or drop the key"
                 )
             folders.insert(0, own)
+        self._load(FileSystemLoader(folders))
+        if own is not None:
+            self._check(own, {path.name for path in folders[-1].glob("*.j2")})
+
+    def _load(self, loader: BaseLoader) -> None:
+        from jinja2 import StrictUndefined
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+
         self._environment = ImmutableSandboxedEnvironment(
-            loader=FileSystemLoader(folders),
+            loader=loader,
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
@@ -50,8 +57,17 @@ class Templates:
             autoescape=False,  # prompts are plain text, never HTML
         )
         self._blocks: dict[str, list[_Block]] = {}
-        if own is not None:
-            self._check(own, {path.name for path in folders[-1].glob("*.j2")})
+
+    def __getstate__(self) -> dict[str, str]:
+        """The sources: where they are rendered, the user's folder need not be."""
+        loader = self._environment.loader
+        assert loader is not None
+        return {name: loader.get_source(self._environment, name)[0] for name in self._environment.list_templates()}
+
+    def __setstate__(self, sources: dict[str, str]) -> None:
+        from jinja2 import DictLoader
+
+        self._load(DictLoader(sources))
 
     def _check(self, own: Path, stages: set[str]) -> None:
         names = sorted(path.name for path in own.glob("*.j2"))

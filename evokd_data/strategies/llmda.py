@@ -18,6 +18,7 @@ import random
 import re
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -82,7 +83,7 @@ class LLMDA:
 
     def writer(self, brief: Brief, ask: Ask) -> Write:
         """One call for new entities a type, asked when the first request needs it."""
-        seen = {aim: surfaces(brief.demonstrations.get(aim, ()), aim) for aim in brief.task.aims}
+        seen = _seen(brief)
         asked: dict[str, asyncio.Future[list[str]]] = {}
 
         def known(aim: str) -> Awaitable[list[str]]:
@@ -153,6 +154,11 @@ class LLMDA:
 def spans_of(sample: Sample) -> tuple[Span, ...]:
     assert isinstance(sample.target, tuple)
     return sample.target
+
+
+@lru_cache(maxsize=1)
+def _seen(brief: Brief) -> Mapping[str, Sequence[str]]:
+    return {aim: surfaces(brief.demonstrations.get(aim, ()), aim) for aim in brief.task.aims}
 
 
 def surfaces(samples: Sequence[Sample], type_: str) -> list[str]:
