@@ -83,6 +83,28 @@ def completion(row: Mapping[str, Any]) -> Completion:
     )
 
 
+class Lines:
+    """Answers as lines of one file, each behind the messages that it names."""
+
+    def __init__(self) -> None:
+        self._apart: dict[str, str] = {}  # content -> name of the messages in lines of their own
+
+    def written(self, prompt: Prompt, answer: Completion) -> tuple[bytes, Mapping[str, str]]:
+        """The answer's line behind those of messages not in the file yet; these, for `keep` once they are."""
+        row, fresh = record(prompt, answer), {}
+        for place, message in enumerate(prompt.messages):
+            name = self._apart.get(message.content)
+            if name is None and message.role == "system" and len(message.content) >= LONG and len(self._apart) < APART:
+                name = fresh[message.content] = digest(message.content)[:16]
+            if name is not None and message.role == "system":
+                row["messages"][place] = {"message": name}
+        lines = [{"message": name, "role": "system", "content": content} for content, name in fresh.items()]
+        return b"".join(orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in (*lines, row)), fresh
+
+    def keep(self, fresh: Mapping[str, str]) -> None:
+        self._apart.update(fresh)
+
+
 class Journal:
     """The journal of one round, open for asking.
 
@@ -97,7 +119,7 @@ class Journal:
         self._segments: list[int] = []
         self._own: int | None = None
         self._size = 0
-        self._apart: dict[str, str] = {}  # messages in lines of their own in this process's file
+        self._lines = Lines()
         self._next = 0
 
     def __enter__(self) -> Journal:
@@ -155,21 +177,28 @@ class Journal:
 
     def add(self, prompt: Prompt, answer: Completion) -> None:
         """Keep an answer. On return it survives the death of this process; `sync` makes it survive a power cut."""
+        self._begin()
+        line, fresh = self._lines.written(prompt, answer)
+        self._write(line)
+        self._lines.keep(fresh)
+        self._count(answer.prompt_tokens, answer.completion_tokens)
+
+    def add_lines(self, lines: bytes, prompt_tokens: int, completion_tokens: int) -> None:
+        """Keep answers that another process has written as lines: whole ones, with all the messages they name."""
+        self._begin()
+        self._write(lines)
+        self._count(prompt_tokens, completion_tokens)
+
+    def _begin(self) -> None:
         if self._own is None:
             path = self._folder / f"{self._next:05d}.jsonl"
             self._own = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o644)
             self._segments.append(self._own)
             sync_folder(self._folder)  # the file's name must last as long as what `sync` makes last
             self._size = 0
-        row, fresh = record(prompt, answer), {}
-        for place, message in enumerate(prompt.messages):
-            name = self._apart.get(message.content)
-            if name is None and message.role == "system" and len(message.content) >= LONG and len(self._apart) < APART:
-                name = fresh[message.content] = digest(message.content)[:16]
-            if name is not None and message.role == "system":
-                row["messages"][place] = {"message": name}
-        lines = [{"message": name, "role": "system", "content": content} for content, name in fresh.items()]
-        line = b"".join(orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in (*lines, row))
+
+    def _write(self, line: bytes) -> None:
+        assert self._own is not None
         rest = memoryview(line)
         try:
             while rest:
@@ -178,8 +207,24 @@ class Journal:
             os.ftruncate(self._own, self._size)
             raise
         self._size += len(line)
-        self._apart.update(fresh)
-        self._count(answer.prompt_tokens, answer.completion_tokens)
+
+    def take_in(self, lines: bytes) -> None:
+        """Keep answers from elsewhere that are not known yet; `find` finds them. A torn last line is left out."""
+        self._begin()
+        segment = len(self._segments) - 1
+        whole = [line for line in lines.splitlines(keepends=True) if line.endswith(b"\n")]
+        rows = [(line, orjson.loads(line)) for line in whole]
+        for line, row in [one for one in rows if "message" in one[1] or self._known.find(one[1]["prompt"]) is None]:
+            if "message" not in row:
+                self._known.append(row["prompt"], segment, self._size, len(line))
+                self._count(row["prompt_tokens"], row["completion_tokens"])
+            self._write(line)
+        self._known.sort()
+
+    @property
+    def empty(self) -> bool:
+        """Whether `find` finds nothing whatever it is asked."""
+        return not self._known
 
     def sync(self) -> None:
         if self._own is not None:

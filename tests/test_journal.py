@@ -214,7 +214,7 @@ def test_beginnings_that_are_always_different_do_not_fill_the_memory(tmp_path, m
     with Journal(tmp_path) as opened:
         for each in asked:
             opened.add(each, ANSWERS[0])
-        assert len(opened._apart) == 3
+        assert len(opened._lines._apart) == 3
     assert [row["messages"][0]["content"] for row in journal.read(tmp_path)] == [
         one.messages[0].content for one in asked
     ]
