@@ -11,11 +11,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from evokd_data.progress import Progress
 from evokd_data.records import Completion, Prompt
 from evokd_data.teachers import Engine, Teacher
+
+if TYPE_CHECKING:
+    from evokd_data.partitions import Writer
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -59,8 +62,8 @@ class TeacherOnDemand:
         """The open engine, None when nobody has asked it anything yet."""
         return self._engine
 
-    async def complete(self, prompt: Prompt) -> Completion:
-        """One answer; at most `window` prompts are inside the engine. Raises TeacherError."""
+    async def open(self) -> Engine:
+        """The engine, open. Raises TeacherError."""
         if self._engine is None:
             async with self._opening:
                 if self._failure is not None:  # prompts that waited behind the first must not start a second engine
@@ -75,9 +78,22 @@ class TeacherOnDemand:
                         raise
                     self._slots = asyncio.Semaphore(engine.window)
                     self._engine = engine
+        return self._engine
+
+    @property
+    def partitioned(self) -> bool:
+        """Whether the engine takes whole partitions of a round: `open_writer` then opens it."""
+        return getattr(self._teacher, "partitioned", False)
+
+    async def open_writer(self) -> Writer:
+        return cast("Writer", await self.open())
+
+    async def complete(self, prompt: Prompt) -> Completion:
+        """One answer; at most `window` prompts are inside the engine. Raises TeacherError."""
+        engine = self._engine or await self.open()
         assert self._slots is not None
         async with self._slots:
-            return await self._engine.complete(prompt)
+            return await engine.complete(prompt)
 
     async def sleep(self) -> None:
         """Give the accelerator to the student until `wake`."""
@@ -90,11 +106,11 @@ class TeacherOnDemand:
 
 
 async def in_order(
-    items: Iterable[Item], work: Callable[[Item], Awaitable[Result]], window: Callable[[], int]
+    items: Iterable[Item], work: Callable[[Item], Awaitable[Result]], window: Callable[[], int], ahead: int = AHEAD
 ) -> AsyncGenerator[tuple[Item, Result]]:
     """Run `work` on every item, at most `window()` at a time, and yield the results in the items' order.
 
-    At most `AHEAD` windows of results wait behind a straggler: that is the memory bound. The first error, of whichever
+    At most `ahead` windows of results wait behind a straggler: that is the memory bound. The first error, of whichever
     item, cancels everything in flight and is raised.
     """
     tasks: asyncio.Queue[tuple[Item, asyncio.Task[Result]] | None] = asyncio.Queue()
@@ -114,7 +130,7 @@ async def in_order(
     async def feed() -> None:
         nonlocal running, waiting
         for item in items:
-            while running >= window() or waiting >= AHEAD * window():
+            while running >= window() or waiting >= ahead * window():
                 changed.clear()
                 await changed.wait()
             task = asyncio.ensure_future(work(item))

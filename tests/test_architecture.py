@@ -1,8 +1,9 @@
 """The napkin, drawn from the package's own imports: down, not up, not across, never in a circle.
 
-    row 6  cli
-    row 5  rounds                          the loop, and whatever runs whole loops
-    row 4  stages/*                        the lowest row where a plug and a service meet
+    row 7  cli
+    row 6  rounds                          the loop, and whatever runs whole loops
+    row 5  stages/*                        where plugs and services make a round
+    row 4  cluster/*                       the teacher that is given whole partitions of a round: a plug made of services
     row 3  plugs, a family a column        | services: every other module of the package | localhub
     row 2  contracts: the __init__ of each family, and the templates they speak of
     row 1  records, digest, errors, registry, layout: standard library only
@@ -113,11 +114,13 @@ def place(module: str) -> tuple[int, str]:
     """(row, column) of a module."""
     head, _, rest = module.partition(".")
     if head in {"cli", "__main__"}:
-        return 6, "cli"
+        return 7, "cli"
     if head in LOOPS:
-        return 5, "rounds"
+        return 6, "rounds"
     if head == "stages":
-        return 4, "stages"
+        return 5, "stages"
+    if head == "cluster":
+        return 4, "cluster"
     if head == "localhub":
         return 3, "localhub"
     if head in FAMILIES:
@@ -143,7 +146,7 @@ def test_the_whole_package_was_read() -> None:
     assert len(MODULES) >= 115
     assert len(IMPORTS) >= 300
     assert {place(module)[1] for module in MODULES if module} == FAMILIES | {
-        "foundation", "contracts", "services", "localhub", "stages", "rounds", "cli"
+        "foundation", "contracts", "services", "localhub", "cluster", "stages", "rounds", "cli"
     }  # fmt: skip
 
 

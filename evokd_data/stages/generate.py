@@ -16,6 +16,7 @@ from evokd_data.errors import TeacherError
 from evokd_data.feeding import TeacherOnDemand, in_order
 from evokd_data.filters import Sieve
 from evokd_data.journal import Journal
+from evokd_data.partitions import Work, written
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.records import Completion, Prompt, Rejection, Request, Sample
@@ -97,16 +98,20 @@ async def _teach(
     ranges = shard_ranges(planned, recipe.rounds.shard_size)
     done = _finished_shards(recipe, folder, ranges, sieve, tally)
     first = ranges[done].start if done < len(ranges) else len(planned)
-    todo = map(planned.__getitem__, range(first, len(planned)))
     ends = {shard.stop - 1: number for number, shard in enumerate(ranges)}
 
     progress.stage("generate", index, texts=tally.of, requests=len(planned), shards=len(ranges), finished=done)
     with Journal(folder.journal) as journal:
-        ask = journal.asker(teacher.complete, tally.answered)
-        write = recipe.strategy.writer(brief, ask)
+        if teacher.partitioned:
+            work = Work(recipe.strategy, brief, planned, _parts(recipe, folder))
+            results = written(work, ranges, first, journal, teacher.open_writer, tally.answered)
+        else:
+            write = recipe.strategy.writer(brief, journal.asker(teacher.complete, tally.asked))
+            todo = map(planned.__getitem__, range(first, len(planned)))
+            results = in_order(todo, write, lambda: teacher.window)
         samples: list[Sample] = []
         rejections: list[Rejection] = []
-        async with aclosing(in_order(todo, write, lambda: teacher.window)) as results:
+        async with aclosing(results):
             async for request, drafts in results:
                 for fate in map(sieve.admit, drafts):
                     if isinstance(fate, Sample):
@@ -127,6 +132,15 @@ async def _teach(
         totals["engine"] = dict(engine.environment())
     _sanity(recipe, folder, totals)
     return totals
+
+
+def _parts(recipe: Recipe, folder: RoundFolder) -> str:
+    """Where workers leave what they were answered until then: as the recipe says, or below the round's folder."""
+    place = getattr(recipe.teacher, "parts", None)
+    if place is None:
+        return str(folder.root.absolute() / ".parts")
+    base = place if "://" in place else str(Path(place).absolute())
+    return f"{base.rstrip('/')}/{recipe.name}-{recipe.fingerprint[:8]}/{folder.tag}"
 
 
 def make_sieve(recipe: Recipe, splits: Splits, earlier: Iterable[Sample], scratch: Path | None = None) -> Sieve:
@@ -171,9 +185,12 @@ class _Tally:
         self._tokens = 0
         self._report: Callable[..., None] = progress.generated
 
-    def answered(self, _: Prompt, answer: Completion, fresh: bool) -> None:
+    def asked(self, _: Prompt, answer: Completion, fresh: bool) -> None:
         if fresh:
-            self._tokens += answer.completion_tokens
+            self.answered(answer.completion_tokens)
+
+    def answered(self, tokens: int) -> None:
+        self._tokens += tokens
 
     def decided(self, fate: Sample | Rejection) -> None:
         if isinstance(fate, Sample):

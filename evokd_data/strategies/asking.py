@@ -27,8 +27,11 @@ SHOWN_WHEN_LABELLING = 24  # demonstrations in a labelling prompt: a shared pref
 
 
 def request_key(stage: str, *place: int | str) -> str:
-    """Where in the round a prompt stands: "label/000012/3"."""
-    return "/".join([stage, *(f"{part:06d}" if isinstance(part, int) else part for part in place)])
+    """Where in the round a prompt stands: "label/000012/3". Behind the stage comes the index of the request that alone
+    asks it, or else a name: of what all requests may ask, and no number, therefore."""
+    head, *rest = place
+    named = head if isinstance(head, int) or not head.isdecimal() else f"={head}"
+    return "/".join([stage, *(f"{part:06d}" if isinstance(part, int) else part for part in (named, *rest))])
 
 
 def texts_schema(count: int) -> Mapping[str, Any]:

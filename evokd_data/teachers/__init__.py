@@ -11,7 +11,7 @@ from evokd_data.records import Completion, Prompt
 
 TEACHERS = {
     "vllm": "evokd_data.teachers.vllm:VLLM",
-    "ray": "evokd_data.teachers.ray:Ray",
+    "ray": "evokd_data.cluster.ray:Ray",
     "server": "evokd_data.teachers.server:Server",
     "scripted": "evokd_data.teachers.scripted:Scripted",
 }

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from test_ray_actors import pids
 
+from evokd_data.cluster import pipeline
 from evokd_data.records import Constraint, Message, Prompt, Sampling
-from evokd_data.teachers import ray
 from evokd_data.teachers.scripted import Scripted
 
 
 async def main(log: Path, ready: Path) -> None:
-    async with ray.serve(Scripted(), 2, log) as fleet:
-        while len(fleet._places) < 2:  # the death of one that is not open yet is none of the fleet's
+    async with pipeline.serve(Scripted(), 2, log) as fleet:
+        while fleet.opened < 2:  # the death of one that is not open yet is none of the fleet's
             await asyncio.sleep(0.05)
         wanted = Constraint(json_schema={"required": ["advice"]})
         await fleet.complete(Prompt("a/1", "analyse", (Message("user", "x"),), 1, Sampling(1.0, 9), wanted))

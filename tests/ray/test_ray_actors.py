@@ -15,13 +15,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from evokd_data.cluster import pipeline as engine
 from evokd_data.errors import RecipeError, TeacherError
 from evokd_data.feeding import TeacherOnDemand
 from evokd_data.journal import read
 from evokd_data.recipe import Recipe
 from evokd_data.rounds import open_run
 from evokd_data.stages.generate import generate
-from evokd_data.teachers import ray as engine
 from evokd_data.teachers.scripted import Scripted
 from evokd_data.workspace import Workspace
 
@@ -35,7 +35,8 @@ def cluster() -> Iterator[None]:
     """Ray on this machine, started once: the tests below are programs that have it already."""
     import ray
 
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    has = {"num_cpus": 4, "num_gpus": 2, "resources": {"slot": 4}}
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR", **has)
     yield
     ray.shutdown()
 
@@ -43,11 +44,13 @@ def cluster() -> Iterator[None]:
 class Actors:
     """A scripted teacher in actors, as a teacher of a recipe."""
 
-    def __init__(self, workers: int, latency_s: float = 0.0) -> None:
-        self.teacher, self.workers = Scripted(latency_s=latency_s), workers
+    partitioned = True
+
+    def __init__(self, workers: int, **settings: float) -> None:
+        self.teacher, self.workers = Scripted(**settings), workers
 
     def serve(self, log: Path):
-        return engine.serve(self.teacher, self.workers, log)
+        return engine.serve(self.teacher, self.workers, log, resources={"CPU": 1.0})
 
 
 def round_1(recipe: Recipe, runs: Path, teacher, while_it_runs=None) -> tuple[str, dict]:
@@ -72,9 +75,18 @@ def pids() -> list[int]:
     found = []
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):  # it ended meanwhile
-            if "_Actor" in " ".join(child.cmdline()):
+            if "MapWorker" in " ".join(child.cmdline()):
                 found.append(child.pid)
     return found
+
+
+def opened(workspace: Workspace, count: int) -> list[int]:
+    """The processes of the first `count` workers that open."""
+    log = workspace.root.parent / "teacher.log"
+    told = r"worker \d is open on \S+ \(process (\d+)\)"
+    while len(found := re.findall(told, log.read_text() if log.exists() else "")) < count:
+        time.sleep(0.05)
+    return [int(pid) for pid in found[:count]]
 
 
 def alive(processes: list[int], patience_s: float) -> list[int]:
@@ -110,14 +122,12 @@ def test_a_worker_killed_in_the_middle_loses_nothing(recipe, tmp_path):
         journal = workspace.round(1).journal
         while not journal.exists() or sum(1 for _ in read(journal)) < 4:
             time.sleep(0.005)
-        told = re.search(
-            r"worker \d is open on \S+ \(process (\d+)\)", (workspace.root.parent / "teacher.log").read_text()
-        )
-        assert told is not None and int(told[1]) in pids()
-        os.kill(int(told[1]), signal.SIGKILL)
+        victim = opened(workspace, 1)[0]
+        assert victim in pids()
+        os.kill(victim, signal.SIGKILL)
 
     alone, _ = round_1(recipe(), tmp_path / "alone", Scripted())
-    teacher = Actors(2, latency_s=0.3)
+    teacher = Actors(2, latency_s=0.2, window=4)
     killed, totals = round_1(recipe(), tmp_path / "killed", teacher, kill_one)
     assert killed == alone
     assert totals["engine"]["deaths"] == 1
@@ -148,3 +158,40 @@ def test_what_a_worker_cannot_open_is_told_with_its_machine(tmp_path):
         asyncio.run(main())
     here = os.uname().nodename
     assert raised.value.problems == tuple(f"{here}: teacher.engine_args.{name}: no such argument" for name in "ab")
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("wanted", [{"GPU": 1.0}, {"GPU": 1.0, "CPU": 1.0}, {"slot": 2.0}, {}])
+def test_a_worker_has_the_resources_that_were_asked_for(tmp_path, wanted):
+    """Of a cluster that says it has two GPUs: each of two workers sees its own, as vLLM will."""
+
+    class Seen(Scripted):
+        @contextlib.asynccontextmanager
+        async def serve(self, log: Path):
+            import ray
+
+            held = {
+                name: amount for name, amount in ray.get_runtime_context().get_assigned_resources().items() if amount
+            }
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+            async with super().serve(log) as opened:
+                yield Telling(opened, {"held": held, "visible": visible})
+
+    class Telling:
+        def __init__(self, opened, told: dict) -> None:
+            self.window, self.complete, self._told = opened.window, opened.complete, told
+
+        def environment(self) -> dict:
+            return self._told
+
+    async def main() -> dict:
+        async with engine.serve(Seen(), 2, tmp_path / "log", resources=wanted, gpus=1) as fleet:
+            while fleet.opened < 2:
+                await asyncio.sleep(0.05)
+            return dict(fleet.environment())
+
+    told = asyncio.run(main())
+    kinds = told.get("kinds") or [told]
+    assert all(kind["held"] == (wanted or {"GPU": 1.0}) for kind in kinds)
+    if wanted.get("GPU") or not wanted:
+        assert sorted(kind["visible"] for kind in kinds) == ["0", "1"]

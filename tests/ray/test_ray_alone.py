@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from test_ray_actors import alive
 
+from evokd_data.cluster import pipeline as engine
 from evokd_data.errors import TeacherError
-from evokd_data.teachers import ray as engine
 from evokd_data.teachers.scripted import Scripted
 
 pytestmark = pytest.mark.ray
