@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from evokd_data.cluster.coordinator import Coordinator
-from evokd_data.cluster.engine import TASKS, Cluster
+from evokd_data.cluster.coordinator import TASKS, Coordinator
+from evokd_data.cluster.engine import Cluster
 from evokd_data.cluster.worker import Worker
 from evokd_data.errors import EngineStopped
 from evokd_data.teachers import Teacher
@@ -71,11 +71,10 @@ class Crew:
             await worker.follow()
 
     async def _feed(self) -> None:
-        position, ended = 0, False
+        said, ended = 0, False
         while not ended:
-            rows, ended = await self.coordinator.rows(position)
-            position += len(rows)
-            for row in rows:
+            before, (said, ended) = said, await self.coordinator.rows(said)
+            for row in range(before, said):
                 async with self._changed:
                     await self._changed.wait_for(self._room)
                 index = min(self._open, key=lambda index: self._load[index])
@@ -92,15 +91,15 @@ class Crew:
             worker, generation = self._open[index], self._generation[index]
             self.rows.append((row, index))
             try:
-                result = await worker.do(row)
+                done = await worker.do()
             except EngineStopped:
                 if generation == self._generation[index]:
                     self.kill(index)
                 continue
             if generation == self._generation[index]:
                 break
-        if result is not None:
-            self.cluster.take(row, pickle.loads(pickle.dumps(result)))
+        if done is not None:
+            self.cluster.take(*pickle.loads(pickle.dumps(done)))
         self._load[index] -= 1
         async with self._changed:
             self._changed.notify_all()

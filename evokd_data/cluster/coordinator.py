@@ -3,10 +3,9 @@
     driver    put -> rows -> (Ray Data) -> begin    worker
               received, news, order, end            hello, opened, failed, died, poll, share, shared
 
-A row is a number; what is to be done under it is fetched with `begin` by the worker that gets the row. When a worker dies,
-the rows that it held are handed out again, and whoever begins one first does it: the worker that comes back in its place
-is told that its old rows are somebody else's. That is why rows alone, and not the work, travel through Ray Data: it knows
-no other way to give up a task than to try it again where it was.
+A row says that there is something to do; what, the worker that gets it is told when it begins: the first thing that nobody has
+begun. So it does not matter where a row went. When a worker dies, what it held is to be done again, and there are new rows
+for that: those that it had may come back with it, wait for it for ever, or go to it still while Ray Data has not noticed.
 
 Runs in an actor of its own; everything here happens in one event loop.
 """
@@ -15,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -24,8 +24,10 @@ from typing import Any
 from evokd_data.errors import EvokdError, RecipeError, TeacherError
 from evokd_data.records import Completion
 
+TASKS = 4
+"""Rows in one worker: while the results of some are on their way, and rows in their place, the others keep it busy."""
 DEATHS = 3
-"""In whose company a row is given up; and of how many openings in a row none may succeed when no worker is open."""
+"""In whose company something is given up; and of how many openings in a row none may succeed when no worker is open."""
 POLL_S = 5.0
 LOST_S = 60.0
 """Of silence, after which a worker counts as dead, though nobody has said so: its machine may be gone."""
@@ -56,6 +58,7 @@ class _Worker:
     heard: float
     open: bool = False
     opening: bool = True
+    lost: bool = False
     version: int = 0
     done: int = 0
     holds: set[int] = field(default_factory=set)
@@ -67,10 +70,11 @@ class Coordinator:
     def __init__(self, places: int, lost_s: float = LOST_S) -> None:
         self._places = places
         self._lost_s = lost_s
-        self._rows: list[int] = []
+        self._rows = 0
         self._todo: dict[int, Any] = {}
+        self._pending: list[int] = []  # a heap: what was asked first is begun first, also when it is asked again
         self._shelf: dict[int, Any] = {}
-        self._holder: dict[int, str] = {}
+        self._holder: dict[int, _Worker] = {}
         self._deaths: Counter[int] = Counter()
         self._workers: dict[str, _Worker] = {}
         self._state = State()
@@ -109,15 +113,17 @@ class Coordinator:
         self._asking.clear()
 
     async def put(self, number: int, what: Any) -> None:
+        """`number` counts what is asked."""
         self._todo[number] = what
-        self._rows.append(number)
+        heapq.heappush(self._pending, number)
+        self._rows += 1
         await self._changed("rows")
 
     async def received(self, number: int) -> None:
-        """The driver has what row `number` led to, or does not want it any more."""
+        """The driver has what `number` led to, or does not want it any more."""
         self._todo.pop(number, None)
         self._deaths.pop(number, None)
-        if (holder := self._workers.get(self._holder.pop(number, ""))) is not None:
+        if (holder := self._holder.pop(number, None)) is not None:
             holder.holds.discard(number)
             holder.done += 1
 
@@ -147,11 +153,10 @@ class Coordinator:
 
     # The source's.
 
-    async def rows(self, position: int) -> tuple[list[int], bool]:
-        """All rows from `position` on, as soon as there is one, and whether they are the last: a source that is started
-        again must say what it said before."""
-        await self._wait("rows", lambda: len(self._rows) > position or self._state.ended)
-        return self._rows[position:], self._state.ended
+    async def rows(self, before: int) -> tuple[int, bool]:
+        """How many there are, as soon as they are more than `before`, and whether that is all."""
+        await self._wait("rows", lambda: self._rows > before or self._state.ended)
+        return self._rows, self._state.ended
 
     # A worker's.
 
@@ -165,7 +170,7 @@ class Coordinator:
             await self.died(name, "its process ended")
         elif known.opening:
             await self.failed(name, TeacherError(f"{known.where}: the process ended while it opened its engine"))
-        known.where, known.heard, known.open, known.opening = where, time.monotonic(), False, True
+        known.where, known.heard, known.open, known.opening, known.lost = where, time.monotonic(), False, True, False
         return known.index, self._state.ended
 
     async def opened(self, name: str, window: int, environment: Mapping[str, Any]) -> None:
@@ -197,15 +202,14 @@ class Coordinator:
             return
         worker.open = False
         held, worker.holds = sorted(worker.holds), set()
+        self._rows += TASKS
         for number in held:
             self._holder.pop(number, None)
-            if number not in self._todo:
-                continue
             self._deaths[number] += 1
             if self._deaths[number] >= DEATHS:
                 await self._tell("given up", worker.index, (number, reason))
             else:
-                self._rows.append(number)
+                heapq.heappush(self._pending, number)
         self._asking = {answer: by for answer, by in self._asking.items() if by != name}
         await self._tell("died", worker.index, (reason, worker.where, worker.done))
         await self._changed("rows", "workers", "answers")
@@ -217,6 +221,8 @@ class Coordinator:
         """What the worker should be, when that is another than `version`, which it is; else the same after a while."""
         worker = self._workers[name]
         worker.heard = time.monotonic()
+        if worker.lost:  # it was there all the time
+            worker.open, worker.lost = True, False
         if worker.version != version:
             worker.version = version
             await self._changed("workers")
@@ -224,13 +230,17 @@ class Coordinator:
         worker.heard = time.monotonic()
         return self._state
 
-    async def begin(self, number: int, name: str) -> tuple[Any, int] | None:
-        """What row `number` asks for, and how many workers died of it; None when it is done or another's."""
-        if number not in self._todo or self._holder.get(number, name) != name or self._state.ended:
-            return None
-        self._holder[number] = name
-        self._workers[name].holds.add(number)
-        return self._todo[number], self._deaths[number]
+    async def begin(self, name: str) -> tuple[int, Any, int] | None:
+        """For a worker that got a row: the number of what it is to do, that, and how many workers died of it. None when there
+        is nothing."""
+        while self._pending and not self._state.ended:
+            number = heapq.heappop(self._pending)
+            if number in self._todo:
+                worker = self._workers[name]
+                self._holder[number] = worker
+                worker.holds.add(number)
+                return number, self._todo[number], self._deaths[number]
+        return None
 
     async def fetch(self, key: int) -> Any:
         return self._shelf.get(key)
@@ -253,4 +263,5 @@ class Coordinator:
             now = time.monotonic()
             for name, worker in list(self._workers.items()):
                 if worker.open and now - worker.heard > self._lost_s:
+                    worker.lost = True
                     await self.died(name, f"nothing was heard of it for {self._lost_s:.0f} s")

@@ -12,14 +12,12 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from evokd_data.cluster.coordinator import DEATHS, News
+from evokd_data.cluster.coordinator import DEATHS, TASKS, News
 from evokd_data.cluster.worker import Result
 from evokd_data.errors import EngineStopped, EvokdError, TeacherError
 from evokd_data.partitions import Partition, Work, Written
 from evokd_data.records import Completion, Prompt
 
-TASKS = 4
-"""Rows in one worker: while the results of some are on their way, and rows in their place, the others keep it busy."""
 GATHER_S = 0.02
 """In which single prompts gather for a row."""
 
@@ -88,7 +86,7 @@ class Cluster:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def take(self, number: int, result: Result) -> None:
-        """What row `number` led to; the first that comes counts."""
+        """What `number` led to; the first that comes counts."""
         waiting = self._asked.pop(number, None)
         if waiting is None or waiting.done():  # written twice, or nobody waits for it any more
             return

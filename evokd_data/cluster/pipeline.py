@@ -17,8 +17,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from evokd_data.cluster.coordinator import Coordinator
-from evokd_data.cluster.engine import TASKS, Cluster
+from evokd_data.cluster.coordinator import LOST_S, TASKS, Coordinator
+from evokd_data.cluster.engine import Cluster
 from evokd_data.cluster.worker import Result, Worker
 from evokd_data.errors import EngineStopped, TeacherError
 from evokd_data.teachers import Teacher
@@ -39,10 +39,11 @@ async def serve(
     gpus: int = 0,
     lean: bool = False,
     shared: bool = False,
+    lost_s: float = LOST_S,
 ) -> AsyncIterator[Cluster]:
     """Any teacher in `workers` actors. `gpus` for each where the cluster has some and `resources` does not say; `lean`
     prompts leave behind what only a scripted teacher reads; `shared`: parts of the journal lie where all machines
-    reach them, also when there are several."""
+    reach them, also when there are several. Of silence, a worker is given up after `lost_s`."""
     version()
     identity = await asyncio.to_thread(teacher.identity)
     with log.open("a", encoding="utf-8", buffering=1) as file:
@@ -59,7 +60,7 @@ async def serve(
             # What the run cannot do without stays on its own machine.
             here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
             actor = ray.remote(Coordinator).options(num_cpus=0, max_concurrency=100_000, label_selector=here)
-            coordinator = actor.remote(workers)
+            coordinator = actor.remote(workers, lost_s)
             cluster = Cluster(
                 _Far(coordinator),
                 workers,
@@ -182,7 +183,7 @@ def _options(workers: int, resources: dict[str, float], gpus: int) -> dict[str, 
 def pipeline(
     coordinator: Any, workers: int, made: tuple[Any, ...], options: Mapping[str, Any], here: Mapping[str, str]
 ) -> Iterator[tuple[int, Result]]:
-    """What the coordinator's rows lead to, in whatever order, until it ends: one execution of Ray Data, whose source waits
+    """What is done for the coordinator's rows, in whatever order, until it ends: one execution of Ray Data, whose source waits
     for rows, and whose actors hold the engines. `here`: the label of the driver's machine."""
     from ray import data, get
     from ray.data.block import BlockMetadata
@@ -194,12 +195,12 @@ def pipeline(
 
         def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
             def read() -> Iterator[pa.Table]:
-                position, ended = 0, False
+                said, ended = 0, False
                 while not ended:
-                    numbers, ended = get(coordinator.rows.remote(position))
-                    position += len(numbers)
-                    for number in numbers:
-                        yield pa.table({"number": pa.array([number], pa.int64())})
+                    rows, ended = get(coordinator.rows.remote(said))
+                    for row in range(said, rows):
+                        yield pa.table({"row": pa.array([row], pa.int64())})
+                    said = rows
 
             return [ReadTask(read, BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None))]
 
@@ -223,8 +224,8 @@ def pipeline(
         **options,
     )
     for batch in results.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
-        for number, result in zip(batch["number"], batch["result"], strict=True):
-            yield number.as_py(), pickle.loads(result.as_py())  # noqa: S301 - written by `_Actor`
+        for done in batch["done"]:
+            yield pickle.loads(done.as_py())  # noqa: S301 - written by `_Actor`
 
 
 class _Actor:
@@ -254,14 +255,13 @@ class _Actor:
             os._exit(1)
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
-        for number in rows["number"]:
+        for _ in range(rows.num_rows):
             try:
-                result = self._run(self._worker.do(number.as_py()))
+                done = self._run(self._worker.do())
             except EngineStopped:
                 os._exit(1)  # Ray opens the actor again
-            if result is not None:
-                found = pa.array([pickle.dumps(result, pickle.HIGHEST_PROTOCOL)], pa.large_binary())
-                yield pa.table({"number": pa.array([number.as_py()], pa.int64()), "result": found})
+            if done is not None:
+                yield pa.table({"done": pa.array([pickle.dumps(done, pickle.HIGHEST_PROTOCOL)], pa.large_binary())})
 
 
 class _Far:

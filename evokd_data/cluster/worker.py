@@ -38,7 +38,7 @@ class Coordination(Protocol):
     async def died(self, name: str, reason: str) -> None: ...
     async def note(self, name: str, said: str) -> None: ...
     async def poll(self, name: str, version: int) -> State: ...
-    async def begin(self, number: int, name: str) -> tuple[Any, int] | None: ...
+    async def begin(self, name: str) -> tuple[int, Any, int] | None: ...
     async def fetch(self, key: int) -> Any: ...
     async def share(self, answer: str, name: str) -> Completion | None: ...
     async def shared(self, answer: str, said: Completion) -> None: ...
@@ -154,26 +154,25 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self._writing, return_exceptions=True)
 
-    async def do(self, number: int) -> Result | None:
-        """What row `number` leads to; None when it is done, or another worker's, or nobody's any more."""
-        if self._ended or (told := await self._coordinator.begin(number, self._name)) is None:
+    async def do(self) -> tuple[int, Result] | None:
+        """For a row: the number of what was to do, and what became of it; None when there was nothing."""
+        if self._ended or (told := await self._coordinator.begin(self._name)) is None:
             return None
-        asked: Any
-        asked, deaths = told
+        number, asked, deaths = told
         work = self._write(asked[0], asked[1], deaths) if isinstance(asked, tuple) else self._answer(asked)
         task: asyncio.Task[Result] = asyncio.create_task(work)
         self._writing.add(task)
         try:
-            return await task
+            return number, await task
         except asyncio.CancelledError:
             return None
         except EngineStopped as error:
             await self._coordinator.died(self._name, str(error))
             raise
         except EvokdError as error:
-            return error
+            return number, error
         except Exception as error:
-            return TeacherError(f"{socket.gethostname()}: {type(error).__name__}: {error}")
+            return number, TeacherError(f"{socket.gethostname()}: {type(error).__name__}: {error}")
         finally:
             self._writing.discard(task)
 

@@ -9,14 +9,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from test_ray_actors import alive
+from test_ray_actors import alive, opened, round_1
 
 from evokd_data.cluster import pipeline as engine
 from evokd_data.errors import TeacherError
+from evokd_data.journal import read
 from evokd_data.teachers.scripted import Scripted
+from evokd_data.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
 
 pytestmark = pytest.mark.ray
 
@@ -41,6 +48,50 @@ def test_a_driver_killed_leaves_no_actor_behind(tmp_path):
     driver.kill()
     assert driver.communicate() == (b"", b""), "Ray prints nothing of its own"
     assert alive(processes, 30) == []
+
+
+@pytest.fixture
+def machines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A cluster of a machine without slots, the driver's, and two of one slot each: processes here, but Ray knows no better."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    for _ in range(2):
+        cluster.add_node(num_cpus=1, resources={"slot": 1})
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+class Far:
+    """A scripted teacher on the machines that have a slot."""
+
+    partitioned = True
+
+    def serve(self, log: Path):
+        teacher = Scripted(latency_s=0.3, window=4)
+        return engine.serve(teacher, 2, log, resources={"slot": 1.0}, lost_s=8)
+
+
+def test_when_a_machine_is_gone_for_good_the_others_write_its_part(recipe, tmp_path, machines):
+    """No room is left for its worker, and Ray Data waits for it: nobody but the coordinator notices."""
+
+    def take_one_away(run: Workspace) -> None:
+        opened(run, 2)
+        while not run.round(1).journal.exists() or sum(1 for _ in read(run.round(1).journal)) < 4:
+            time.sleep(0.005)
+        gone = next(node for node in machines.worker_nodes)
+        machines.remove_node(gone, allow_graceful=False)
+
+    made = recipe(**{"samples: 24": "samples: 90"})
+    alone, _ = round_1(made, tmp_path / "alone", Scripted())
+    rest, totals = round_1(made, tmp_path / "rest", Far(), take_one_away)
+    assert rest == alone
+    assert totals["engine"]["deaths"] == 1
+    assert "nothing was heard of it for 8 s" in (tmp_path / "rest/teacher.log").read_text()
 
 
 def test_a_cluster_that_is_not_there_is_told(tmp_path):
