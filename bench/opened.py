@@ -12,6 +12,7 @@ from evokd_data.teachers import Engine
 class Opened:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.partitioned = hasattr(engine, "partitions")
 
     @contextlib.asynccontextmanager
     async def serve(self, log: Path) -> AsyncIterator[Engine]:

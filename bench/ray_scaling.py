@@ -1,20 +1,19 @@
 """How far does one driver carry? Throughput over workers, and where the driver itself becomes the limit.
 
-    python bench/ray_scaling.py [--seconds 30] [--json FILE]
+    python bench/ray_scaling.py [--seconds 60] [--json FILE]
 
-What is real here: prompts, templates, journal, labelling, filters, shards and order, all of `stages.generate` with the
-strategy `static`; and the fleet with its batches. What is not: the engines. A worker has `--streams`, each writing 40
-tokens a second, an answer of 2 to 20 tokens for a label and 40 to 80 for five texts; it takes as long as that takes.
+All of `stages.generate` is real, with Ray, its actors, Ray Data, journal, filters, shards and the clock on the wall. What is
+not: the engines. A worker has `--streams`, each writing `--tokens` a second, an answer of 2 to 20 tokens for a label and 40 to
+80 for five texts; it takes as long as that takes.
 
-    simulated   the workers live in the driver's process, and the clock is its CPU time plus the waiting that was skipped:
-                what the run would take on a core of its own, however busy this machine is. What making up the answers
-                takes is measured and taken off; the rest of their work, tasks and timers, counts as the driver's.
-                Ray's messages and waiting for the disk do not
-    ray         actors, processes, messages and the clock on the wall, all real
+    actors      each worker is an actor, in which the strategy `static` renders, asks and parses
+    simulated   `--processes` actors have the streams, and the rows, of all workers between them; their requests are made up
+                rather than rendered, their texts of random words: what 512 machines compute would be more than this one
+                can. Rows, results, journal lines and drafts are as many and as large as they would be
 
-Efficiency: samples a second / (workers x those of one worker, of the same kind). A round has work for `--seconds` for
-every worker, but at most `--most` samples. Where efficiency falls and the driver's CPU is near 100 %, the driver is the
-limit: `ray_scaling_driver_samples_per_s`.
+Busy: the share of their time in which the engines' streams were at work. A round has work for `--seconds` for every worker,
+but at most `--most` samples. Where that share falls and the driver's CPU is near 100 % (of one core: Python has one lock), the
+driver is the limit: `ray_scaling_driver_samples_per_s`. Workers, driver and Ray share the cores of this machine.
 """
 
 from __future__ import annotations
@@ -22,175 +21,192 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import dataclasses
+import math
 import os
 import random
-import selectors
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from opened import Opened
 from report import record
 
+from evokd_data.cluster import pipeline
+from evokd_data.cluster.coordinator import TASKS
+from evokd_data.cluster.engine import Cluster
+from evokd_data.digest import derive_seed
 from evokd_data.feeding import TeacherOnDemand
 from evokd_data.recipe import load
-from evokd_data.records import Completion, Prompt
+from evokd_data.records import Cell, Completion, Constraint, Draft, Message, Prompt, Request, Sampling
 from evokd_data.seeds import load_splits
 from evokd_data.stages.generate import generate
-from evokd_data.teachers import Engine, ray
-from evokd_data.teachers.fleet import Fleet, Host
+from evokd_data.strategies import Ask, Brief, Write
+from evokd_data.strategies.allotment import stratified
+from evokd_data.strategies.asking import origin, request_key
+from evokd_data.tasks import Task
+from evokd_data.teachers import Engine
 from evokd_data.teachers.scripted import Scripted
 from evokd_data.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
-TOKENS_PER_S = 40.0
 PER_REQUEST = 5
 TOKENS = {"generate": (40, 80), "label": (2, 20)}
-# Of one stream: it is busy for a generate call and its five labels.
-SAMPLES_PER_S = TOKENS_PER_S / (sum(TOKENS["generate"]) / 2 / PER_REQUEST + sum(TOKENS["label"]) / 2)
+# A stream is busy for a generate call and its five labels.
+TOKENS_PER_SAMPLE = sum(TOKENS["generate"]) / 2 / PER_REQUEST + sum(TOKENS["label"]) / 2
+ONE = Message("system", "Sort the request of a user of a voice assistant. " * 30)
+NAMES = Constraint(choices=("AddToPlaylist", "BookRestaurant"))
 
 
 @dataclass(frozen=True)
 class Slow(Scripted):
-    """A scripted teacher that takes the time a real one would."""
+    """A scripted teacher that takes the time a real one would, or with `says` one that says only that."""
 
     streams: int = 0
+    tokens_per_s: float = 40.0
+    says: str = ""
 
     @contextlib.asynccontextmanager
     async def serve(self, log: Path) -> AsyncIterator[Engine]:
         async with super().serve(log) as engine:
-            yield SlowEngine(engine, self.streams, self.window)
+            yield SlowEngine(self, engine)
 
 
 class SlowEngine:
-    spent_s = 0.0  # of this process's CPU, by all of them
-
-    def __init__(self, engine: Engine, streams: int, window: int) -> None:
+    def __init__(self, teacher: Slow, engine: Engine) -> None:
+        self._says = teacher.says
+        self._tokens_per_s = teacher.tokens_per_s
         self._engine = engine
-        self._streams = asyncio.Semaphore(streams)
-        self.window = window
+        self._streams = asyncio.Semaphore(teacher.streams)
+        self.window = teacher.window
         self.environment = engine.environment
 
     async def complete(self, prompt: Prompt) -> Completion:
         async with self._streams:
             tokens = random.Random(prompt.seed).randint(*TOKENS[prompt.stage])
-            await asyncio.sleep(tokens / TOKENS_PER_S)
-        begun = time.process_time()
-        answer = await self._engine.complete(prompt)  # without waiting
-        SlowEngine.spent_s += time.process_time() - begun
-        return answer
+            await asyncio.sleep(tokens / self._tokens_per_s)
+        return Completion(self._says, "stop", 400, tokens) if self._says else await self._engine.complete(prompt)
 
     async def sleep(self) -> None: ...
 
     async def wake(self) -> None: ...
 
 
-def drivers_cpu() -> float:
-    return time.process_time() - SlowEngine.spent_s
+@dataclass(frozen=True)
+class MadeUp:
+    """What a strategy asks and writes, as far as the driver sees it, without the work."""
 
+    name: ClassVar[str] = "made_up"
+    stages: ClassVar[tuple[str, ...]] = ("generate", "label")
+    per_request: ClassVar[int] = PER_REQUEST
 
-class Skipping(selectors.DefaultSelector):
-    """Waits for no timer, and knows how long it would have waited."""
+    def accepts(self, task: Task) -> str | None:
+        return None
 
-    skipped_s = 0.0
+    def allot(self, brief: Brief) -> Sequence[Cell]:
+        return stratified(brief.task.aims, brief.budget, 0.5, brief.round)
 
-    def select(self, timeout: float | None = None) -> list[Any]:
-        if timeout is None or timeout <= 0:
-            return super().select(timeout)
-        ready = super().select(0)
-        if not ready:
-            self.skipped_s += timeout
-        return ready
+    def writer(self, brief: Brief, ask: Ask) -> Write:
+        said, sampling = Message("user", "Write five more such requests. " * 8), Sampling(1.0, 512)
 
+        async def write(request: Request) -> list[Draft]:
+            await ask(Prompt(request_key("generate", request.index), "generate", (ONE, said), request.seed, sampling))
+            return await asyncio.gather(*(one(request, position) for position in range(request.count)))
 
-class SimulatedLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self._skipping = Skipping()
-        super().__init__(self._skipping)
+        async def one(request: Request, position: int) -> Draft:
+            seed = derive_seed(request.seed, position)
+            text = f"{seed:020d} {seed * 2654435761 % 10**20:020d} {seed * 40503 % 10**20:020d}"
+            key = request_key("label", request.index, position)
+            await ask(Prompt(f"{key}/000000", "label", (ONE, Message("user", text)), seed, sampling, NAMES))
+            where = origin(brief, request, position, "static")
+            return Draft(text, brief.task.target_of(request.cell.target), where)
 
-    def time(self) -> float:
-        return drivers_cpu() + self._skipping.skipped_s
-
-
-LOOPS = {"simulated": SimulatedLoop, "ray": asyncio.new_event_loop}
+        return write
 
 
 @contextlib.asynccontextmanager
-async def fleet_of(kind: str, workers: int, streams: int, log: Path) -> AsyncIterator[Fleet]:
+async def fleet(kind: str, workers: int, of: argparse.Namespace, log: Path) -> AsyncIterator[Cluster]:
     """All workers open."""
-    teacher = Slow(streams=streams, window=streams + max(1, streams // 8))
+    streams = of.streams
+    actors = min(of.processes, workers) if kind == "simulated" else workers
+    each = math.ceil(workers / actors)
+    window = streams + max(1, streams // 8)
+    says = "AddToPlaylist" if kind == "simulated" else ""
+    teacher = Slow(streams=streams * each, window=window * each, tokens_per_s=of.tokens, says=says)
+    before, pipeline.TASKS = pipeline.TASKS, TASKS * each  # type: ignore[attr-defined]
+    try:
+        async with pipeline.serve(teacher, actors, log, resources={"CPU": 0.001}) as opened:  # they sleep
+            while opened.opened < actors:  # noqa: ASYNC110 - nothing else wants to know
+                await asyncio.sleep(0.1)
+            opened.workers, opened.window = workers, window * workers
+            yield opened
+    finally:
+        pipeline.TASKS = before  # type: ignore[attr-defined]
 
-    async def hire(index: int) -> Host:
-        host = Host(teacher, log)
-        await host.open(teacher.identity())
-        return host
 
-    async with (
-        ray.serve(teacher, workers, log, resources={"CPU": 0.001})  # they sleep
-        if kind == "ray"
-        else Fleet(hire, workers, lambda line: None)
-    ) as fleet:
-        while len(fleet._places) < workers:  # noqa: ASYNC110 - nothing else wants to know
-            await asyncio.sleep(0.1)
-        yield fleet
-
-
-async def turn(kind: str, workers: int, streams: int, samples: int, folder: Path) -> dict[str, float]:
+async def turn(kind: str, workers: int, samples: int, of: argparse.Namespace, folder: Path) -> Mapping[str, float]:
     """Samples a second of round 1, and the driver's CPU time."""
     changes = [f"rounds.samples={samples}", "rounds.shard_size=1000", "strategy={name: static}", "publish=null"]
     recipe = load(ROOT / "recipes/quickstart.yaml", [*changes, "teacher={engine: scripted}"])
+    if kind == "simulated":
+        recipe = dataclasses.replace(recipe, strategy=MadeUp())
     workspace, splits = Workspace(folder), load_splits(recipe)
     async with (
-        fleet_of(kind, workers, streams, folder / "teacher.log") as fleet,
+        fleet(kind, workers, of, folder / "teacher.log") as opened,
         # Opened is a teacher as far as this asks: its engine is open already.
-        TeacherOnDemand(Opened(fleet), folder / "teacher.log") as teacher,  # type: ignore[arg-type]
+        TeacherOnDemand(Opened(opened), folder / "teacher.log") as teacher,  # type: ignore[arg-type]
     ):
         await generate(recipe, workspace, 0, splits, teacher)
-        clock = asyncio.get_running_loop().time
-        cpu, wall = drivers_cpu(), clock()
-        await generate(recipe, workspace, 1, splits, teacher)
-        wall, cpu = clock() - wall, drivers_cpu() - cpu
-    return {"samples": samples, "samples_per_s": samples / wall, "busy": cpu / wall, "cpu_ms": 1000 * cpu / samples}
+        cpu, wall = time.process_time(), time.perf_counter()
+        totals = await generate(recipe, workspace, 1, splits, teacher)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    assert totals["kept"] > 0.5 * samples, totals
+    busy = samples / wall / (workers * of.streams * of.tokens / TOKENS_PER_SAMPLE)
+    return {
+        "samples": samples,
+        "samples_per_s": samples / wall,
+        "busy": busy,
+        "cpu": cpu / wall,
+        "cpu_ms": 1000 * cpu / samples,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--streams", type=int, default=4, help="requests that a worker's engine works on at a time")
-    parser.add_argument("--seconds", type=float, default=30, help="of work for every worker, in a turn")
-    parser.add_argument("--most", type=int, default=40_000, help="samples in a turn")
-    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 8, 64, 512, 1024], help="simulated workers")
-    parser.add_argument("--ray", type=int, nargs="*", default=[1, 2, 8], help="Ray actors; none without Ray")
+    parser.add_argument("--streams", type=int, default=16, help="requests that a worker's engine works on at a time")
+    parser.add_argument("--tokens", type=float, default=40, help="a second, of each stream")
+    parser.add_argument("--seconds", type=float, default=60, help="of work for every worker, in a turn")
+    parser.add_argument("--most", type=int, default=200_000, help="samples in a turn")
+    parser.add_argument("--processes", type=int, default=4, help="actors that simulated workers share")
+    parser.add_argument("--workers", type=int, nargs="*", default=[2, 8, 64, 512], help="simulated workers")
+    parser.add_argument("--actors", type=int, nargs="*", default=[1, 2, 8], help="workers that are actors")
     parser.add_argument("--json", type=Path, help="the file that gets the figures, beside what it holds")
     arguments = parser.parse_args()
     figures: dict[str, Any] = {
         "ray_scaling_streams": arguments.streams,
-        "ray_scaling_tokens_per_s_and_stream": TOKENS_PER_S,
+        "ray_scaling_tokens_per_s_and_stream": arguments.tokens,
         "ray_scaling_seconds": arguments.seconds,
         "ray_scaling_load_average_1_min": round(os.getloadavg()[0], 2),
     }
-    rate = SAMPLES_PER_S * arguments.streams
-    head = f"{'engines':9}{'workers':>8}{'samples':>9}{'samples/s':>11}{'efficiency':>12}{'driver CPU':>12}{'ms/sample':>11}"
-    print(f"{head}   ({arguments.streams} streams of {TOKENS_PER_S:.0f} tokens/s: {rate:.1f} samples/s a worker)")
-    for kind, counts in (("simulated", arguments.workers), ("ray", arguments.ray)):
-        alone = 0.0
+    rate = arguments.streams * arguments.tokens / TOKENS_PER_SAMPLE
+    head = f"{'kind':10}{'workers':>8}{'samples':>9}{'samples/s':>11}{'busy':>8}{'driver CPU':>12}{'ms/sample':>11}"
+    print(f"{head}   ({arguments.streams} streams of {arguments.tokens:.0f} tokens/s: {rate:.1f} samples/s a worker)")
+    for kind, counts in (("actors", arguments.actors), ("simulated", arguments.workers)):
         for workers in counts:
             with tempfile.TemporaryDirectory() as scratch:
                 samples = min(arguments.most, round(rate * workers * arguments.seconds))
-                with asyncio.Runner(loop_factory=LOOPS[kind]) as loop:
-                    found = loop.run(turn(kind, workers, arguments.streams, samples, Path(scratch)))
-            alone = alone or found["samples_per_s"] / workers
-            found["efficiency"] = found["samples_per_s"] / workers / alone
+                found = asyncio.run(turn(kind, workers, samples, arguments, Path(scratch)))
             print(
-                f"{kind:9}{workers:8}{found['samples']:9.0f}{found['samples_per_s']:11.1f}{found['efficiency']:12.3f}"
-                f"{found['busy']:12.0%}{found['cpu_ms']:11.3f}",
+                f"{kind:10}{workers:8}{found['samples']:9.0f}{found['samples_per_s']:11.1f}{found['busy']:8.3f}"
+                f"{found['cpu']:12.0%}{found['cpu_ms']:11.3f}",
                 flush=True,
             )
-            for name in ("samples_per_s", "efficiency", "busy", "cpu_ms"):
+            for name in ("samples_per_s", "busy", "cpu", "cpu_ms"):
                 figures[f"ray_scaling_{kind}_{workers}_{name}"] = round(found[name], 3)
-            if kind == "simulated" and found["busy"] > 0.9:
+            if kind == "simulated" and found["busy"] < 0.8:
                 figures["ray_scaling_driver_samples_per_s"] = round(found["samples_per_s"])
     if arguments.json:
         record(arguments.json, figures)

@@ -29,6 +29,7 @@ from evokd_data.records import Completion, Draft, Prompt, Request
 from evokd_data.strategies import Ask, Brief, Strategy
 
 AHEAD = 2  # windows of written partitions that may wait for one straggler
+ROWS = 256  # into which what is left is divided, again and again, unless workers are more: the driver hands out some 30 a second
 OWN = re.compile(r"[^/]+/(\d{6,})(?:/|$)")  # the key of a prompt that belongs to the request of this index
 
 
@@ -103,7 +104,8 @@ class Cut:
             start = shard.start
             while start < shard.stop:
                 each = max(1, window() // workers())
-                size = min(2 * each, max(-(-each // 4), left // (4 * workers())))
+                shares = max(workers(), min(4 * workers(), ROWS))
+                size = min(2 * each, max(-(-each // 4), left // shares))
                 rest = shard.stop - start
                 pieces = -(-rest // size)
                 yield range(start, start + -(-rest // pieces))
