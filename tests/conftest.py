@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+# Before anything of Hugging Face's is imported: it reads them then.
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="evokd-tests-")
+atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
+for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_DATASETS_CACHE", "HF_XET_CACHE", "HF_ASSETS_CACHE"):
+    os.environ.pop(name, None)
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -18,9 +26,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell without job control starts what it puts into the background deaf to Ctrl-C, and children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-from colours import RECIPE, SEEDS, TEST, quick, write_rows  # the environment comes first
+from colours import RECIPE, SEEDS, TEST, quick, write_rows  # noqa: E402 - the environment comes first
 
-from evokd_data.recipe import Recipe
+from evokd_data.recipe import Recipe  # noqa: E402
 
 # No deadline: how long an example takes says how busy the machine is. The same examples every time: a red test stays red.
 settings.register_profile("evokd", deadline=None, max_examples=60, derandomize=True)
@@ -50,8 +58,13 @@ def recipe(recipe_file: Callable[..., Path]) -> Callable[..., Recipe]:
     return lambda **changes: quick(recipe_file(**changes))
 
 
-@pytest.fixture(autouse=True)
-def hub_caches(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test reads or fills the user's caches, or uses their token."""
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    yield
+@pytest.fixture(scope="module", autouse=True)
+def hub_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or fills the user's caches, or uses their token; and no module another's: what a tag names is remembered by
+    the address of its Hub, and the ports of Hubs that have ended are given to others."""
+    cache = str(tmp_path_factory.mktemp("hub-cache"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("HF_TOKEN", raising=False)
+        patch.setenv("HF_HUB_CACHE", cache)
+        patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", cache)
+        yield
