@@ -22,6 +22,7 @@ from evokd_data.cluster.engine import Cluster
 from evokd_data.cluster.worker import Result, Worker
 from evokd_data.errors import EngineStopped, TeacherError
 from evokd_data.teachers import Teacher
+from evokd_data.teachers.orphans import killed_with_parent
 from evokd_data.teachers.vllm import VARIABLES
 
 END_S = 15.0  # for the workers to end their engines in order, before they are killed
@@ -234,6 +235,8 @@ class _Actor:
     def __init__(self, teacher: Teacher, log: Path, identity: Mapping[str, Any], coordinator: Any) -> None:
         import ray
 
+        # When Ray ends, it joins the threads of an actor, and one that waits for the coordinator would wait for ever.
+        killed_with_parent()
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="evokd-worker", daemon=True).start()
         name = ray.get_runtime_context().get_actor_id()

@@ -29,7 +29,13 @@ def end_with_parent() -> None:
     # Ctrl-C reaches the whole foreground group: the driver decides when its engine ends, and how.
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    killed_with_parent()
     # The parent may have died before the kernel was asked; then nobody would ever be told.
     if os.getppid() != parent.pid:
         os._exit(1)
+
+
+def killed_with_parent() -> None:
+    """Ask the kernel to kill this process when the thread that started it ends; where there is no Linux, nothing."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from test_ray_actors import alive, opened, round_1
+from test_ray_actors import alive, opened, pids, round_1
 
 from evokd_data.cluster import pipeline as engine
 from evokd_data.errors import TeacherError
@@ -92,6 +93,25 @@ def test_when_a_machine_is_gone_for_good_the_others_write_its_part(recipe, tmp_p
     assert rest == alone
     assert totals["engine"]["deaths"] == 1
     assert "nothing was heard of it for 8 s" in (tmp_path / "rest/teacher.log").read_text()
+
+
+def test_a_worker_that_still_opens_when_ray_ends_does_not_outlive_it(tmp_path):
+    class Long(Scripted):
+        @contextlib.asynccontextmanager
+        async def serve(self, log: Path):
+            if log.stem.endswith("-1"):
+                await asyncio.sleep(600)
+            async with super().serve(log) as opened:
+                yield opened
+
+    async def main() -> list[int]:
+        async with engine.serve(Long(), 2, tmp_path / "log"):
+            while len(found := pids()) < 2:
+                await asyncio.sleep(0.1)
+            await asyncio.sleep(3)
+            return found
+
+    assert alive(asyncio.run(main()), 20) == []
 
 
 def test_a_cluster_that_is_not_there_is_told(tmp_path):
