@@ -75,6 +75,8 @@ bench: setup  ## what we cost beside the engine, and beside raw vLLM; FULL=--ful
 	.venv/bin/python bench/server.py intents slots --apart --json build/bench.json
 	.venv/bin/python bench/training.py --json build/bench.json
 	.venv/bin/python bench/ray_scaling.py --json build/bench.json
+	.venv/bin/python bench/ray_scaling.py --actors --streams 64 --processes 2 --seconds 30 --json build/bench.json
+	.venv/bin/python bench/ray_scaling.py --actors --workers 512 --processes 16 --tokens 10 --seconds 120 --most 400000 --json build/bench.json
 	.venv/bin/python bench/soft_labels.py --json build/bench.json
 	.venv/bin/python bench/reload.py --json build/bench.json
 

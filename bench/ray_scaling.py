@@ -8,12 +8,12 @@ not: the engines. A worker has `--streams`, each writing `--tokens` a second, an
 
     actors      each worker is an actor, in which the strategy `static` renders, asks and parses
     simulated   `--processes` actors have the streams, and the rows, of all workers between them; their requests are made up
-                rather than rendered, their texts of random words: what 512 machines compute would be more than this one
+                rather than rendered, their texts of random digits: what 512 machines compute would be more than this one
                 can. Rows, results, journal lines and drafts are as many and as large as they would be
 
 Busy: the share of their time in which the engines' streams were at work. A round has work for `--seconds` for every worker,
 but at most `--most` samples. Where that share falls and the driver's CPU is near 100 % (of one core: Python has one lock), the
-driver is the limit: `ray_scaling_driver_samples_per_s`. Workers, driver and Ray share the cores of this machine.
+driver is the limit. Workers, driver and Ray share the cores of this machine: where these are full before, the machine is.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from opened import Opened
 from report import record
 
 from evokd_data.cluster import pipeline
-from evokd_data.cluster.coordinator import TASKS
+from evokd_data.cluster.coordinator import ROWS
 from evokd_data.cluster.engine import Cluster
 from evokd_data.digest import derive_seed
 from evokd_data.feeding import TeacherOnDemand
@@ -136,15 +136,12 @@ async def fleet(kind: str, workers: int, of: argparse.Namespace, log: Path) -> A
     window = streams + max(1, streams // 8)
     says = "AddToPlaylist" if kind == "simulated" else ""
     teacher = Slow(streams=streams * each, window=window * each, tokens_per_s=of.tokens, says=says)
-    before, pipeline.TASKS = pipeline.TASKS, TASKS * each  # type: ignore[attr-defined]
-    try:
-        async with pipeline.serve(teacher, actors, log, resources={"CPU": 0.001}) as opened:  # they sleep
-            while opened.opened < actors:  # noqa: ASYNC110 - nothing else wants to know
-                await asyncio.sleep(0.1)
-            opened.workers, opened.window = workers, window * workers
-            yield opened
-    finally:
-        pipeline.TASKS = before  # type: ignore[attr-defined]
+    asleep = {"CPU": 0.001}  # for they sleep
+    async with pipeline.serve(teacher, actors, log, resources=asleep, rows=ROWS * each) as opened:
+        while opened.opened < actors:  # noqa: ASYNC110 - nothing else wants to know
+            await asyncio.sleep(0.1)
+        opened.workers, opened.window = workers, window * workers
+        yield opened
 
 
 async def turn(kind: str, workers: int, samples: int, of: argparse.Namespace, folder: Path) -> Mapping[str, float]:
@@ -181,14 +178,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60, help="of work for every worker, in a turn")
     parser.add_argument("--most", type=int, default=200_000, help="samples in a turn")
     parser.add_argument("--processes", type=int, default=4, help="actors that simulated workers share")
-    parser.add_argument("--workers", type=int, nargs="*", default=[2, 8, 64, 512], help="simulated workers")
+    parser.add_argument("--workers", type=int, nargs="*", default=[64], help="simulated workers")
     parser.add_argument("--actors", type=int, nargs="*", default=[1, 2, 8], help="workers that are actors")
     parser.add_argument("--json", type=Path, help="the file that gets the figures, beside what it holds")
     arguments = parser.parse_args()
     figures: dict[str, Any] = {
-        "ray_scaling_streams": arguments.streams,
-        "ray_scaling_tokens_per_s_and_stream": arguments.tokens,
-        "ray_scaling_seconds": arguments.seconds,
         "ray_scaling_load_average_1_min": round(os.getloadavg()[0], 2),
     }
     rate = arguments.streams * arguments.tokens / TOKENS_PER_SAMPLE
@@ -205,9 +199,7 @@ def main() -> None:
                 flush=True,
             )
             for name in ("samples_per_s", "busy", "cpu", "cpu_ms"):
-                figures[f"ray_scaling_{kind}_{workers}_{name}"] = round(found[name], 3)
-            if kind == "simulated" and found["busy"] < 0.8:
-                figures["ray_scaling_driver_samples_per_s"] = round(found["samples_per_s"])
+                figures[f"ray_scaling_{kind}_{workers}x{arguments.streams}_{name}"] = round(found[name], 3)
     if arguments.json:
         record(arguments.json, figures)
 

@@ -31,6 +31,7 @@ from typing import Any, BinaryIO
 
 from evokd_data.errors import MirrorError
 from evokd_data.progress import Progress
+from evokd_data.storage import open_url, shown
 from evokd_data.workspace import Workspace, read_json, whole_file, write_json
 
 EVERY_S = 30.0
@@ -94,23 +95,15 @@ class Mirror:
     """The copy of `workspace` under `url`/<name of its folder>."""
 
     def __init__(self, workspace: Workspace, url: str, progress: Progress) -> None:
-        from fsspec.core import url_to_fs
-
         self._root = workspace.root
         self._marks = workspace.inputs
         self._tokens = workspace.tokens.name
         self._progress = progress
-        shown = re.sub("//[^/@]*@", "//", url).rstrip("/")  # without what only its owner may know
-        self._url = f"{shown}/{workspace.root.name}"
-        try:
-            self._fs, base = url_to_fs(url)
-        except Exception as error:  # no such protocol, its package is missing, or what that raises
-            raise MirrorError(
-                f"--mirror {shown}: cannot be opened ({_said(error)}); give a folder or a URL such as s3://bucket/runs"
-            ) from None
-        self._base = f"{base.rstrip('/')}/{workspace.root.name}"
+        self._url = f"{shown(url)}/{workspace.root.name}"
+        self._fs, base = open_url("--mirror", url, MirrorError)
+        self._base = f"{base}/{workspace.root.name}"
         if "file" in self._fs.protocol and Path(self._base).resolve().is_relative_to(self._root.resolve()):
-            raise MirrorError(f"--mirror {shown}: holds the run folder itself, {self._root}; give another folder")
+            raise MirrorError(f"--mirror {shown(url)}: holds the run folder itself, {self._root}; give another folder")
         self._own = workspace.root / ".mirror"  # whose states are this folder's
         self._writer = ""
         self._number = 0

@@ -29,7 +29,8 @@ from evokd_data.records import Completion, Draft, Prompt, Request
 from evokd_data.strategies import Ask, Brief, Strategy
 
 AHEAD = 2  # windows of written partitions that may wait for one straggler
-ROWS = 256  # into which what is left is divided, again and again, unless workers are more: the driver hands out some 30 a second
+MOST_SHARES = 256
+"""Of what is left, of which the next partition is one, unless workers are more: a driver handed out some 30 a second."""
 OWN = re.compile(r"[^/]+/(\d{6,})(?:/|$)")  # the key of a prompt that belongs to the request of this index
 
 
@@ -104,7 +105,7 @@ class Cut:
             start = shard.start
             while start < shard.stop:
                 each = max(1, window() // workers())
-                shares = max(workers(), min(4 * workers(), ROWS))
+                shares = max(workers(), min(4 * workers(), MOST_SHARES))
                 size = min(2 * each, max(-(-each // 4), left // shares))
                 rest = shard.stop - start
                 pieces = -(-rest // size)

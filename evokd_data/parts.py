@@ -15,22 +15,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from evokd_data.errors import RecipeError
+from evokd_data.storage import open_url
 
 
 class Parts:
     """The parts at `place`. Raises RecipeError when it cannot be opened."""
 
     def __init__(self, place: str) -> None:
-        from fsspec.core import url_to_fs
-
-        self._place = place
-        try:
-            self._fs, base = url_to_fs(place)
-        except Exception as error:  # no such protocol, its package is missing, or what that raises
-            raise RecipeError(
-                f"teacher.parts: {place!r} cannot be opened ({error}); give a folder or a URL such as s3://bucket/parts"
-            ) from None
-        self._base = base.rstrip("/")
+        self._fs, self._base = open_url("teacher.parts", place, RecipeError)
 
     def write(self, name: str, lines: bytes) -> None:
         """A part that is there is whole, or ends in a torn line."""

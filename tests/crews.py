@@ -1,6 +1,6 @@
 """Rows carried to workers in this process: what Ray Data does for a run, for tests of all that it does not do.
 
-As Ray Data does: a row goes to the worker that has fewest, no more than TASKS to one; a worker whose process ends is
+As Ray Data does: a row goes to the worker that has fewest, no more than ROWS to one; a worker whose process ends is
 opened again under its name, and is given the rows that it had.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from evokd_data.cluster.coordinator import TASKS, Coordinator
+from evokd_data.cluster.coordinator import ROWS, Coordinator
 from evokd_data.cluster.engine import Cluster
 from evokd_data.cluster.worker import Worker
 from evokd_data.errors import EngineStopped
@@ -82,7 +82,7 @@ class Crew:
                 self._start(self._do(row, index))
 
     def _room(self) -> bool:
-        return any(self._load[index] < TASKS for index in self._open)
+        return any(self._load[index] < ROWS for index in self._open)
 
     async def _do(self, row: int, index: int) -> None:
         while True:

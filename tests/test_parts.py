@@ -33,5 +33,5 @@ def test_parts_are_read_by_their_beginning_in_order_and_go_when_told(tmp_path: P
 
 
 def test_a_place_that_cannot_be_opened_is_told():
-    with pytest.raises(RecipeError, match=r"teacher.parts: 'nowhere://a' cannot be opened .*; give a folder or a URL"):
-        Parts("nowhere://a")
+    with pytest.raises(RecipeError, match=r"teacher.parts nowhere://a: cannot be opened .*; give a folder or a URL"):
+        Parts("nowhere://somebody:secret@a")

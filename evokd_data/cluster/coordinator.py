@@ -24,7 +24,7 @@ from typing import Any
 from evokd_data.errors import EvokdError, RecipeError, TeacherError
 from evokd_data.records import Completion
 
-TASKS = 4
+ROWS = 4
 """Rows in one worker: while the results of some are on their way, and rows in their place, the others keep it busy."""
 DEATHS = 3
 """In whose company something is given up; and of how many openings in a row none may succeed when no worker is open."""
@@ -65,10 +65,12 @@ class _Worker:
 
 
 class Coordinator:
-    """See above. Workers go by the names that they give themselves, one for a place that is filled again and again."""
+    """See above. Workers go by the names that they give themselves, one for each of the `places`, which are filled again and
+    again. Of silence, one is dead after `lost_s`; it has no more than `rows` rows at a time."""
 
-    def __init__(self, places: int, lost_s: float = LOST_S) -> None:
+    def __init__(self, places: int, lost_s: float = LOST_S, rows: int = ROWS) -> None:
         self._places = places
+        self._rows_each = rows
         self._lost_s = lost_s
         self._rows = 0
         self._todo: dict[int, Any] = {}
@@ -202,7 +204,7 @@ class Coordinator:
             return
         worker.open = False
         held, worker.holds = sorted(worker.holds), set()
-        self._rows += TASKS
+        self._rows += self._rows_each
         for number in held:
             self._holder.pop(number, None)
             self._deaths[number] += 1

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from evokd_data.cluster.coordinator import DEATHS, TASKS, News
+from evokd_data.cluster.coordinator import DEATHS, ROWS, News
 from evokd_data.cluster.worker import Result
 from evokd_data.errors import EngineStopped, EvokdError, TeacherError
 from evokd_data.partitions import Partition, Work, Written
@@ -22,7 +22,7 @@ GATHER_S = 0.02
 """In which single prompts gather for a row."""
 
 
-class Coordination(Protocol):
+class ForDriver(Protocol):
     """A `Coordinator`, near or far: its methods for the driver."""
 
     async def shelve(self, key: int, what: Any) -> None: ...
@@ -36,22 +36,24 @@ class Coordination(Protocol):
 
 class Cluster:
     """See `teachers.Engine` and `partitions.Writer`. `share` makes of a Work what the coordinator keeps of it; without `parts`
-    workers leave none; `lean` prompts leave behind what only a scripted teacher reads.
+    workers leave none; `lean` prompts leave behind what only a scripted teacher reads; `rows` that one worker has at a time.
 
     `workers` are those wanted, `opened` how often one has opened, `deaths` how many died.
     """
 
     def __init__(
         self,
-        coordinator: Coordination,
+        coordinator: ForDriver,
         workers: int,
         note: Callable[[str], None],
         *,
         share: Callable[[Work], Any] = lambda work: work,
         parts: bool = True,
         lean: bool = False,
+        rows: int = ROWS,
     ) -> None:
         self.workers = workers
+        self._rows_each = rows
         self.window = self.opened = self.deaths = 0
         self._coordinator = coordinator
         self._note = note
@@ -60,9 +62,8 @@ class Cluster:
         self._lean = lean
         self._numbers = itertools.count()
         self._asked: dict[int, asyncio.Future[Any]] = {}
-        self._works: dict[
-            int, tuple[Work, asyncio.Task[int]]
-        ] = {}  # by the object's id, which is its own as long as it is here
+        # By the object's id, which is its own as long as the object is here.
+        self._works: dict[int, tuple[Work, asyncio.Task[int]]] = {}
         self._prompts: list[tuple[Prompt, asyncio.Future[Completion]]] = []
         self._environments: dict[int, Mapping[str, Any]] = {}
         self._failure: EvokdError | None = None
@@ -168,7 +169,7 @@ class Cluster:
 
     @property
     def partitions(self) -> int:
-        return (TASKS + 1) * self.workers
+        return (self._rows_each + 1) * self.workers
 
     async def write(self, work: Work, partition: Partition) -> Written:
         if id(work) not in self._works:

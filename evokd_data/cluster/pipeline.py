@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from evokd_data.cluster.coordinator import LOST_S, TASKS, Coordinator
+from evokd_data.cluster.coordinator import LOST_S, ROWS, Coordinator
 from evokd_data.cluster.engine import Cluster
 from evokd_data.cluster.worker import Result, Worker
 from evokd_data.errors import EngineStopped, TeacherError
@@ -41,10 +41,11 @@ async def serve(
     lean: bool = False,
     shared: bool = False,
     lost_s: float = LOST_S,
+    rows: int = ROWS,
 ) -> AsyncIterator[Cluster]:
     """Any teacher in `workers` actors. `gpus` for each where the cluster has some and `resources` does not say; `lean`
     prompts leave behind what only a scripted teacher reads; `shared`: parts of the journal lie where all machines
-    reach them, also when there are several. Of silence, a worker is given up after `lost_s`."""
+    reach them, also when there are several. `lost_s` and `rows` as of a Coordinator."""
     version()
     identity = await asyncio.to_thread(teacher.identity)
     with log.open("a", encoding="utf-8", buffering=1) as file:
@@ -61,7 +62,7 @@ async def serve(
             # What the run cannot do without stays on its own machine.
             here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
             actor = ray.remote(Coordinator).options(num_cpus=0, max_concurrency=100_000, label_selector=here)
-            coordinator = actor.remote(workers, lost_s)
+            coordinator = actor.remote(workers, lost_s, rows)
             cluster = Cluster(
                 _Far(coordinator),
                 workers,
@@ -69,9 +70,10 @@ async def serve(
                 share=lambda work: [ray.put(work)],  # in a list: the coordinator need not have it
                 parts=shared or sum(node["Alive"] for node in ray.nodes()) == 1,
                 lean=lean,
+                rows=rows,
             )
             made = teacher, await asyncio.to_thread(log.absolute), dict(identity), coordinator
-            listener = _listen(cluster, pipeline(coordinator, workers, made, options, here))
+            listener = _listen(cluster, pipeline(coordinator, workers, rows, made, options, here))
             try:
                 await cluster.open()
                 yield cluster
@@ -182,10 +184,16 @@ def _options(workers: int, resources: dict[str, float], gpus: int) -> dict[str, 
 
 
 def pipeline(
-    coordinator: Any, workers: int, made: tuple[Any, ...], options: Mapping[str, Any], here: Mapping[str, str]
+    coordinator: Any,
+    workers: int,
+    rows_each: int,
+    made: tuple[Any, ...],
+    options: Mapping[str, Any],
+    here: Mapping[str, str],
 ) -> Iterator[tuple[int, Result]]:
     """What is done for the coordinator's rows, in whatever order, until it ends: one execution of Ray Data, whose source waits
-    for rows, and whose actors hold the engines. `here`: the label of the driver's machine."""
+    for rows, and whose actors hold the engines. `made`: what an actor is made of; `options`: how it is asked for; `here`: the
+    label of the driver's machine."""
     from ray import data, get
     from ray.data.block import BlockMetadata
     from ray.data.datasource import Datasource, ReadTask
@@ -210,7 +218,7 @@ def pipeline(
     context.enable_progress_bars = False
     context.target_max_block_size = 1  # bytes: a row leaves as soon as it is there
     # Ray Data looks every tenth of a second, and would take two rows then.
-    context._max_num_blocks_in_streaming_gen_buffer = TASKS * workers
+    context._max_num_blocks_in_streaming_gen_buffer = rows_each * workers
     results = data.read_datasource(Rows(), override_num_blocks=1, num_cpus=0, label_selector=dict(here)).map_batches(
         _Actor,
         fn_constructor_args=made,
@@ -218,8 +226,8 @@ def pipeline(
         batch_format="pyarrow",
         compute=data.ActorPoolStrategy(
             size=workers,
-            max_tasks_in_flight_per_actor=TASKS,
-            max_concurrent_calls_per_actor=TASKS,
+            max_tasks_in_flight_per_actor=rows_each,
+            max_concurrent_calls_per_actor=rows_each,
             enable_true_multi_threading=True,
         ),
         **options,
@@ -235,10 +243,8 @@ class _Actor:
     def __init__(self, teacher: Teacher, log: Path, identity: Mapping[str, Any], coordinator: Any) -> None:
         import ray
 
-        # When Ray ends, it joins the threads of an actor, and one that waits for the coordinator would wait for ever.
-        killed_with_parent()
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="evokd-worker", daemon=True).start()
+        threading.Thread(target=self._turn, name="evokd-worker", daemon=True).start()
         name = ray.get_runtime_context().get_actor_id()
         self._worker = Worker(teacher, log, _Far(coordinator), name, {"ray": version()})
         again_s = self._run(self._worker.open(identity))
@@ -247,6 +253,12 @@ class _Actor:
             time.sleep(again_s)
             os._exit(1)
         asyncio.run_coroutine_threadsafe(self._follow(), self._loop)
+
+    def _turn(self) -> None:
+        # When Ray ends, it joins the threads of an actor, and one that waits for the coordinator would wait for ever. The
+        # kernel keeps the wish for each thread that has it: this one stays.
+        killed_with_parent()
+        self._loop.run_forever()
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()

@@ -8,10 +8,10 @@
       address: auto               # of the cluster this machine belongs to; null starts Ray on this machine alone
 
 What runs is one pipeline of Ray Data, open as long as the engines are: a source that waits for rows, `map_batches` over
-actors that hold an engine, and results in whatever order. A row is a partition of a round: requests of one shard, written
-and labelled by the actor itself (`partitions.py`). The driver gives out the rows in order, and puts what comes back in order:
-one journal, one filter, the same shards as from `engine: vllm`. A worker that dies is replaced; its partitions are
-others' at once.
+actors that hold an engine, and results in whatever order. For each row an actor is given a partition of the round, requests
+of one shard, and writes and labels it itself (`partitions.py`). The driver gives them out in order, and puts what comes back
+in order: one journal, one filter, the same shards as from `engine: vllm`. A worker that dies is replaced; its partitions
+are others' at once.
 
 The machines need this package, vLLM and the model: a Hub id, or a folder that lies at the same path everywhere. They need no
 folder in common, but for one thing: a worker that is killed takes with it the answers of its partitions, which are then asked
@@ -74,7 +74,14 @@ class Ray(VLLM):
         settings = {one.name: getattr(self, one.name) for one in dataclasses.fields(VLLM)}
         # A branch may move while workers open one after the other.
         engine = VLLM(**{**settings, "revision": model.commit})
-        ranks = self.tensor_parallel_size * self.pipeline_parallel_size * self.data_parallel_size
-        shared = self.parts is not None
-        async with serve(engine, self.workers, log, self.address, self.resources, ranks, True, shared) as cluster:
+        async with serve(
+            engine,
+            self.workers,
+            log,
+            address=self.address,
+            resources=self.resources,
+            gpus=self.tensor_parallel_size * self.pipeline_parallel_size * self.data_parallel_size,
+            lean=True,
+            shared=self.parts is not None,
+        ) as cluster:
             yield cluster

@@ -29,7 +29,7 @@ EVERY_S = 5.0
 Result = Written | list[Completion | TeacherError] | EvokdError
 
 
-class Coordination(Protocol):
+class ForWorkers(Protocol):
     """A `Coordinator`, near or far: its methods for workers."""
 
     async def hello(self, name: str, where: str) -> tuple[int, bool]: ...
@@ -85,7 +85,7 @@ class Worker:
     the engine, beside what it tells itself."""
 
     def __init__(
-        self, teacher: Teacher, log: Path, coordinator: Coordination, name: str, more: Mapping[str, Any] | None = None
+        self, teacher: Teacher, log: Path, coordinator: ForWorkers, name: str, more: Mapping[str, Any] | None = None
     ) -> None:
         self._teacher = teacher
         self._log = log

@@ -37,7 +37,11 @@ class Engine(Protocol):
 
 
 class Teacher(Protocol):
-    """A teacher is a frozen dataclass whose fields are the recipe's `teacher` table."""
+    """A teacher is a frozen dataclass whose fields are the recipe's `teacher` table.
+
+    One whose engine is a `partitions.Writer` has a class variable `partitioned`, True, and may have a setting `parts`, the
+    place of its workers' parts of the journal.
+    """
 
     name: ClassVar[str]
 

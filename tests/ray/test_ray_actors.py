@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import re
@@ -28,6 +29,7 @@ from evokd_data.workspace import Workspace
 pytestmark = pytest.mark.ray
 
 NEEDED = {"GPU": 1000.0}
+PR_GET_PDEATHSIG = 2
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +177,9 @@ def test_a_worker_has_the_resources_that_were_asked_for(tmp_path, wanted):
             }
             visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
             async with super().serve(log) as opened:
-                yield Telling(opened, {"held": held, "visible": visible})
+                signalled = ctypes.c_int()
+                ctypes.CDLL(None).prctl(PR_GET_PDEATHSIG, ctypes.byref(signalled))
+                yield Telling(opened, {"held": held, "visible": visible, "with Ray": signalled.value})
 
     class Telling:
         def __init__(self, opened, told: dict) -> None:
@@ -193,5 +197,6 @@ def test_a_worker_has_the_resources_that_were_asked_for(tmp_path, wanted):
     told = asyncio.run(main())
     kinds = told.get("kinds") or [told]
     assert all(kind["held"] == (wanted or {"GPU": 1.0}) for kind in kinds)
+    assert all(kind["with Ray"] == signal.SIGKILL for kind in kinds), "would outlive the raylet"
     if wanted.get("GPU") or not wanted:
         assert sorted(kind["visible"] for kind in kinds) == ["0", "1"]
