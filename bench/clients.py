@@ -27,8 +27,8 @@ from evokd_data import localhub
 from evokd_data.localhub.child import RunningHub
 from evokd_data.progress import Progress
 from evokd_data.publishers.hub import Hub
-from evokd_data.shards import ShardedSamples
 from evokd_data.stages.publish import Publication
+from evokd_data.storage.shards import ShardedSamples
 
 ROOT = Path(__file__).resolve().parents[1]
 REPO = "org/intents"

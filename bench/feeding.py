@@ -40,7 +40,7 @@ import psutil
 from report import record
 
 from evokd_data.digest import digest
-from evokd_data.feeding import in_order
+from evokd_data.generation.scheduler import in_order
 from evokd_data.records import Message, Prompt, Sampling
 from evokd_data.teachers.vllm import VLLM, VLLMEngine
 

@@ -36,13 +36,13 @@ import feeding
 from opened import Opened
 from report import record
 
-from evokd_data.feeding import TeacherOnDemand
+from evokd_data.generation.scheduler import TeacherOnDemand
 from evokd_data.recipe import Recipe, load
 from evokd_data.records import Prompt
 from evokd_data.seeds import load_splits
 from evokd_data.stages.generate import generate
+from evokd_data.storage.workspace import Workspace
 from evokd_data.teachers.vllm import VLLM, VLLMEngine
-from evokd_data.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
 RECIPES = {"intents": "quickstart", "slots": "quickstart-slots"}

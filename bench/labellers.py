@@ -35,7 +35,7 @@ from typing import Any
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 from evokd_data.digest import derive_seed
-from evokd_data.feeding import in_order
+from evokd_data.generation.scheduler import in_order
 from evokd_data.recipe import Recipe, load
 from evokd_data.records import Completion, Constraint, Prompt, Sampling, Span
 from evokd_data.seeds import load_splits

@@ -30,7 +30,7 @@ from typing import Any
 from overhead import NEAR_DUPLICATES, rss_mb, sentence, vocabulary
 from report import record
 
-from evokd_data.likeness import Likeness
+from evokd_data.generation.near_duplicates import Likeness
 
 THRESHOLD = 0.85
 

@@ -211,7 +211,7 @@ def rss_mb() -> float:
 
 def one_round(size: int, profile: bool, runs: Path | None) -> dict[str, Any]:
     """The figures of one round of `size` texts, made in this process."""
-    from evokd_data.feeding import TeacherOnDemand
+    from evokd_data.generation.scheduler import TeacherOnDemand
     from evokd_data.recipe import load
     from evokd_data.rounds import open_run
     from evokd_data.stages.generate import generate

@@ -39,18 +39,18 @@ from evokd_data.cluster import pipeline
 from evokd_data.cluster.coordinator import ROWS
 from evokd_data.cluster.engine import Cluster
 from evokd_data.digest import derive_seed
-from evokd_data.feeding import TeacherOnDemand
+from evokd_data.generation.scheduler import TeacherOnDemand
 from evokd_data.recipe import load
 from evokd_data.records import Cell, Completion, Constraint, Draft, Message, Prompt, Request, Sampling
 from evokd_data.seeds import load_splits
 from evokd_data.stages.generate import generate
+from evokd_data.storage.workspace import Workspace
 from evokd_data.strategies import Ask, Brief, Write
-from evokd_data.strategies.allotment import stratified
 from evokd_data.strategies.asking import origin, request_key
+from evokd_data.strategies.quotas import stratified
 from evokd_data.tasks import Task
 from evokd_data.teachers import Engine
 from evokd_data.teachers.scripted import Scripted
-from evokd_data.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
 PER_REQUEST = 5

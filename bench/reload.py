@@ -34,15 +34,17 @@ import numpy as np
 import pyarrow as pa
 from report import record
 
-from evokd_data import layout, localhub, manifest, parquet
+from evokd_data import localhub, repo_layout
 from evokd_data.digest import digest, file_digest
 from evokd_data.localhub.child import RunningHub
-from evokd_data.published import encoded, sealed
 from evokd_data.publishers.hub import Hub
 from evokd_data.records import Bundle
-from evokd_data.shards import sample_schema
+from evokd_data.stages import manifest
+from evokd_data.storage import parquet
+from evokd_data.storage.shards import sample_schema
+from evokd_data.storage.snapshot import encoded, sealed
+from evokd_data.storage.workspace import tag
 from evokd_data.tasks.classification import Classification
-from evokd_data.workspace import tag
 
 REPO = "bench/rows"
 LABELS = ("alarm", "balance", "flight", "music", "recipe", "reminder", "translate", "weather")
@@ -118,7 +120,10 @@ def publish(server: RunningHub, folder: Path, rows: int, rounds: int) -> int:
         name = tag(index)
         own = rows // rounds + (index < rows % rounds)
         parts = parquet.write_parts(batches(own, index), sample_schema(TASK), folder / name)
-        files = {layout.part(layout.DATA, name, layout.SPLIT, n, len(parts)): part for n, part in enumerate(parts)}
+        files = {
+            repo_layout.part(repo_layout.DATA, name, repo_layout.SPLIT, n, len(parts)): part
+            for n, part in enumerate(parts)
+        }
         entries = {
             path: {"sha256": file_digest(file), "size": file.stat().st_size, "rows": parquet.count_rows(file)}
             for path, file in files.items()
@@ -126,9 +131,9 @@ def publish(server: RunningHub, folder: Path, rows: int, rounds: int) -> int:
         size += sum(entry["size"] for entry in entries.values())
         configs += files
         texts = {
-            layout.plan(name): "{}\n",
-            layout.metrics(name): '{"test": {}}\n',
-            layout.CARD: card(configs, rows * (index + 1) // rounds),
+            repo_layout.plan(name): "{}\n",
+            repo_layout.metrics(name): '{"test": {}}\n',
+            repo_layout.CARD: card(configs, rows * (index + 1) // rounds),
         }
         for path, text in texts.items():
             files[path] = folder / name / path.replace("/", "-")
@@ -136,16 +141,16 @@ def publish(server: RunningHub, folder: Path, rows: int, rounds: int) -> int:
             entries[path] = {"sha256": file_digest(files[path]), "size": files[path].stat().st_size}
         identity = {
             "round": index, "parent": before and before["digest"], "rows": own, "rejections": 0, "prompts": {},
-            "plan": entries[layout.plan(name)]["sha256"], "content": "",
+            "plan": entries[repo_layout.plan(name)]["sha256"], "content": "",
         }  # fmt: skip
         told = {
             "schema": manifest.SCHEMA_VERSION, "round": index, "digest": digest(identity), "identity": identity, "shards": [],
             "totals": {"asked": own, "rejected": {}}, "files": entries,
             "previous": before and {"tag": tag(index - 1), "sha256": before["sha256"]},
         }  # fmt: skip
-        files[layout.manifest(name)] = folder / name / "manifest.json"
-        files[layout.manifest(name)].write_bytes(encoded(sealed(told)))
-        before = {"digest": told["digest"], "sha256": file_digest(files[layout.manifest(name)])}
+        files[repo_layout.manifest(name)] = folder / name / "manifest.json"
+        files[repo_layout.manifest(name)].write_bytes(encoded(sealed(told)))
+        before = {"digest": told["digest"], "sha256": file_digest(files[repo_layout.manifest(name)])}
         hub.publish(Bundle(REPO, name, name, files, told["digest"], tag(index - 1) if index else None, private=False))
     return size
 
@@ -153,8 +158,8 @@ def publish(server: RunningHub, folder: Path, rows: int, rounds: int) -> int:
 def card(files: list[str], rows: int) -> str:
     features = parquet.features(sample_schema(TASK))
     head = {
-        "configs": [{"config_name": "default", "data_files": [{"split": layout.SPLIT, "path": files}], "default": True}],
-        "dataset_info": [{"config_name": "default", "features": features, "splits": [{"name": layout.SPLIT, "num_examples": rows}]}],
+        "configs": [{"config_name": "default", "data_files": [{"split": repo_layout.SPLIT, "path": files}], "default": True}],
+        "dataset_info": [{"config_name": "default", "features": features, "splits": [{"name": repo_layout.SPLIT, "num_examples": rows}]}],
     }  # fmt: skip
     return f"---\n{json.dumps(head)}\n---\n"  # JSON is YAML
 

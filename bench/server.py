@@ -47,13 +47,13 @@ import psutil
 from opened import Opened
 from report import record
 
-from evokd_data.feeding import TeacherOnDemand, in_order
+from evokd_data.generation.scheduler import TeacherOnDemand, in_order
 from evokd_data.recipe import Recipe, load
 from evokd_data.records import Completion, Prompt
 from evokd_data.seeds import load_splits
 from evokd_data.stages.generate import generate
+from evokd_data.storage.workspace import Workspace
 from evokd_data.teachers.server import ServerEngine
-from evokd_data.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
 WAYS = ["bare", "client", "ours"]

@@ -30,7 +30,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 from report import record
 
-from evokd_data.feeding import in_order
+from evokd_data.generation.scheduler import in_order
 from evokd_data.records import Constraint, Prompt, Sampling
 from evokd_data.strategies.asking import CODES
 from evokd_data.teachers import Engine

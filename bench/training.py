@@ -48,8 +48,8 @@ import pyarrow.parquet as pq
 from report import record
 
 from evokd_data.records import SequenceExample
-from evokd_data.shards import ShardedSamples, sample_schema
 from evokd_data.stages.train import Mapped
+from evokd_data.storage.shards import ShardedSamples, sample_schema
 from evokd_data.students import Lesson, Stretch
 from evokd_data.students.batches import Diet
 from evokd_data.students.pretrained import find

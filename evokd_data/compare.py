@@ -11,16 +11,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from evokd_data import comparison
 from evokd_data.errors import RecipeError
-from evokd_data.headline import NAMES, headline
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe, load
+from evokd_data.reporting import comparison_tables
+from evokd_data.reporting.primary_metric import NAMES, headline
+from evokd_data.reporting.run_summary import summary
+from evokd_data.reporting.significance import differences
 from evokd_data.rounds import Run, run_all
-from evokd_data.shards import ShardedSamples
-from evokd_data.stages.show import summary
-from evokd_data.statistics import differences
-from evokd_data.workspace import Workspace, write_json, write_text
+from evokd_data.storage.shards import ShardedSamples
+from evokd_data.storage.workspace import Workspace, write_json, write_text
 
 NOTES = "notes.md"
 
@@ -81,7 +81,7 @@ def compare(made: Sequence[Trial], runs: Path, into: Path, command: str, progres
     notes = into / NOTES
     own = notes.read_text(encoding="utf-8") if notes.exists() else ""
     write_text(into / "README.md", "\n".join(filter(None, (page(results), own))))
-    from evokd_data.plots import plot
+    from evokd_data.reporting.plots import plot
 
     plot(results, into)
     return results
@@ -165,7 +165,7 @@ def page(results: Mapping[str, Any]) -> str:
             "",
             f"    {results['command']}",
             "",
-            *comparison.tables(results),
+            *comparison_tables.tables(results),
             "",
             f"![{name_of} against samples kept](f1-by-samples.svg)",
             "",

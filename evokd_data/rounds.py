@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evokd_data.errors import RecipeError, WorkspaceError
-from evokd_data.feeding import TeacherOnDemand
-from evokd_data.manifest import inputs, write_manifest
-from evokd_data.mirror import mirrored
+from evokd_data.generation.scheduler import TeacherOnDemand
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.records import Revision
 from evokd_data.seeds import Splits, load_splits
 from evokd_data.stages.generate import generate
+from evokd_data.stages.manifest import inputs, write_manifest
 from evokd_data.stages.train import learn_along, train_round
-from evokd_data.students import ranks
-from evokd_data.workspace import Workspace, read_json
+from evokd_data.storage.mirror import mirrored
+from evokd_data.storage.workspace import Workspace, read_json
+from evokd_data.students import distributed
 
 if TYPE_CHECKING:
     from evokd_data.stages.publish import Publication
@@ -79,7 +79,7 @@ def open_run(
     A run that goes on from a published round, `origin` (org/name@round-003), is given that round's files first.
     `mirror`: the URL under which a copy of the folder is kept meanwhile; see `mirror.mirrored`.
     """
-    if ranks.started() > ranks.count():
+    if distributed.started() > distributed.count():
         raise WorkspaceError(f"{recipe.path}: torchrun starts train-round and nothing else; start this with evokd-data")
     splits = load_splits(recipe)
     frozen = inputs(recipe, splits.digests())
@@ -87,7 +87,7 @@ def open_run(
     with workspace.lock(), mirrored(workspace, mirror, progress):
         start = None
         if origin is not None or workspace.origin.exists():
-            from evokd_data.stages import resume
+            from evokd_data.revisions import resume
 
             start = resume.begin(recipe, workspace, origin, frozen)
         workspace.freeze(resolved(recipe), frozen)
@@ -126,13 +126,13 @@ async def _generate_once(run: Run, index: int, progress: Progress) -> dict[str, 
 
 def train_next(recipe: Recipe, runs: Path, progress: Progress, mirror: str | None = None) -> dict[str, Any] | None:
     """Train and score the student on the last generated round; its metrics. None in torchrun's other processes."""
-    with ranks.joined():
-        if ranks.rank() > 0:
+    with distributed.joined():
+        if distributed.rank() > 0:
             learn_along(recipe, Workspace(runs / recipe.name))
             return None
         with open_run(recipe, runs, progress=progress, mirror=mirror) as run:
             metrics = _train(run, run.next_to_train(), progress)
-        ranks.told(None)
+        distributed.told(None)
         return metrics
 
 
@@ -220,7 +220,7 @@ def _publish(run: Run, publication: Publication, index: int) -> Revision:
 
 def push_one(recipe: Recipe, runs: Path, index: int | None, progress: Progress, mirror: str | None = None) -> Revision:
     """Push the student of a complete round, by default the last one. Raises RecipeError when there is nowhere to push to."""
-    from evokd_data.stages.opening import open_hub
+    from evokd_data.publishers.open_hub import open_hub
     from evokd_data.stages.publish_student import push_student
 
     if recipe.publish is None or recipe.publish.student is None:

@@ -12,11 +12,11 @@ from evokd_data.recipe import Recipe, load
 from evokd_data.records import Origin, Sample, Sampling
 from evokd_data.rounds import generate_next, train_next
 from evokd_data.seeds import SEED
+from evokd_data.storage.workspace import Workspace
 from evokd_data.strategies import Brief
 from evokd_data.tasks import sample_id
 from evokd_data.tasks.classification import Classification
 from evokd_data.templates import Templates
-from evokd_data.workspace import Workspace
 
 RECIPE = """\
 # evokd-data run recipe.yaml

@@ -23,9 +23,9 @@ import pyarrow as pa
 import rensa  # noqa: F401 - what a run imports when it needs it, each life would import again
 from colours import play, quick
 
-from evokd_data.manifest import inputs
 from evokd_data.recipe import Recipe
 from evokd_data.seeds import load_splits
+from evokd_data.stages.manifest import inputs
 
 RENAMES = {"os.rename"}
 CHANGES = {*RENAMES, "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "tempfile.mkstemp", "open to write"}

@@ -24,7 +24,7 @@ from evokd_data.publishers.calls import Patience
 from evokd_data.publishers.hub import Hub
 from evokd_data.recipe import Recipe
 from evokd_data.stages.publish import Publication, public_recipe
-from evokd_data.workspace import Workspace, read_json
+from evokd_data.storage.workspace import Workspace, read_json
 
 NAP_S = 0.003  # what is waited where somebody would wait seconds
 ATTEMPTS = 5

@@ -12,15 +12,15 @@ import pyarrow.parquet as pq
 from colours import RECIPE, SEEDS, TEST, Rows, play, quick, write_rows
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from evokd_data import layout
+from evokd_data import repo_layout
 from evokd_data.digest import file_digest
 from evokd_data.localhub.child import RunningHub
 from evokd_data.progress import Progress
-from evokd_data.published import encoded, sealed
 from evokd_data.publishers.hub import Hub
 from evokd_data.recipe import Recipe
 from evokd_data.stages.publish import Publication
-from evokd_data.workspace import Workspace, read_json, tag
+from evokd_data.storage.snapshot import encoded, sealed
+from evokd_data.storage.workspace import Workspace, read_json, tag
 
 ROUGH = (
     RECIPE.replace("engine: scripted", "engine: scripted, wrong_labels: 0.3, broken_answers: 0.3")
@@ -92,7 +92,7 @@ def alter(
             played.repo, repo_type="dataset", revision=tag(newest), local_dir=played.workspace.root / into
         )
     )
-    manifest = read_json(folder / layout.manifest(name))
+    manifest = read_json(folder / repo_layout.manifest(name))
     (path,) = [path for path in manifest["files"] if path.startswith(f"{kind}/{name}/")]
     table = pq.read_table(folder / path)
     rows = table.to_pylist()
@@ -101,11 +101,11 @@ def alter(
     manifest["files"][path] = {
         "sha256": file_digest(folder / path), "size": (folder / path).stat().st_size, "rows": len(rows),
     }  # fmt: skip
-    (folder / layout.manifest(name)).write_bytes(encoded(sealed(manifest)))
+    (folder / repo_layout.manifest(name)).write_bytes(encoded(sealed(manifest)))
     for later in range(index + 1, newest + 1):
-        manifest = read_json(folder / layout.manifest(tag(later)))
-        manifest["previous"]["sha256"] = file_digest(folder / layout.manifest(tag(later - 1)))
-        (folder / layout.manifest(tag(later))).write_bytes(encoded(sealed(manifest)))
+        manifest = read_json(folder / repo_layout.manifest(tag(later)))
+        manifest["previous"]["sha256"] = file_digest(folder / repo_layout.manifest(tag(later - 1)))
+        (folder / repo_layout.manifest(tag(later))).write_bytes(encoded(sealed(manifest)))
     repo = f"org/{into}"
     api.create_repo(repo, repo_type="dataset")
     files = [file for file in folder.rglob("*") if file.is_file() and ".cache" not in file.parts]

@@ -10,17 +10,19 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
-from evokd_data import manifest, recipe, shards
+from evokd_data import recipe
 from evokd_data.digest import derive_seed
-from evokd_data.journal import Journal
 from evokd_data.recipe import Recipe
 from evokd_data.records import Cell, Completion, Message, Origin, Prompt, Rejection, Sample, Sampling
 from evokd_data.rounds import resolved
 from evokd_data.seeds import load_splits
+from evokd_data.stages import manifest
 from evokd_data.stages.probe import target_text
+from evokd_data.storage import shards
+from evokd_data.storage.journal import Journal
+from evokd_data.storage.workspace import Workspace, write_json
 from evokd_data.tasks import sample_id
 from evokd_data.tasks.measures import classification
-from evokd_data.workspace import Workspace, write_json
 
 LABELS = ("music", "weather", "books")
 HOSTILE = '| `a` <b onload=x> ---\n# "no" \\| [x](y) \u202e {{ 123456 * 2 }} &amp; --- yaml: {a: [1'

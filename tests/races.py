@@ -21,7 +21,7 @@ from scenarios import CALLS, Ended, Place, attempt
 from witness import Held, half_published, not_exactly_once
 
 from evokd_data.errors import EvokdError
-from evokd_data.stages.verify import verify
+from evokd_data.revisions.verify import verify
 
 KINDS = ("first round", "a later round", "the same run", "several rounds", "with faults")
 OTHER_LABELS = ("music", "weather", "news")

@@ -22,10 +22,10 @@ from faulty import FaultyHub, Run, hurried, publish
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from scenarios import Place
 
-from evokd_data import layout
+from evokd_data import repo_layout
 from evokd_data.errors import EvokdError
-from evokd_data.shards import ShardedSamples, row_sample
-from evokd_data.stages.reload import load_round
+from evokd_data.revisions.load import load_round
+from evokd_data.storage.shards import ShardedSamples, row_sample
 
 REPO = "org/loads"
 ROUNDS = 3
@@ -58,7 +58,7 @@ class Load:
         if chance.random() < 0.4 or case.startswith("cache"):
             cached.add(asked)
         tag = f"round-{asked:03d}"
-        path = chance.choice([f"{layout.DATA}/{tag}/{PART}", layout.manifest(tag)])
+        path = chance.choice([f"{repo_layout.DATA}/{tag}/{PART}", repo_layout.manifest(tag)])
         moved_to = chance.choice(others)
         return Load(
             seed, case, asked, tuple(sorted(cached)), path, chance.random(), chance.choice(SERVER_ERRORS), moved_to

@@ -28,8 +28,8 @@ from huggingface_hub import close_session
 from witness import Held, half_published, not_exactly_once
 
 from evokd_data.errors import EvokdError
-from evokd_data.stages.verify import verify
-from evokd_data.workspace import read_json
+from evokd_data.revisions.verify import verify
+from evokd_data.storage.workspace import read_json
 
 CALLS = {
     "refs": "GET /api/datasets/.*/refs",

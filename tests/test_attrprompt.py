@@ -9,8 +9,8 @@ import pytest
 from colours import TASK, brief
 
 from evokd_data.records import Completion, Draft, Prompt
-from evokd_data.strategies.allotment import requests
 from evokd_data.strategies.attrprompt import AttrPrompt
+from evokd_data.strategies.quotas import requests
 from evokd_data.teachers.scripted import Scripted, _Script
 
 LENGTHS = {"length": ("short", "long"), "tone": ("dry",)}

@@ -7,10 +7,10 @@ from colours import TASK, contents, play, quick
 
 from evokd_data.errors import RecipeError
 from evokd_data.recipe import load
-from evokd_data.shards import ShardedSamples
 from evokd_data.stages.probe import read_probe
 from evokd_data.stages.train import Boost
-from evokd_data.workspace import read_json
+from evokd_data.storage.shards import ShardedSamples
+from evokd_data.storage.workspace import read_json
 
 ROUGH = {
     "engine: scripted": "engine: scripted, wrong_labels: 0.4",

@@ -13,36 +13,36 @@ import pytest
 import yaml
 from publishing_fixtures import HOSTILE, make_run
 
-from evokd_data import card
 from evokd_data.errors import DataError
 from evokd_data.recipe import Card, Recipe
+from evokd_data.reporting import dataset_card
 from evokd_data.stages.publish import make_bundle
+from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.tasks.classification import Classification
 from evokd_data.tasks.ner import NER
-from evokd_data.workspace import Workspace, read_json
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def facts(loaded: Recipe, workspace: Workspace, rounds: int) -> list[card.RoundFacts]:
+def facts(loaded: Recipe, workspace: Workspace, rounds: int) -> list[dataset_card.RoundFacts]:
     """The rounds of a run as publish would hand them to the card, one after the other."""
-    found: list[card.RoundFacts] = []
+    found: list[dataset_card.RoundFacts] = []
     for index in range(rounds):
         folder = workspace.round(index)
         bundle = make_bundle(loaded, workspace, folder, folder.root / "draft")
         manifest = read_json(bundle.files[f"rounds/{folder.tag}/manifest.json"])
         (folder.root / "published.json").write_bytes(bundle.files[f"rounds/{folder.tag}/manifest.json"].read_bytes())
-        found.append(card.RoundFacts(manifest, read_json(folder.metrics), read_json(folder.plan)))
+        found.append(dataset_card.RoundFacts(manifest, read_json(folder.metrics), read_json(folder.plan)))
     return found
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, list[card.RoundFacts]]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, list[dataset_card.RoundFacts]]:
     loaded, workspace = make_run(tmp_path_factory.mktemp("card"))
     return loaded, facts(loaded, workspace, 3)
 
 
-def settled(rounds: list[card.RoundFacts]) -> list[card.RoundFacts]:
+def settled(rounds: list[dataset_card.RoundFacts]) -> list[dataset_card.RoundFacts]:
     """With what differs from one version of a library, or of a prompt, to the next set to something fixed."""
     done = []
     for one in rounds:
@@ -67,22 +67,22 @@ def front(text: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("name", "rounds"), [("card-round-000.md", 1), ("card-round-002.md", 3)])
-def test_the_card_is_the_golden_one(run: tuple[Recipe, list[card.RoundFacts]], name: str, rounds: int) -> None:
+def test_the_card_is_the_golden_one(run: tuple[Recipe, list[dataset_card.RoundFacts]], name: str, rounds: int) -> None:
     loaded, found = run
-    rendered = card.render(loaded, "org/intents", settled(found[:rounds]))
+    rendered = dataset_card.render(loaded, "org/intents", settled(found[:rounds]))
     path = GOLDEN / name
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(rendered, encoding="utf-8")
     assert rendered == path.read_text(encoding="utf-8"), "if this is meant: UPDATE_GOLDEN=1 pytest tests/test_card.py"
 
 
-def test_a_tagging_task_has_a_card_too(run: tuple[Recipe, list[card.RoundFacts]]) -> None:
+def test_a_tagging_task_has_a_card_too(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
     """Other columns, other scores, types for labels."""
     loaded, found = run
     score = {"n": 9, "micro_f1": 0.75, "macro_f1": 0.5, "intervals": {"macro_f1": [0.4, 0.6]}}
     found = [replace(one, metrics={"test": score}) for one in found]
     task = NER(types=("person", "place"), type_descriptions={"place": "somewhere"})
-    text = card.render(replace(loaded, task=task), "o/n", found)
+    text = dataset_card.render(replace(loaded, task=task), "o/n", found)
     assert "Classes: person, place." in text and "| place | somewhere |" in text
     assert "| micro-F1 |" in text and "| 0.750 |" in text
     metadata = front(text)
@@ -91,9 +91,9 @@ def test_a_tagging_task_has_a_card_too(run: tuple[Recipe, list[card.RoundFacts]]
     assert [field["name"] for field in columns["spans"]["list"]] == ["start", "end", "type", "surface"]
 
 
-def test_metadata_names_only_configs_with_files(run: tuple[Recipe, list[card.RoundFacts]]) -> None:
+def test_metadata_names_only_configs_with_files(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
     loaded, found = run
-    first, last = front(card.render(loaded, "o/n", found[:1])), front(card.render(loaded, "o/n", found))
+    first, last = front(dataset_card.render(loaded, "o/n", found[:1])), front(dataset_card.render(loaded, "o/n", found))
     assert [config["config_name"] for config in first["configs"]] == ["default", "round-000"]
     names = [config["config_name"] for config in last["configs"]]
     assert names == ["default", "round-000", "round-001", "round-002", "rejections", "journal", "probe"]
@@ -103,11 +103,11 @@ def test_metadata_names_only_configs_with_files(run: tuple[Recipe, list[card.Rou
     assert last["dataset_info"][0]["splits"] == [{"name": "train", "num_examples": 30}]
 
 
-def test_metadata_is_what_the_hub_knows(run: tuple[Recipe, list[card.RoundFacts]]) -> None:
+def test_metadata_is_what_the_hub_knows(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
     from huggingface_hub import DatasetCard
 
     loaded, found = run
-    data = DatasetCard(card.render(loaded, "o/n", found)).data.to_dict()
+    data = DatasetCard(dataset_card.render(loaded, "o/n", found)).data.to_dict()
     assert data["license"] == "cc0-1.0"
     assert data["language"] == ["en"]
     assert data["task_categories"] == ["text-classification"]
@@ -116,23 +116,23 @@ def test_metadata_is_what_the_hub_knows(run: tuple[Recipe, list[card.RoundFacts]
     assert "base_model" not in data  # the scripted teacher is on no Hub
 
 
-def test_a_teacher_of_the_hub_is_named_as_base_model(run: tuple[Recipe, list[card.RoundFacts]]) -> None:
+def test_a_teacher_of_the_hub_is_named_as_base_model(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
     loaded, found = run
     teacher = {"engine": "vllm", "model": "Qwen/Qwen3-8B", "revision": "abc"}
     manifest = {**found[-1].manifest, "identity": {**found[-1].manifest["identity"], "teacher": teacher}}
-    assert card.metadata(loaded, [*found[:-1], replace(found[-1], manifest=manifest)])["base_model"] == [
+    assert dataset_card.metadata(loaded, [*found[:-1], replace(found[-1], manifest=manifest)])["base_model"] == [
         "Qwen/Qwen3-8B"
     ]
 
 
-def test_a_branch_says_where_it_comes_from(run: tuple[Recipe, list[card.RoundFacts]]) -> None:
+def test_a_branch_says_where_it_comes_from(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
     loaded, found = run
-    assert "branch" not in card.render(loaded, "o/n", found)
+    assert "branch" not in dataset_card.render(loaded, "o/n", found)
     origin = {"repo": "org/first", "tag": "round-001", "commit": "c" * 40, "digest": "d" * 64}
     own = replace(
         found[2], manifest={**found[2].manifest, "identity": {**found[2].manifest["identity"], "from": origin}}
     )
-    text = card.render(loaded, "o/n", [*found[:2], own])
+    text = dataset_card.render(loaded, "o/n", [*found[:2], own])
     assert (
         "This is a branch of `org/first`: what comes before `round-002` was published there, and is here file by file as "
         f"it was. Branched off at `round-001`, commit `{'c' * 40}`, digest `{'d' * 64}`.\n"
@@ -144,12 +144,12 @@ def test_a_branch_says_where_it_comes_from(run: tuple[Recipe, list[card.RoundFac
     "value", ["no", "y", "1e3", "0o14", "2024-01-01", "null", "~", "- a", "a: b", "{x", "'", '"\n---\nx: 1']
 )
 def test_words_stay_words_for_yaml_readers_of_both_versions(
-    run: tuple[Recipe, list[card.RoundFacts]], value: str
+    run: tuple[Recipe, list[dataset_card.RoundFacts]], value: str
 ) -> None:
     from ruamel.yaml import YAML
 
     loaded, found = run
-    text = card.render(replace(loaded, card=Card(license=value, languages=(value,), title=value)), "o/n", found)
+    text = dataset_card.render(replace(loaded, card=Card(license=value, languages=(value,), title=value)), "o/n", found)
     _, block, _ = text.split("---\n", 2)
     for read in (yaml.safe_load(block), YAML(typ="safe", pure=True).load(block)):
         assert (read["license"], read["language"], read["pretty_name"]) == (value, [value], value)
@@ -161,7 +161,7 @@ def test_hostile_words_cannot_break_the_page(tmp_path: Path) -> None:
     task = replace(loaded.task, description=HOSTILE, label_descriptions={HOSTILE: HOSTILE})
     hostile = replace(loaded, task=task, card=Card(title=HOSTILE))
     found = facts(loaded, workspace, 3)
-    text = card.render(hostile, "org/intents", found)
+    text = dataset_card.render(hostile, "org/intents", found)
     assert front(text)["pretty_name"].replace("\ufffd", "\u202e") == HOSTILE
     body = text.split("---\n", 2)[2]
     for markup in ("<b", "`a`", "](y)", "\n# &#34;no", "\u202e", "&amp;", "246912"):
@@ -177,21 +177,21 @@ def test_hostile_words_cannot_break_the_page(tmp_path: Path) -> None:
     assert "&#124;" in body  # it is shown, as text
 
 
-def test_the_learning_curve_is_an_image_of_its_numbers(run: tuple[Recipe, list[card.RoundFacts]]) -> None:
+def test_the_learning_curve_is_an_image_of_its_numbers(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
     loaded, found = run
-    root = ElementTree.fromstring(card.learning_curve(loaded, found))
+    root = ElementTree.fromstring(dataset_card.learning_curve(loaded, found))
     name = "{http://www.w3.org/2000/svg}"
     heights = [float(circle.attrib["cy"]) for circle in root.findall(f"{name}circle")]
     assert len(heights) == 3 and heights == sorted(heights, reverse=True)  # the student got better
     assert len(root.findall(f"{name}line[@stroke-linecap]")) == 3
-    ElementTree.fromstring(card.learning_curve(loaded, found[:1]))
+    ElementTree.fromstring(dataset_card.learning_curve(loaded, found[:1]))
 
 
-def test_a_score_of_one_or_zero_fits_into_the_curve(run: tuple[Recipe, list[card.RoundFacts]]) -> None:
+def test_a_score_of_one_or_zero_fits_into_the_curve(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
     loaded, found = run
     for value in (0.0, 1.0):
         metrics = {"test": {**found[0].metrics["test"], "macro_f1": value, "intervals": {"macro_f1": [value, value]}}}
-        root = ElementTree.fromstring(card.learning_curve(loaded, [replace(found[0], metrics=metrics)]))
+        root = ElementTree.fromstring(dataset_card.learning_curve(loaded, [replace(found[0], metrics=metrics)]))
         height = float(root.find("{http://www.w3.org/2000/svg}circle").attrib["cy"])  # type: ignore[union-attr]
         assert 30 <= height <= 265
 
@@ -206,12 +206,12 @@ def compared(folder: Path, **changes: Any) -> Path:
 
 
 def test_the_card_shows_the_comparison_its_recipe_names(
-    run: tuple[Recipe, list[card.RoundFacts]], tmp_path: Path
+    run: tuple[Recipe, list[dataset_card.RoundFacts]], tmp_path: Path
 ) -> None:
     loaded, found = run
-    assert "## Beside other strategies" not in card.render(loaded, "org/intents", found)
+    assert "## Beside other strategies" not in dataset_card.render(loaded, "org/intents", found)
     told = replace(loaded, card=replace(loaded.card, comparison=compared(tmp_path)))
-    text = card.render(told, "org/intents", found)
+    text = dataset_card.render(told, "org/intents", found)
     section = text.split("## Beside other strategies")[1].split("## What was rejected")[0]
     assert "| evokd | evokd | 10 | 0.9685 | 0.0069 | 216 | 23139 |" in section
     assert "| evokd | static | 10 | -0.0015 | -0.0095 to +0.0066 |" in section and "not distinguishable" in section
@@ -219,11 +219,11 @@ def test_the_card_shows_the_comparison_its_recipe_names(
     rows = [line for line in section.splitlines() if line.startswith("| ")]
     assert {line.count("|") for line in rows} == {8, 10}
     away = replace(loaded, card=replace(loaded.card, comparison=tmp_path / "elsewhere.json"))
-    assert card.render(away, "org/intents", found) == card.render(loaded, "org/intents", found)
+    assert dataset_card.render(away, "org/intents", found) == dataset_card.render(loaded, "org/intents", found)
 
 
-def test_a_comparison_that_is_none_is_told(run: tuple[Recipe, list[card.RoundFacts]], tmp_path: Path) -> None:
+def test_a_comparison_that_is_none_is_told(run: tuple[Recipe, list[dataset_card.RoundFacts]], tmp_path: Path) -> None:
     loaded, found = run
     told = replace(loaded, card=replace(loaded.card, comparison=compared(tmp_path, arms=[])))
     with pytest.raises(DataError, match=r"card\.comparison: .*results\.json is no results\.json of evokd-data compare"):
-        card.render(told, "org/intents", found)
+        dataset_card.render(told, "org/intents", found)

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from colours import QUICK, contents, play, quick
 
 from evokd_data.cli import COMMANDS, cli
-from evokd_data.workspace import Workspace
+from evokd_data.storage.workspace import Workspace
 
 FAST = [part for override in QUICK for part in ("--set", override)]
 HEAVY = ("torch", "vllm", "transformers", "datasets", "pyarrow", "pandas", "accelerate")

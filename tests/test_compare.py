@@ -14,12 +14,12 @@ from places import places
 
 from evokd_data.compare import collect, compare, page, trials
 from evokd_data.errors import RecipeError
-from evokd_data.headline import headline
 from evokd_data.progress import Progress
+from evokd_data.reporting.primary_metric import headline
+from evokd_data.reporting.run_summary import summary
+from evokd_data.reporting.significance import differences, spread
 from evokd_data.rounds import run_all
-from evokd_data.stages.show import summary
-from evokd_data.statistics import differences, spread
-from evokd_data.workspace import Workspace
+from evokd_data.storage.workspace import Workspace
 
 scores = st.lists(st.floats(0, 1).map(lambda score: round(score, 4)), min_size=3, max_size=12)
 

@@ -15,9 +15,9 @@ from evokd_data import localhub
 from evokd_data.cli import cli
 from evokd_data.errors import PublishError
 from evokd_data.localhub.child import RunningHub
-from evokd_data.shards import ShardedSamples
-from evokd_data.stages.diff import diff
-from evokd_data.workspace import read_json
+from evokd_data.revisions.diff import diff
+from evokd_data.storage.shards import ShardedSamples
+from evokd_data.storage.workspace import read_json
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from evokd_data.diversity import LEAST, area_under_curve, detector, distinct, diversity, drawn, similarity, vendi
-from evokd_data.stages.show import mastery, summary
-from evokd_data.workspace import read_json
+from evokd_data.generation.diversity import (
+    LEAST,
+    area_under_curve,
+    detector,
+    distinct,
+    diversity,
+    drawn,
+    similarity,
+    vendi,
+)
+from evokd_data.reporting.run_summary import mastery, summary
+from evokd_data.storage.workspace import read_json
 
 WORDS = [a + b + c for a in ("ba", "ke", "mo", "zu") for b in ("ri", "lo", "ta") for c in ("n", "s", "x")]
 

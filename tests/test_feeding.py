@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evokd_data.errors import TeacherError
-from evokd_data.feeding import AHEAD, TeacherOnDemand, in_order
+from evokd_data.generation.scheduler import AHEAD, TeacherOnDemand, in_order
 from evokd_data.records import Message, Prompt, Sampling
 from evokd_data.teachers.scripted import Scripted
 

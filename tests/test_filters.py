@@ -5,8 +5,8 @@ from colours import TASK, sample
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evokd_data.filters import REASONS, Sieve
-from evokd_data.likeness import PERMUTATIONS, Likeness, bands, normal
+from evokd_data.generation.filters import REASONS, Sieve
+from evokd_data.generation.near_duplicates import PERMUTATIONS, Likeness, bands, normal
 from evokd_data.recipe import Filters
 from evokd_data.records import Draft, Origin, Rejection, Sample
 

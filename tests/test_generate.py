@@ -9,17 +9,18 @@ from colours import TASK, contents, play, quick
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evokd_data import journal, likeness
 from evokd_data.errors import TeacherError
-from evokd_data.filters import REASONS
-from evokd_data.journal import Journal
+from evokd_data.generation import near_duplicates
+from evokd_data.generation.filters import REASONS
 from evokd_data.progress import Progress
 from evokd_data.records import Cell, Request
 from evokd_data.rounds import generate_next
-from evokd_data.shards import ShardedSamples, read_rejections, shard_entry
 from evokd_data.stages.generate import shard_ranges
 from evokd_data.stages.plan import plan
-from evokd_data.workspace import Workspace, read_json
+from evokd_data.storage import journal
+from evokd_data.storage.journal import Journal
+from evokd_data.storage.shards import ShardedSamples, read_rejections, shard_entry
+from evokd_data.storage.workspace import Workspace, read_json
 
 ROUGH = {
     "engine: scripted": "engine: scripted, wrong_labels: 0.4, broken_answers: 0.2",
@@ -88,7 +89,7 @@ def test_rows_do_not_depend_on_shard_size_window_or_how_many_rounds_follow(recip
 def test_which_texts_are_too_alike_does_not_depend_on_shard_size_or_window(recipe_file, tmp_path, monkeypatch, change):
     path = recipe_file(**{"name: evokd": "name: eda", "samples: 24": "samples: 60"})
     plain = play(quick(path, "filters.near_duplicates=0.7"), tmp_path / "a", 3)
-    monkeypatch.setattr(likeness, "RECENT", 5)  # nearly all texts are where those of a million would be
+    monkeypatch.setattr(near_duplicates, "RECENT", 5)  # nearly all texts are where those of a million would be
     changed = play(quick(path, "filters.near_duplicates=0.7", change), tmp_path / "b", 3)
     reasons: Counter[str] = Counter()
     for one, other in zip(plain.rounds(), changed.rounds(), strict=True):
@@ -199,7 +200,7 @@ def test_an_error_while_writing_shards_leaves_no_request_running(recipe, tmp_pat
     folder.rejections.write_text("a file where a folder should be")
 
     async def main() -> list[str]:
-        from evokd_data.feeding import TeacherOnDemand
+        from evokd_data.generation.scheduler import TeacherOnDemand
         from evokd_data.rounds import open_run
         from evokd_data.stages.generate import generate
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evokd_data import journal
 from evokd_data.digest import digest
 from evokd_data.errors import WorkspaceError
-from evokd_data.journal import Journal, NotJournalled, from_rows, prompt_digest
 from evokd_data.records import Completion, Constraint, Message, Prompt, Sampling
 from evokd_data.settings import plain
+from evokd_data.storage import journal
+from evokd_data.storage.journal import Journal, NotJournalled, from_rows, prompt_digest
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 answers = st.builds(

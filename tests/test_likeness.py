@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evokd_data import likeness
-from evokd_data.likeness import PERMUTATIONS, SHINGLE, Likeness, bands, normal
+from evokd_data.generation import near_duplicates
+from evokd_data.generation.near_duplicates import PERMUTATIONS, SHINGLE, Likeness, bands, normal
 
 WORDS = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrs"]
 
@@ -46,7 +46,7 @@ def by_the_book(texts: list[str], threshold: float) -> list[tuple[str, str, floa
     rows = PERMUTATIONS // bands(threshold)
     for number, text in enumerate(texts):
         form = normal(text)
-        signature = RMinHash(PERMUTATIONS, likeness.MINHASH_SEED)
+        signature = RMinHash(PERMUTATIONS, near_duplicates.MINHASH_SEED)
         signature.update([form[i : i + SHINGLE] for i in range(max(1, len(form) - SHINGLE + 1))])
         own = signature.digest()
         best: tuple[str, str, float] | None = None
@@ -67,10 +67,10 @@ def by_the_book(texts: list[str], threshold: float) -> list[tuple[str, str, floa
 
 @pytest.mark.parametrize("threshold", [0.5, 0.85])
 @pytest.mark.parametrize("recent", [1, 7, 10_000])
-@pytest.mark.parametrize("few", [0, likeness.FEW])
+@pytest.mark.parametrize("few", [0, near_duplicates.FEW])
 def test_decisions_are_those_of_comparing_every_pair_however_texts_are_kept(monkeypatch, threshold, recent, few):
-    monkeypatch.setattr(likeness, "RECENT", recent)
-    monkeypatch.setattr(likeness, "FEW", few)
+    monkeypatch.setattr(near_duplicates, "RECENT", recent)
+    monkeypatch.setattr(near_duplicates, "FEW", few)
     texts = sentences(150)
     found = decisions(texts, threshold)
     assert found == by_the_book(texts, threshold)
@@ -80,17 +80,17 @@ def test_decisions_are_those_of_comparing_every_pair_however_texts_are_kept(monk
 @given(st.lists(st.text("aéß _.", max_size=8), max_size=20), st.sampled_from([0.5, 0.85, 1.0]), st.integers(1, 5))
 def test_how_many_texts_are_kept_in_memory_decides_nothing(texts, threshold, recent):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(likeness, "RECENT", recent)
+        patch.setattr(near_duplicates, "RECENT", recent)
         some = decisions(texts, threshold)
     assert some == decisions(texts, threshold)
 
 
 def test_texts_whose_32_bits_agree_by_chance_are_told_apart(monkeypatch):
-    monkeypatch.setattr(likeness, "crc32", lambda _: 7)
-    likeness._look.cache_clear()
+    monkeypatch.setattr(near_duplicates, "crc32", lambda _: 7)
+    near_duplicates._look.cache_clear()
     texts = sentences(40, seed=1)
     found = decisions(texts, 0.85)
-    likeness._look.cache_clear()
+    near_duplicates._look.cache_clear()
     monkeypatch.undo()
     kept = {number for number, one in enumerate(found) if one is None}
     assert len(kept) > 20
@@ -98,7 +98,7 @@ def test_texts_whose_32_bits_agree_by_chance_are_told_apart(monkeypatch):
 
 
 def test_what_is_not_in_memory_is_in_a_file_nobody_finds_and_goes_with_the_index(monkeypatch, tmp_path):
-    monkeypatch.setattr(likeness, "RECENT", 4)
+    monkeypatch.setattr(near_duplicates, "RECENT", 4)
     index = Likeness(0.85, tmp_path)
     for number, text in enumerate(sentences(20)):
         index.add(text, str(number))
@@ -107,7 +107,7 @@ def test_what_is_not_in_memory_is_in_a_file_nobody_finds_and_goes_with_the_index
     assert index.find(sentences(20)[0]) == ("duplicate", "0", 1.0)
     del index
     with pytest.raises(OSError):
-        likeness.os.fstat(handle)
+        near_duplicates.os.fstat(handle)
 
 
 def test_a_name_that_does_not_fit_is_refused():

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from evokd_data.records import Completion, Draft, Origin, Prompt, Sample, Sampling, Span
 from evokd_data.seeds import SEED
 from evokd_data.strategies import Brief
-from evokd_data.strategies.allotment import requests
 from evokd_data.strategies.llmda import LLMDA, REWRITINGS, disturb, exchange
+from evokd_data.strategies.quotas import requests
 from evokd_data.tasks import sample_id
 from evokd_data.tasks.ner import NER
 from evokd_data.teachers.scripted import Scripted, _Script

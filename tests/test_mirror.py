@@ -18,17 +18,17 @@ import fsspec
 import pytest
 from colours import contents, play, quick
 
-from evokd_data import journal, mirror
 from evokd_data.errors import MirrorError
-from evokd_data.mirror import Mirror, mirrored
 from evokd_data.progress import Progress
 from evokd_data.rounds import generate_next, open_run, run_all, train_next
-from evokd_data.workspace import Workspace
+from evokd_data.storage import journal, mirror
+from evokd_data.storage.mirror import Mirror, mirrored
+from evokd_data.storage.workspace import Workspace
 
 DRIVER = """
 import sys
 from pathlib import Path
-from evokd_data import mirror
+from evokd_data.storage import mirror
 from evokd_data.progress import Progress
 from evokd_data.recipe import load
 from evokd_data.rounds import run_all

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from publishing_fixtures import HOSTILE, LABELS, write_journal
 
-from evokd_data import journal, parquet, shards
 from evokd_data.digest import file_digest
 from evokd_data.errors import VerificationError, WorkspaceError
 from evokd_data.records import Completion, Message, Origin, Prompt, Rejection, Sample, Sampling, Span
+from evokd_data.storage import journal, parquet, shards
 from evokd_data.tasks import sample_id
 from evokd_data.tasks.classification import Classification
 from evokd_data.tasks.ner import NER

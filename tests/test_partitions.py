@@ -23,18 +23,18 @@ from evokd_data.cluster import worker
 from evokd_data.cluster.coordinator import DEATHS
 from evokd_data.cluster.ray import Ray
 from evokd_data.errors import EngineStopped, RecipeError, TeacherError
-from evokd_data.feeding import TeacherOnDemand
-from evokd_data.journal import Journal, read
-from evokd_data.partitions import Cut, Work
-from evokd_data.parts import Parts
+from evokd_data.generation.partitions import Cut, Work
+from evokd_data.generation.scheduler import TeacherOnDemand
 from evokd_data.recipe import Recipe
 from evokd_data.records import Completion, Constraint, Message, Prompt, Sampling
 from evokd_data.rounds import open_run
 from evokd_data.stages.generate import generate
+from evokd_data.storage.journal import Journal, read
+from evokd_data.storage.journal_parts import Parts
+from evokd_data.storage.workspace import Workspace
 from evokd_data.strategies.asking import request_key
 from evokd_data.teachers.scripted import Scripted
 from evokd_data.teachers.vllm import VLLM
-from evokd_data.workspace import Workspace
 
 ROUGH = {"engine: scripted": "engine: scripted, wrong_labels: 0.4, broken_answers: 0.1"}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evokd_data.errors import RecipeError
-from evokd_data.parts import Parts
+from evokd_data.storage.journal_parts import Parts
 
 
 @pytest.mark.parametrize("kind", ["folder", "memory"])

@@ -16,20 +16,21 @@ from test_llmda import SAMPLES as SPANS
 from test_llmda import brief as span_brief
 from test_strategies import HOSTILE, Asked, made, plan, write
 
-from evokd_data import journal, localhub
+from evokd_data import localhub
 from evokd_data.errors import DataError, RecipeError
-from evokd_data.filters import REASONS
+from evokd_data.generation.filters import REASONS
 from evokd_data.progress import Progress
 from evokd_data.recipe import load
 from evokd_data.records import Completion, Prompt
+from evokd_data.revisions.replay import replay
 from evokd_data.rounds import generate_next
 from evokd_data.seeds import load_splits
-from evokd_data.shards import ShardedSamples, read_rejections
 from evokd_data.stages.pool import margins
-from evokd_data.stages.replay import replay
+from evokd_data.storage import journal
+from evokd_data.storage.shards import ShardedSamples, read_rejections
+from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.strategies import Brief
 from evokd_data.strategies.pooling import WithPool
-from evokd_data.workspace import Workspace, read_json
 
 TEXTS = [
     f"{who} {did} a {thing} near the {place} on day {number}"

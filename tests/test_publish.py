@@ -25,13 +25,13 @@ from evokd_data.errors import PublishError, RevisionConflict, VerificationError
 from evokd_data.localhub.auth import add_token
 from evokd_data.localhub.child import RunningHub
 from evokd_data.progress import Progress
-from evokd_data.published import unsealed
 from evokd_data.publishers.calls import Patience
 from evokd_data.publishers.hub import Hub
 from evokd_data.recipe import Recipe
 from evokd_data.records import Revision
 from evokd_data.stages.publish import Publication, make_bundle, public_recipe
-from evokd_data.workspace import Workspace, read_json
+from evokd_data.storage.snapshot import unsealed
+from evokd_data.storage.workspace import Workspace, read_json
 
 COMMIT = r"POST /api/datasets/.*/commit/"
 TAG = r"POST /api/datasets/.*/tag/"
@@ -421,7 +421,7 @@ from pathlib import Path
 from evokd_data import recipe
 from evokd_data.publishers.hub import Hub
 from evokd_data.stages.publish import Publication
-from evokd_data.workspace import Workspace
+from evokd_data.storage.workspace import Workspace
 Hub.is_the_hub = lambda self: True
 root = Path({str(publisher.workspace.root)!r})
 loaded = recipe.load(root.parents[1] / "recipe.yaml")

@@ -18,11 +18,11 @@ from evokd_data.cli import cli
 from evokd_data.errors import RecipeError, RevisionConflict
 from evokd_data.localhub.child import RunningHub
 from evokd_data.progress import Progress
+from evokd_data.revisions.verify import verify
 from evokd_data.rounds import publish_complete, push_one, run_all
 from evokd_data.stages.publish_student import push_student
-from evokd_data.stages.verify import verify
+from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.students.checkpoint import CARD
-from evokd_data.workspace import Workspace, read_json
 
 
 @pytest.fixture(scope="module")

@@ -17,17 +17,17 @@ import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from publishing_fixtures import make_run
 
-from evokd_data import layout, localhub
+from evokd_data import localhub, repo_layout
 from evokd_data.errors import DataError, PublishError, VerificationError
 from evokd_data.localhub.child import RunningHub
 from evokd_data.progress import Progress
-from evokd_data.published import encoded, read, sealed
 from evokd_data.publishers.hub import Hub
-from evokd_data.shards import ShardedSamples, row_sample
+from evokd_data.revisions.load import fetch_rounds, list_rounds, load_round, write_rows
+from evokd_data.revisions.verify import examine, verify
 from evokd_data.stages.publish import Publication
-from evokd_data.stages.reload import fetch_rounds, list_rounds, load_round, write_rows
-from evokd_data.stages.verify import examine, verify
-from evokd_data.workspace import Workspace, read_json
+from evokd_data.storage.shards import ShardedSamples, row_sample
+from evokd_data.storage.snapshot import encoded, read, sealed
+from evokd_data.storage.workspace import Workspace, read_json
 
 PART = "train-00000-of-00001.parquet"
 
@@ -396,14 +396,14 @@ class TestVerify:
         assert checked == 5 * 24
 
     def test_no_byte_of_a_manifest_can_change(self, copy: Path) -> None:
-        path = copy / layout.manifest("round-001")
+        path = copy / repo_layout.manifest("round-001")
         whole = path.read_bytes()
         for place in range(0, len(whole), 3):
             data = bytearray(whole)
             data[place] ^= 0x01
             path.write_bytes(data)
             _, found = read("org/intents", "round-002", "0" * 40, copy, 2)
-            assert any(layout.manifest("round-001") in problem for problem in found), place
+            assert any(repo_layout.manifest("round-001") in problem for problem in found), place
 
     def test_a_missing_and_an_extra_file_are_named(self, copy: Path) -> None:
         (copy / "data/round-001" / PART).unlink()
@@ -414,13 +414,13 @@ class TestVerify:
         ]
 
     def test_a_missing_manifest_is_no_revision(self, copy: Path) -> None:
-        (copy / layout.manifest("round-001")).unlink()
+        (copy / repo_layout.manifest("round-001")).unlink()
         with pytest.raises(VerificationError, match=r"rounds/round-001/manifest.json: is missing"):
             self.problems(copy)
 
     def test_a_forged_manifest_does_not_hold(self, copy: Path) -> None:
         """Sealed anew by somebody who knows how: the rows, the identity and the next round still speak."""
-        path = copy / layout.manifest("round-001")
+        path = copy / repo_layout.manifest("round-001")
         manifest = read_json(path)
         for change, words in (
             ({"environment": {}}, "rests on another manifest of round-001"),
@@ -444,7 +444,7 @@ class TestVerify:
         label[3] = "weather" if label[3] != "weather" else "music"
         table = table.set_column(table.schema.get_field_index("label"), "label", [label])
         pq.write_table(table, copy / part)
-        path = copy / layout.manifest("round-002")
+        path = copy / repo_layout.manifest("round-002")
         manifest = read_json(path)
         entry = {"sha256": file_digest(copy / part), "size": (copy / part).stat().st_size, "rows": 12}
         path.write_bytes(encoded(sealed({**manifest, "files": {**manifest["files"], part: entry}})))
@@ -459,7 +459,7 @@ class TestVerify:
 
         part = f"probe/round-002/{PART}"
         table = pq.read_table(copy / part)
-        path = copy / layout.manifest("round-002")
+        path = copy / repo_layout.manifest("round-002")
         manifest = read_json(path)
         for forged, words in (
             (table.take([1, 0, *range(2, 12)]), r"row 0 (id "),
@@ -474,7 +474,7 @@ class TestVerify:
 
     @pytest.mark.parametrize("path", ["rounds/../../../x", "/etc/passwd", "data//x", "data\\..\\x", "./x"])
     def test_a_manifest_cannot_name_files_elsewhere(self, copy: Path, path: str) -> None:
-        file = copy / layout.manifest("round-000")
+        file = copy / repo_layout.manifest("round-000")
         manifest = read_json(file)
         files = {**manifest["files"], path: {"sha256": "0" * 64, "size": 1}}
         file.write_bytes(encoded(sealed({**manifest, "files": files})))
@@ -482,7 +482,7 @@ class TestVerify:
             self.problems(copy)
 
     def test_a_manifest_of_a_later_version_says_so(self, copy: Path) -> None:
-        path = copy / layout.manifest("round-000")
+        path = copy / repo_layout.manifest("round-000")
         path.write_bytes(encoded(sealed({**read_json(path), "schema": "9"})))
         with pytest.raises(VerificationError, match="schema version '9', this version knows 1"):
             self.problems(copy)
@@ -515,10 +515,10 @@ class TestVerify:
     def test_files_can_be_fetched_for_a_replay(self, published: Published, tmp_path: Path) -> None:
         with_journal = fetch_rounds(
             Hub(published.server.endpoint, published.server.token), published.repo, 2,
-            kinds=[layout.DATA, layout.JOURNAL], of=lambda newest: [newest - 1], also=[layout.RECIPE, layout.PROMPTS],
+            kinds=[repo_layout.DATA, repo_layout.JOURNAL], of=lambda newest: [newest - 1], also=[repo_layout.RECIPE, repo_layout.PROMPTS],
             into=tmp_path,
         )  # fmt: skip
-        assert [path.parent.name for path in with_journal.paths(layout.JOURNAL, [1])] == ["round-001"]
+        assert [path.parent.name for path in with_journal.paths(repo_layout.JOURNAL, [1])] == ["round-001"]
         assert (tmp_path / "prompts/label.j2").is_file() and (tmp_path / "recipe.yaml").is_file()
         assert not (tmp_path / "data/round-002").exists()
         assert read(published.repo, "round-002", with_journal.commit, tmp_path, 2)[1] == []

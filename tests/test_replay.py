@@ -15,14 +15,14 @@ import pytest
 from colours import RECIPE, TEST, contents, play, quick
 from played import ROUGH, Played, alter, published, write_recipe
 
-from evokd_data import layout, localhub
+from evokd_data import localhub, repo_layout
 from evokd_data.errors import DataError, VerificationError
 from evokd_data.localhub.child import RunningHub
 from evokd_data.progress import Progress
+from evokd_data.revisions.replay import replay
 from evokd_data.rounds import run_all
-from evokd_data.shards import ShardedSamples, read_rejections
-from evokd_data.stages.replay import replay
-from evokd_data.workspace import read_json
+from evokd_data.storage.shards import ShardedSamples, read_rejections
+from evokd_data.storage.workspace import read_json
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_a_changed_row_is_told_with_what_the_journal_says(run: Played, tmp_path:
     def relabel(rows: list[dict[str, Any]]) -> None:
         rows[4]["label"] = {"red": "green", "green": "blue", "blue": "red"}[rows[4]["label"]]
 
-    repo = alter(run, "relabelled", 2, layout.DATA, relabel)
+    repo = alter(run, "relabelled", 2, repo_layout.DATA, relabel)
     with pytest.raises(VerificationError) as raised:
         replay(repo, 2, cache_dir=tmp_path, **run.at)
     (line,) = str(raised.value).splitlines()
@@ -98,7 +98,7 @@ def test_weaknesses_that_the_predictions_do_not_show_are_told(run: Played, tmp_p
     def swapped(rows: list[dict[str, Any]]) -> None:
         rows[:2] = reversed(rows[:2])
 
-    repo = alter(run, "probed", 2, layout.PROBE, better, newest=3)
+    repo = alter(run, "probed", 2, repo_layout.PROBE, better, newest=3)
     with pytest.raises(VerificationError) as raised:
         replay(repo, 3, cache_dir=tmp_path, **run.at)
     (line,) = str(raised.value).splitlines()
@@ -107,7 +107,7 @@ def test_weaknesses_that_the_predictions_do_not_show_are_told(run: Played, tmp_p
         r"confused:\w+>\w+ missed \d+ of \d+, there (none|missed \d+ of \d+)$",
         line,
     )
-    repo = alter(run, "swapped", 2, layout.PROBE, swapped, newest=3)
+    repo = alter(run, "swapped", 2, repo_layout.PROBE, swapped, newest=3)
     with pytest.raises(VerificationError, match="probe/round-002: its predictions are not of the rows of round-002"):
         replay(repo, 3, cache_dir=tmp_path, **run.at)
 
@@ -124,7 +124,7 @@ def test_a_round_after_one_without_a_probe_says_that_its_weaknesses_were_not_che
 
 
 def test_a_row_taken_away_and_a_rejection_added_are_told(run: Played, tmp_path: Path) -> None:
-    repo = alter(run, "fewer", 2, layout.REJECTIONS, lambda rows: rows.pop())
+    repo = alter(run, "fewer", 2, repo_layout.REJECTIONS, lambda rows: rows.pop())
     with pytest.raises(VerificationError, match=r"published nothing; from the journal .* rejected"):
         replay(repo, 2, cache_dir=tmp_path, **run.at)
 
@@ -134,7 +134,7 @@ def test_a_changed_answer_is_told_and_the_other_requests_still_compared(run: Pla
         row = next(row for row in rows if row["stage"] == "generate" and row["finish_reason"] == "stop")
         row["text"] = json.dumps({"texts": ["something else entirely"] * len(json.loads(row["text"])["texts"])})
 
-    repo = alter(run, "rewritten", 2, layout.JOURNAL, rewrite)
+    repo = alter(run, "rewritten", 2, repo_layout.JOURNAL, rewrite)
     with pytest.raises(VerificationError, match=r"request \d+: label/\d{6}/\d{6}/\d{6}: the journal holds no answer"):
         replay(repo, 2, cache_dir=tmp_path, **run.at)
 

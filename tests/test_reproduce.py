@@ -14,10 +14,10 @@ from evokd_data import localhub
 from evokd_data.cli import cli
 from evokd_data.errors import VerificationError, WorkspaceError
 from evokd_data.localhub.child import RunningHub
-from evokd_data.shards import ShardedSamples
-from evokd_data.stages.reproduce import reproduce
+from evokd_data.revisions.reproduce import reproduce
+from evokd_data.storage.shards import ShardedSamples
+from evokd_data.storage.workspace import read_json
 from evokd_data.teachers.scripted import _Script
-from evokd_data.workspace import read_json
 
 
 @pytest.fixture(scope="module")

@@ -17,14 +17,14 @@ from evokd_data.errors import WorkspaceError
 from evokd_data.localhub.child import RunningHub
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
+from evokd_data.revisions import resume
+from evokd_data.revisions.diff import diff
+from evokd_data.revisions.replay import replay
+from evokd_data.revisions.verify import verify
 from evokd_data.rounds import run_all
-from evokd_data.shards import ShardedSamples
-from evokd_data.stages import resume
-from evokd_data.stages.diff import diff
-from evokd_data.stages.replay import replay
-from evokd_data.stages.verify import verify
+from evokd_data.storage.shards import ShardedSamples
+from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.templates import PACKAGED
-from evokd_data.workspace import Workspace, read_json
 
 ROUNDS = 5  # of the whole run: 0 to 4
 

@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 from colours import SEEDS, TASK, TEST, contents, play, quick, write_rows
 
-from evokd_data import journal, rounds
+from evokd_data import rounds
 from evokd_data.errors import RecipeError, WorkspaceError
 from evokd_data.progress import Progress
+from evokd_data.reporting.run_summary import summary
 from evokd_data.rounds import generate_next, open_run, run_all, train_next
-from evokd_data.shards import ShardedSamples, read_rejections
-from evokd_data.stages.show import summary
+from evokd_data.storage import journal
+from evokd_data.storage.shards import ShardedSamples, read_rejections
+from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.teachers.scripted import Scripted
-from evokd_data.workspace import Workspace, read_json
 
 HERE = Path(__file__).parent
 ROUGH = {

@@ -10,11 +10,11 @@ from colours import TASK, sample
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evokd_data import shards
 from evokd_data.digest import digest
 from evokd_data.errors import WorkspaceError
 from evokd_data.records import Origin, Rejection, Span
-from evokd_data.shards import (
+from evokd_data.storage import shards
+from evokd_data.storage.shards import (
     BATCH,
     ShardedSamples,
     ShardEntry,

@@ -14,13 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evokd_data.errors import RecipeError
-from evokd_data.filters import REASONS
-from evokd_data.journal import prompt_digest
+from evokd_data.generation.filters import REASONS
 from evokd_data.records import Cell, Completion, Draft, Prompt, Request, Weakness
 from evokd_data.registry import resolve
 from evokd_data.settings import build
+from evokd_data.storage.journal import prompt_digest
 from evokd_data.strategies import STRATEGIES, Ask, Brief, Strategy
-from evokd_data.strategies.allotment import divide, requests, stratified
 from evokd_data.strategies.asking import (
     CODES,
     SHOWN_WHEN_LABELLING,
@@ -30,6 +29,7 @@ from evokd_data.strategies.asking import (
     read_texts,
     shown_when_labelling,
 )
+from evokd_data.strategies.quotas import divide, requests, stratified
 from evokd_data.tasks.classification import Classification
 from evokd_data.teachers.scripted import Scripted, _Script
 

@@ -14,10 +14,10 @@ from evokd_data.errors import StudentError, WorkspaceError
 from evokd_data.progress import Progress
 from evokd_data.recipe import load
 from evokd_data.rounds import generate_next, train_next
-from evokd_data.shards import ShardedSamples
 from evokd_data.stages.probe import read_probe
 from evokd_data.stages.train import Mapped
-from evokd_data.workspace import Workspace, read_json
+from evokd_data.storage.shards import ShardedSamples
+from evokd_data.storage.workspace import Workspace, read_json
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
@@ -122,15 +122,15 @@ def test_two_processes_learn_what_one_does_and_one_of_them_writes(recipe_file, t
 
 ENDS = """
 import os, torch
-from evokd_data.students import ranks
+from evokd_data.students import distributed
 def learn():
     layer = torch.nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(layer.parameters())  # imports what keeps a group that it finds
     torch.nn.parallel.DistributedDataParallel(layer)(torch.ones(1, 2)).sum().backward()
     optimizer.step()
-with ranks.joined():
+with distributed.joined():
     learn()
-    ranks.told(None)
+    distributed.told(None)
 names = {open(f"/proc/self/task/{thread}/comm").read().strip() for thread in os.listdir("/proc/self/task")}
 assert not any("gloo" in name for name in names), names
 """

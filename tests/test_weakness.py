@@ -4,8 +4,8 @@ from colours import TASK, sample
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evokd_data.generation.weakness import EXAMPLES, find
 from evokd_data.records import Prediction, Weakness
-from evokd_data.weakness import EXAMPLES, find
 
 labels = st.sampled_from(TASK.aims)
 outcomes = st.lists(st.tuples(labels, labels, st.floats(0, 1)), max_size=40)

@@ -9,10 +9,10 @@ from test_students import make_base
 from evokd_data.errors import RecipeError
 from evokd_data.progress import Progress
 from evokd_data.recipe import load
+from evokd_data.reporting.run_summary import summary
 from evokd_data.rounds import run_all
-from evokd_data.stages.show import summary
+from evokd_data.storage.workspace import read_json
 from evokd_data.strategies import STRATEGIES
-from evokd_data.workspace import read_json
 
 ABLATIONS = {
     "evokd + init": "{name: evokd, init: auggpt}",

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evokd_data.errors import WorkspaceError
-from evokd_data.workspace import Workspace, read_json, tag, whole_file, whole_folder, write_json, write_text
+from evokd_data.storage.workspace import Workspace, read_json, tag, whole_file, whole_folder, write_json, write_text
 
-HOLD = "import sys, evokd_data.workspace as w, pathlib\nwith w.Workspace(pathlib.Path(sys.argv[1])).lock(): print('held', flush=True); input()"
+HOLD = "import sys, evokd_data.storage.workspace as w, pathlib\nwith w.Workspace(pathlib.Path(sys.argv[1])).lock(): print('held', flush=True); input()"
 
 
 def names(folder: Path) -> list[str]:

@@ -13,8 +13,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from evokd_data.headline import NAMES, headline
 from evokd_data.progress import Progress
+from evokd_data.reporting.primary_metric import NAMES, headline
 
 PLAIN_EVERY_S = 10.0  # between two lines of one stage when stderr is no terminal
 LIVE_EVERY_S = 0.1
@@ -148,7 +148,7 @@ def plan_table(plan: Mapping[str, Any]) -> None:
 
 def comparison_tables(results: Mapping[str, Any]) -> None:
     """Arms, then paired differences from the first arm."""
-    from evokd_data.statistics import spread
+    from evokd_data.reporting.significance import spread
 
     arms = []
     for name, arm in results["arms"].items():

@@ -19,7 +19,7 @@ from evokd_data.cli import options
 @options.as_json
 def command(repo: str, one: int, other: int, endpoint: str | None, as_json: bool) -> None:
     """Show what changed from the earlier to the later of two rounds of REPO: recipe, prompts, plan, metrics, rows, rejections."""
-    from evokd_data.stages.diff import diff
+    from evokd_data.revisions.diff import diff
 
     found = diff(repo, one, other, endpoint=endpoint)
     if as_json:

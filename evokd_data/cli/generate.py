@@ -23,7 +23,7 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, mirror: str | 
     from evokd_data.cli.console import live
     from evokd_data.recipe import load
     from evokd_data.rounds import generate_next
-    from evokd_data.workspace import Workspace
+    from evokd_data.storage.workspace import Workspace
 
     loaded = load(recipe, overrides)
     with live() as progress:

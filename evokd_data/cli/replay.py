@@ -27,7 +27,7 @@ def command(repo: str, round: int | None, recipe: Path | None, endpoint: str | N
     Tells the first rows that differ, and exits with 1.
     """
     from evokd_data.recipe import load
-    from evokd_data.stages.replay import replay
+    from evokd_data.revisions.replay import replay
 
     found = replay(repo, round, recipe=load(recipe) if recipe else None, endpoint=endpoint)
     if as_json:

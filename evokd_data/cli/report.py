@@ -14,8 +14,8 @@ import click
 )
 def command(names: tuple[str, ...], out: Path | None) -> None:
     """Write RUNs, folders or names under runs/, side by side as one HTML page; prints its path."""
-    from evokd_data.stages.report import report
-    from evokd_data.workspace import Workspace
+    from evokd_data.reporting.html_report import report
+    from evokd_data.storage.workspace import Workspace
 
     workspaces = [Workspace(Path(name) if Path(name).is_dir() else Path("runs") / name) for name in names]
     click.echo(str(report(workspaces, out or workspaces[0].root / "report.html")))

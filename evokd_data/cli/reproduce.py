@@ -45,7 +45,7 @@ def command(
     """
     from evokd_data.cli.console import live
     from evokd_data.recipe import load
-    from evokd_data.stages.reproduce import reproduce
+    from evokd_data.revisions.reproduce import reproduce
 
     loaded = load(recipe, overrides) if recipe else None
     with live() as progress:

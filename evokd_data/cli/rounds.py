@@ -16,8 +16,8 @@ from evokd_data.cli import options
 def command(repo: str, endpoint: str | None, as_json: bool) -> None:
     """List the rounds of REPO with samples, test scores, sizes and commits."""
     from evokd_data.cli.console import score_name, table
-    from evokd_data.headline import headline
-    from evokd_data.stages.reload import list_rounds
+    from evokd_data.reporting.primary_metric import headline
+    from evokd_data.revisions.load import list_rounds
 
     found = list_rounds(repo, endpoint=endpoint)
     if as_json:

@@ -25,8 +25,8 @@ def command(
     """
     from evokd_data.cli.console import live
     from evokd_data.recipe import load
+    from evokd_data.reporting.run_summary import summary
     from evokd_data.rounds import run_all
-    from evokd_data.stages.show import summary
 
     loaded = [load(path, overrides) for path in recipes]
     with live() as progress:

@@ -17,8 +17,8 @@ from evokd_data.cli import options
 def command(run: Path, plan: int | None, as_json: bool) -> None:
     """Show RUN: a folder, or the name of one under runs/."""
     from evokd_data.cli.console import plan_table, rounds_table
-    from evokd_data.stages.show import summary
-    from evokd_data.workspace import Workspace, read_json
+    from evokd_data.reporting.run_summary import summary
+    from evokd_data.storage.workspace import Workspace, read_json
 
     workspace = Workspace(run if run.is_dir() or len(run.parts) > 1 else Path("runs") / run)
     found = summary(workspace)

@@ -20,7 +20,7 @@ def command(repo: str, round: int | None, endpoint: str | None, cached: bool, as
 
     Names each thing that is not as published, and exits with 1.
     """
-    from evokd_data.stages.verify import verify
+    from evokd_data.revisions.verify import verify
 
     report = verify(repo, round, endpoint=endpoint, cached=cached)
     if as_json:

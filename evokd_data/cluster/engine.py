@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from evokd_data.cluster.coordinator import DEATHS, ROWS, News
 from evokd_data.cluster.worker import Result
 from evokd_data.errors import EngineStopped, EvokdError, TeacherError
-from evokd_data.partitions import Partition, Work, Written
+from evokd_data.generation.partitions import Partition, Work, Written
 from evokd_data.records import Completion, Prompt
 
 GATHER_S = 0.02

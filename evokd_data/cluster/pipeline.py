@@ -153,7 +153,7 @@ def _hear_the_warning() -> None:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
-    ray.kill(actor)
+    ray.kill(actor)  # type: ignore[arg-type]  # Ray types what `remote` returns as one of two things
 
 
 class _Nobody:
@@ -245,7 +245,7 @@ class _Actor:
 
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._turn, name="evokd-worker", daemon=True).start()
-        name = ray.get_runtime_context().get_actor_id()
+        name = ray.get_runtime_context().get_actor_id() or ""
         self._worker = Worker(teacher, log, _Far(coordinator), name, {"ray": version()})
         again_s = self._run(self._worker.open(identity))
         if again_s is not None:

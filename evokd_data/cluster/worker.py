@@ -17,10 +17,10 @@ from typing import Any, Protocol
 
 from evokd_data.cluster.coordinator import State
 from evokd_data.errors import EngineStopped, EvokdError, TeacherError
-from evokd_data.journal import prompt_digest
-from evokd_data.partitions import OWN, Partition, PartitionWriter, Work, Written, answers
-from evokd_data.parts import Parts
+from evokd_data.generation.partitions import OWN, Partition, PartitionWriter, Work, Written, answers
 from evokd_data.records import Completion, Prompt
+from evokd_data.storage.journal import prompt_digest
+from evokd_data.storage.journal_parts import Parts
 from evokd_data.teachers import Engine, Teacher
 
 EVERY_S = 5.0

@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from evokd_data.localhub import api_files, api_repos, api_transfer, pages, xet
 from evokd_data.localhub.auth import Authority, Identity
+from evokd_data.localhub.buffered_body import IN_MEMORY, Spool
 from evokd_data.localhub.errors import HubError, bad_request, repo_not_found
 from evokd_data.localhub.faults import FaultPlan, parse_rules
 from evokd_data.localhub.lfs import DOWNLOAD, UPLOAD, LfsStore
@@ -27,7 +28,6 @@ from evokd_data.localhub.limits import DEFAULT, Limits
 from evokd_data.localhub.names import RepoId, is_name
 from evokd_data.localhub.root import Root
 from evokd_data.localhub.signing import Signer
-from evokd_data.localhub.spool import IN_MEMORY, Spool
 from evokd_data.localhub.store import NoSuchRepository, Store
 from evokd_data.localhub.wire import (
     BodyStream,

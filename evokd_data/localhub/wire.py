@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import parse_qsl
 
 from evokd_data.localhub.auth import Identity
+from evokd_data.localhub.buffered_body import IN_MEMORY, Spool
 from evokd_data.localhub.errors import HubError, bad_request
 from evokd_data.localhub.names import RepoId
-from evokd_data.localhub.spool import IN_MEMORY, Spool
 
 if TYPE_CHECKING:
     from evokd_data.localhub.app import Hub

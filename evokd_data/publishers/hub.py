@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, urlsplit
 
-from evokd_data import layout
+from evokd_data import repo_layout
 from evokd_data.errors import EvokdError, PublishError, VerificationError
+from evokd_data.publishers.atomic_publish import Landing
 from evokd_data.publishers.calls import (
     Patience,
     describe,
@@ -29,7 +30,6 @@ from evokd_data.publishers.calls import (
     scrub,
     status_of,
 )
-from evokd_data.publishers.landing import Landing
 from evokd_data.publishers.refs import Refs, look_up, round_files
 from evokd_data.records import Bundle, Revision
 
@@ -128,7 +128,7 @@ class Hub:
             raise self._explained(repo, error) from None
         commit = refs.tags.get(revision) or refs.branches.get(revision)
         if commit is None:
-            rounds = ", ".join(tag for tag in sorted(refs.tags) if layout.round_index(tag) is not None) or "none"
+            rounds = ", ".join(tag for tag in sorted(refs.tags) if repo_layout.round_index(tag) is not None) or "none"
             raise PublishError(f"{repo}: there is no revision {revision!r} at {self.address}; rounds there: {rounds}")
         if known.get(revision, commit) != commit:
             raise VerificationError(
@@ -140,7 +140,7 @@ class Hub:
     def keep(self, repo: str, tag: str, commit: str) -> None:
         """Remember what a round's tag names. Told by whoever found the files there to be that round's."""
         known = self._known(repo)
-        if not self.remember or layout.round_index(tag) is None or tag in known:
+        if not self.remember or repo_layout.round_index(tag) is None or tag in known:
             return
         memory = self._memory(repo)
         try:

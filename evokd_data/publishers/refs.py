@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evokd_data import layout
+from evokd_data import repo_layout
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -27,7 +27,7 @@ class Refs:
 
     def rounds(self) -> dict[int, str]:
         """Round -> commit, in order."""
-        found = {index: self.tags[tag] for tag in self.tags if (index := layout.round_index(tag)) is not None}
+        found = {index: self.tags[tag] for tag in self.tags if (index := repo_layout.round_index(tag)) is not None}
         return dict(sorted(found.items()))
 
 
@@ -40,4 +40,6 @@ def look_up(api: HfApi, repo: str, repo_type: str) -> Refs:
 
 def round_files(api: HfApi, repo: str, repo_type: str, commit: str) -> dict[str, str]:
     tree = api.list_repo_tree(repo, repo_type=repo_type, revision=commit, recursive=True)
-    return {file.path: file.blob_id for file in tree if hasattr(file, "blob_id") and layout.is_rounds_own(file.path)}
+    return {
+        file.path: file.blob_id for file in tree if hasattr(file, "blob_id") and repo_layout.is_rounds_own(file.path)
+    }

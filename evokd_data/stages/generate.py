@@ -13,24 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from evokd_data.errors import TeacherError
-from evokd_data.feeding import TeacherOnDemand, in_order
-from evokd_data.filters import Sieve
-from evokd_data.journal import Journal
-from evokd_data.partitions import Work, written
+from evokd_data.generation.filters import Sieve
+from evokd_data.generation.partitions import Work, written
+from evokd_data.generation.scheduler import TeacherOnDemand, in_order
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.records import Completion, Prompt, Rejection, Request, Sample
 from evokd_data.seeds import Splits
-from evokd_data.shards import (
+from evokd_data.stages.plan import earlier_shards, plan
+from evokd_data.storage.journal import Journal
+from evokd_data.storage.shards import (
     ShardedSamples,
     read_rejections,
     shard_entry,
     write_rejections,
     write_shard,
 )
-from evokd_data.stages.plan import earlier_shards, plan
-from evokd_data.strategies.allotment import requests
-from evokd_data.workspace import RoundFolder, Workspace, read_json, write_json
+from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, write_json
+from evokd_data.strategies.quotas import requests
 
 
 async def generate(

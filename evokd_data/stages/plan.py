@@ -8,18 +8,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from evokd_data import weakness
 from evokd_data.digest import derive_seed
 from evokd_data.errors import WorkspaceError
+from evokd_data.generation import weakness
 from evokd_data.recipe import Recipe
 from evokd_data.records import Cell, Sample, Sampling, Weakness
 from evokd_data.seeds import Splits
-from evokd_data.shards import ShardedSamples, SomeSamples
 from evokd_data.stages.pool import choose
 from evokd_data.stages.probe import read_probe
+from evokd_data.storage.shards import ShardedSamples, SomeSamples
+from evokd_data.storage.workspace import Workspace, read_json, write_json
 from evokd_data.strategies import Brief
 from evokd_data.strategies.asking import can_be_scored
-from evokd_data.workspace import Workspace, read_json, write_json
 
 
 def plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tuple[Brief, list[Cell]]:

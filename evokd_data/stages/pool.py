@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from evokd_data.digest import derive_random
-from evokd_data.likeness import Likeness, normal
+from evokd_data.generation.near_duplicates import Likeness, normal
 from evokd_data.recipe import Recipe
 from evokd_data.records import Origin, Sample
 from evokd_data.seeds import Splits
-from evokd_data.shards import ShardedSamples, read_rejections
+from evokd_data.storage.shards import ShardedSamples, read_rejections
+from evokd_data.storage.workspace import Workspace
 from evokd_data.strategies import POOL
 from evokd_data.tasks import Task
-from evokd_data.workspace import Workspace
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from evokd_data.recipe import Recipe
 from evokd_data.records import Prediction
-from evokd_data.shards import ShardedSamples, probe_schema, read_table, write_rows
+from evokd_data.storage.shards import ShardedSamples, probe_schema, read_table, write_rows
+from evokd_data.storage.workspace import Workspace
 from evokd_data.tasks import Task
-from evokd_data.workspace import Workspace
 
 DECIMALS = 6
 """Of a confidence, as of every probability that is compared: the last bits of a float32 are the machine's, and which

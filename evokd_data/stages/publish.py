@@ -15,16 +15,18 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evokd_data import card, layout, parquet
+from evokd_data import repo_layout
 from evokd_data.digest import file_digest
 from evokd_data.errors import PublishError, RevisionConflict, VerificationError
-from evokd_data.headline import headline
 from evokd_data.progress import Progress
-from evokd_data.published import encoded, sealed, unsealed
+from evokd_data.publishers.open_hub import LOCAL, open_hub
 from evokd_data.records import Bundle, Revision
-from evokd_data.shards import content_digest
-from evokd_data.stages.opening import LOCAL, open_hub
-from evokd_data.workspace import RoundFolder, Workspace, read_json, write_json, write_text
+from evokd_data.reporting import dataset_card
+from evokd_data.reporting.primary_metric import headline
+from evokd_data.storage import parquet
+from evokd_data.storage.shards import content_digest
+from evokd_data.storage.snapshot import encoded, sealed, unsealed
+from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, write_json, write_text
 
 if TYPE_CHECKING:
     from evokd_data.publishers.hub import Hub
@@ -127,7 +129,7 @@ class Publication:
 
     def _keep_manifest(self, folder: RoundFolder, revision: Revision, draft: Path) -> None:
         """published.json, as the Hub has it: an earlier try, with other versions, may have been the one that landed."""
-        path = layout.manifest(folder.tag)
+        path = repo_layout.manifest(folder.tag)
         for fetched in (draft / "fetched", draft / "again"):  # the second for a download that was damaged on its way
             data = (self.hub.fetch_files(self.repo, revision.commit, [path], fetched) / path).read_bytes()
             if (manifest := unsealed(data)) is not None:
@@ -168,9 +170,9 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
     totals = read_json(folder.generated)
     rows: dict[str, int] = {}
 
-    def add(kind: str, parts: list[Path], stem: str = layout.SPLIT) -> None:
+    def add(kind: str, parts: list[Path], stem: str = repo_layout.SPLIT) -> None:
         for number, part in enumerate(parts):
-            path = layout.part(kind, folder.tag, stem, number, len(parts))
+            path = repo_layout.part(kind, folder.tag, stem, number, len(parts))
             files[path], rows[path] = part, parquet.count_rows(part)
 
     samples = parquet.write_samples(recipe.task, folder.shard_files(), draft / "samples")
@@ -180,22 +182,22 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
             f"{folder.shards}: its rows (content {content[:12]}) are not those the round's manifest tells of "
             f"({manifest['identity']['content'][:12]}); restore the shards, or remove {folder.root} and later rounds"
         )
-    add(layout.DATA, samples)
-    add(layout.REJECTIONS, parquet.write_rejections(folder.rejection_files(), draft / "rejections"))
-    add(layout.PROBE, parquet.write_probe(folder.probe, draft / "probe"))
+    add(repo_layout.DATA, samples)
+    add(repo_layout.REJECTIONS, parquet.write_rejections(folder.rejection_files(), draft / "rejections"))
+    add(repo_layout.PROBE, parquet.write_probe(folder.probe, draft / "probe"))
     if recipe.publish.journal:
-        add(layout.JOURNAL, parquet.write_journal(folder.journal, draft / "journal"))
+        add(repo_layout.JOURNAL, parquet.write_journal(folder.journal, draft / "journal"))
 
     def write(path: str, text: str) -> None:
         files[path] = draft / "texts" / path
         files[path].parent.mkdir(parents=True, exist_ok=True)
         files[path].write_text(text, encoding="utf-8", newline="")
 
-    write(layout.RECIPE, public_recipe(workspace.recipe))
+    write(repo_layout.RECIPE, public_recipe(workspace.recipe))
     for name, source in recipe.templates().sources(recipe.strategy.stages).items():
-        write(f"{layout.PROMPTS}/{name}", source)
-    write(layout.plan(folder.tag), folder.plan.read_text(encoding="utf-8"))
-    write(layout.metrics(folder.tag), folder.metrics.read_text(encoding="utf-8"))
+        write(f"{repo_layout.PROMPTS}/{name}", source)
+    write(repo_layout.plan(folder.tag), folder.plan.read_text(encoding="utf-8"))
+    write(repo_layout.metrics(folder.tag), folder.metrics.read_text(encoding="utf-8"))
 
     def entries() -> dict[str, dict[str, Any]]:
         return {path: _entry(file, rows.get(path)) for path, file in sorted(files.items())}
@@ -208,13 +210,13 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
         "files": entries(),
     }
     rounds = [_facts(workspace.round(earlier)) for earlier in range(folder.index)]
-    rounds.append(card.RoundFacts(told, metrics, read_json(folder.plan)))
-    write(layout.CARD, card.render(recipe, recipe.publish.repo, rounds))
-    write(layout.CURVE, card.learning_curve(recipe, rounds))
-    write(layout.manifest(folder.tag), "")
-    told["files"] = {path: entry for path, entry in entries().items() if path != layout.manifest(folder.tag)}
+    rounds.append(dataset_card.RoundFacts(told, metrics, read_json(folder.plan)))
+    write(repo_layout.CARD, dataset_card.render(recipe, recipe.publish.repo, rounds))
+    write(repo_layout.CURVE, dataset_card.learning_curve(recipe, rounds))
+    write(repo_layout.manifest(folder.tag), "")
+    told["files"] = {path: entry for path, entry in entries().items() if path != repo_layout.manifest(folder.tag)}
     told["previous"] = _previous(workspace.round(folder.index - 1)) if folder.index else None
-    files[layout.manifest(folder.tag)].write_bytes(encoded(sealed(told)))
+    files[repo_layout.manifest(folder.tag)].write_bytes(encoded(sealed(told)))
     return bundle
 
 
@@ -223,8 +225,10 @@ def _entry(file: Path, rows: int | None) -> dict[str, Any]:
     return entry if rows is None else {**entry, "rows": rows}
 
 
-def _facts(folder: RoundFolder) -> card.RoundFacts:
-    return card.RoundFacts(read_json(folder.root / PUBLISHED), read_json(folder.metrics), read_json(folder.plan))
+def _facts(folder: RoundFolder) -> dataset_card.RoundFacts:
+    return dataset_card.RoundFacts(
+        read_json(folder.root / PUBLISHED), read_json(folder.metrics), read_json(folder.plan)
+    )
 
 
 def _previous(folder: RoundFolder) -> dict[str, str]:

@@ -13,16 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evokd_data import layout, student_card
+from evokd_data import repo_layout
 from evokd_data.digest import digest, file_digest
 from evokd_data.errors import EvokdError, PublishError, RevisionConflict, WorkspaceError
-from evokd_data.headline import headline
 from evokd_data.progress import Progress
 from evokd_data.records import Bundle, Revision
-from evokd_data.student_card import StudentFacts
+from evokd_data.reporting import model_card
+from evokd_data.reporting.model_card import StudentFacts
+from evokd_data.reporting.primary_metric import headline
+from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, whole_folder, write_json
+from evokd_data.storage.workspace import tag as tag_of
 from evokd_data.students.checkpoint import CARD, read_card
-from evokd_data.workspace import RoundFolder, Workspace, read_json, whole_folder, write_json
-from evokd_data.workspace import tag as tag_of
 
 if TYPE_CHECKING:
     from evokd_data.publishers.hub import Hub
@@ -76,7 +77,7 @@ def _tags(models: Hub, repo: str) -> Mapping[str, str]:
 
 def _parent(repo: str, tags: Mapping[str, str], index: int) -> str | None:
     """The tag of the newest student before this one. Students are pushed in order: the root holds the newest."""
-    there = sorted(found for tag in tags if (found := layout.round_index(tag)) is not None)
+    there = sorted(found for tag in tags if (found := repo_layout.round_index(tag)) is not None)
     if there and there[-1] > index and index not in there:
         raise RevisionConflict(
             f"{repo}: holds the student of round {there[-1]}; that of round {index} would take its place at the root. "
@@ -103,8 +104,8 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
         revision = known["commit"]
     rounds = [*workspace.before(folder.index), folder]
     rows = [read_json(one.manifest)["identity"]["rows"] for one in rounds]
-    write(layout.CARD, student_card.render(recipe, StudentFacts(manifest, metrics, rows, revision, transformers)))
-    write(layout.metrics(folder.tag), folder.metrics.read_text(encoding="utf-8"))
+    write(repo_layout.CARD, model_card.render(recipe, StudentFacts(manifest, metrics, rows, revision, transformers)))
+    write(repo_layout.metrics(folder.tag), folder.metrics.read_text(encoding="utf-8"))
     # Neither card nor figures of the training: they may differ between two tries at the same thing.
     identity = {
         "round": folder.index,
@@ -119,7 +120,7 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
             path: {"sha256": file_digest(file), "size": file.stat().st_size} for path, file in sorted(files.items())
         },
     }
-    write(layout.manifest(folder.tag), json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    write(repo_layout.manifest(folder.tag), json.dumps(told, indent=2, ensure_ascii=False) + "\n")
     score = headline(metrics["test"])
     return Bundle(
         repo=recipe.publish.student,

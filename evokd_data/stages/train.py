@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from evokd_data.digest import derive_seed, digest
-from evokd_data.diversity import detector, diversity
+from evokd_data.generation.diversity import detector, diversity
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.records import Sample, SequenceExample, TokenExample
 from evokd_data.seeds import Splits
-from evokd_data.shards import ShardedSamples, shard_content
 from evokd_data.stages.plan import earlier_shards
 from evokd_data.stages.probe import probe, read_probe
+from evokd_data.storage.shards import ShardedSamples, shard_content
+from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, whole_folder, write_json
 from evokd_data.strategies import POOL
-from evokd_data.students import Lesson, Stretch, ranks
+from evokd_data.students import Lesson, Stretch, distributed
 from evokd_data.tasks import Task
-from evokd_data.workspace import RoundFolder, Workspace, read_json, whole_folder, write_json
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -90,7 +90,7 @@ def fit(recipe: Recipe, workspace: Workspace, folder: RoundFolder) -> None:
     lesson = make_lesson(recipe, workspace, folder, weighed)
     with whole_folder(folder.student) as draft:
         started = time.monotonic()
-        ranks.told(folder.index)
+        distributed.told(folder.index)
         figures = recipe.student.fit(lesson, draft)
         figures = {
             **figures,
@@ -104,7 +104,7 @@ def fit(recipe: Recipe, workspace: Workspace, folder: RoundFolder) -> None:
 
 def learn_along(recipe: Recipe, workspace: Workspace) -> None:
     """What torchrun's other processes do: learn their part of what the first one learns, and leave no file behind."""
-    while (index := ranks.told(None)) is not None:
+    while (index := distributed.told(None)) is not None:
         with tempfile.TemporaryDirectory() as scratch:
             weighed = Boost.of(recipe, workspace, index)
             recipe.student.fit(make_lesson(recipe, workspace, workspace.round(index), weighed), Path(scratch))

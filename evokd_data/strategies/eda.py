@@ -20,8 +20,8 @@ from evokd_data.digest import derive_random
 from evokd_data.errors import DataError
 from evokd_data.records import Cell, Draft, Request
 from evokd_data.strategies import Ask, Brief, Write
-from evokd_data.strategies.allotment import evenly
 from evokd_data.strategies.asking import believe_condition, seeds_of
+from evokd_data.strategies.quotas import evenly
 from evokd_data.tasks import Task
 
 Edit = Callable[[list[str], random.Random], list[str]]

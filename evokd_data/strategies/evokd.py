@@ -21,7 +21,6 @@ from pydantic import Field
 from evokd_data.digest import derive_seed
 from evokd_data.records import Cell, Constraint, Draft, Prompt, Request, Weakness
 from evokd_data.strategies import Ask, Brief, Write
-from evokd_data.strategies.allotment import divide, evenly, stratified
 from evokd_data.strategies.asking import (
     demonstrations,
     label_texts,
@@ -31,6 +30,7 @@ from evokd_data.strategies.asking import (
     write_texts,
 )
 from evokd_data.strategies.auggpt import AugGPT, rephrase
+from evokd_data.strategies.quotas import divide, evenly, stratified
 from evokd_data.strategies.useful import Useful
 from evokd_data.tasks import Task
 

@@ -26,8 +26,8 @@ from pydantic import Field
 from evokd_data.digest import derive_random
 from evokd_data.records import Cell, Draft, Request, Sample, Span
 from evokd_data.strategies import Ask, Brief, Write
-from evokd_data.strategies.allotment import evenly
 from evokd_data.strategies.asking import label_texts, name_some, origin, write_texts
+from evokd_data.strategies.quotas import evenly
 from evokd_data.tasks import Task
 
 REWRITINGS = {

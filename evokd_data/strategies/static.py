@@ -13,8 +13,8 @@ from pydantic import Field
 
 from evokd_data.records import Cell, Draft, Request
 from evokd_data.strategies import Ask, Brief, Write
-from evokd_data.strategies.allotment import stratified
 from evokd_data.strategies.asking import demonstrations, label_texts, write_texts
+from evokd_data.strategies.quotas import stratified
 from evokd_data.strategies.useful import Useful
 from evokd_data.tasks import Task
 

@@ -13,8 +13,8 @@ from pydantic import Field
 
 from evokd_data.records import Cell, Draft, Request
 from evokd_data.strategies import Ask, Brief, Write
-from evokd_data.strategies.allotment import evenly
 from evokd_data.strategies.asking import believe_condition, write_texts
+from evokd_data.strategies.quotas import evenly
 from evokd_data.tasks import Task
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evokd_data.errors import StudentError
-from evokd_data.students import ranks
+from evokd_data.students import distributed
 from evokd_data.students.encoding import Answers
 
 LOOK = 10  # steps between two looks at the loss: a look waits for the accelerator
@@ -51,7 +51,7 @@ def train(
     import torch
 
     model.train()
-    alone = ranks.count() == 1
+    alone = distributed.count() == 1
     shared = model if alone else torch.nn.parallel.DistributedDataParallel(model)
     losses: list[torch.Tensor] = []
     tokens = computed = 0
@@ -66,7 +66,7 @@ def train(
                 with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                     logits = shared(**inputs).logits
                 loss = -(weights * (wanted * part.answers.of(logits).float().log_softmax(-1)).sum(-1)).sum()
-                (loss if alone else loss * ranks.count()).backward()  # processes' gradients are averaged
+                (loss if alone else loss * distributed.count()).backward()  # processes' gradients are averaged
             total += loss.detach()
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         # The fused optimizer divides by it while it reads them; clip_grad_norm_ would read and write all once more.
@@ -78,14 +78,14 @@ def train(
         if len(losses) % LOOK == 0:
             _require_finite(torch.stack(losses[-LOOK:]), len(losses))
     _require_finite(torch.stack([parameter.detach().sum() for parameter in model.parameters()]), len(losses))
-    return Trained(ranks.summed(torch.stack(losses)).tolist(), tokens, round(1 - tokens / max(1, computed), 6))
+    return Trained(distributed.summed(torch.stack(losses)).tolist(), tokens, round(1 - tokens / max(1, computed), 6))
 
 
 def shares(batch: Sequence[int], parts: int) -> Iterator[tuple[list[int], bool]]:
     """This process' share of a batch, cut into `parts`; whether a part counts. One with nothing to learn repeats an
     example that does not count: processes step together."""
-    cut = np.array_split(np.asarray(batch), ranks.count() * parts)
-    for piece in cut[ranks.rank() * parts : (ranks.rank() + 1) * parts]:
+    cut = np.array_split(np.asarray(batch), distributed.count() * parts)
+    for piece in cut[distributed.rank() * parts : (distributed.rank() + 1) * parts]:
         yield (piece.tolist(), True) if len(piece) else (list(batch[:1]), False)
 
 

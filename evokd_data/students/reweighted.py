@@ -36,11 +36,11 @@ from pydantic import Field
 from evokd_data.records import SequenceExample
 from evokd_data.students import Examples, Lesson
 from evokd_data.students.batches import Example, in_windows
+from evokd_data.students.deterministic import sealed
 from evokd_data.students.encoding import Coder, position_limit
 from evokd_data.students.hashing import rows_of
 from evokd_data.students.linear import Linear
 from evokd_data.students.pretrained import find
-from evokd_data.students.sealed import sealed
 from evokd_data.students.transformer import Transformer
 
 log = logging.getLogger(__name__)

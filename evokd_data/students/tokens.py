@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evokd_data.digest import digest
-from evokd_data.students import Lesson, Stretch, ranks
+from evokd_data.students import Lesson, Stretch, distributed
 from evokd_data.students.batches import Example, Labels, labels
 from evokd_data.students.encoding import NONE, Coded, Coder
 
@@ -52,7 +52,7 @@ def tokenised(
     }
     if lesson.cache is not None and lesson.stretches:
         lesson.cache.mkdir(parents=True, exist_ok=True)
-        with ranks.one_first():
+        with distributed.one_first():
             files = [_file(lesson.cache, stretch, made_by, coder, soft) for stretch in lesson.stretches]
         yield Tokens(files, words)
         return

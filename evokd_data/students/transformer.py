@@ -20,13 +20,13 @@ from pydantic import Field
 
 from evokd_data.errors import StudentError
 from evokd_data.records import TokenExample
-from evokd_data.students import Examples, Lesson, dropout, ranks
+from evokd_data.students import Examples, Lesson, distributed, fast_cpu_dropout
 from evokd_data.students.batches import NOTHING, Diet, distributions, in_windows
 from evokd_data.students.checkpoint import read_card, write_card
+from evokd_data.students.deterministic import sealed
 from evokd_data.students.encoding import Coder, position_limit
 from evokd_data.students.loop import Part, shares, train
 from evokd_data.students.pretrained import find
-from evokd_data.students.sealed import sealed
 from evokd_data.students.tokens import Tokens, tokenised
 from evokd_data.students.vocabulary import trimmed
 
@@ -96,7 +96,7 @@ class Transformer:
         if previous is not None and tuple(read_card(previous, self.name)["classes"]) != lesson.classes:
             raise StudentError(f"{previous} knows other classes than the task; set student.from_scratch: true")
         words = isinstance((lesson.fresh or lesson.earlier)[0], TokenExample)
-        with sealed(lesson.seed) as seed, _enough_memory(), dropout.quick():
+        with sealed(lesson.seed) as seed, _enough_memory(), fast_cpu_dropout.quick():
             model, tokenizer, new = _load(previous or base.folder, lesson.classes, words)
             coder = Coder(tokenizer, model, position_limit(model, tokenizer, self.max_length))
             with tokenised(lesson, coder, words, self.soft_labels, base.identity, into) as tokens:
@@ -111,7 +111,7 @@ class Transformer:
                 with contextlib.nullcontext() if frozen else trimmed(model, tokens.vocabulary(tokenizer.pad_token_id)):
                     figures = self._train(model, new, parts, steps)
                 figures["truncated"] = tokens.truncated
-            if ranks.rank() == 0:
+            if distributed.rank() == 0:
                 _save(model, tokenizer, coder.limit, into)
                 facts = {"words": words, "max_length": coder.limit, "base": dict(base.identity)}
                 write_card(into, self.name, lesson.classes, **facts)
@@ -160,7 +160,7 @@ class Transformer:
             ],
             "precision": "bfloat16" if self._bfloat16() else "float32",
             "device": str(device),
-            "processes": ranks.count(),
+            "processes": distributed.count(),
             "threads": torch.get_num_threads(),
             "learning_seconds": round(time.perf_counter() - started, 3),
         }

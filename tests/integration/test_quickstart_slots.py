@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from commands import NEEDS_VLLM, ROOT, run, small
 
-from evokd_data import journal
+from evokd_data.storage import journal
 
 pytestmark = NEEDS_VLLM
 

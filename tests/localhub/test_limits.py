@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from evokd_data.localhub.buffered_body import Spool
 from evokd_data.localhub.card import read_card
 from evokd_data.localhub.commit import commit
 from evokd_data.localhub.errors import HubError
@@ -19,7 +20,6 @@ from evokd_data.localhub.lfs import LfsStore
 from evokd_data.localhub.limits import Limits
 from evokd_data.localhub.names import RepoId
 from evokd_data.localhub.root import Root
-from evokd_data.localhub.spool import Spool
 from evokd_data.localhub.store import Store
 from evokd_data.localhub.wire import BodyStream, error_reply
 

@@ -18,13 +18,13 @@ import pytest
 
 from evokd_data.cluster import pipeline as engine
 from evokd_data.errors import RecipeError, TeacherError
-from evokd_data.feeding import TeacherOnDemand
-from evokd_data.journal import read
+from evokd_data.generation.scheduler import TeacherOnDemand
 from evokd_data.recipe import Recipe
 from evokd_data.rounds import open_run
 from evokd_data.stages.generate import generate
+from evokd_data.storage.journal import read
+from evokd_data.storage.workspace import Workspace
 from evokd_data.teachers.scripted import Scripted
-from evokd_data.workspace import Workspace
 
 pytestmark = pytest.mark.ray
 

@@ -19,9 +19,9 @@ from test_ray_actors import alive, opened, pids, round_1
 
 from evokd_data.cluster import pipeline as engine
 from evokd_data.errors import TeacherError
-from evokd_data.journal import read
+from evokd_data.storage.journal import read
+from evokd_data.storage.workspace import Workspace
 from evokd_data.teachers.scripted import Scripted
-from evokd_data.workspace import Workspace
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster

@@ -11,11 +11,11 @@ import pytest
 from test_ray_actors import alive, opened, pids, round_1
 
 from evokd_data.errors import TeacherError
-from evokd_data.journal import read
 from evokd_data.recipe import Recipe
-from evokd_data.shards import ShardedSamples
+from evokd_data.storage.journal import read
+from evokd_data.storage.shards import ShardedSamples
+from evokd_data.storage.workspace import Workspace
 from evokd_data.teachers.vllm import version
-from evokd_data.workspace import Workspace
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "vllm"))
 

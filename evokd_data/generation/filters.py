@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evokd_data.likeness import Likeness
+from evokd_data.generation.near_duplicates import Likeness
 from evokd_data.records import Draft, Rejection, Sample
 from evokd_data.tasks import sample_id
 

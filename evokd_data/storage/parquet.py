@@ -17,9 +17,9 @@ import orjson
 import pyarrow as pa
 
 from evokd_data.errors import VerificationError, WorkspaceError
-from evokd_data.journal import Apart, segments
 from evokd_data.records import Sample
-from evokd_data.shards import (
+from evokd_data.storage.journal import Apart, segments
+from evokd_data.storage.shards import (
     BATCH,
     SCHEMA_VERSION,
     probe_schema,

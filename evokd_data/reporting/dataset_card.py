@@ -16,12 +16,13 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from evokd_data import comparison, layout
+from evokd_data import repo_layout
 from evokd_data.errors import DataError
-from evokd_data.filters import REASONS
-from evokd_data.headline import NAMES, headline
+from evokd_data.generation.filters import REASONS
 from evokd_data.recipe import Recipe
-from evokd_data.workspace import tag as tag_of
+from evokd_data.reporting import comparison_tables
+from evokd_data.reporting.primary_metric import NAMES, headline
+from evokd_data.storage.workspace import tag as tag_of
 
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 SIZES = (
@@ -106,9 +107,9 @@ def render(recipe: Recipe, repo: str, rounds: Sequence[RoundFacts]) -> str:
         rejections=[
             {"reason": reason, "count": count, "meaning": REASONS.get(reason, "")} for reason, count in rejected.most_common()
         ],
-        has_rejections=any(one.parts(layout.REJECTIONS) for one in rounds),
-        has_journal=any(one.parts(layout.JOURNAL) for one in rounds),
-        has_probe=any(one.parts(layout.PROBE) for one in rounds),
+        has_rejections=any(one.parts(repo_layout.REJECTIONS) for one in rounds),
+        has_journal=any(one.parts(repo_layout.JOURNAL) for one in rounds),
+        has_probe=any(one.parts(repo_layout.PROBE) for one in rounds),
         origins=[{"first": one.tag, **one.manifest["identity"]["from"]} for one in rounds if one.branched],
         description=task.get("description", ""),
         classes=recipe.task.aims,
@@ -118,7 +119,7 @@ def render(recipe: Recipe, repo: str, rounds: Sequence[RoundFacts]) -> str:
         targets=list(recipe.task.columns()),
         rounds=[_round(one) for one in rounds],
         last=_round(last),
-        curve=Markdown(layout.CURVE),
+        curve=Markdown(repo_layout.CURVE),
         teacher={
             "model": model_name(identity["teacher"], recipe.settings.get("teacher", {})),
             "revision": model_revision(identity["teacher"]),
@@ -143,7 +144,7 @@ def _comparison(recipe: Recipe) -> Markdown:
     if path is None or not path.is_file():
         return Markdown("")
     try:
-        lines = comparison.tables(json.loads(path.read_text(encoding="utf-8")), escaped)
+        lines = comparison_tables.tables(json.loads(path.read_text(encoding="utf-8")), escaped)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"card.comparison: {path} is no results.json of evokd-data compare ({type(error).__name__}: {error}); "
@@ -159,8 +160,8 @@ def title(recipe: Recipe) -> str:
 def metadata(recipe: Recipe, rounds: Sequence[RoundFacts]) -> dict[str, Any]:
     """The card's YAML block: only configs that have files at this revision, for a client that finds none of a config's
     files falls back to its cache in silence."""
-    from evokd_data.parquet import JOURNAL_SCHEMA, features
-    from evokd_data.shards import probe_schema, rejection_schema, sample_schema
+    from evokd_data.storage.parquet import JOURNAL_SCHEMA, features
+    from evokd_data.storage.shards import probe_schema, rejection_schema, sample_schema
 
     rows = sum(one.rows for one in rounds)
     found: dict[str, Any] = {
@@ -182,23 +183,23 @@ def metadata(recipe: Recipe, rounds: Sequence[RoundFacts]) -> dict[str, Any]:
         found["base_model"] = [teacher]
     samples = features(sample_schema(recipe.task))
     # A round's own config needs no columns: the files have them.
-    kinds: list[tuple[str, str, Sequence[RoundFacts], Any]] = [("default", layout.DATA, rounds, samples)]
-    kinds += [(one.tag, layout.DATA, [one], None) for one in rounds]
+    kinds: list[tuple[str, str, Sequence[RoundFacts], Any]] = [("default", repo_layout.DATA, rounds, samples)]
+    kinds += [(one.tag, repo_layout.DATA, [one], None) for one in rounds]
     kinds += [
-        ("rejections", layout.REJECTIONS, rounds, features(rejection_schema())),
-        ("journal", layout.JOURNAL, rounds, features(JOURNAL_SCHEMA)),
-        ("probe", layout.PROBE, rounds, features(probe_schema())),
+        ("rejections", repo_layout.REJECTIONS, rounds, features(rejection_schema())),
+        ("journal", repo_layout.JOURNAL, rounds, features(JOURNAL_SCHEMA)),
+        ("probe", repo_layout.PROBE, rounds, features(probe_schema())),
     ]
     found["configs"], found["dataset_info"] = [], []
     for name, kind, of, columns in kinds:
         files = {path: one.manifest["files"][path] for one in of for path in one.parts(kind)}
         if not files:
             continue
-        config = {"config_name": name, "data_files": [{"split": layout.SPLIT, "path": list(files)}]}
+        config = {"config_name": name, "data_files": [{"split": repo_layout.SPLIT, "path": list(files)}]}
         found["configs"].append({**config, "default": True} if name == "default" else config)
         if columns is not None:
             # The number of rows: `load_dataset` refuses a split that has another.
-            split = {"name": layout.SPLIT, "num_examples": sum(entry["rows"] for entry in files.values())}
+            split = {"name": repo_layout.SPLIT, "num_examples": sum(entry["rows"] for entry in files.values())}
             size = sum(entry["size"] for entry in files.values())
             found["dataset_info"].append(
                 {"config_name": name, "features": columns, "splits": [split], "download_size": size}
@@ -238,9 +239,10 @@ def learning_curve(recipe: Recipe, rounds: Sequence[RoundFacts]) -> str:
 
 
 def templates() -> Path:
-    """The folder of card templates: in the wheel beside this file, in a checkout beside the package."""
-    beside = Path(__file__).parent / "cards"
-    return beside if beside.is_dir() else Path(__file__).parents[1] / "cards"
+    """The folder of card templates: in the wheel inside the package, in a checkout beside it."""
+    package = Path(__file__).parents[1]
+    packaged = package / "cards"
+    return packaged if packaged.is_dir() else package.with_name("cards")
 
 
 @cache

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evokd_data.filters import REASONS
-from evokd_data.headline import headline
-from evokd_data.shards import read_rejections, read_table
-from evokd_data.stages.show import summary
-from evokd_data.workspace import RoundFolder, Workspace, read_json, write_text
+from evokd_data.generation.filters import REASONS
+from evokd_data.reporting.primary_metric import headline
+from evokd_data.reporting.run_summary import summary
+from evokd_data.storage.shards import read_rejections, read_table
+from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, write_text
 
 SHOWN = 12  # samples of a round, spread evenly over it
 COLOURS = ("#1f5fa8", "#c4541c", "#3b7d3b", "#7a4fa3", "#8c6d1f", "#1f8c8c")
@@ -21,7 +21,7 @@ def report(workspaces: Sequence[Workspace], into: Path) -> Path:
     """Write the page and return its path. Raises WorkspaceError when a folder holds no run."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    from evokd_data.card import templates
+    from evokd_data.reporting.dataset_card import templates
 
     runs = [_run(workspace) for workspace in workspaces]
     environment = Environment(

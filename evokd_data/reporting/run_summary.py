@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evokd_data.errors import WorkspaceError
-from evokd_data.workspace import RoundFolder, Workspace, read_json
+from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
 
 
 def summary(workspace: Workspace) -> dict[str, Any]:

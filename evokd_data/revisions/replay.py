@@ -17,17 +17,22 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evokd_data import layout, parquet
+from evokd_data import repo_layout
 from evokd_data.errors import DataError, VerificationError
-from evokd_data.feeding import in_order
-from evokd_data.filters import Sieve
-from evokd_data.journal import NotJournalled, from_rows
-from evokd_data.published import Snapshot
+from evokd_data.generation.filters import Sieve
+from evokd_data.generation.scheduler import in_order
+from evokd_data.publishers.open_hub import open_hub
 from evokd_data.recipe import Recipe, load_published
 from evokd_data.records import Draft, Rejection, Request, Sample
+from evokd_data.revisions.load import fetch_rounds, find_round
 from evokd_data.seeds import Splits, load_splits
 from evokd_data.settings import short
-from evokd_data.shards import (
+from evokd_data.stages.generate import make_sieve, shard_name
+from evokd_data.stages.plan import as_json, earlier_shards, find_weaknesses, plan, weaknesses_as_json
+from evokd_data.stages.probe import read_probe
+from evokd_data.storage import parquet
+from evokd_data.storage.journal import NotJournalled, from_rows
+from evokd_data.storage.shards import (
     ContentDigest,
     ShardedSamples,
     content_digest,
@@ -36,15 +41,11 @@ from evokd_data.shards import (
     write_rows,
     write_shard,
 )
-from evokd_data.stages.generate import make_sieve, shard_name
-from evokd_data.stages.opening import open_hub
-from evokd_data.stages.plan import as_json, earlier_shards, find_weaknesses, plan, weaknesses_as_json
-from evokd_data.stages.probe import read_probe
-from evokd_data.stages.reload import fetch_rounds, find_round
+from evokd_data.storage.snapshot import Snapshot
+from evokd_data.storage.workspace import RoundFolder, Workspace
+from evokd_data.storage.workspace import tag as tag_of
 from evokd_data.strategies import Ask, Brief
-from evokd_data.strategies.allotment import requests
-from evokd_data.workspace import RoundFolder, Workspace
-from evokd_data.workspace import tag as tag_of
+from evokd_data.strategies.quotas import requests
 
 if TYPE_CHECKING:
     from evokd_data.publishers.hub import Hub
@@ -107,17 +108,19 @@ def replay(
     notes = []
     if published.fingerprint != told.identity["recipe"]:
         notes.append(
-            f"{layout.RECIPE} gives another fingerprint here: a path was cut from it, or this version knows more settings"
+            f"{repo_layout.RECIPE} gives another fingerprint here: a path was cut from it, or this version knows more settings"
         )
     if index == 0:
         seeds = (
-            parquet.read_samples(published.task, snapshot.paths(layout.DATA, [0])) if splits is None else splits.seeds
+            parquet.read_samples(published.task, snapshot.paths(repo_layout.DATA, [0]))
+            if splits is None
+            else splits.seeds
         )
         _compare_seeds(snapshot, published.task, seeds)
         notes.append("round 0 is the seeds: nobody was asked for them")
         found = _Found(rows=told.identity["rows"])
     else:
-        if not told.files(layout.JOURNAL) and published.strategy.stages:  # else nobody was asked
+        if not told.files(repo_layout.JOURNAL) and published.strategy.stages:  # else nobody was asked
             raise VerificationError(
                 f"{snapshot.where}: was published without its journal (publish.journal: false), so its rows cannot be made "
                 f"again; that they are as published shows: evokd-data verify {repo} --round {index}"
@@ -144,18 +147,18 @@ def fetch_round(hub: Hub, repo: str, round: int | str | None) -> Snapshot:
     """All that making a round again takes, checked: rows of all rounds, recipe, prompts, its plan, journal and
     rejections, and the probe of the round before."""
     index, revision = find_round(hub, repo, round)
-    own = [f"{kind}/{tag_of(index)}/" for kind in (layout.ROUNDS, layout.JOURNAL, layout.REJECTIONS)]
-    before = [f"{layout.PROBE}/{tag_of(index - 1)}/"] if index else []
+    own = [f"{kind}/{tag_of(index)}/" for kind in (repo_layout.ROUNDS, repo_layout.JOURNAL, repo_layout.REJECTIONS)]
+    before = [f"{repo_layout.PROBE}/{tag_of(index - 1)}/"] if index else []
     return fetch_rounds(
-        hub, repo, revision, kinds=[layout.DATA], also=[layout.RECIPE, f"{layout.PROMPTS}/", *own, *before]
+        hub, repo, revision, kinds=[repo_layout.DATA], also=[repo_layout.RECIPE, f"{repo_layout.PROMPTS}/", *own, *before]
     )  # fmt: skip
 
 
 def published_recipe(snapshot: Snapshot, overrides: Iterable[str] = ()) -> Recipe:
     """The recipe of a revision, with its prompts."""
-    prompts = snapshot.folder / layout.PROMPTS
+    prompts = snapshot.folder / repo_layout.PROMPTS
     used = snapshot.rounds[-1].identity["prompts"]
-    return load_published(snapshot.folder / layout.RECIPE, prompts if used else None, overrides)
+    return load_published(snapshot.folder / repo_layout.RECIPE, prompts if used else None, overrides)
 
 
 def own_splits(snapshot: Snapshot, published: Recipe, recipe: Recipe) -> Splits:
@@ -175,7 +178,7 @@ def own_splits(snapshot: Snapshot, published: Recipe, recipe: Recipe) -> Splits:
 def restore_rows(snapshot: Snapshot, task: Task, folder: RoundFolder) -> None:
     """The shards of a published round, broken where they were. Raises VerificationError when rows are not the round's."""
     told = snapshot.rounds[folder.index]
-    rows = parquet.read_samples(task, snapshot.paths(layout.DATA, [folder.index]))
+    rows = parquet.read_samples(task, snapshot.paths(repo_layout.DATA, [folder.index]))
     for number, entry in enumerate(told.manifest["shards"]):
         part = list(islice(rows, entry["rows"]))
         content = write_shard(folder.shards / shard_name(number), task, part, entry["first"], entry["last"])
@@ -189,7 +192,7 @@ def restore_rows(snapshot: Snapshot, task: Task, folder: RoundFolder) -> None:
 def restore_probe(snapshot: Snapshot, folder: RoundFolder) -> bool:
     """The predictions that a round was published with; whether it was, and whether there could be any."""
     told = snapshot.rounds[folder.index]
-    files = snapshot.paths(layout.PROBE, [folder.index])
+    files = snapshot.paths(repo_layout.PROBE, [folder.index])
     if folder.index == 0 or (told.identity["rows"] and not files):
         return False
     write_rows(folder.probe, probe_schema(), [row for file in files for row in parquet.read_rows(file)])
@@ -204,18 +207,18 @@ def restore_earlier(snapshot: Snapshot, recipe: Recipe, workspace: Workspace) ->
         restore_rows(snapshot, recipe.task, folder)
     plan_file = workspace.round(index).plan
     plan_file.parent.mkdir(parents=True, exist_ok=True)
-    plan_file.write_bytes((snapshot.folder / layout.plan(tag_of(index))).read_bytes())
+    plan_file.write_bytes((snapshot.folder / repo_layout.plan(tag_of(index))).read_bytes())
     return Splits(tuple(ShardedSamples(recipe.task, workspace.round(0).shard_files())), ())
 
 
 def published_fates(snapshot: Snapshot, task: Task, index: int) -> Iterator[Fate]:
     """Samples and rejections of a round in one, in index order."""
-    kept: Iterator[Fate] = parquet.read_samples(task, snapshot.paths(layout.DATA, [index]))
+    kept: Iterator[Fate] = parquet.read_samples(task, snapshot.paths(repo_layout.DATA, [index]))
     return heapq.merge(kept, published_rejections(snapshot, index), key=place)
 
 
 def published_rejections(snapshot: Snapshot, index: int) -> Iterator[Rejection]:
-    for file in snapshot.paths(layout.REJECTIONS, [index]):
+    for file in snapshot.paths(repo_layout.REJECTIONS, [index]):
         yield from map(row_rejection, parquet.read_rows(file))
 
 
@@ -329,17 +332,17 @@ async def _replay(
     seeds = restore_earlier(snapshot, recipe, workspace)
     brief, cells = plan(recipe, workspace, index, splits or seeds)
     problems = []
-    stored = json.loads((snapshot.folder / layout.plan(told.tag)).read_bytes())
+    stored = json.loads((snapshot.folder / repo_layout.plan(told.tag)).read_bytes())
     if json.loads(json.dumps(as_json(index, brief, list(recipe.strategy.allot(brief))))) != stored:
         problems.append(
-            f"{layout.plan(told.tag)}: does not follow from its weaknesses, the rows of {tag_of(index - 1)} and strategy "
+            f"{repo_layout.plan(told.tag)}: does not follow from its weaknesses, the rows of {tag_of(index - 1)} and strategy "
             f"{recipe.strategy.name!r}"
         )
     if index > 1 and restore_probe(snapshot, workspace.round(index - 1)):
         problems += _weaknesses_without_ground(snapshot, recipe, workspace, stored["weaknesses"])
     elif index > 1:
         notes.append(f"{tag_of(index - 1)} was published without its probe: the weaknesses are as the plan lists them")
-    rows = list(parquet.read_journal(snapshot.paths(layout.JOURNAL, [index])))
+    rows = list(parquet.read_journal(snapshot.paths(repo_layout.JOURNAL, [index])))
     journalled, used = from_rows(rows), set[str]()
 
     async def ask(prompt: Any) -> Any:
@@ -388,7 +391,7 @@ def _weaknesses_without_ground(
 ) -> Iterator[str]:
     """What a plan says of weaknesses that the predictions of the round before do not."""
     last, before = snapshot.rounds[-1], snapshot.rounds[-2]
-    source, folder = f"{layout.PROBE}/{before.tag}", workspace.round(before.index)
+    source, folder = f"{repo_layout.PROBE}/{before.tag}", workspace.round(before.index)
     try:
         ids = [prediction.id for prediction in read_probe(recipe.task, folder.probe)]
     except (KeyError, TypeError, ValueError) as error:
@@ -404,7 +407,7 @@ def _weaknesses_without_ground(
     name = next((name for name in {**listed, **found} if listed.get(name) != found.get(name)), "")
     sides = [_missed(one.get(name)) for one in (listed, found)]
     yield (
-        f"{layout.plan(last.tag)}: its weaknesses are not those of the predictions in {source}"
+        f"{repo_layout.plan(last.tag)}: its weaknesses are not those of the predictions in {source}"
         + (f": {name} {sides[0]}, there {sides[1]}" if sides[0] != sides[1] else f": {name or 'their order'}")
     )
 

@@ -23,10 +23,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evokd_data import layout
+from evokd_data import repo_layout
 from evokd_data.digest import digest, file_digest
 from evokd_data.errors import VerificationError
-from evokd_data.workspace import tag as tag_of
+from evokd_data.storage.workspace import tag as tag_of
 
 if TYPE_CHECKING:
     from evokd_data.tasks import Task
@@ -64,7 +64,7 @@ class PublishedRound:
         return self.manifest["identity"]
 
     def files(self, kind: str) -> dict[str, Mapping[str, Any]]:
-        """The round's Parquet files of one kind (`layout.DATA`, ...), in row order."""
+        """The round's Parquet files of one kind (`repo_layout.DATA`, ...), in row order."""
         prefix = f"{kind}/{self.tag}/"
         return {path: entry for path, entry in sorted(self.manifest["files"].items()) if path.startswith(prefix)}
 
@@ -91,7 +91,7 @@ class Snapshot:
         return {path: entry for one in sound for path, entry in one.manifest["files"].items()}
 
     def metrics(self, index: int) -> dict[str, Any]:
-        return json.loads((self.folder / layout.metrics(tag_of(index))).read_bytes())
+        return json.loads((self.folder / repo_layout.metrics(tag_of(index))).read_bytes())
 
     def paths(self, kind: str, indices: Sequence[int]) -> list[Path]:
         """The Parquet files of some rounds, in row order."""
@@ -110,7 +110,7 @@ def read(repo: str, revision: str, commit: str, folder: Path, index: int) -> tup
     problems: list[str] = []
     rounds: list[PublishedRound] = []
     for number in range(index + 1):
-        path = layout.manifest(tag_of(number))
+        path = repo_layout.manifest(tag_of(number))
         where = f"{repo}@{revision}: {path}"
         try:
             data = (folder / path).read_bytes()
@@ -170,7 +170,7 @@ def _wrong(one: PublishedRound, before: PublishedRound | None) -> Iterator[str]:
         manifest["totals"][key]
     for entry in manifest["files"].values():
         entry["sha256"], entry["size"]
-    if identity["rows"] != sum(entry["rows"] for entry in one.files(layout.DATA).values()):
+    if identity["rows"] != sum(entry["rows"] for entry in one.files(repo_layout.DATA).values()):
         yield f"its files do not hold the {identity['rows']} rows of its identity"
 
 

@@ -22,10 +22,10 @@ from typing import Protocol
 
 import orjson
 
-from evokd_data.feeding import in_order
-from evokd_data.journal import Journal, Lines, NotJournalled, completion, prompt_digest
-from evokd_data.parts import Parts
+from evokd_data.generation.scheduler import in_order
 from evokd_data.records import Completion, Draft, Prompt, Request
+from evokd_data.storage.journal import Journal, Lines, NotJournalled, completion, prompt_digest
+from evokd_data.storage.journal_parts import Parts
 from evokd_data.strategies import Ask, Brief, Strategy
 
 AHEAD = 2  # windows of written partitions that may wait for one straggler

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evokd_data.digest import derive_random
-from evokd_data.likeness import SHINGLE, normal
+from evokd_data.generation.near_duplicates import SHINGLE, normal
 
 SAMPLE = 400  # texts of one measure: eigenvalues of a 400 x 400 matrix take a tenth of a second
 BUCKETS = 2048

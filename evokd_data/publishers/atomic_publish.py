@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evokd_data import layout
+from evokd_data import repo_layout
 from evokd_data.errors import PublishError, RevisionConflict
 from evokd_data.publishers.refs import MAIN, Refs, look_up, round_files
 from evokd_data.records import Bundle, Revision
@@ -94,7 +94,7 @@ class Landing:
         from huggingface_hub.hf_api import RepoFile
 
         files = dict(self.bundle.files)
-        lasting = [path for path in files if not layout.is_rounds_own(path)]
+        lasting = [path for path in files if not repo_layout.is_rounds_own(path)]
         if parent is None or not lasting:
             return files
         for there in self.api.get_paths_info(self.bundle.repo, lasting, repo_type=self.hub.repo_type, revision=parent):
@@ -157,7 +157,7 @@ class Landing:
     def _digest_at(self, commit: str) -> str | None:
         from huggingface_hub import hf_hub_download
 
-        repo, path = self.bundle.repo, layout.manifest(self.bundle.tag)
+        repo, path = self.bundle.repo, repo_layout.manifest(self.bundle.tag)
         there = self.api.get_paths_info(repo, path, repo_type=self.hub.repo_type, revision=commit)
         if not there:
             return None

@@ -10,14 +10,15 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evokd_data import layout, parquet
+from evokd_data import repo_layout
 from evokd_data.digest import digest
 from evokd_data.errors import VerificationError
-from evokd_data.published import PublishedRound, Snapshot, altered, load_task, read
-from evokd_data.shards import ContentDigest
-from evokd_data.stages.opening import open_hub
+from evokd_data.publishers.open_hub import open_hub
+from evokd_data.revisions.load import find_round
 from evokd_data.stages.probe import target_text
-from evokd_data.stages.reload import find_round
+from evokd_data.storage import parquet
+from evokd_data.storage.shards import ContentDigest
+from evokd_data.storage.snapshot import PublishedRound, Snapshot, altered, load_task, read
 from evokd_data.tasks import sample_id
 
 if TYPE_CHECKING:
@@ -122,11 +123,11 @@ def examine(
     counts = {"rows": 0, "rejections": 0, "answers": 0, "predictions": 0}
     broken = {problem.split(":", 1)[0] for problem in problems}
     sound = [one for one in snapshot.rounds if not one.broken]
-    if layout.RECIPE not in broken:
+    if repo_layout.RECIPE not in broken:
         try:
-            task = load_task(folder / layout.RECIPE)
+            task = load_task(folder / repo_layout.RECIPE)
         except VerificationError as error:
-            problems.append(f"{layout.RECIPE}: {error}")
+            problems.append(f"{repo_layout.RECIPE}: {error}")
         else:
             for one in sound:
                 problems += _rows(snapshot, one, task, broken, counts, seen)
@@ -139,10 +140,10 @@ def _files(snapshot: Snapshot, seen: Callable[[str], None] | None) -> Iterator[s
     """Files that are not what their manifest says, and files of which none speaks."""
     for path, problem in altered(snapshot, sorted(snapshot.files), seen):
         yield f"{path}: {problem}"
-    known = {*snapshot.files, *(layout.manifest(one.tag) for one in snapshot.rounds)}
+    known = {*snapshot.files, *(repo_layout.manifest(one.tag) for one in snapshot.rounds)}
     if any(one.broken for one in snapshot.rounds):
         return  # what it spoke of is not known
-    for top in (*layout.ROUND_FOLDERS, layout.PROMPTS):
+    for top in (*repo_layout.ROUND_FOLDERS, repo_layout.PROMPTS):
         for file in sorted((snapshot.folder / top).rglob("*")):
             path = file.relative_to(snapshot.folder).as_posix()
             if file.is_file() and path not in known:
@@ -179,32 +180,32 @@ def _rows(
         paths = one.files(kind)
         return None if broken & paths.keys() else [snapshot.folder / path for path in paths]
 
-    if (files := whole(layout.DATA)) is not None:
+    if (files := whole(repo_layout.DATA)) is not None:
         if seen is not None:
-            seen(f"{layout.DATA}/{one.tag}: {identity['rows']} rows")
+            seen(f"{repo_layout.DATA}/{one.tag}: {identity['rows']} rows")
         yield from _samples(one, task, files, counts)
-        if probed := whole(layout.PROBE):
+        if probed := whole(repo_layout.PROBE):
             yield from _predictions(one, task, probed, files, counts)
-    if (files := whole(layout.REJECTIONS)) is not None:
+    if (files := whole(repo_layout.REJECTIONS)) is not None:
         reasons = Counter(row["reason"] for file in files for row in parquet.read_rows(file))
         counts["rejections"] += reasons.total()
-        where = f"{layout.REJECTIONS}/{one.tag}"
+        where = f"{repo_layout.REJECTIONS}/{one.tag}"
         if dict(reasons) != totals["rejected"] or reasons.total() != identity["rejections"]:
             yield f"{where}: {dict(sorted(reasons.items()))}, the manifest tells of {totals['rejected']}"
-    if (files := whole(layout.JOURNAL)) is not None:
+    if (files := whole(repo_layout.JOURNAL)) is not None:
         counts["answers"] += sum(parquet.count_rows(file) for file in files)
-    for kind in (layout.DATA, layout.REJECTIONS, layout.JOURNAL, layout.PROBE):
+    for kind in (repo_layout.DATA, repo_layout.REJECTIONS, repo_layout.JOURNAL, repo_layout.PROBE):
         for path, entry in one.files(kind).items():
             if path not in broken and (rows := parquet.count_rows(snapshot.folder / path)) != entry["rows"]:
                 yield f"{path}: has {rows} rows, its manifest says {entry['rows']}"
-    plan = layout.plan(one.tag)
+    plan = repo_layout.plan(one.tag)
     if plan not in broken and snapshot.files[plan]["sha256"] != identity["plan"]:
         yield f"{plan}: is not the plan of the round's identity"
 
 
 def _samples(one: PublishedRound, task: Task, files: Sequence[Path], counts: dict[str, int]) -> Iterator[str]:
     content = ContentDigest()
-    where = f"{layout.DATA}/{one.tag}"
+    where = f"{repo_layout.DATA}/{one.tag}"
     wrong = 0
     try:
         for sample in parquet.read_samples(task, files):
@@ -236,7 +237,7 @@ def _predictions(
     one: PublishedRound, task: Task, probed: Sequence[Path], files: Sequence[Path], counts: dict[str, int]
 ) -> Iterator[str]:
     """Where a round's predictions are not of its rows, one each, in their order."""
-    where = f"{layout.PROBE}/{one.tag}"
+    where = f"{repo_layout.PROBE}/{one.tag}"
     predictions = (row for file in probed for row in parquet.read_rows(file))
     samples = (row for file in files for row in parquet.read_rows(file, ["id", *task.columns()]))
     try:
@@ -254,7 +255,7 @@ def _predictions(
 
 def _prompts(snapshot: Snapshot, one: PublishedRound, broken: set[str]) -> Iterator[str]:
     for name, expected in one.identity["prompts"].items():
-        path = f"{layout.PROMPTS}/{name}"
+        path = f"{repo_layout.PROMPTS}/{name}"
         if path in broken:
             continue
         file = snapshot.folder / path

@@ -20,22 +20,23 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from evokd_data import layout, parquet, settings
+from evokd_data import repo_layout, settings
 from evokd_data.errors import PublishError, VerificationError, WorkspaceError
 from evokd_data.progress import Progress
-from evokd_data.published import PublishedRound, Snapshot
+from evokd_data.publishers.open_hub import LOCAL, open_hub
 from evokd_data.recipe import Recipe
-from evokd_data.shards import row_rejection, write_rejections
+from evokd_data.revisions.load import fetch_rounds
+from evokd_data.revisions.replay import published_recipe, restore_probe, restore_rows
 from evokd_data.stages.generate import shard_name
-from evokd_data.stages.opening import LOCAL, open_hub
 from evokd_data.stages.probe import probe
 from evokd_data.stages.publish import AS_PUBLISHED, PUBLISHED
 from evokd_data.stages.publish_student import fetch_student
-from evokd_data.stages.reload import fetch_rounds
-from evokd_data.stages.replay import published_recipe, restore_probe, restore_rows
 from evokd_data.stages.train import fit
+from evokd_data.storage import parquet
+from evokd_data.storage.shards import row_rejection, write_rejections
+from evokd_data.storage.snapshot import PublishedRound, Snapshot
+from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, whole_folder, write_json
 from evokd_data.strategies import POOL
-from evokd_data.workspace import RoundFolder, Workspace, read_json, whole_folder, write_json
 
 if TYPE_CHECKING:
     from evokd_data.publishers.hub import Hub
@@ -102,7 +103,7 @@ def begin(recipe: Recipe, workspace: Workspace, origin: str | None, inputs: Mapp
     return Start(repo, last.index, last.tag, snapshot.commit, last.manifest["digest"], bool(differing) or elsewhere)
 
 
-_TEXTS = (layout.RECIPE, f"{layout.PROMPTS}/")
+_TEXTS = (repo_layout.RECIPE, f"{repo_layout.PROMPTS}/")
 
 
 def _differing(snapshot: Snapshot, recipe: Recipe, inputs: Mapping[str, Any]) -> list[str]:
@@ -201,13 +202,13 @@ def _restore(snapshot: Snapshot, recipe: Recipe, folder: RoundFolder) -> None:
     restore_rows(snapshot, recipe.task, folder)
     _restore_rejections(snapshot, told, folder)
     restore_probe(snapshot, folder)
-    if answers := snapshot.paths(layout.JOURNAL, [folder.index]):
+    if answers := snapshot.paths(repo_layout.JOURNAL, [folder.index]):
         folder.journal.mkdir()
         with (folder.journal / "00000.jsonl").open("wb") as file:
             for row in parquet.read_journal(answers):
                 file.write(orjson.dumps(row) + b"\n")
-    shutil.copyfile(snapshot.folder / layout.plan(told.tag), folder.plan)
-    shutil.copyfile(snapshot.folder / layout.metrics(told.tag), folder.metrics)
+    shutil.copyfile(snapshot.folder / repo_layout.plan(told.tag), folder.plan)
+    shutil.copyfile(snapshot.folder / repo_layout.metrics(told.tag), folder.metrics)
     manifest, environment = told.manifest, told.manifest["environment"]
     totals = {**manifest["totals"], **environment["tokens"], "requests": told.identity["requests"]}
     if environment.get("engine"):
@@ -221,7 +222,7 @@ def _restore(snapshot: Snapshot, recipe: Recipe, folder: RoundFolder) -> None:
 
 def _restore_rejections(snapshot: Snapshot, told: PublishedRound, folder: RoundFolder) -> None:
     """One file for each shard, as generation writes them."""
-    rows = (row for file in snapshot.paths(layout.REJECTIONS, [folder.index]) for row in parquet.read_rows(file))
+    rows = (row for file in snapshot.paths(repo_layout.REJECTIONS, [folder.index]) for row in parquet.read_rows(file))
     left = list(map(row_rejection, rows))
     for number, shard in enumerate(told.manifest["shards"]):
         last = number == len(told.manifest["shards"]) - 1
@@ -236,7 +237,7 @@ def _keep_revision(
     """That the round is published: the next one goes on top of it."""
     assert recipe.publish is not None
     told = snapshot.rounds[folder.index]
-    shutil.copyfile(snapshot.folder / layout.manifest(told.tag), folder.root / PUBLISHED)
+    shutil.copyfile(snapshot.folder / repo_layout.manifest(told.tag), folder.root / PUBLISHED)
     endpoint = LOCAL if recipe.publish.endpoint == LOCAL else hub.address
     commit = _commit(snapshot, told, commits)
     write_json(folder.revision, {"repo": snapshot.repo, "tag": told.tag, "commit": commit, "endpoint": endpoint})
@@ -244,11 +245,11 @@ def _keep_revision(
 
 def _keep_as_published(hub: Hub, snapshot: Snapshot, commits: Mapping[int, str], folder: RoundFolder) -> None:
     """Every file of the round's commit, to be published once more. Raises VerificationError when one was altered since."""
-    from evokd_data.published import altered
+    from evokd_data.storage.snapshot import altered
 
     told = snapshot.rounds[folder.index]
     commit = _commit(snapshot, told, commits)
-    paths = [*told.manifest["files"], layout.manifest(told.tag)]
+    paths = [*told.manifest["files"], repo_layout.manifest(told.tag)]
     fetched = hub.fetch_files(snapshot.repo, commit, paths)
     own = Snapshot(snapshot.repo, told.tag, commit, fetched, (told,))
     if found := dict(altered(own, list(told.manifest["files"]))):

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from evokd_data.errors import RecipeError
-from evokd_data.storage import open_url
+from evokd_data.storage.remote import open_url
 
 
 class Parts:

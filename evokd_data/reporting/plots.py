@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evokd_data.headline import NAMES
-from evokd_data.statistics import spread
+from evokd_data.reporting.primary_metric import NAMES
+from evokd_data.reporting.significance import spread
 
 MARKERS = "osD^v<>pXP*h"
 

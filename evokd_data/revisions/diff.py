@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evokd_data import layout, parquet
+from evokd_data import repo_layout
 from evokd_data.errors import PublishError
-from evokd_data.published import Snapshot, load_task
-from evokd_data.stages.opening import open_hub
-from evokd_data.stages.reload import fetch_rounds, round_number
-from evokd_data.workspace import tag as tag_of
+from evokd_data.publishers.open_hub import open_hub
+from evokd_data.revisions.load import fetch_rounds, round_number
+from evokd_data.storage import parquet
+from evokd_data.storage.snapshot import Snapshot, load_task
+from evokd_data.storage.workspace import tag as tag_of
 
 
 def diff(
@@ -44,14 +45,18 @@ def diff(
         raise PublishError(
             f"{repo}: {tag_of(first)} cannot differ from itself; give two rounds, e.g. {first} {first + 1}"
         )
-    texts = [layout.RECIPE, f"{layout.PROMPTS}/", *(f"{layout.ROUNDS}/{tag_of(one)}/" for one in (first, last))]
+    texts = [
+        repo_layout.RECIPE,
+        f"{repo_layout.PROMPTS}/",
+        *(f"{repo_layout.ROUNDS}/{tag_of(one)}/" for one in (first, last)),
+    ]
     cache = Path(cache_dir) if cache_dir is not None else None
     with open_hub(endpoint, token, cache_dir=cache) as hub:
         before = fetch_rounds(hub, repo, first, kinds=(), also=texts)
         after = fetch_rounds(
-            hub, repo, last, kinds=[layout.DATA], of=lambda newest: range(first + 1, newest + 1), also=texts
+            hub, repo, last, kinds=[repo_layout.DATA], of=lambda newest: range(first + 1, newest + 1), also=texts
         )
-    plans = _json(before, layout.plan), _json(after, layout.plan)
+    plans = _json(before, repo_layout.plan), _json(after, repo_layout.plan)
     return {
         "repo": repo,
         "from": _revision(before),
@@ -92,7 +97,7 @@ def _settings(before: Snapshot, after: Snapshot) -> Iterator[dict[str, Any]]:
             yield path, value
 
     def settings(snapshot: Snapshot) -> dict[str, Any]:
-        text = (snapshot.folder / layout.RECIPE).read_text(encoding="utf-8")
+        text = (snapshot.folder / repo_layout.RECIPE).read_text(encoding="utf-8")
         return dict(flat(YAML(typ="safe", pure=True).load(text), ""))
 
     was, now = settings(before), settings(after)
@@ -116,7 +121,7 @@ def _prompts(before: Snapshot, after: Snapshot) -> Iterator[tuple[str, str]]:
 
 
 def _sources(snapshot: Snapshot) -> dict[str, str]:
-    paths = [f"{layout.PROMPTS}/{name}" for name in snapshot.rounds[-1].identity["prompts"]]
+    paths = [f"{repo_layout.PROMPTS}/{name}" for name in snapshot.rounds[-1].identity["prompts"]]
     return {path: (snapshot.folder / path).read_text(encoding="utf-8") for path in paths}
 
 
@@ -177,10 +182,10 @@ def _metric(split: str, metric: str, name: str, was: Mapping[str, Any], now: Map
 
 def _rows(after: Snapshot, added: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Samples of each round and class; one that holds two types of span counts for both."""
-    task = load_task(after.folder / layout.RECIPE)
+    task = load_task(after.folder / repo_layout.RECIPE)
     for index in added:
         counts = dict.fromkeys(task.aims, 0)
-        for sample in parquet.read_samples(task, after.paths(layout.DATA, [index])):
+        for sample in parquet.read_samples(task, after.paths(repo_layout.DATA, [index])):
             for aim in task.aims:
                 counts[aim] += task.carries(sample.target, aim)
         yield {"round": index, "class": None, "rows": after.rounds[index].identity["rows"]}

@@ -24,7 +24,7 @@ import pyarrow as pa
 from evokd_data.digest import file_digest
 from evokd_data.errors import WorkspaceError
 from evokd_data.records import Origin, Rejection, Sample, Target
-from evokd_data.workspace import whole_file
+from evokd_data.storage.workspace import whole_file
 
 if TYPE_CHECKING:
     from evokd_data.tasks import Task

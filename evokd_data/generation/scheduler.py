@@ -18,7 +18,7 @@ from evokd_data.records import Completion, Prompt
 from evokd_data.teachers import Engine, Teacher
 
 if TYPE_CHECKING:
-    from evokd_data.partitions import Writer
+    from evokd_data.generation.partitions import Writer
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from evokd_data.headline import NAMES
-from evokd_data.statistics import spread
+from evokd_data.reporting.primary_metric import NAMES
+from evokd_data.reporting.significance import spread
 
 
 def tables(results: Mapping[str, Any], said: Callable[[str], str] = str) -> list[str]:

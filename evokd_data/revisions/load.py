@@ -21,13 +21,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evokd_data import layout
+from evokd_data import repo_layout
 from evokd_data.digest import digest
 from evokd_data.errors import DataError, PublishError, VerificationError
-from evokd_data.published import Snapshot, altered, read
-from evokd_data.stages.opening import open_hub
-from evokd_data.workspace import tag as tag_of
-from evokd_data.workspace import whole_file
+from evokd_data.publishers.open_hub import open_hub
+from evokd_data.storage.snapshot import Snapshot, altered, read
+from evokd_data.storage.workspace import tag as tag_of
+from evokd_data.storage.workspace import whole_file
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDatasetDict
@@ -63,9 +63,9 @@ def load_round(
     cache = Path(cache_dir) if cache_dir is not None else None
     with open_hub(endpoint, token, cache_dir=cache) as hub:
         chosen = partial(_chosen, rounds=None if rounds is None else list(rounds), only=only)
-        snapshot = fetch_rounds(hub, repo, round, kinds=[layout.DATA], of=chosen)
-    files = [str(path) for path in snapshot.paths(layout.DATA, chosen(len(snapshot.rounds) - 1))]
-    wanted = {"data_files": {layout.SPLIT: files}, "columns": list(columns) if columns is not None else None}
+        snapshot = fetch_rounds(hub, repo, round, kinds=[repo_layout.DATA], of=chosen)
+    files = [str(path) for path in snapshot.paths(repo_layout.DATA, chosen(len(snapshot.rounds) - 1))]
+    wanted = {"data_files": {repo_layout.SPLIT: files}, "columns": list(columns) if columns is not None else None}
     if streaming:
         from datasets import load_dataset
 
@@ -157,7 +157,7 @@ def list_rounds(
         commits = hub.refs(repo).rounds()
         if not commits:
             raise PublishError(f"{repo}: holds no rounds at {hub.address}; the first one: evokd-data publish RECIPE")
-        snapshot = fetch_rounds(hub, repo, max(commits), kinds=[layout.ROUNDS])
+        snapshot = fetch_rounds(hub, repo, max(commits), kinds=[repo_layout.ROUNDS])
     return [
         {
             "round": one.index,
@@ -187,13 +187,13 @@ def fetch_rounds(
     repo: str,
     round: int | str | None = None,
     *,
-    kinds: Sequence[str] = layout.ROUND_FOLDERS,
+    kinds: Sequence[str] = repo_layout.ROUND_FOLDERS,
     of: Callable[[int], Sequence[int]] | None = None,
     also: Sequence[str] = (),
     into: Path | None = None,
 ) -> Snapshot:
-    """A round's revision on disk, checked: the manifests of all rounds, the files of `kinds` (`layout.DATA`, ...;
-    `layout.ROUNDS` are plans and metrics) of the rounds that `of` chooses by the newest (None: all), and what begins with
+    """A round's revision on disk, checked: the manifests of all rounds, the files of `kinds` (`repo_layout.DATA`, ...;
+    `repo_layout.ROUNDS` are plans and metrics) of the rounds that `of` chooses by the newest (None: all), and what begins with
     one of `also`.
 
     `round` as in `load_round`. Files are asked for by name and commit: nothing a client remembers of a tag or of a
@@ -202,7 +202,7 @@ def fetch_rounds(
     """
     index, revision = find_round(hub, repo, round)
     commit = hub.resolve(repo, revision)
-    names = [layout.manifest(tag_of(one)) for one in range(index + 1)]
+    names = [repo_layout.manifest(tag_of(one)) for one in range(index + 1)]
     folder = hub.fetch_files(repo, commit, names, into)
     try:
         snapshot = _sound(repo, revision, commit, folder, index)
@@ -252,7 +252,7 @@ def _forget(folder: Path, paths: Iterable[str]) -> None:
 def find_round(hub: Hub, repo: str, round: int | str | None) -> tuple[int, str]:
     """A round's number, and the revision that names it: its tag, or the commit that was given. Raises PublishError."""
     if isinstance(round, str) and COMMIT.fullmatch(round):
-        rounds = [found for path in hub.round_files(repo, round) if (found := layout.told_round(path)) is not None]
+        rounds = [found for path in hub.round_files(repo, round) if (found := repo_layout.told_round(path)) is not None]
         if not rounds:
             raise PublishError(f"{repo}@{round}: holds no rounds")
         return max(rounds), round
@@ -262,7 +262,7 @@ def find_round(hub: Hub, repo: str, round: int | str | None) -> tuple[int, str]:
 
 def round_number(repo: str, round: int | str) -> int:
     """A round given by number or tag, as a number. Raises PublishError."""
-    index = layout.round_index(round) if isinstance(round, str) else round
+    index = repo_layout.round_index(round) if isinstance(round, str) else round
     if index is None or index < 0:
         raise PublishError(
             f"{repo}: {round!r} names no round; give a number from 0, a tag such as 'round-003', or a commit"

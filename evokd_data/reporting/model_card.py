@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evokd_data import card
-from evokd_data.card import HUB_ID, Markdown
-from evokd_data.headline import NAMES
 from evokd_data.recipe import Recipe
-from evokd_data.workspace import tag as tag_of
+from evokd_data.reporting import dataset_card
+from evokd_data.reporting.dataset_card import HUB_ID, Markdown
+from evokd_data.reporting.primary_metric import NAMES
+from evokd_data.storage.workspace import tag as tag_of
 
 KINDS = {"macro_f1": "f1", "micro_f1": "f1", "accuracy": "accuracy"}  # the Hub's names for them
 
@@ -39,9 +39,9 @@ def render(recipe: Recipe, facts: StudentFacts) -> str:
     assert recipe.publish is not None
     identity, test = facts.manifest["identity"], facts.metrics["test"]
     base = identity["student"].get("base", identity["student"])
-    return card.environment(markdown=True).get_template("model.md.j2").render(
-        metadata=Markdown(card.as_yaml(metadata(recipe, facts))),
-        title=card.title(recipe),
+    return dataset_card.environment(markdown=True).get_template("model.md.j2").render(
+        metadata=Markdown(dataset_card.as_yaml(metadata(recipe, facts))),
+        title=dataset_card.title(recipe),
         category=Markdown(recipe.task.hub_category),
         description=recipe.task.describe().get("description", ""),
         classes=recipe.task.aims,
@@ -52,12 +52,12 @@ def render(recipe: Recipe, facts: StudentFacts) -> str:
         dataset={"revision": facts.revision, "digest": facts.manifest["digest"]},
         student={
             "kind": Markdown(recipe.student.name),
-            "model": card.model_name(base, recipe.settings.get("student", {})) or "none",
-            "revision": card.model_revision(base),
+            "model": dataset_card.model_name(base, recipe.settings.get("student", {})) or "none",
+            "revision": dataset_card.model_revision(base),
         },
         teacher={
-            "model": card.model_name(identity["teacher"], recipe.settings.get("teacher", {})),
-            "revision": card.model_revision(identity["teacher"]),
+            "model": dataset_card.model_name(identity["teacher"], recipe.settings.get("teacher", {})),
+            "revision": dataset_card.model_revision(identity["teacher"]),
         },
         strategy=recipe.strategy.name,
         seed=recipe.seed,
@@ -79,13 +79,13 @@ def metadata(recipe: Recipe, facts: StudentFacts) -> dict[str, Any]:
     assert recipe.publish is not None
     test = facts.metrics["test"]
     identity = facts.manifest["identity"]["student"]
-    base = card.model_name(identity.get("base", identity), recipe.settings.get("student", {}))
+    base = dataset_card.model_name(identity.get("base", identity), recipe.settings.get("student", {}))
     found: dict[str, Any] = {
         "license": recipe.card.license,
         "language": list(recipe.card.languages),
         "library_name": "transformers" if facts.transformers else "evokd-data",
         "pipeline_tag": recipe.task.hub_category,
-        "tags": [*card.TAGS, recipe.student.name],
+        "tags": [*dataset_card.TAGS, recipe.student.name],
         "datasets": [recipe.publish.repo],
     }
     if HUB_ID.match(base):
@@ -93,7 +93,7 @@ def metadata(recipe: Recipe, facts: StudentFacts) -> dict[str, Any]:
     found["metrics"] = list(dict.fromkeys(kind for key, kind in KINDS.items() if key in test))
     task = {"type": recipe.task.hub_category, "name": recipe.task.name}
     data = {
-        "name": f"{card.title(recipe)}: its test set (n = {test['n']}), not published",
+        "name": f"{dataset_card.title(recipe)}: its test set (n = {test['n']}), not published",
         "type": recipe.publish.repo,
         "revision": facts.revision,
         "split": "test",

@@ -1,0 +1,1 @@
+"""What a person looks at: cards, report, tables, plots, and the statistics behind them."""

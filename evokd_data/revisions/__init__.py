@@ -1,0 +1,1 @@
+"""Reading published rounds back: load, verify, replay, reproduce, compare, continue."""

@@ -1,0 +1,1 @@
+"""What lies on disk and in a published repository: written whole, read back checked."""
