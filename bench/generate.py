@@ -92,7 +92,7 @@ async def asked(recipe: Recipe, engine: VLLMEngine, folder: Path) -> list[Asked]
     given = engine._generate
 
     async def written_down(prompt: Prompt, ids: Sequence[int], parameters: Any) -> Any:
-        found.append(Asked(prompt.stage, prompt.key, list(ids), parameters.clone()))
+        found.append(Asked(prompt.template, prompt.key, list(ids), parameters.clone()))
         return await given(prompt, ids, parameters)
 
     checked, engine._checked = engine._checked, Forgetful()
@@ -192,13 +192,13 @@ def main() -> None:
         print(f"{name}: {found['requests']} requests, same tokens: {found['same_tokens']}")
         print(f"{'':8}{'wall s':>9}{'steps':>8}{'client CPU ms/request':>23}  ours over it: wall, steps")
         for way in WAYS:
-            cells = f"{found[f'{way}_wall_s']:9.2f}{found[f'{way}_engine_steps']:8.0f}"
-            cells += f"{found[f'{way}_client_cpu_ms_per_request']:23.3f}"
+            quotas = f"{found[f'{way}_wall_s']:9.2f}{found[f'{way}_engine_steps']:8.0f}"
+            quotas += f"{found[f'{way}_client_cpu_ms_per_request']:23.3f}"
             if way != "ours":
                 of = {key.removeprefix(f"ours_over_{way}_"): value for key, value in found.items()}
                 ends = f"({of['wall_ratio_min']} to {of['wall_ratio_max']})"
-                cells += f"  {of['wall_ratio']} {ends}, {of['engine_steps_ratio']}"
-            print(f"{way:8}{cells}")
+                quotas += f"  {of['wall_ratio']} {ends}, {of['engine_steps_ratio']}"
+            print(f"{way:8}{quotas}")
     if arguments.json:
         record(arguments.json, figures)
 

@@ -3,7 +3,7 @@
     python bench/near_duplicates.py [--sizes 10000 100000] [--full] [--alike] [--json FILE]
 
 Each size in a process of its own: texts of 15 to 30 words, about 1.5 % of them another one with a word changed, looked for
-in `likeness.Likeness` and added when they are like nothing before, as a round does with each. With `--alike` they are
+in `likeness.MinHashIndex` and added when they are like nothing before, as a round does with each. With `--alike` they are
 what a teacher with few ideas writes: one of six sentences about a table in a restaurant, with four or five words to fill
 in, so that each shares a band with more and more others and must be compared with them. Microseconds of CPU a text
 (user + system), over the whole and over the last tenth, where the index is full; how much the process's largest resident
@@ -30,7 +30,7 @@ from typing import Any
 from overhead import NEAR_DUPLICATES, rss_mb, sentence, vocabulary
 from report import record
 
-from evokd_data.generation.near_duplicates import Likeness
+from evokd_data.generation.near_duplicates import MinHashIndex
 
 THRESHOLD = 0.85
 
@@ -88,10 +88,10 @@ def alike(chance: random.Random, words: Sequence[str]) -> str:
 def compare(size: int, like_each_other: bool) -> dict[str, Any]:
     chance, words = random.Random(1), vocabulary()
     first = [sentence(chance, words) for _ in range(200)]
-    warm = Likeness(THRESHOLD)
+    warm = MinHashIndex(THRESHOLD)
     warm.add("a text", "")
     warm.find("a text of another kind")
-    index = Likeness(THRESHOLD)
+    index = MinHashIndex(THRESHOLD)
     importlib.import_module("numpy")
     found: Counter[str] = Counter()
     before, cpu, last = rss_mb(), 0.0, 0.0

@@ -129,7 +129,7 @@ class Reciter:
     async def complete(self, prompt: Prompt) -> Completion:
         begun = time.thread_time_ns()
         asked = sum(len(message.content) for message in prompt.messages) // 4
-        if prompt.stage == "label":
+        if prompt.template == "label":
             assert prompt.constraint is not None and prompt.constraint.choices is not None
             choice = prompt.constraint.choices[prompt.seed % 10]
             scores = {**self._scores, choice: math.log(0.91)} if prompt.constraint.score else None

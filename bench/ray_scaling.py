@@ -41,7 +41,7 @@ from evokd_data.cluster.engine import Cluster
 from evokd_data.digest import derive_seed
 from evokd_data.generation.scheduler import TeacherOnDemand
 from evokd_data.recipe import load
-from evokd_data.records import Cell, Completion, Constraint, Draft, Message, Prompt, Request, Sampling
+from evokd_data.records import Completion, Constraint, Draft, GenerationRequest, Message, Prompt, Quota, Sampling
 from evokd_data.seeds import load_splits
 from evokd_data.stages.generate import generate
 from evokd_data.storage.workspace import Workspace
@@ -86,7 +86,7 @@ class SlowEngine:
 
     async def complete(self, prompt: Prompt) -> Completion:
         async with self._streams:
-            tokens = random.Random(prompt.seed).randint(*TOKENS[prompt.stage])
+            tokens = random.Random(prompt.seed).randint(*TOKENS[prompt.template])
             await asyncio.sleep(tokens / self._tokens_per_s)
         return Completion(self._says, "stop", 400, tokens) if self._says else await self._engine.complete(prompt)
 
@@ -100,29 +100,29 @@ class MadeUp:
     """What a strategy asks and writes, as far as the driver sees it, without the work."""
 
     name: ClassVar[str] = "made_up"
-    stages: ClassVar[tuple[str, ...]] = ("generate", "label")
+    prompt_templates: ClassVar[tuple[str, ...]] = ("generate", "label")
     per_request: ClassVar[int] = PER_REQUEST
 
     def accepts(self, task: Task) -> str | None:
         return None
 
-    def allot(self, brief: Brief) -> Sequence[Cell]:
-        return stratified(brief.task.aims, brief.budget, 0.5, brief.round)
+    def allot(self, brief: Brief) -> Sequence[Quota]:
+        return stratified(brief.task.labels, brief.budget, 0.5, brief.round)
 
     def writer(self, brief: Brief, ask: Ask) -> Write:
         said, sampling = Message("user", "Write five more such requests. " * 8), Sampling(1.0, 512)
 
-        async def write(request: Request) -> list[Draft]:
+        async def write(request: GenerationRequest) -> list[Draft]:
             await ask(Prompt(request_key("generate", request.index), "generate", (ONE, said), request.seed, sampling))
             return await asyncio.gather(*(one(request, position) for position in range(request.count)))
 
-        async def one(request: Request, position: int) -> Draft:
+        async def one(request: GenerationRequest, position: int) -> Draft:
             seed = derive_seed(request.seed, position)
             text = f"{seed:020d} {seed * 2654435761 % 10**20:020d} {seed * 40503 % 10**20:020d}"
             key = request_key("label", request.index, position)
             await ask(Prompt(f"{key}/000000", "label", (ONE, Message("user", text)), seed, sampling, NAMES))
             where = origin(brief, request, position, "static")
-            return Draft(text, brief.task.target_of(request.cell.target), where)
+            return Draft(text, brief.task.target_of(request.quota.target), where)
 
         return write
 

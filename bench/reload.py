@@ -42,7 +42,7 @@ from evokd_data.records import Bundle
 from evokd_data.stages import manifest
 from evokd_data.storage import parquet
 from evokd_data.storage.shards import sample_schema
-from evokd_data.storage.snapshot import encoded, sealed
+from evokd_data.storage.snapshot import encoded, with_checksum
 from evokd_data.storage.workspace import tag
 from evokd_data.tasks.classification import Classification
 
@@ -149,7 +149,7 @@ def publish(server: RunningHub, folder: Path, rows: int, rounds: int) -> int:
             "previous": before and {"tag": tag(index - 1), "sha256": before["sha256"]},
         }  # fmt: skip
         files[repo_layout.manifest(name)] = folder / name / "manifest.json"
-        files[repo_layout.manifest(name)].write_bytes(encoded(sealed(told)))
+        files[repo_layout.manifest(name)].write_bytes(encoded(with_checksum(told)))
         before = {"digest": told["digest"], "sha256": file_digest(files[repo_layout.manifest(name)])}
         hub.publish(Bundle(REPO, name, name, files, told["digest"], tag(index - 1) if index else None, private=False))
     return size

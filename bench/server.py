@@ -270,9 +270,9 @@ def main() -> None:
     for name in arguments.servers:
         for way in WAYS:
             of = {key.removeprefix(f"{prefix}_{name}_{way}_"): value for key, value in figures.items()}
-            cells = f"{of['wall_s']:9.2f}{of['samples_per_s']:11.0f}{of['answers_per_s']:11.0f}"
+            quotas = f"{of['wall_s']:9.2f}{of['samples_per_s']:11.0f}{of['answers_per_s']:11.0f}"
             ends = f"{of['ratio']:8} ({of['ratio_min']} to {of['ratio_max']})" if "ratio" in of else ""
-            print(f"{name:8}{way:7}{cells}{of['client_cpu_ms_per_sample']:15.3f}  {ends}")
+            print(f"{name:8}{way:7}{quotas}{of['client_cpu_ms_per_sample']:15.3f}  {ends}")
 
 
 if __name__ == "__main__":

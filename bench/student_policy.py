@@ -23,7 +23,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")  # waiting threads sleep: CPU secon
 
 from evokd_data.records import Origin, Sample
 from evokd_data.registry import resolve
-from evokd_data.students import STUDENTS, Lesson
+from evokd_data.students import STUDENTS, TrainingData
 from evokd_data.tasks.classification import Classification
 
 ARMS = [
@@ -62,7 +62,7 @@ def run(settings: dict, task: Classification, rounds: list[list[Sample]], test: 
             into = Path(folder) / str(number)
             into.mkdir()
             started = time.process_time()
-            student.fit(Lesson(fresh, earlier, task.classes, seed * 1000 + number, previous), into)
+            student.fit(TrainingData(fresh, earlier, task.classes, seed * 1000 + number, previous), into)
             seconds = time.process_time() - started
             metrics = task.score(test, student.predict(examples, into), seed=0)
             results.append((metrics["accuracy"], seconds))
@@ -105,9 +105,11 @@ def main() -> None:
             runs.append(run(settings, task, rounds, test, seed))
         by_round = list(zip(*runs, strict=True))
         accuracy = [[accuracy for accuracy, _ in one] for one in by_round]
-        cells = [f"{statistics.mean(one):.3f} ({statistics.stdev(one) if len(one) > 1 else 0:.3f})" for one in accuracy]
+        quotas = [
+            f"{statistics.mean(one):.3f} ({statistics.stdev(one) if len(one) > 1 else 0:.3f})" for one in accuracy
+        ]
         seconds = [f"{statistics.mean(cost for _, cost in one):.1f}" for one in by_round]
-        print(f"| {name} | {' | '.join(cells)} | {' '.join(seconds)} |", flush=True)
+        print(f"| {name} | {' | '.join(quotas)} | {' '.join(seconds)} |", flush=True)
 
 
 if __name__ == "__main__":

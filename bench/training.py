@@ -19,7 +19,7 @@ and once, for they are slow or say nothing new:
 Figures are tokens without padding per second of training, texts being tokenised before; of ratios within one turn the
 median, smallest and largest are kept, once by the clock and once (cpu) by this process' CPU time, which other processes on
 the machine disturb less. Memory is the largest RssAnon (memory that is no page of a file) of a process that
-tokenises a lesson of Arrow shards and trains a tiny model for 10 steps on it.
+tokenises a data of Arrow shards and trains a tiny model for 10 steps on it.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ from report import record
 from evokd_data.records import SequenceExample
 from evokd_data.stages.train import Mapped
 from evokd_data.storage.shards import ShardedSamples, sample_schema
-from evokd_data.students import Lesson, Stretch
-from evokd_data.students.batches import Diet
+from evokd_data.students import Segment, TrainingData
+from evokd_data.students.batches import BatchSampler
 from evokd_data.students.pretrained import find
 from evokd_data.students.transformer import Transformer
 from evokd_data.tasks.classification import Classification
@@ -100,7 +100,7 @@ class Turns:
         self.rows = [{"input_ids": ids, "labels": index % 2} for index, ids in enumerate(coded)]
         self.lengths = [len(ids) for ids in coded]
         self.steps = max(3, round(options.tokens / options.batch / statistics.mean(self.lengths)))
-        self.lesson = [SequenceExample(text, index % 2) for index, text in enumerate(texts)]
+        self.data = [SequenceExample(text, index % 2) for index, text in enumerate(texts)]
         settings = {"model": options.model, "batch_size": options.batch, "max_length": options.max_length}
         self.student = Brief(**settings, epochs=1, min_steps=0, precision=options.precision, stop=self.steps)
         self.bfloat16 = self.student._bfloat16()
@@ -116,8 +116,8 @@ class Turns:
 
     def padding_bound(self) -> float:
         """What the student could win over Trainer if time were padded tokens: Trainer's over ours, of a whole pass."""
-        diet = Diet(range(len(self.rows)), (), self.options.batch, None)
-        ours = diet.batches(diet.steps(1, 0), 0, self.lengths.__getitem__)
+        sampler = BatchSampler(range(len(self.rows)), (), self.options.batch, None)
+        ours = sampler.batches(sampler.steps(1, 0), 0, self.lengths.__getitem__)
         drawn = iter(random.Random(0).sample(range(len(self.rows)), len(self.rows)))
         theirs = iter(lambda: list(islice(drawn, self.options.batch)), [])
         computed = [
@@ -129,7 +129,7 @@ class Turns:
         with tempfile.TemporaryDirectory() as folder:
             into = Path(folder) / "student"
             into.mkdir()
-            figures = student.fit(Lesson(self.lesson, (), CLASSES, turn), into)
+            figures = student.fit(TrainingData(self.data, (), CLASSES, turn), into)
         return Speed(figures["tokens"], figures["learning_seconds"], figures["cpu_s"])
 
     def model(self) -> Any:
@@ -143,10 +143,10 @@ class Turns:
 
         model, collate, tokens = self.model().train(), DataCollatorWithPadding(self.tokenizer), 0
         optimizer = torch.optim.AdamW(model.parameters(), lr=self.student.learning_rate, fused=True)
-        diet = Diet(range(len(self.rows)), (), self.options.batch, None)
-        steps = diet.steps(1, 0)
+        sampler = BatchSampler(range(len(self.rows)), (), self.options.batch, None)
+        steps = sampler.steps(1, 0)
         schedule = get_scheduler("linear", optimizer, steps // 10, steps)
-        batches = islice(diet.batches(steps, turn, self.lengths.__getitem__), self.steps)
+        batches = islice(sampler.batches(steps, turn, self.lengths.__getitem__), self.steps)
         started, cpu = time.perf_counter(), time.process_time()
         for indices in batches:
             batch = collate([self.rows[index] for index in indices])
@@ -287,7 +287,7 @@ def anonymous() -> int:
 
 
 def train_one(count: int, kind: str, model: str) -> dict[str, Any]:
-    """One lesson of `count` samples in this process: its largest memory, and how long it took."""
+    """One data of `count` samples in this process: its largest memory, and how long it took."""
     from evokd_data.students.linear import Linear
 
     task = Classification(CLASSES)
@@ -300,7 +300,7 @@ def train_one(count: int, kind: str, model: str) -> dict[str, Any]:
         for name in ("warm", "student"):
             (folder / name).mkdir()
         few = [task.supervise(sample) for sample in ShardedSamples(task, paths[:1])[:100]]
-        student.fit(Lesson(few, (), CLASSES, 1), folder / "warm")
+        student.fit(TrainingData(few, (), CLASSES, 1), folder / "warm")
         before = largest = anonymous()
         over = threading.Event()
 
@@ -313,16 +313,16 @@ def train_one(count: int, kind: str, model: str) -> dict[str, Any]:
         watcher.start()
         started = time.perf_counter()
         samples = ShardedSamples(task, paths)
-        stretch = Stretch("all", lambda: map(task.supervise, ShardedSamples(task, paths)))
-        lesson = Lesson(Mapped(samples, task.supervise), (), CLASSES, 1, None, (stretch,), folder / "tokens")
-        student.fit(lesson, folder / "student")
+        segment = Segment("all", lambda: map(task.supervise, ShardedSamples(task, paths)))
+        data = TrainingData(Mapped(samples, task.supervise), (), CLASSES, 1, None, (segment,), folder / "tokens")
+        student.fit(data, folder / "student")
         over.set()
         watcher.join()
         return {"before": before, "largest": largest, "seconds": round(time.perf_counter() - started, 1)}
 
 
 def memory(options: argparse.Namespace) -> dict[str, Any]:
-    """Each lesson in a process of its own."""
+    """Each data in a process of its own."""
     figures: dict[str, Any] = {}
     for kind in ("transformer", "linear"):
         found = []

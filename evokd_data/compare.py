@@ -15,7 +15,7 @@ from evokd_data.errors import RecipeError
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe, load
 from evokd_data.reporting import comparison_tables
-from evokd_data.reporting.primary_metric import NAMES, headline
+from evokd_data.reporting.primary_metric import NAMES, primary_metric
 from evokd_data.reporting.run_summary import summary
 from evokd_data.reporting.significance import differences
 from evokd_data.rounds import Run, run_all
@@ -107,7 +107,7 @@ def collect(made: Sequence[Trial], done: Sequence[Run], command: str) -> dict[st
              "class_f1_by_round": [], "class_samples_by_round": []},
         )  # fmt: skip
         tests = [entry["metrics"]["test"] for entry in rounds]
-        metric = headline(tests[-1]).key
+        metric = primary_metric(tests[-1]).key
         kept = _running(entry["kept"] for entry in rounds)
         tokens = _running(entry["tokens"] for entry in rounds)
         arm["seeds"].append(trial.seed)
@@ -115,7 +115,7 @@ def collect(made: Sequence[Trial], done: Sequence[Run], command: str) -> dict[st
             arm[key].append(tests[-1][key])
         arm["kept"].append(kept[-1])
         arm["tokens"].append(tokens[-1])
-        arm["score_by_round"].append([headline(test).value for test in tests])
+        arm["score_by_round"].append([primary_metric(test).value for test in tests])
         arm["kept_by_round"].append(kept)
         arm["tokens_by_round"].append(tokens)
         arm["class_f1_by_round"].append([{c: v["f1"] for c, v in test["per_class"].items()} for test in tests])
@@ -151,8 +151,8 @@ def _samples_by_class(recipe: Recipe, workspace: Workspace, rounds: int) -> list
     for index in range(rounds):
         counts: Counter[str] = Counter()
         for sample in ShardedSamples(recipe.task, workspace.round(index).shard_files()):
-            counts.update(aim for aim in recipe.task.aims if recipe.task.carries(sample.target, aim))
-        found.append({aim: counts[aim] for aim in recipe.task.aims})
+            counts.update(label for label in recipe.task.labels if recipe.task.carries(sample.target, label))
+        found.append({label: counts[label] for label in recipe.task.labels})
     return found
 
 

@@ -486,7 +486,7 @@ def _combinations(recipe: Recipe) -> list[str]:
         problems.append(f"prompts: {recipe.settings['prompts']!r} is not a folder; paths are relative to the recipe")
     elif recipe.prompts is not None:
         try:
-            recipe.templates().sources(recipe.strategy.stages)
+            recipe.templates().sources(recipe.strategy.prompt_templates)
         except RecipeError as error:
             problems += error.problems
     return problems

@@ -1,6 +1,6 @@
 """What travels between the parts of a round, one page. All frozen; standard library only.
 
-    plan: Weakness -> Cell -> Request        generate: Prompt -> Completion -> Draft -> Sample | Rejection
+    plan: Weakness -> Quota -> GenerationRequest        generate: Prompt -> Completion -> Draft -> Sample | Rejection
     train: Sample -> SequenceExample | TokenExample                publish: Bundle -> Revision
 
 A task's *target* is what the student must predict: a label (str) for classification, a tuple of `Span` for tagging.
@@ -8,12 +8,11 @@ A task's *target* is what the student must predict: a label (str) for classifica
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-Stage = Literal["analyse", "generate", "label", "explain"]
 Difficulty = Literal["easy", "hard"]
 
 
@@ -57,7 +56,7 @@ class Prompt:
     """
 
     key: str
-    stage: str
+    template: str
     messages: tuple[Message, ...]
     seed: int
     sampling: Sampling
@@ -117,11 +116,11 @@ class Weakness:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class Quota:
     """A quota of the plan: `samples` texts for `target`, at one difficulty, aimed at one weakness or at none.
 
     `contrast` is the class the texts should look like without belonging to it; `weakness` names the Weakness.
-    A cell with a `text` asks for no new one: this real text, of a class nobody knows yet, is to be labelled.
+    A quota with a `text` asks for no new one: this real text, of a class nobody knows yet, is to be labelled.
     """
 
     target: str
@@ -133,11 +132,11 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """One generate call of the plan: `count` texts for `cell`. `index` orders the whole round."""
+class GenerationRequest:
+    """One generate call of the plan: `count` texts for `quota`. `index` orders the whole round."""
 
     index: int
-    cell: Cell
+    quota: Quota
     count: int
     seed: int
 
@@ -248,6 +247,3 @@ class Revision:
     tag: str
     commit: str
     endpoint: str
-
-
-Samples = Sequence[Sample]

@@ -42,7 +42,7 @@ def load_splits(recipe: Recipe) -> Splits:
     seeds = draw(recipe.task, read(recipe.seeds, recipe, "seeds"), recipe.seeds.per_class, recipe.seed)
     test = read(recipe.test, recipe, "test")
     dev = read(recipe.dev, recipe, "dev") if recipe.dev else ()
-    missing = [aim for aim in recipe.task.aims if not any(recipe.task.carries(s.target, aim) for s in seeds)]
+    missing = [label for label in recipe.task.labels if not any(recipe.task.carries(s.target, label) for s in seeds)]
     if missing:
         raise DataError(
             f"seeds: {where(recipe.seeds)} has no example of {', '.join(missing)}; add at least one of each"
@@ -77,12 +77,12 @@ def draw(task: Task, samples: Sequence[Sample], per_class: int | None, seed: int
     order = list(range(len(samples)))
     random.shuffle(order)
     chosen: set[int] = set()
-    for aim in task.aims:
-        have = sum(task.carries(samples[i].target, aim) for i in chosen)
-        more = [i for i in order if i not in chosen and task.carries(samples[i].target, aim)]
+    for label in task.labels:
+        have = sum(task.carries(samples[i].target, label) for i in chosen)
+        more = [i for i in order if i not in chosen and task.carries(samples[i].target, label)]
         if have + len(more) < per_class:
             raise DataError(
-                f"seeds: {have + len(more)} examples of {aim!r}, per_class asks for {per_class}; add some or lower seeds.per_class"
+                f"seeds: {have + len(more)} examples of {label!r}, per_class asks for {per_class}; add some or lower seeds.per_class"
             )
         chosen.update(more[: max(0, per_class - have)])
     return [samples[i] for i in sorted(chosen)]

@@ -1,7 +1,7 @@
-"""Prompt templates: one Jinja2 file per stage, each with a `system` and a `user` block, rendered in a sandbox.
+"""Prompt templates: one Jinja2 file per name, each with a `system` and a `user` block, rendered in a sandbox.
 
 A folder of templates is what a recipe's `prompts` names; the package ships one folder per task under
-`evokd_data/prompts/`. A folder of the user's own may hold only some stages: the rest come from the package's.
+`evokd_data/prompts/`. A folder of the user's own may hold only some names: the rest come from the package's.
 The digests of the sources in use, included ones too, go into the manifest: a changed prompt is a changed round.
 """
 
@@ -69,40 +69,40 @@ class Templates:
 
         self._load(DictLoader(sources))
 
-    def _check(self, own: Path, stages: set[str]) -> None:
+    def _check(self, own: Path, packaged: set[str]) -> None:
         names = sorted(path.name for path in own.glob("*.j2"))
-        found = self.sources(name.removesuffix(".j2") for name in names)
-        used = stages.union(*(self._parse(name)[1] for name in found))
+        sources = self.sources(name.removesuffix(".j2") for name in names)
+        used = packaged.union(*(self._parse(name)[1] for name in sources))
         for name in names:
             if name not in used:
-                raise RecipeError(f"prompts: {str(own / name)!r} is no stage's template{nearest(name, stages)}")
+                raise RecipeError(f"prompts: {str(own / name)!r} is no template of the task{nearest(name, packaged)}")
 
-    def render(self, stage: str, variables: Mapping[str, Any]) -> tuple[Message, ...]:
+    def render(self, name: str, variables: Mapping[str, Any]) -> tuple[Message, ...]:
         """The messages of one prompt: the `system` block when it says anything, then the `user` block.
 
         Raises RecipeError naming the template when it is missing, broken, or uses a variable that does not exist.
         """
         try:
-            if stage not in self._blocks:
-                self._blocks[stage] = self._read_blocks(stage)
-            messages = [message for block in self._blocks[stage] if (message := block.message(variables)).content]
+            if name not in self._blocks:
+                self._blocks[name] = self._read_blocks(name)
+            messages = [message for block in self._blocks[name] if (message := block.message(variables)).content]
         except Exception as error:  # a template is code of the user's: it can raise anything
             raise RecipeError(
-                f"prompts: {stage}.j2 cannot be rendered: {type(error).__name__}: {error}; "
+                f"prompts: {name}.j2 cannot be rendered: {type(error).__name__}: {error}; "
                 f"the variables are {', '.join(sorted(variables))}"
             ) from error
         if not messages or messages[-1].role != "user":
             raise RecipeError(
-                f"prompts: {stage}.j2 has no text in {{% block user %}}; every prompt ends with a user message"
+                f"prompts: {name}.j2 has no text in {{% block user %}}; every prompt ends with a user message"
             )
         return tuple(messages)
 
-    def _read_blocks(self, stage: str) -> list[_Block]:
+    def _read_blocks(self, name: str) -> list[_Block]:
         from jinja2 import meta, nodes
 
-        template = self._environment.get_template(f"{stage}.j2")
+        template = self._environment.get_template(f"{name}.j2")
         assert self._environment.loader is not None
-        tree = self._environment.parse(self._environment.loader.get_source(self._environment, f"{stage}.j2")[0])
+        tree = self._environment.parse(self._environment.loader.get_source(self._environment, f"{name}.j2")[0])
         alone = not any(meta.find_referenced_templates(tree))
         bodies = {block.name: block.body for block in tree.find_all(nodes.Block)}
         found = []
@@ -116,10 +116,10 @@ class Templates:
                 found.append(_Block(role, template, reads))
         return found
 
-    def sources(self, stages: Iterable[str]) -> dict[str, str]:
-        """File name -> source of each stage's template and of those it includes or extends, sorted by name."""
+    def sources(self, names: Iterable[str]) -> dict[str, str]:
+        """File name -> source of each name's template and of those it includes or extends, sorted by name."""
         found: dict[str, str] = {}
-        names = [f"{stage}.j2" for stage in stages]
+        names = [f"{name}.j2" for name in names]
         while names:
             if (name := names.pop()) not in found:
                 found[name], referenced = self._parse(name)
@@ -149,9 +149,9 @@ class Templates:
             )
         return source, [other for other in referenced if other is not None]
 
-    def digests(self, stages: Iterable[str]) -> dict[str, str]:
+    def digests(self, names: Iterable[str]) -> dict[str, str]:
         """File name -> digest of the source."""
-        return {name: digest(source) for name, source in self.sources(stages).items()}
+        return {name: digest(source) for name, source in self.sources(names).items()}
 
 
 class _Block:

@@ -69,7 +69,7 @@ def brief(**changes: Any) -> Brief:
         round=1,
         seed=7,
         budget=30,
-        demonstrations={aim: [s for s in samples if s.target == aim] for aim in TASK.aims},
+        demonstrations={label: [s for s in samples if s.target == label] for label in TASK.labels},
     )
     return dataclasses.replace(made, **changes)
 

@@ -19,7 +19,7 @@ from evokd_data.progress import Progress
 from evokd_data.publishers.hub import Hub
 from evokd_data.recipe import Recipe
 from evokd_data.stages.publish import Publication
-from evokd_data.storage.snapshot import encoded, sealed
+from evokd_data.storage.snapshot import encoded, with_checksum
 from evokd_data.storage.workspace import Workspace, read_json, tag
 
 ROUGH = (
@@ -101,11 +101,11 @@ def alter(
     manifest["files"][path] = {
         "sha256": file_digest(folder / path), "size": (folder / path).stat().st_size, "rows": len(rows),
     }  # fmt: skip
-    (folder / repo_layout.manifest(name)).write_bytes(encoded(sealed(manifest)))
+    (folder / repo_layout.manifest(name)).write_bytes(encoded(with_checksum(manifest)))
     for later in range(index + 1, newest + 1):
         manifest = read_json(folder / repo_layout.manifest(tag(later)))
         manifest["previous"]["sha256"] = file_digest(folder / repo_layout.manifest(tag(later - 1)))
-        (folder / repo_layout.manifest(tag(later))).write_bytes(encoded(sealed(manifest)))
+        (folder / repo_layout.manifest(tag(later))).write_bytes(encoded(with_checksum(manifest)))
     repo = f"org/{into}"
     api.create_repo(repo, repo_type="dataset")
     files = [file for file in folder.rglob("*") if file.is_file() and ".cache" not in file.parts]

@@ -13,7 +13,7 @@ from typing import Any
 from evokd_data import recipe
 from evokd_data.digest import derive_seed
 from evokd_data.recipe import Recipe
-from evokd_data.records import Cell, Completion, Message, Origin, Prompt, Rejection, Sample, Sampling
+from evokd_data.records import Completion, Message, Origin, Prompt, Quota, Rejection, Sample, Sampling
 from evokd_data.rounds import resolved
 from evokd_data.seeds import load_splits
 from evokd_data.stages import manifest
@@ -70,7 +70,7 @@ def make_run(
 
 
 def make_samples(loaded: Recipe, index: int, rows: int, variant: str = "", words: int = 0) -> list[Sample]:
-    labels = loaded.task.aims
+    labels = loaded.task.labels
     draw = random.Random(index)
     vocabulary = ["".join(draw.choices(ascii_lowercase, k=draw.randint(2, 11))) for _ in range(2000)]
     samples = []
@@ -92,19 +92,19 @@ def make_round(loaded: Recipe, workspace: Workspace, index: int, samples: list[S
         part = samples[start : start + shard]
         shards.write_shard(folder.shards / f"{number:05d}.arrow", task, part, number, number + 1)
         shards.write_rejections(folder.rejections / f"{number:05d}.arrow", rejected if number == 0 else [])
-    weaknesses, cells = [], []
+    weaknesses, quotas = [], []
     if index:
         write_probe(folder.probe, loaded, samples)
         write_journal(folder.journal, index, len(samples), [sample.text for sample in samples])
-        cells = [
-            asdict(Cell(label, 4, "hard", "", "confused:music>books" if label == "music" else ""))
-            for label in task.aims
+        quotas = [
+            asdict(Quota(label, 4, "hard", "", "confused:music>books" if label == "music" else ""))
+            for label in task.labels
         ]
         weaknesses = [
-            {"name": "confused:music>books", "kind": "confused", "expected": task.aims[0], "got": task.aims[2],
+            {"name": "confused:music>books", "kind": "confused", "expected": task.labels[0], "got": task.labels[2],
              "missed": 3, "seen": 9, "wrong": [], "right": []}
         ]  # fmt: skip
-    write_json(folder.plan, {"round": index, "budget": 12 * bool(index), "weaknesses": weaknesses, "cells": cells})
+    write_json(folder.plan, {"round": index, "budget": 12 * bool(index), "weaknesses": weaknesses, "cells": quotas})
     totals = {"asked": len(samples) + index if index else 0, "kept": len(samples)}
     counts = {"duplicate": index} if index else {}
     write_json(
@@ -123,7 +123,7 @@ def make_round(loaded: Recipe, workspace: Workspace, index: int, samples: list[S
 
 def write_probe(path: Path, loaded: Recipe, samples: list[Sample]) -> None:
     """Of a made-up student that knows one label."""
-    known = target_text(loaded.task, loaded.task.aims[0])
+    known = target_text(loaded.task, loaded.task.labels[0])
     rows = [
         {"id": s.id, "expected": target_text(loaded.task, s.target), "predicted": known, "confidence": 0.5 + i / 100}
         for i, s in enumerate(samples)

@@ -23,7 +23,7 @@ def run(strategy: AttrPrompt, topics: object) -> tuple[list[Prompt], list[Draft]
 
     async def ask(prompt: Prompt) -> Completion:
         prompts.append(prompt)
-        if prompt.stage == "topics":
+        if prompt.template == "topics":
             return Completion(orjson.dumps(topics).decode(), "stop", 1, 1)
         return await _Script(Scripted()).complete(prompt)
 
@@ -37,24 +37,24 @@ def run(strategy: AttrPrompt, topics: object) -> tuple[list[Prompt], list[Draft]
 
 def test_topics_are_asked_once_a_class_and_every_request_draws_each_attribute():
     prompts, drafts = run(AttrPrompt(attributes=LENGTHS), {"topics": ["roses", "  fire   engines ", "roses", 7, ""]})
-    assert sorted(p.variables["target"] for p in prompts if p.stage == "topics") == sorted(TASK.aims)
-    advice = [p.variables["advice"] for p in prompts if p.stage == "generate"]
+    assert sorted(p.variables["target"] for p in prompts if p.template == "topics") == sorted(TASK.labels)
+    advice = [p.variables["advice"] for p in prompts if p.template == "generate"]
     assert len(advice) == 60 == len(drafts)
     assert set(advice) == {
         f"topic: {topic}; length: {length}; tone: dry"
         for topic in ("roses", "fire engines")
         for length in ("short", "long")
     }
-    assert all(p.variables["advice"] in p.messages[1].content for p in prompts if p.stage == "generate")
-    assert {p.stage for p in prompts} == set(AttrPrompt.stages)
+    assert all(p.variables["advice"] in p.messages[1].content for p in prompts if p.template == "generate")
+    assert {p.template for p in prompts} == set(AttrPrompt.prompt_templates)
 
 
 @pytest.mark.parametrize("answer", [{"topics": "roses"}, {"subjects": []}, ["roses"], {"topics": [1, None]}])
 def test_an_answer_without_topics_leaves_the_other_attributes(answer):
     prompts, _ = run(AttrPrompt(attributes={"tone": ("dry",)}), answer)
-    assert {p.variables["advice"] for p in prompts if p.stage == "generate"} == {"tone: dry"}
+    assert {p.variables["advice"] for p in prompts if p.template == "generate"} == {"tone: dry"}
 
 
 def test_without_topics_the_teacher_is_not_asked_for_any():
     prompts, _ = run(AttrPrompt(topics=0, attributes={}), {"topics": ["roses"]})
-    assert {p.stage for p in prompts} == {"generate", "label"}
+    assert {p.template for p in prompts} == {"generate", "label"}

@@ -173,7 +173,7 @@ def test_hostile_words_cannot_break_the_page(tmp_path: Path) -> None:
         if line.startswith("|"):
             table += not before.startswith("|")
             by_table.setdefault(table, set()).add(line.count("|"))
-    assert rows and all(len(counts) == 1 for counts in by_table.values()), "a cell broke its row"
+    assert rows and all(len(counts) == 1 for counts in by_table.values()), "a quota broke its row"
     assert "&#124;" in body  # it is shown, as text
 
 

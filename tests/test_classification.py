@@ -163,7 +163,7 @@ def test_the_teacher_must_choose_a_label():
 
 
 def test_quotas_are_counted_in_labels():
-    assert TASK.aims == TASK.classes == LABELS
+    assert TASK.labels == TASK.classes == LABELS
     assert TASK.carries("no", "no")
     assert not TASK.carries("no", "NO")
 

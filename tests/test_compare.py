@@ -15,7 +15,7 @@ from places import places
 from evokd_data.compare import collect, compare, page, trials
 from evokd_data.errors import RecipeError
 from evokd_data.progress import Progress
-from evokd_data.reporting.primary_metric import headline
+from evokd_data.reporting.primary_metric import primary_metric
 from evokd_data.reporting.run_summary import summary
 from evokd_data.reporting.significance import differences, spread
 from evokd_data.rounds import run_all
@@ -138,5 +138,9 @@ def test_one_seed_has_no_spread_and_no_verdict():
 
 def test_the_headline_of_tags_is_micro_f1_with_its_interval():
     test = {"macro_f1": 0.4, "micro_f1": 0.75, "intervals": {"micro_f1": [0.7, 0.81234]}}
-    assert (headline(test).name, headline(test).value, headline(test).within) == ("micro-F1", 0.75, "0.700 to 0.812")
-    assert (headline({"macro_f1": 0.4}).name, headline({"macro_f1": 0.4}).within) == ("macro-F1", "")
+    assert (primary_metric(test).name, primary_metric(test).value, primary_metric(test).within) == (
+        "micro-F1",
+        0.75,
+        "0.700 to 0.812",
+    )
+    assert (primary_metric({"macro_f1": 0.4}).name, primary_metric({"macro_f1": 0.4}).within) == ("macro-F1", "")

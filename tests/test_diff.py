@@ -50,7 +50,7 @@ def test_rows_are_counted_for_each_round_added_and_class(run: Played, found: dic
     for index in (2, 3):
         samples = list(ShardedSamples(run.recipe.task, run.workspace.round(index).shard_files()))
         counts = Counter(sample.target for sample in samples)
-        expected |= {(index, None): len(samples), **{(index, aim): counts[aim] for aim in run.recipe.task.aims}}
+        expected |= {(index, None): len(samples), **{(index, label): counts[label] for label in run.recipe.task.labels}}
     assert {(one["round"], one["class"]): one["rows"] for one in found["rows"]} == expected
 
 
@@ -61,7 +61,7 @@ def test_weaknesses_and_cells_are_those_of_the_plans(run: Played, found: dict) -
         (one["name"], None) for one in sorted(plans[1]["weaknesses"], key=lambda one: (-one["missed"], one["name"]))
     ]
     assert found["weaknesses"][0]["to"] == {key: plans[1]["weaknesses"][0][key] for key in ("missed", "seen")}
-    asked = [sum(cell["samples"] for cell in plan["cells"]) for plan in plans]
+    asked = [sum(quota["samples"] for quota in plan["cells"]) for plan in plans]
     changes = sum(one["to"] - one["from"] for one in found["cells"])
     assert changes == asked[1] - asked[0] and any(one["weakness"] for one in found["cells"])
 

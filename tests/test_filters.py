@@ -5,8 +5,8 @@ from colours import TASK, sample
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evokd_data.generation.filters import REASONS, Sieve
-from evokd_data.generation.near_duplicates import PERMUTATIONS, Likeness, bands, normal
+from evokd_data.generation.filters import REASONS, FilterPipeline
+from evokd_data.generation.near_duplicates import PERMUTATIONS, MinHashIndex, bands, normal
 from evokd_data.recipe import Filters
 from evokd_data.records import Draft, Origin, Rejection, Sample
 
@@ -16,16 +16,16 @@ drafts = st.lists(
     st.builds(
         Draft,
         texts,
-        st.sampled_from([*TASK.aims, "mauve"]),
-        st.builds(Origin, st.just(1), st.integers(0, 9), st.integers(0, 4), st.just("static"), intended=st.sampled_from(TASK.aims)),
+        st.sampled_from([*TASK.labels, "mauve"]),
+        st.builds(Origin, st.just(1), st.integers(0, 9), st.integers(0, 4), st.just("static"), intended=st.sampled_from(TASK.labels)),
         problem=st.sampled_from(["", "", "", "truncated"]),
     ),
     max_size=12,
 )  # fmt: skip
 
 
-def sieve(protected=(), **settings) -> Sieve:
-    return Sieve(Filters(**settings), TASK, protected)
+def pipeline(protected=(), **settings) -> FilterPipeline:
+    return FilterPipeline(Filters(**settings), TASK, protected)
 
 
 def draft(text: str, target: str = "red", intended: str = "red", problem: str = "") -> Draft:
@@ -38,30 +38,30 @@ def reason(fate: Sample | Rejection) -> str:
 
 @given(drafts, st.sampled_from(["relabel", "reject"]))
 def test_every_draft_is_kept_or_rejected_for_a_known_reason_and_keeps_its_origin(made, policy):
-    one = sieve(["the sea"], label_disagreement=policy)
-    fates = [one.admit(each) for each in made]
+    one = pipeline(["the sea"], label_disagreement=policy)
+    fates = [one.apply(each) for each in made]
     assert [fate.origin for fate in fates] == [each.origin for each in made]
     assert all(isinstance(fate, Sample) or fate.reason in REASONS for fate in fates)
 
 
 @given(drafts)
 def test_what_was_kept_is_kept_again_and_nothing_twice(made):
-    one, again = sieve(), sieve()
-    kept = [fate for fate in map(one.admit, made) if isinstance(fate, Sample)]
-    second = [again.admit(Draft(s.text, s.target, s.origin)) for s in kept]
+    one, again = pipeline(), pipeline()
+    kept = [fate for fate in map(one.apply, made) if isinstance(fate, Sample)]
+    second = [again.apply(Draft(s.text, s.target, s.origin)) for s in kept]
     assert second == kept
-    assert all(isinstance(one.admit(Draft(s.text, s.target, s.origin)), Rejection) for s in kept)
+    assert all(isinstance(one.apply(Draft(s.text, s.target, s.origin)), Rejection) for s in kept)
     assert len({normal(s.text) for s in kept}) == len(kept)
 
 
 @given(drafts, st.integers(0, 12))
 def test_remembering_finished_shards_is_as_good_as_having_filtered_them(made, cut):
-    whole, first, second = sieve(), sieve(), sieve()
-    expected = [whole.admit(each) for each in made]
-    for fate in map(first.admit, made[:cut]):
+    whole, first, second = pipeline(), pipeline(), pipeline()
+    expected = [whole.apply(each) for each in made]
+    for fate in map(first.apply, made[:cut]):
         if isinstance(fate, Sample):
             second.remember(fate)
-    assert [second.admit(each) for each in made[cut:]] == expected[cut:]
+    assert [second.apply(each) for each in made[cut:]] == expected[cut:]
 
 
 @pytest.mark.parametrize(
@@ -80,34 +80,34 @@ def test_remembering_finished_shards_is_as_good_as_having_filtered_them(made, cu
     ],
 )
 def test_each_filter_gives_its_reason(candidate, expected):
-    one = sieve(
+    one = pipeline(
         ["moss covered the stones", "moss covered all the stones of the old wall by the mill"],
         label_disagreement="reject",
         near_duplicates=0.8,
     )
     one.remember(sample("a fire engine came by"))
     one.remember(sample("strawberries are ripe now and sweet in every garden of yours"))
-    assert reason(one.admit(candidate)) == expected
+    assert reason(one.apply(candidate)) == expected
 
 
 def test_a_label_the_teacher_disagrees_with_is_believed_unless_told_otherwise():
-    fate = sieve().admit(draft("the sea is blue", "blue", intended="red"))
+    fate = pipeline().apply(draft("the sea is blue", "blue", intended="red"))
     assert isinstance(fate, Sample) and fate.target == "blue" and fate.origin.intended == "red"
 
 
 def test_a_rejection_names_what_it_is_like_but_never_a_test_text():
-    one = sieve(["cold ice on the lake"])
+    one = pipeline(["cold ice on the lake"])
     one.remember(sample("a red rose"))
-    like, overlap = one.admit(draft("A red rose!")), one.admit(draft("Cold ice on the lake."))
+    like, overlap = one.apply(draft("A red rose!")), one.apply(draft("Cold ice on the lake."))
     assert sample("a red rose").id in like.detail
     assert overlap.detail == ""
 
 
 def test_near_duplicates_can_be_switched_off_exact_ones_cannot():
-    one = sieve(near_duplicates=1.0)
+    one = pipeline(near_duplicates=1.0)
     one.remember(sample("strawberries are ripe now and sweet in every garden of yours"))
-    assert reason(one.admit(draft("strawberries are ripe now and sweet in every garden of ours"))) == "kept"
-    assert reason(one.admit(draft("strawberries are ripe now, and sweet in every garden of ours"))) == "duplicate"
+    assert reason(one.apply(draft("strawberries are ripe now and sweet in every garden of ours"))) == "kept"
+    assert reason(one.apply(draft("strawberries are ripe now, and sweet in every garden of ours"))) == "duplicate"
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.6, 0.7, 0.85, 0.95])
@@ -118,7 +118,7 @@ def test_pairs_above_the_threshold_become_candidates_whatever_the_threshold(thre
 
 
 def test_a_low_threshold_finds_texts_that_share_half_their_words():
-    index = Likeness(0.4)
+    index = MinHashIndex(0.4)
     stems = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrs"]
     pairs = [(f"{' '.join(stems[i : i + 8])}", f"{' '.join(stems[i : i + 6])} xxxxx yyyyy") for i in range(0, 100, 5)]
     for number, (text, _) in enumerate(pairs):

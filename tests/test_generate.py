@@ -13,7 +13,7 @@ from evokd_data.errors import TeacherError
 from evokd_data.generation import near_duplicates
 from evokd_data.generation.filters import REASONS
 from evokd_data.progress import Progress
-from evokd_data.records import Cell, Request
+from evokd_data.records import GenerationRequest, Quota
 from evokd_data.rounds import generate_next
 from evokd_data.stages.generate import shard_ranges
 from evokd_data.stages.plan import plan
@@ -30,7 +30,7 @@ ROUGH = {
 
 @given(st.lists(st.integers(1, 9), max_size=30), st.integers(1, 40))
 def test_shards_cover_every_request_once_in_order_and_no_shard_is_larger_than_asked(counts, size):
-    planned = [Request(i, Cell("red", count), count, i) for i, count in enumerate(counts)]
+    planned = [GenerationRequest(i, Quota("red", count), count, i) for i, count in enumerate(counts)]
     ranges = shard_ranges(planned, size)
     assert [index for shard in ranges for index in shard] == list(range(len(planned)))
     assert all(len(shard) == 1 or sum(counts[i] for i in shard) <= size for shard in ranges)
@@ -169,13 +169,13 @@ def test_the_brief_of_a_plan_just_made_is_the_brief_of_the_plan_read_again(recip
     made = recipe(**ROUGH)
     play(made, tmp_path, 2)
     with open_run(made, tmp_path) as run:
-        fresh, cells = plan(made, run.workspace, 2, run.splits)
+        fresh, quotas = plan(made, run.workspace, 2, run.splits)
         stored, same = plan(made, run.workspace, 2, run.splits)
     assert fresh.weaknesses == stored.weaknesses and fresh.weaknesses
-    shown, again = ({aim: list(own) for aim, own in one.demonstrations.items()} for one in (fresh, stored))
-    assert (cells, shown, fresh.seed) == (same, again, stored.seed)
-    assert all(sample.target == aim for aim, own in shown.items() for sample in own)
-    assert any(cell.weakness for cell in cells)
+    shown, again = ({label: list(own) for label, own in one.demonstrations.items()} for one in (fresh, stored))
+    assert (quotas, shown, fresh.seed) == (same, again, stored.seed)
+    assert all(sample.target == label for label, own in shown.items() for sample in own)
+    assert any(quota.weakness for quota in quotas)
 
 
 def test_a_plan_a_person_changed_is_what_is_asked_for(recipe, tmp_path):
@@ -183,8 +183,8 @@ def test_a_plan_a_person_changed_is_what_is_asked_for(recipe, tmp_path):
     play(made, tmp_path, 1)
     folder = Workspace(tmp_path / "colours").round(1)
     folder.root.mkdir()
-    cells = [{"target": "blue", "samples": 4, "difficulty": "hard", "contrast": "", "weakness": ""}]
-    folder.plan.write_text(json.dumps({"round": 1, "budget": 4, "weaknesses": [], "cells": cells}))
+    quotas = [{"target": "blue", "samples": 4, "difficulty": "hard", "contrast": "", "weakness": ""}]
+    folder.plan.write_text(json.dumps({"round": 1, "budget": 4, "weaknesses": [], "cells": quotas}))
     totals = generate_next(made, tmp_path, Progress())
     assert totals["asked"] == 4
     assert {s.origin.intended for s in ShardedSamples(TASK, folder.shard_files())} == {"blue"}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evokd_data.generation import near_duplicates
-from evokd_data.generation.near_duplicates import PERMUTATIONS, SHINGLE, Likeness, bands, normal
+from evokd_data.generation.near_duplicates import PERMUTATIONS, SHINGLE, MinHashIndex, bands, normal
 
 WORDS = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrs"]
 
@@ -28,7 +28,7 @@ def sentences(count: int, seed: int = 0) -> list[str]:
 
 def decisions(texts: list[str], threshold: float) -> list[tuple[str, str, float] | None]:
     """What a round decides: a text is added when it is like nothing before."""
-    index = Likeness(threshold)
+    index = MinHashIndex(threshold)
     found = []
     for number, text in enumerate(texts):
         found.append(index.find(text))
@@ -99,7 +99,7 @@ def test_texts_whose_32_bits_agree_by_chance_are_told_apart(monkeypatch):
 
 def test_what_is_not_in_memory_is_in_a_file_nobody_finds_and_goes_with_the_index(monkeypatch, tmp_path):
     monkeypatch.setattr(near_duplicates, "RECENT", 4)
-    index = Likeness(0.85, tmp_path)
+    index = MinHashIndex(0.85, tmp_path)
     for number, text in enumerate(sentences(20)):
         index.add(text, str(number))
     handle = index._records._file
@@ -112,7 +112,7 @@ def test_what_is_not_in_memory_is_in_a_file_nobody_finds_and_goes_with_the_index
 
 def test_a_name_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="at most 32 bytes"):
-        Likeness(0.85).add("a text", "n" * 33)
+        MinHashIndex(0.85).add("a text", "n" * 33)
 
 
 @given(st.text(st.characters(max_codepoint=127), max_size=60))

@@ -39,7 +39,7 @@ SAMPLES = [sample(*row) for row in TEXTS]
 
 
 def brief(budget: int = 36) -> Brief:
-    carried = {aim: [s for s in SAMPLES if NAMES.carries(s.target, aim)] for aim in NAMES.aims}
+    carried = {label: [s for s in SAMPLES if NAMES.carries(s.target, label)] for label in NAMES.labels}
     return Brief(NAMES, Templates("ner"), Sampling(1.0, 256), round=1, seed=7, budget=budget, demonstrations=carried)
 
 
@@ -48,7 +48,7 @@ class Teacher(list[Prompt]):
 
     async def __call__(self, prompt: Prompt) -> Completion:
         self.append(prompt)
-        if prompt.stage == "entities":
+        if prompt.template == "entities":
             return Completion(orjson.dumps({"entities": ["Quito", "  El  Paso ", 7]}).decode(), "stop", 1, 1)
         return await _Script(Scripted()).complete(prompt)
 
@@ -67,7 +67,7 @@ def test_every_text_asked_for_becomes_one_draft_whose_spans_are_where_they_say()
     drafts = write(LLMDA(noise=0.3), teacher, brief())
     assert len(drafts) == 36
     assert [draft.problem or NAMES.check(draft.text, draft.target) for draft in drafts] == [""] * 36
-    assert {prompt.stage for prompt in teacher} == {"rewrite", "label", "entities"} == set(LLMDA().stages)
+    assert {prompt.template for prompt in teacher} == {"rewrite", "label", "entities"} == set(LLMDA().prompt_templates)
     assert len({prompt.key for prompt in teacher}) == len({prompt.seed for prompt in teacher}) == len(teacher)
 
 
@@ -108,7 +108,7 @@ def test_one_surface_is_exchanged_for_one_everywhere():
 
 def test_without_a_teacher_entities_are_exchanged_among_those_seen():
     drafts = write(LLMDA(levels=("entity",), entities=0), teacher := Teacher(), brief())
-    assert teacher == [] and LLMDA(levels=("entity",), entities=0).stages == ()
+    assert teacher == [] and LLMDA(levels=("entity",), entities=0).prompt_templates == ()
     assert {span.surface for draft in drafts for span in draft.target} == {
         "Oslo", "New York", "Rome", "Anna Berg", "Jo", "Li Wei"
     }  # fmt: skip
@@ -118,9 +118,9 @@ def test_all_fourteen_ways_of_rewriting_are_told_in_words():
     assert len(REWRITINGS) == 14
     teacher = Teacher()
     write(LLMDA(levels=("context",), per_request=1), teacher, brief(300))
-    told = {prompt.variables["rewriting"] for prompt in teacher if prompt.stage == "rewrite"}
+    told = {prompt.variables["rewriting"] for prompt in teacher if prompt.template == "rewrite"}
     assert told == set(REWRITINGS.values())
-    assert all(p.variables["rewriting"] in p.messages[-1].content for p in teacher if p.stage == "rewrite")
+    assert all(p.variables["rewriting"] in p.messages[-1].content for p in teacher if p.template == "rewrite")
 
 
 @given(st.floats(0, 1), st.integers(0, 2**32), st.sampled_from(SAMPLES))

@@ -281,7 +281,7 @@ def test_templates_see_plain_values():
 
 
 def test_quotas_are_counted_in_types():
-    assert TASK.aims == TYPES
+    assert TASK.labels == TYPES
     assert TASK.classes == ("O", "B-track", "I-track", "B-artist", "I-artist", "B-place of play", "I-place of play")
     assert TASK.carries(TARGET, "artist")
     assert not TASK.carries(TARGET, "place of play")

@@ -23,7 +23,7 @@ from evokd_data.cluster import worker
 from evokd_data.cluster.coordinator import DEATHS
 from evokd_data.cluster.ray import Ray
 from evokd_data.errors import EngineStopped, RecipeError, TeacherError
-from evokd_data.generation.partitions import Cut, Work
+from evokd_data.generation.partitions import Partitioner, RoundWork
 from evokd_data.generation.scheduler import TeacherOnDemand
 from evokd_data.recipe import Recipe
 from evokd_data.records import Completion, Constraint, Message, Prompt, Sampling
@@ -73,7 +73,7 @@ class MortalEngine:
             raise TeacherError(f"refused {prompt.key}")
         answer = await self.engine.complete(prompt)
         teacher.said[prompt.key] += 1
-        if teacher.fickle and prompt.stage in ("analyse", "generate"):
+        if teacher.fickle and prompt.template in ("analyse", "generate"):
             mark = f"{next(UNIQUE)}"
             answer = Completion(answer.text.replace(" ", f" {mark} ", 2), *[getattr(answer, n) for n in FIELDS])
         return answer
@@ -160,7 +160,7 @@ def test_partitions_cover_what_is_left_in_order_and_stay_within_a_shard(sizes, w
     ends = list(itertools.accumulate(sizes))
     ranges = [range(end - size, end) for size, end in zip(sizes, ends, strict=True)]
     first = data.draw(st.integers(0, ends[-1] - 1))
-    found = list(Cut(ranges, first).ranges(lambda: workers, lambda: window))
+    found = list(Partitioner(ranges, first).ranges(lambda: workers, lambda: window))
     assert [index for one in found for index in one] == list(range(first, ends[-1]))
     each = max(1, window // workers)
     assert all(0 < len(one) <= 2 * each for one in found)
@@ -235,7 +235,7 @@ def test_what_all_requests_need_travels_once_to_each_worker(recipe, played, tmp_
     fetched = []
     fetch = crew.coordinator.fetch
 
-    async def counted(key: int) -> Work:
+    async def counted(key: int) -> RoundWork:
         fetched.append(key)
         await asyncio.sleep(0.01)
         return await fetch(key)
@@ -514,20 +514,22 @@ def test_a_work_is_whole_where_the_files_are_not(recipe, played, tmp_path):
     runs = played(made, 2, tmp_path / "runs")
     with open_run(made, runs) as run:
         known, _ = plan(made, run.workspace, 2, run.splits)
-        shown = {aim: list(samples) for aim, samples in known.demonstrations.items()}
-        travels = pickle.dumps(Work(made.strategy, known, [], None))
+        shown = {label: list(samples) for label, samples in known.demonstrations.items()}
+        travels = pickle.dumps(RoundWork(made.strategy, known, [], None))
     shutil.rmtree(runs)
     arrived = pickle.loads(travels).brief
-    assert {aim: list(samples) for aim, samples in arrived.demonstrations.items()} == shown
+    assert {label: list(samples) for label, samples in arrived.demonstrations.items()} == shown
     assert sum(map(len, shown.values())) > 20
-    assert arrived.templates.sources(made.strategy.stages) == known.templates.sources(made.strategy.stages)
+    assert arrived.templates.sources(made.strategy.prompt_templates) == known.templates.sources(
+        made.strategy.prompt_templates
+    )
     assert (arrived.weaknesses, arrived.seed) == (known.weaknesses, known.seed)
 
 
 def test_a_name_of_digits_is_no_requests_number():
     assert request_key("label", 12, 3) == "label/000012/000003"
     assert request_key("topics", "12") == "topics/=12" != request_key("topics", 12)
-    assert brief().task.aims == ("red", "green", "blue")
+    assert brief().task.labels == ("red", "green", "blue")
 
 
 def test_answers_from_parts_are_found_and_counted_once(tmp_path):

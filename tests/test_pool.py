@@ -78,7 +78,7 @@ def test_a_share_of_each_round_is_real_texts_the_teacher_explained(recipe, pool,
 def test_the_texts_chosen_are_those_the_last_student_is_least_sure_of(recipe, pool, tmp_path):
     made_ = recipe(**WITH_POOL)
     run = play(made_, tmp_path / "runs", 2)
-    chosen = [cell["text"] for cell in read_json(run.round(1).plan)["cells"] if "text" in cell]
+    chosen = [quota["text"] for quota in read_json(run.round(1).plan)["cells"] if "text" in quota]
     doubts = dict(zip(TEXTS, margins(made_, run, 1, TEXTS), strict=True))
     assert chosen == sorted(TEXTS, key=lambda text: (doubts[text], text))[:6]
     examples = [TASK.supervise(sample) for sample in from_pool(run, 1)]
@@ -150,10 +150,10 @@ def with_pool(**changes: object) -> Brief:
 
 def test_the_budget_that_the_pool_leaves_is_the_strategys():
     strategy = WithPool(made("static", {}), True)
-    cells = strategy.allot(with_pool())
-    assert [cell.text for cell in cells if cell.text] == list(REAL)
-    assert sum(cell.samples for cell in cells) == 12
-    assert strategy.stages == ("generate", "label", "explain") and strategy.name == "static"
+    quotas = strategy.allot(with_pool())
+    assert [quota.text for quota in quotas if quota.text] == list(REAL)
+    assert sum(quota.samples for quota in quotas) == 12
+    assert strategy.prompt_templates == ("generate", "label", "explain") and strategy.name == "static"
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_tags_are_labelled_under_their_own_constraint():
     known = replace(span_brief(), pool=("Jo saw Rome",))
     strategy, asked = WithPool(made("none", {}), False), Asked()
     ((draft,),) = write(strategy, known, asked, plan(strategy, known)).values()
-    assert [prompt.stage for prompt in asked] == ["label"] and asked[0].constraint.grammar
+    assert [prompt.template for prompt in asked] == ["label"] and asked[0].constraint.grammar
     assert NAMES.check(draft.text, draft.target) == "" and draft.origin.strategy == "pool"
     assert NAMES.read_text({"tokens": ["Jo", "saw", "Rome", "."], "ner_tags": None}, "here") == "Jo saw Rome ."
     assert NAMES.read_text({"text": SPANS[0].text}, "here") == SPANS[0].text

@@ -30,7 +30,7 @@ from evokd_data.publishers.hub import Hub
 from evokd_data.recipe import Recipe
 from evokd_data.records import Revision
 from evokd_data.stages.publish import Publication, make_bundle, public_recipe
-from evokd_data.storage.snapshot import unsealed
+from evokd_data.storage.snapshot import without_checksum
 from evokd_data.storage.workspace import Workspace, read_json
 
 COMMIT = r"POST /api/datasets/.*/commit/"
@@ -53,7 +53,7 @@ def faults(server: RunningHub) -> Iterator[Callable[..., None]]:
 
     def put(*rules: dict[str, Any]) -> None:
         headers = {"Authorization": f"Bearer {server.token}", "Content-Type": "application/json"}
-        request = urllib.request.Request(f"{server.endpoint}/_faults", json.dumps(rules).encode(), headers)
+        request = urllib.request.GenerationRequest(f"{server.endpoint}/_faults", json.dumps(rules).encode(), headers)
         urllib.request.urlopen(request).close()
 
     yield put
@@ -402,7 +402,7 @@ def test_a_manifest_damaged_on_its_way_back_is_asked_for_again(
     faults({"match": "GET .*/resolve/.*/manifest.json", "body": "alter", "times": 2})
     publisher.publish(0)
     stored = (publisher.workspace.round(0).root / "published.json").read_bytes()
-    assert unsealed(stored) is not None
+    assert without_checksum(stored) is not None
 
 
 @pytest.mark.skipif(

@@ -33,8 +33,8 @@ def test_all_recipes_were_seen():
 def test_a_recipe_checks_and_begins_with_the_command_that_runs_it(path):
     recipe = load(path)
     splits = load_splits(recipe)
-    for aim in recipe.task.aims:
-        assert sum(recipe.task.carries(sample.target, aim) for sample in splits.test) >= 30, aim
+    for label in recipe.task.labels:
+        assert sum(recipe.task.carries(sample.target, label) for sample in splits.test) >= 30, label
     assert path.read_text(encoding="utf-8").startswith(f"# evokd-data run {path.relative_to(ROOT)}\n")
 
 
@@ -117,7 +117,7 @@ def test_a_recipe_of_the_paper_has_the_papers_student_and_its_local_twin_the_sam
     paper, local = (load(path, toy_data(path)) for path in (OF_PAPER[name], LOCAL[name]))
     assert paper.student.model in ("google-bert/bert-base-uncased", "google-bert/bert-base-chinese")
     assert (paper.seeds.per_class, local.seeds.per_class) == (None, None)  # the toy data's
-    assert len(paper.task.aims) == len(local.task.aims) and paper.task.name == local.task.name
+    assert len(paper.task.labels) == len(local.task.labels) and paper.task.name == local.task.name
     assert paper.strategy == local.strategy
 
 
@@ -129,4 +129,4 @@ def test_the_data_of_a_local_recipe_hold_its_classes_where_they_are_there(name):
         pytest.skip(f"no data beside the checkout: {error.problems[0]}")
     splits = load_splits(recipe)
     assert recipe.seeds.per_class == 1
-    assert len(splits.test) >= 30 * len(recipe.task.aims)
+    assert len(splits.test) >= 30 * len(recipe.task.labels)

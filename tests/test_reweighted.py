@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evokd_data.records import SequenceExample
-from evokd_data.students import Lesson
+from evokd_data.students import TrainingData
 from evokd_data.students.linear import Linear
 from evokd_data.students.reweighted import SAMPLE_WEIGHTS, ReweightedLinear, ReweightedTransformer, learn_weights
 
@@ -47,7 +47,7 @@ def noisy(examples: list[SequenceExample], share: float, seed: int) -> tuple[lis
 
 def fit(student, folder, fresh, earlier=(), previous=None):
     folder.mkdir()
-    return student.fit(Lesson(fresh, earlier, CLASSES, 3, previous), folder)
+    return student.fit(TrainingData(fresh, earlier, CLASSES, 3, previous), folder)
 
 
 def weights(folder) -> np.ndarray:

@@ -134,7 +134,7 @@ def test_the_digests_of_splits_tell_texts_labels_and_order_apart(recipe, tmp_pat
 def test_a_draw_holds_k_of_each_class_in_the_order_of_the_file(k, seed):
     samples = [sample(text, label) for label, texts in SEEDS.items() for text in texts]
     drawn = draw(TASK, samples, k, seed)
-    assert [sum(s.target == aim for s in drawn) for aim in TASK.aims] == [k, k, k]
+    assert [sum(s.target == label for s in drawn) for label in TASK.labels] == [k, k, k]
     assert drawn == sorted(drawn, key=samples.index) == draw(TASK, samples, k, seed)
 
 

@@ -37,7 +37,7 @@ samples = st.builds(
         sample(text, target, *place), soft=soft, weight=weight
     ),
     texts,
-    st.sampled_from(TASK.aims),
+    st.sampled_from(TASK.labels),
     st.tuples(st.integers(0, 99), st.integers(0, 2**31 - 1), st.integers(0, 50)),
     st.none() | st.tuples(unit, unit, unit),
     st.floats(0, 1000),
@@ -142,7 +142,7 @@ def test_an_arrow_file_that_is_no_shard_is_told(tmp_path):
 
 def test_a_round_may_have_more_shards_than_a_process_may_open_files(tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "OPEN", 16)
-    rows = [sample(f"text {number}", TASK.aims[number % 3]) for number in range(120)]
+    rows = [sample(f"text {number}", TASK.labels[number % 3]) for number in range(120)]
     for number, row in enumerate(rows):
         write_shard(tmp_path / f"{number:05d}.arrow", TASK, [row], number, number + 1)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from evokd_data.errors import RecipeError
 from evokd_data.generation.filters import REASONS
-from evokd_data.records import Cell, Completion, Draft, Prompt, Request, Weakness
+from evokd_data.records import Completion, Draft, GenerationRequest, Prompt, Quota, Weakness
 from evokd_data.registry import resolve
 from evokd_data.settings import build
 from evokd_data.storage.journal import prompt_digest
@@ -65,11 +65,11 @@ def made(name: str, settings: dict[str, object]) -> Strategy:
     return strategy
 
 
-def plan(strategy: Strategy, known: Brief) -> list[Request]:
+def plan(strategy: Strategy, known: Brief) -> list[GenerationRequest]:
     return requests(strategy.allot(known), strategy.per_request, known.seed, known.round)
 
 
-def write(strategy: Strategy, known: Brief, ask: Ask, planned: Sequence[Request]) -> dict[int, list[Draft]]:
+def write(strategy: Strategy, known: Brief, ask: Ask, planned: Sequence[GenerationRequest]) -> dict[int, list[Draft]]:
     """The drafts of the requests, all asked for at once, begun in the order given."""
 
     async def main() -> dict[int, list[Draft]]:
@@ -96,9 +96,9 @@ class Asked(list[Prompt]):
 @every_strategy
 @pytest.mark.parametrize("known", BRIEFS.values(), ids=BRIEFS)
 def test_a_plan_spends_the_whole_budget_on_classes_of_the_task(name, settings, known):
-    cells = made(name, settings).allot(known)
-    assert sum(cell.samples for cell in cells) == (0 if name == "none" else known.budget)
-    assert all(cell.samples > 0 and cell.target in TASK.aims for cell in cells)
+    quotas = made(name, settings).allot(known)
+    assert sum(quota.samples for quota in quotas) == (0 if name == "none" else known.budget)
+    assert all(quota.samples > 0 and quota.target in TASK.labels for quota in quotas)
 
 
 @every_strategy
@@ -114,7 +114,7 @@ def test_every_text_asked_for_ends_as_one_draft_that_knows_its_place(name, setti
             (known.round, request.index, name)
         }
         assert {(d.origin.intended, d.origin.weakness) for d in drafts} == {
-            (request.cell.target, request.cell.weakness)
+            (request.quota.target, request.quota.weakness)
         }
         assert all(not d.problem and not TASK.check(d.text, d.target) for d in drafts)
         assert all(d.soft is None or len(d.soft) == len(TASK.classes) for d in drafts)
@@ -130,7 +130,7 @@ def test_prompts_are_decided_by_their_place_alone(name, settings, known):
     assert {p.key: prompt_digest(p) for p in first} == {p.key: prompt_digest(p) for p in second}
     assert len({p.key for p in first}) == len(first)
     assert len({p.seed for p in first}) == len(first)
-    assert {p.stage for p in first} <= set(strategy.stages)
+    assert {p.template for p in first} <= set(strategy.prompt_templates)
 
 
 @every_strategy
@@ -183,7 +183,7 @@ def test_whatever_the_teacher_answers_each_text_ends_as_a_draft_or_a_known_probl
 
         for index, drafts in write(strategy, known, ask, planned).items():
             assert len(drafts) == planned[index].count
-            assert all(d.problem in REASONS if d.problem else d.target in TASK.aims and d.text for d in drafts)
+            assert all(d.problem in REASONS if d.problem else d.target in TASK.labels and d.text for d in drafts)
 
 
 @every_strategy
@@ -193,7 +193,7 @@ def test_a_teacher_that_fails_fails_the_round(name, settings):
     async def ask(prompt: Prompt) -> Completion:
         raise ConnectionError("gone")
 
-    if strategy.stages and name != "none":
+    if strategy.prompt_templates and name != "none":
         with pytest.raises(ConnectionError):
             write(strategy, known, ask, plan(strategy, known))
     else:
@@ -230,25 +230,25 @@ def test_over_as_many_rounds_as_classes_everybody_is_served_alike(classes, budge
 
 @given(st.integers(1, 8), st.integers(0, 200), st.floats(0, 1), st.integers(0, 9))
 def test_a_stratified_plan_serves_every_class_alike_and_easy_by_its_share(classes, budget, easy, turn):
-    aims = [f"class {i}" for i in range(classes)]
-    cells = stratified(aims, budget, easy, turn)
-    assert sum(cell.samples for cell in cells) == budget
-    by_aim = [sum(cell.samples for cell in cells if cell.target == aim) for aim in aims]
-    assert max(by_aim) - min(by_aim) <= 1
-    for aim, samples in zip(aims, by_aim, strict=True):
-        simple = sum(cell.samples for cell in cells if cell.target == aim and cell.difficulty == "easy")
+    labels = [f"class {i}" for i in range(classes)]
+    quotas = stratified(labels, budget, easy, turn)
+    assert sum(quota.samples for quota in quotas) == budget
+    by_label = [sum(quota.samples for quota in quotas if quota.target == label) for label in labels]
+    assert max(by_label) - min(by_label) <= 1
+    for label, samples in zip(labels, by_label, strict=True):
+        simple = sum(quota.samples for quota in quotas if quota.target == label and quota.difficulty == "easy")
         assert abs(simple - samples * easy) <= 1
 
 
 @given(st.lists(st.integers(1, 30), max_size=8), st.integers(1, 12))
 def test_requests_are_numbered_in_the_order_of_the_plan_and_sum_to_it(sizes, per_request):
-    cells = [Cell(f"class {i}", size) for i, size in enumerate(sizes)]
-    planned = requests(cells, per_request, 5, 2)
+    quotas = [Quota(f"class {i}", size) for i, size in enumerate(sizes)]
+    planned = requests(quotas, per_request, 5, 2)
     assert [request.index for request in planned] == list(range(len(planned)))
     assert all(1 <= request.count <= per_request for request in planned)
-    for cell in cells:
-        assert sum(r.count for r in planned if r.cell is cell) == cell.samples
-    assert [r.cell for r in planned] == sorted((r.cell for r in planned), key=cells.index)
+    for quota in quotas:
+        assert sum(r.count for r in planned if r.quota is quota) == quota.samples
+    assert [r.quota for r in planned] == sorted((r.quota for r in planned), key=quotas.index)
     assert len({r.seed for r in planned}) == len(planned)
 
 
@@ -303,7 +303,7 @@ def test_soft_labels_are_asked_for_once_however_many_votes():
     asked = Asked()
     strategy, known = made("static", {}), brief(soft_labels=True, label_votes=5, budget=6)
     drafts = write(strategy, known, asked, plan(strategy, known))
-    labelling = [prompt for prompt in asked if prompt.stage == "label"]
+    labelling = [prompt for prompt in asked if prompt.template == "label"]
     assert len(labelling) == 6 and {prompt.sampling.temperature for prompt in labelling} == {0.0}
     for draft in (draft for own in drafts.values() for draft in own):
         assert TASK.classes[max(range(3), key=draft.soft.__getitem__)] == draft.target
@@ -316,7 +316,7 @@ def test_soft_labels_are_asked_for_once_however_many_votes():
 )  # fmt: skip
 def test_the_majority_of_votes_decides(votes, problem, target):
     async def ask(prompt: Prompt) -> Completion:
-        text = '{"texts": ["a text"]}' if prompt.stage == "generate" else votes[int(prompt.key[-6:])]
+        text = '{"texts": ["a text"]}' if prompt.template == "generate" else votes[int(prompt.key[-6:])]
         return Completion(text, "stop", 1, 1)
 
     known = brief(label_votes=len(votes), budget=1)
@@ -334,8 +334,8 @@ def test_more_classes_than_codes_have_no_soft_labels(classes, can):
 
 
 def test_seeds_are_shown_when_labelling_evenly_over_classes_and_generated_texts_never():
-    many = {aim: [sample(f"{aim} seed {i}", aim) for i in range(20)] for aim in TASK.aims}
-    later = {aim: [*own, sample(f"{aim} later", aim, round=1, request=3)] for aim, own in many.items()}
+    many = {label: [sample(f"{label} seed {i}", label) for i in range(20)] for label in TASK.labels}
+    later = {label: [*own, sample(f"{label} later", label, round=1, request=3)] for label, own in many.items()}
     shown = shown_when_labelling(brief(demonstrations=later))
     assert len(shown) == SHOWN_WHEN_LABELLING
     assert [s["target"] for s in shown[:6]] == ["red", "green", "blue"] * 2
@@ -349,7 +349,7 @@ def test_demonstrations_are_of_the_target_begin_with_a_seed_and_never_repeat(cou
     known = brief()
     later = [sample(f"green text {i}", "green", round=1, request=i) for i in range(10)]
     known = brief(demonstrations={**known.demonstrations, "green": [*known.demonstrations["green"], *later]})
-    shown = demonstrations(known, Request(0, Cell("green", 5), 5, seed), count)
+    shown = demonstrations(known, GenerationRequest(0, Quota("green", 5), 5, seed), count)
     texts = [s["text"] for s in shown]
     assert len(texts) == len(set(texts)) <= count and {s["target"] for s in shown} <= {"green"}
     assert not count or texts[0] in SEEDS["green"]
@@ -360,24 +360,24 @@ def test_demonstrations_are_of_the_target_begin_with_a_seed_and_never_repeat(cou
 
 def test_evokd_targets_weaknesses_from_round_two_on_both_sides_and_no_more_than_its_share():
     strategy = made("evokd", {})
-    assert not any(cell.weakness for cell in strategy.allot(brief(round=1, weaknesses=WEAKNESSES)))
-    cells = strategy.allot(brief(round=2, weaknesses=WEAKNESSES, budget=100))
-    targeted = [cell for cell in cells if cell.weakness]
-    assert sum(cell.samples for cell in targeted) == 30
-    assert {(cell.target, cell.contrast) for cell in targeted} == {
+    assert not any(quota.weakness for quota in strategy.allot(brief(round=1, weaknesses=WEAKNESSES)))
+    quotas = strategy.allot(brief(round=2, weaknesses=WEAKNESSES, budget=100))
+    targeted = [quota for quota in quotas if quota.weakness]
+    assert sum(quota.samples for quota in targeted) == 30
+    assert {(quota.target, quota.contrast) for quota in targeted} == {
         ("red", "blue"), ("blue", "red"), ("green", "red"), ("red", "green")
     }  # fmt: skip
-    assert all(cell.difficulty == "hard" for cell in targeted)
+    assert all(quota.difficulty == "hard" for quota in targeted)
 
 
 def test_evokd_asks_for_one_analysis_a_weakness_and_hands_its_advice_on():
     asked = Asked()
     strategy, known = made("evokd", {}), brief(round=2, weaknesses=WEAKNESSES, budget=60)
     write(strategy, known, asked, plan(strategy, known))
-    analyses = [prompt.key for prompt in asked if prompt.stage == "analyse"]
+    analyses = [prompt.key for prompt in asked if prompt.template == "analyse"]
     assert sorted(analyses) == ["analyse/confused:green>red", "analyse/confused:red>blue"]
     for prompt in asked:
-        if prompt.stage == "generate":
+        if prompt.template == "generate":
             assert bool(prompt.variables["advice"]) == bool(prompt.variables["contrast"])
 
 
@@ -386,7 +386,7 @@ def test_evokd_without_what_was_right_shows_only_mistakes():
         asked = Asked()
         strategy, known = made("evokd", {"correct": correct}), brief(round=2, weaknesses=WEAKNESSES)
         write(strategy, known, asked, plan(strategy, known))
-        shown = [prompt.messages[-1].content for prompt in asked if prompt.stage == "analyse"]
+        shown = [prompt.messages[-1].content for prompt in asked if prompt.template == "analyse"]
         assert any("a blue sea" in text for text in shown) is correct
         assert any("a red sea" in text for text in shown)
 
@@ -431,8 +431,8 @@ def test_what_a_file_holds_is_part_of_the_fingerprint_and_not_where_it_lies(reci
 
 @given(st.lists(st.integers(0, 12), max_size=6), st.integers(1, 5))
 def test_planned_requests_are_the_same_from_whichever_end_they_are_read(samples, per_request):
-    cells = [Cell("red", count) for count in samples]
-    planned = requests(cells, per_request, 5, 2)
+    quotas = [Quota("red", count) for count in samples]
+    planned = requests(quotas, per_request, 5, 2)
     assert [request.index for request in planned] == list(range(len(planned)))
     assert sum(request.count for request in planned) == sum(samples)
     assert [planned[-1 - place] for place in range(len(planned))] == list(planned)[::-1]

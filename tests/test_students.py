@@ -22,9 +22,9 @@ from evokd_data.errors import StudentError
 from evokd_data.records import SequenceExample, TokenExample
 from evokd_data.registry import resolve
 from evokd_data.settings import build
-from evokd_data.students import STUDENTS, Lesson, Stretch
-from evokd_data.students.batches import Diet, Labels, distributions, in_windows
-from evokd_data.students.encoding import Coder
+from evokd_data.students import STUDENTS, Segment, TrainingData
+from evokd_data.students.batches import BatchSampler, Labels, distributions, in_windows
+from evokd_data.students.encoding import ExampleEncoder
 from evokd_data.students.linear import Linear
 from evokd_data.students.pretrained import content_digest, find
 from evokd_data.students.transformer import Transformer
@@ -139,7 +139,7 @@ def student(request, base):
 
 def fit(student, folder, fresh, earlier=(), classes=CLASSES, seed=1, previous=None):
     folder.mkdir()
-    return student.fit(Lesson(fresh, earlier, classes, seed, previous), folder)
+    return student.fit(TrainingData(fresh, earlier, classes, seed, previous), folder)
 
 
 @pytest.fixture(scope="session")
@@ -186,7 +186,7 @@ class Endless(Sequence):
             raise IndexError
         made = self.held[self.asked] = Fleeting(*self.make(int(index)))
         self.asked += 1
-        assert len(self.held) < 3_000, "holds a lesson that does not fit into memory"
+        assert len(self.held) < 3_000, "holds a data that does not fit into memory"
         return made
 
 
@@ -369,7 +369,7 @@ def test_settings_are_checked_and_identity_tells_two_students_apart(student):
     assert problems == ["student.learning_rate: 0: input should be greater than 0"]
 
 
-# The order in which a lesson is read
+# The order in which a data is read
 
 
 def numbered(count, start=0):
@@ -377,17 +377,17 @@ def numbered(count, start=0):
 
 
 def test_one_pass_reads_every_example_once():
-    diet = Diet(numbered(30), numbered(20, 100), 8, replay=None)
-    steps = diet.steps(1, at_least=0)
-    read = [example.target for batch in diet.batches(steps, seed=1) for example in batch]
+    sampler = BatchSampler(numbered(30), numbered(20, 100), 8, replay=None)
+    steps = sampler.steps(1, at_least=0)
+    read = [example.target for batch in sampler.batches(steps, seed=1) for example in batch]
     assert steps == 7
     assert sorted(set(read)) == [*range(30), *range(100, 120)]
     assert len(read) == 56
 
 
 def test_each_batch_holds_the_share_of_earlier_examples_that_replay_says():
-    diet = Diet(numbered(30), numbered(200, 100), 8, replay=0.25)
-    batches = list(diet.batches(diet.steps(2, at_least=0), seed=1))
+    sampler = BatchSampler(numbered(30), numbered(200, 100), 8, replay=0.25)
+    batches = list(sampler.batches(sampler.steps(2, at_least=0), seed=1))
     assert len(batches) == 10
     assert {sum(example.target >= 100 for example in batch) for batch in batches} == {2}
     fresh = [example.target for batch in batches for example in batch if example.target < 100]
@@ -395,30 +395,34 @@ def test_each_batch_holds_the_share_of_earlier_examples_that_replay_says():
 
 
 def test_a_handful_of_examples_is_read_often_enough_and_never_twice_in_a_batch():
-    diet = Diet(numbered(5), [], 16, replay=0.5)
-    batches = list(diet.batches(diet.steps(3, at_least=40), seed=1))
+    sampler = BatchSampler(numbered(5), [], 16, replay=0.5)
+    batches = list(sampler.batches(sampler.steps(3, at_least=40), seed=1))
     assert len(batches) == 40
     assert all(sorted(example.target for example in batch) == [0, 1, 2, 3, 4] for batch in batches)
 
 
 def test_without_review_no_earlier_example_is_read():
-    diet = Diet(numbered(30), numbered(200, 100), 8, replay=0)
-    assert {example.target for batch in diet.batches(9, seed=1) for example in batch} == set(range(30))
+    sampler = BatchSampler(numbered(30), numbered(200, 100), 8, replay=0)
+    assert {example.target for batch in sampler.batches(9, seed=1) for example in batch} == set(range(30))
 
 
 def test_without_fresh_examples_the_earlier_ones_are_read():
-    diet = Diet([], numbered(5), 2, replay=0.5)
-    assert {example.target for batch in diet.batches(9, seed=1) for example in batch} == set(range(5))
+    sampler = BatchSampler([], numbered(5), 2, replay=0.5)
+    assert {example.target for batch in sampler.batches(9, seed=1) for example in batch} == set(range(5))
 
 
 def test_the_order_hangs_on_the_seed_alone():
-    orders = [[e.target for b in Diet(numbered(50), [], 8, None).batches(9, seed) for e in b] for seed in (1, 1, 2)]
+    orders = [
+        [e.target for b in BatchSampler(numbered(50), [], 8, None).batches(9, seed) for e in b] for seed in (1, 1, 2)
+    ]
     assert orders[0] == orders[1] != orders[2]
 
 
 def test_batches_hold_texts_of_like_length():
     mixed = [SequenceExample("x" * (index % 128), 0) for index in range(1024)]
-    padded = sum(8 * max(len(example.text) for example in batch) for batch in Diet(mixed, [], 8, None).batches(128, 1))
+    padded = sum(
+        8 * max(len(example.text) for example in batch) for batch in BatchSampler(mixed, [], 8, None).batches(128, 1)
+    )
     assert 1 <= padded / sum(len(example.text) for example in mixed) < 1.1
 
 
@@ -448,9 +452,9 @@ def test_linear_needs_no_torch(tmp_path):
 
     blocked = "import sys; sys.modules.update(dict.fromkeys(['torch', 'transformers', 'datasets', 'pyarrow']));"
     program = (
-        "from pathlib import Path; from evokd_data.students.linear import Linear; from evokd_data.students import Lesson;"
+        "from pathlib import Path; from evokd_data.students.linear import Linear; from evokd_data.students import TrainingData;"
         "from evokd_data.records import SequenceExample as E; x = [E('a', 0), E('b', 1)];"
-        f"p = Path({str(tmp_path)!r}); Linear().fit(Lesson(x, [], ('a', 'b'), 1), p); print(Linear().predict(x, p)[1].argmax())"
+        f"p = Path({str(tmp_path)!r}); Linear().fit(TrainingData(x, [], ('a', 'b'), 1), p); print(Linear().predict(x, p)[1].argmax())"
     )
     done = subprocess.run([sys.executable, "-c", blocked + program], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("1\n", "")
@@ -627,31 +631,31 @@ def test_a_loss_that_is_not_finite_says_what_to_lower(base, tmp_path):
 
 
 def stretched(folder, *parts, key="k"):
-    """A lesson of rounds whose content has names; says which it was asked for."""
+    """A data of rounds whose content has names; says which it was asked for."""
     read = []
 
     def one(index, part):
-        return Stretch(f"{key}{index}", lambda: read.append(index) or part)
+        return Segment(f"{key}{index}", lambda: read.append(index) or part)
 
     earlier = [example for part in parts[:-1] for example in part]
-    return read, Lesson(parts[-1], earlier, CLASSES, 1, None, tuple(map(one, range(len(parts)), parts)), folder)
+    return read, TrainingData(parts[-1], earlier, CLASSES, 1, None, tuple(map(one, range(len(parts)), parts)), folder)
 
 
 def test_a_round_is_tokenised_once_and_learned_the_same_from_the_cache(base, tmp_path):
     student = Transformer(str(base), **QUICK)
     cache = tmp_path / "cache"
     for name, parts, expected in [("a", 2, [0, 1]), ("b", 2, []), ("c", 3, [2])]:
-        read, lesson = stretched(cache, *(texts()[15 * part :][:15] for part in range(parts)))
+        read, data = stretched(cache, *(texts()[15 * part :][:15] for part in range(parts)))
         (tmp_path / name).mkdir()
-        student.fit(lesson, tmp_path / name)
+        student.fit(data, tmp_path / name)
         assert read == expected
     assert digests(tmp_path / "a") == digests(tmp_path / "b") != digests(tmp_path / "c")
     fit(student, tmp_path / "d", texts()[30:], texts()[:30])
     assert digests(tmp_path / "d") == digests(tmp_path / "c")
-    read, lesson = stretched(cache, texts())
+    read, data = stretched(cache, texts())
     cut = Transformer(str(base), **{**QUICK, "max_length": 4})
     (tmp_path / "e").mkdir()
-    assert cut.fit(lesson, tmp_path / "e")["truncated"] > 0
+    assert cut.fit(data, tmp_path / "e")["truncated"] > 0
     assert read == [0]
 
 
@@ -660,10 +664,10 @@ def test_tokens_left_half_written_are_not_taken(base, tmp_path):
         yield from texts(2000)
         raise KeyboardInterrupt
 
-    lesson = Lesson(texts(), (), CLASSES, 1, None, (Stretch("k", broken),), tmp_path / "cache")
+    data = TrainingData(texts(), (), CLASSES, 1, None, (Segment("k", broken),), tmp_path / "cache")
     (tmp_path / "a").mkdir()
     with pytest.raises(KeyboardInterrupt):
-        Transformer(str(base), **QUICK).fit(lesson, tmp_path / "a")
+        Transformer(str(base), **QUICK).fit(data, tmp_path / "a")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -675,10 +679,10 @@ def test_padding_changes_no_answer(make, side, base):
 
     tokenizer = make_tokenizer(padding_side=side)
     model = AutoModelForTokenClassification.from_pretrained(base, num_labels=4).eval()
-    coder = Coder(tokenizer, model, 64)
+    encoder = ExampleEncoder(tokenizer, model, 64)
     examples = make(30)
-    coded = coder.code(examples)
-    inputs, answers = coder.pad(coded)
+    coded = encoder.code(examples)
+    inputs, answers = encoder.pad(coded)
     expected = tokenizer([" ".join(e.words) if make is tagged else e.text for e in examples], padding=True)
     assert inputs["input_ids"].tolist() == expected["input_ids"]
     assert inputs["attention_mask"].tolist() == expected["attention_mask"]

@@ -36,7 +36,7 @@ def stages_of(name: str) -> tuple[str, ...]:
     """Of a strategy as it comes, and with all that can be switched."""
     switched = {"separation": False, "init": "auggpt"} if name == "evokd" else {}
     made = [build(resolve(STRATEGIES, name), settings, name)[0] for settings in ({}, switched)]
-    return tuple(stage for strategy in made for stage in strategy.stages)
+    return tuple(stage for strategy in made for stage in strategy.prompt_templates)
 
 
 @pytest.mark.parametrize(("task", "name"), STRATEGIES_OF_TASKS)
@@ -72,7 +72,7 @@ def test_the_digest_covers_what_a_template_includes(tmp_path):
     ("templates", "said"),
     [
         ({}, "holds no *.j2 file"),
-        ({"genrate": user("x")}, "is no stage's template; did you mean 'generate.j2'?"),
+        ({"genrate": user("x")}, "is no template of the task; did you mean 'generate.j2'?"),
         ({"label": "\n\n{% block user %}{{ text"}, "prompts: label.j2, line 3: "),
         ({"label": user("{% include 'gone.j2' %}")}, "there is no gone.j2"),
         ({"label": user("{% include text %}")}, "whose name is only known when it is rendered"),

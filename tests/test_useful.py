@@ -32,17 +32,17 @@ class Teacher(list[Prompt]):
 
 def known(later: int = 20, **changes: object) -> Brief:
     """One seed and `later` samples of each class, every fourth of them telling."""
-    by_aim = {
-        aim: [
-            sample(f"a seed {aim}", aim),
+    by_label = {
+        label: [
+            sample(f"a seed {label}", label),
             *(
-                sample(f"{GOOD if i % 4 == 0 else 'some'} text {i} {aim}", aim, round=1, request=i)
+                sample(f"{GOOD if i % 4 == 0 else 'some'} text {i} {label}", label, round=1, request=i)
                 for i in range(later)
             ),
         ]
-        for aim in TASK.aims
+        for label in TASK.labels
     }
-    return brief(round=2, demonstrations=by_aim, **changes)
+    return brief(round=2, demonstrations=by_label, **changes)
 
 
 @pytest.mark.parametrize("soft", [False, True], ids=["mistakes", "log-probabilities"])
@@ -56,8 +56,8 @@ def test_the_better_half_are_those_that_help_the_teacher(soft):
     assert len({prompt.key for prompt in teacher}) == len({prompt.seed for prompt in teacher}) == len(teacher)
 
 
-async def _of(useful: Useful, aim: str):
-    both = await asyncio.gather(useful.of(aim), useful.of(aim))  # asked for twice, scored once
+async def _of(useful: Useful, label: str):
+    both = await asyncio.gather(useful.of(label), useful.of(label))  # asked for twice, scored once
     assert both[0] is both[1]
     return both[0]
 
@@ -85,6 +85,6 @@ def test_texts_are_written_from_the_chosen_demonstrations():
     asked = Asked()
     write(strategy, one, asked, plan(strategy, one))
     scored = {p.variables["demonstrations"][0]["text"] for p in asked if p.key.startswith("label/useful/")}
-    seeds = {f"a seed {aim}" for aim in TASK.aims}
-    shown = {shown["text"] for p in asked if p.stage == "generate" for shown in p.variables["demonstrations"]}
+    seeds = {f"a seed {label}" for label in TASK.labels}
+    shown = {shown["text"] for p in asked if p.template == "generate" for shown in p.variables["demonstrations"]}
     assert scored and shown - seeds <= scored and len(shown) > len(seeds)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from evokd_data.generation.weakness import EXAMPLES, find
 from evokd_data.records import Prediction, Weakness
 
-labels = st.sampled_from(TASK.aims)
+labels = st.sampled_from(TASK.labels)
 outcomes = st.lists(st.tuples(labels, labels, st.floats(0, 1)), max_size=40)
 
 

@@ -42,7 +42,7 @@ def command(recipes: tuple[Path, ...], overrides: tuple[str, ...]) -> None:
                     "begun with this one could not go on; pin it for an experiment that lasts",
                     err=True,
                 )
-            click.echo(f"{path}: sound: {recipe.task.name} with {len(recipe.task.aims)} classes{said}")
+            click.echo(f"{path}: sound: {recipe.task.name} with {len(recipe.task.labels)} classes{said}")
     if bad:
         raise SystemExit(1)
 

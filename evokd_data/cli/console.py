@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evokd_data.progress import Progress
-from evokd_data.reporting.primary_metric import NAMES, headline
+from evokd_data.reporting.primary_metric import NAMES, primary_metric
 
 PLAIN_EVERY_S = 10.0  # between two lines of one stage when stderr is no terminal
 LIVE_EVERY_S = 0.1
@@ -77,7 +77,7 @@ class _Lines(Progress):
             return
         if "metrics" in facts:
             test = facts.pop("metrics")
-            score = headline(test)
+            score = primary_metric(test)
             facts[score.name] = f"{score.value:.3f} (test, n={test['n']})"
         if isinstance(rejected := facts.get("rejected"), Mapping):
             facts["rejected"] = reasons(rejected)
@@ -108,7 +108,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 def round_cells(entry: Mapping[str, Any]) -> list[object]:
     """A round as the cells of `rounds_table`."""
     test = (entry["metrics"] or {}).get("test")
-    score = headline(test) if test else None
+    score = primary_metric(test) if test else None
     revision = entry["revision"]
     return [
         entry["round"],
@@ -124,7 +124,7 @@ def round_cells(entry: Mapping[str, Any]) -> list[object]:
 
 def score_name(entries: Sequence[Mapping[str, Any]]) -> str:
     """The heading of the column of scores: "macro-F1", "micro-F1"; "F1" before anything was scored."""
-    return next((headline(e["metrics"]["test"]).name for e in entries if (e["metrics"] or {}).get("test")), "F1")
+    return next((primary_metric(e["metrics"]["test"]).name for e in entries if (e["metrics"] or {}).get("test")), "F1")
 
 
 def rounds_table(found: Mapping[str, Any]) -> None:
@@ -134,16 +134,16 @@ def rounds_table(found: Mapping[str, Any]) -> None:
 
 
 def plan_table(plan: Mapping[str, Any]) -> None:
-    """A plan: its weaknesses, then its cells."""
+    """A plan: its weaknesses, then its quotas."""
     weak = [
         [w["name"], w["missed"], w["seen"], "; ".join(s["text"] for s in w["wrong"][:2])] for w in plan["weaknesses"]
     ]
     table(f"round {plan['round']}: weaknesses", ("weakness", "missed", "of", "for example"), weak)
-    cells = [
+    quotas = [
         [c["target"] or f"(pool) {c['text']}", c["samples"], c["difficulty"], c["contrast"], c["weakness"]]
         for c in plan["cells"]
     ]
-    table("texts asked for", ("target", "texts", "difficulty", "to look like", "weakness"), cells)
+    table("texts asked for", ("target", "texts", "difficulty", "to look like", "weakness"), quotas)
 
 
 def comparison_tables(results: Mapping[str, Any]) -> None:

@@ -54,8 +54,8 @@ def _show(found: Mapping[str, Any]) -> None:
     weak = [[one["name"], *(_missed(one[side]) for side in ("from", "to"))] for one in found["weaknesses"]]
     part("weaknesses: missed of seen", ("weakness", was, now), weak)
     keys = ("target", "difficulty", "contrast", "weakness", "from", "to")
-    cells = [[one[key] for key in keys] for one in found["cells"]]
-    part("texts asked for", ("target", "difficulty", "to look like", "weakness", was, now), cells)
+    quotas = [[one[key] for key in keys] for one in found["cells"]]
+    part("texts asked for", ("target", "difficulty", "to look like", "weakness", was, now), quotas)
     metrics = [
         [one["split"], one["metric"], one["class"], *(_score(one, side) for side in ("from", "to")),
          None if one["change"] is None else f"{one['change']:+.3f}"]

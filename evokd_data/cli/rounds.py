@@ -16,7 +16,7 @@ from evokd_data.cli import options
 def command(repo: str, endpoint: str | None, as_json: bool) -> None:
     """List the rounds of REPO with samples, test scores, sizes and commits."""
     from evokd_data.cli.console import score_name, table
-    from evokd_data.reporting.primary_metric import headline
+    from evokd_data.reporting.primary_metric import primary_metric
     from evokd_data.revisions.load import list_rounds
 
     found = list_rounds(repo, endpoint=endpoint)
@@ -27,7 +27,7 @@ def command(repo: str, endpoint: str | None, as_json: bool) -> None:
         [
             entry["tag"],
             entry["rows"],
-            f"{headline(entry['metrics']['test']).value:.3f}",
+            f"{primary_metric(entry['metrics']['test']).value:.3f}",
             entry["bytes"],
             entry["commit"][:10] if entry["commit"] else None,
             entry["date"],

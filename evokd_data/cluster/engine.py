@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from evokd_data.cluster.coordinator import DEATHS, ROWS, News
 from evokd_data.cluster.worker import Result
 from evokd_data.errors import EngineStopped, EvokdError, TeacherError
-from evokd_data.generation.partitions import Partition, Work, Written
+from evokd_data.generation.partitions import Partition, RoundWork, Written
 from evokd_data.records import Completion, Prompt
 
 GATHER_S = 0.02
@@ -35,7 +35,7 @@ class ForDriver(Protocol):
 
 
 class Cluster:
-    """See `teachers.Engine` and `partitions.Writer`. `share` makes of a Work what the coordinator keeps of it; without `parts`
+    """See `teachers.Engine` and `partitions.Writer`. `share` makes of a RoundWork what the coordinator keeps of it; without `parts`
     workers leave none; `lean` prompts leave behind what only a scripted teacher reads; `rows` that one worker has at a time.
 
     `workers` are those wanted, `opened` how often one has opened, `deaths` how many died.
@@ -47,7 +47,7 @@ class Cluster:
         workers: int,
         note: Callable[[str], None],
         *,
-        share: Callable[[Work], Any] = lambda work: work,
+        share: Callable[[RoundWork], Any] = lambda work: work,
         parts: bool = True,
         lean: bool = False,
         rows: int = ROWS,
@@ -63,7 +63,7 @@ class Cluster:
         self._numbers = itertools.count()
         self._asked: dict[int, asyncio.Future[Any]] = {}
         # By the object's id, which is its own as long as the object is here.
-        self._works: dict[int, tuple[Work, asyncio.Task[int]]] = {}
+        self._works: dict[int, tuple[RoundWork, asyncio.Task[int]]] = {}
         self._prompts: list[tuple[Prompt, asyncio.Future[Completion]]] = []
         self._environments: dict[int, Mapping[str, Any]] = {}
         self._failure: EvokdError | None = None
@@ -171,20 +171,20 @@ class Cluster:
     def partitions(self) -> int:
         return (self._rows_each + 1) * self.workers
 
-    async def write(self, work: Work, partition: Partition) -> Written:
+    async def write(self, work: RoundWork, partition: Partition) -> Written:
         if id(work) not in self._works:
             self._works[id(work)] = work, self._start(self._shelve(work))
         key = await asyncio.shield(self._works[id(work)][1])
         written: Written = await self._ask((key, partition))
         return written
 
-    async def _shelve(self, work: Work) -> int:
+    async def _shelve(self, work: RoundWork) -> int:
         key = next(self._numbers)
         kept = work if self._parts else replace(work, parts=None)
         await self._coordinator.shelve(key, await asyncio.to_thread(self._share, kept))
         return key
 
-    async def forget(self, work: Work) -> None:
+    async def forget(self, work: RoundWork) -> None:
         known = self._works.pop(id(work), None)
         if known is not None and self._failure is None:
             await self._coordinator.unshelve(await known[1])

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from evokd_data.cluster.coordinator import State
 from evokd_data.errors import EngineStopped, EvokdError, TeacherError
-from evokd_data.generation.partitions import OWN, Partition, PartitionWriter, Work, Written, answers
+from evokd_data.generation.partitions import OWN, Partition, PartitionWriter, RoundWork, Written, answers
 from evokd_data.records import Completion, Prompt
 from evokd_data.storage.journal import prompt_digest
 from evokd_data.storage.journal_parts import Parts
@@ -96,7 +96,7 @@ class Worker:
         self._engine: Engine | None = None
         self._slots: Slots | None = None
         self._ended = False
-        self._works: dict[int, asyncio.Task[Work]] = {}
+        self._works: dict[int, asyncio.Task[RoundWork]] = {}
         self._shared: dict[str, asyncio.Task[Completion]] = {}
         self._writing: set[asyncio.Task[Result]] = set()
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evokd_data.generation.near_duplicates import Likeness
+from evokd_data.generation.near_duplicates import MinHashIndex
 from evokd_data.records import Draft, Rejection, Sample
 from evokd_data.tasks import sample_id
 
@@ -43,18 +43,18 @@ REASONS = {
 """Every reason of a rejection, with what it means; the card prints this table."""
 
 
-class Sieve:
+class FilterPipeline:
     """All filters of a round, with what they remember of earlier rounds.
 
     `protected` are the texts of test and dev: they are compared with and nothing else; a rejection names none of them.
-    `scratch` is a folder on a disk, for what `Likeness` does not hold in memory.
+    `scratch` is a folder on a disk, for what `MinHashIndex` does not hold in memory.
     """
 
     def __init__(self, filters: Filters, task: Task, protected: Iterable[str], scratch: Path | None = None) -> None:
         self._filters = filters
         self._task = task
-        self._kept = Likeness(filters.near_duplicates, scratch)
-        self._protected = Likeness(filters.near_duplicates)
+        self._kept = MinHashIndex(filters.near_duplicates, scratch)
+        self._protected = MinHashIndex(filters.near_duplicates)
         for text in protected:
             self._protected.add(text, "")
 
@@ -62,7 +62,7 @@ class Sieve:
         """A sample of an earlier round or of a finished shard: later texts must differ from it."""
         self._kept.add(sample.text, sample.id)
 
-    def admit(self, draft: Draft) -> Sample | Rejection:
+    def apply(self, draft: Draft) -> Sample | Rejection:
         """The draft as a sample, or the first reason against it."""
 
         def reject(reason: str, detail: str = "") -> Rejection:

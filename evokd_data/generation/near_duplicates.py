@@ -61,7 +61,7 @@ def bands(threshold: float) -> int:
     return PERMUTATIONS
 
 
-class Likeness:
+class MinHashIndex:
     """An index of texts under names of at most 32 bytes. From a `threshold` of 1 on only equal texts are alike.
 
     `scratch` is the folder for what does not stay in memory: 560 bytes a text, gone when the index is.

@@ -1,7 +1,7 @@
 """A round written by many: its requests in partitions, each written and labelled by one worker with its own engine.
 
-    driver    plan -> Work (once a round), Partition -> worker          Written -> journal, filters, shards, in index order
-    worker    Work + Partition -> strategy, engine -> Written
+    driver    plan -> RoundWork (once a round), Partition -> worker          Written -> journal, filters, shards, in index order
+    worker    RoundWork + Partition -> strategy, engine -> Written
 
 The driver keeps the order, the journal and the filters; a worker renders, asks and parses, and has nothing that could be
 lost with it but some seconds of answers (see `parts`). A partition lies within one shard. One that is written twice
@@ -23,8 +23,8 @@ from typing import Protocol
 import orjson
 
 from evokd_data.generation.scheduler import in_order
-from evokd_data.records import Completion, Draft, Prompt, Request
-from evokd_data.storage.journal import Journal, Lines, NotJournalled, completion, prompt_digest
+from evokd_data.records import Completion, Draft, GenerationRequest, Prompt
+from evokd_data.storage.journal import AnswerEncoder, Journal, NotJournalled, completion, prompt_digest
 from evokd_data.storage.journal_parts import Parts
 from evokd_data.strategies import Ask, Brief, Strategy
 
@@ -35,12 +35,12 @@ OWN = re.compile(r"[^/]+/(\d{6,})(?:/|$)")  # the key of a prompt that belongs t
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class RoundWork:
     """What a worker must know to write any request of a round. `parts`: where it leaves what it was answered, if anywhere."""
 
     strategy: Strategy
     brief: Brief
-    planned: Sequence[Request]
+    planned: Sequence[GenerationRequest]
     parts: str | None = None
 
 
@@ -61,7 +61,7 @@ class Partition:
 class Written:
     """What became of a partition. `drafts` of each request in order; `lines` the answers that were asked for, as the journal
     has them; `shared` the answers that are no request's own, which other partitions may have used, too; `left`: parts of the
-    journal lie in `Work.parts`."""
+    journal lie in `RoundWork.parts`."""
 
     drafts: Sequence[Sequence[Draft]]
     lines: bytes
@@ -85,13 +85,13 @@ class Writer(Protocol):
     def partitions(self) -> int:
         """Partitions worth having in flight."""
 
-    async def write(self, work: Work, partition: Partition) -> Written: ...
+    async def write(self, work: RoundWork, partition: Partition) -> Written: ...
 
-    async def forget(self, work: Work) -> None:
+    async def forget(self, work: RoundWork) -> None:
         """The round is over."""
 
 
-class Cut:
+class Partitioner:
     """Where partitions end: within a shard, and the smaller the less is left, so that no worker has much when the others have
     nothing more (guided self-scheduling, Polychronopoulos and Kuck 1987). Between a quarter of a worker's window, for the few
     that it has at a time must fill its engine, and two: each costs the driver some milliseconds, whatever is in it."""
@@ -115,13 +115,13 @@ class Cut:
 
 
 async def written(
-    work: Work,
+    work: RoundWork,
     shards: Sequence[range],
     first: int,
     journal: Journal,
     opened: Callable[[], Awaitable[Writer]],
     seen: Callable[[int], None],
-) -> AsyncGenerator[tuple[Request, Sequence[Draft]]]:
+) -> AsyncGenerator[tuple[GenerationRequest, Sequence[Draft]]]:
     """The drafts of every request from `first` on, in order, as from `feeding.in_order` and one engine.
 
     What the journal can answer is written here; `opened` is awaited when something is left to ask. `seen` is told of the
@@ -130,7 +130,7 @@ async def written(
     parts = Parts(work.parts) if work.parts else None
     if parts is not None:
         await asyncio.to_thread(_take_in, parts, journal)
-    here = _Here(work, journal)
+    here = _JournalledWriter(work, journal)
     while not journal.empty and first < len(work.planned):
         drafts = await here.write(first)
         if drafts is None:
@@ -158,7 +158,7 @@ async def written(
             drafts.update(zip(todo, told.drafts, strict=True))
         return [drafts[at] for at in places]
 
-    cuts = Cut(shards, first).ranges(lambda: writer.workers, lambda: writer.window)
+    cuts = Partitioner(shards, first).ranges(lambda: writer.workers, lambda: writer.window)
     try:
         async with aclosing(in_order(cuts, one, lambda: writer.partitions, AHEAD)) as results:
             async for places, of_all in results:
@@ -177,10 +177,10 @@ def _take_in(parts: Parts, journal: Journal) -> None:
     parts.clear()
 
 
-class _Here:
+class _JournalledWriter:
     """Writes requests that the journal can answer whole; of others keeps what it has."""
 
-    def __init__(self, work: Work, journal: Journal) -> None:
+    def __init__(self, work: RoundWork, journal: Journal) -> None:
         self._work = work
         self._journal = journal
         self._found: dict[int, dict[str, Completion]] = {}
@@ -215,14 +215,14 @@ class PartitionWriter:
     `lines` are the answers asked for up to now: whoever cannot wait for the end takes them from there.
     """
 
-    def __init__(self, work: Work, partition: Partition, complete: Ask, share: Ask, window: int) -> None:
+    def __init__(self, work: RoundWork, partition: Partition, complete: Ask, share: Ask, window: int) -> None:
         self._work = work
         self._partition = partition
         self._own = frozenset(partition.requests)
         self._complete = complete
         self._share = share
         self._window = window
-        self._encoder = Lines()
+        self._encoder = AnswerEncoder()
         self._shared: dict[str, tuple[Prompt, Completion]] = {}
         self._prompt_tokens = self._completion_tokens = 0
         self.lines: list[bytes] = []

@@ -25,22 +25,22 @@ def find(task: Task, samples: Sequence[Sample], predictions: Sequence[Prediction
     counts: Counter[tuple[str, str, str]] = Counter()
     wrong: dict[tuple[str, str, str], _Surest] = defaultdict(_Surest)
     right: dict[str, _Surest] = defaultdict(_Surest)
-    seen = dict.fromkeys(task.aims, 0)
+    seen = dict.fromkeys(task.labels, 0)
     for index, prediction in enumerate(predictions):
         found = task.mistakes(prediction)
         for kind in {(mistake.kind, mistake.expected, mistake.got) for mistake in found}:
             counts[kind] += 1
             wrong[kind].add(prediction.confidence, index)
-        for aim in task.aims:
-            if task.carries(prediction.expected, aim):
-                seen[aim] += 1
+        for label in task.labels:
+            if task.carries(prediction.expected, label):
+                seen[label] += 1
                 if not found:
-                    right[aim].add(prediction.confidence, index)
+                    right[label].add(prediction.confidence, index)
 
     weaknesses = []
     for kind, missed in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         name, expected, got = kind
-        near = [right[aim] for aim in (expected, got) if aim in right]
+        near = [right[label] for label in (expected, got) if label in right]
         weaknesses.append(
             Weakness(
                 name,

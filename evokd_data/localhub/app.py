@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from evokd_data.localhub import api_files, api_repos, api_transfer, pages, xet
 from evokd_data.localhub.auth import Authority, Identity
-from evokd_data.localhub.buffered_body import IN_MEMORY, Spool
+from evokd_data.localhub.buffered_body import IN_MEMORY, BufferedBody
 from evokd_data.localhub.errors import HubError, bad_request, repo_not_found
 from evokd_data.localhub.faults import FaultPlan, parse_rules
 from evokd_data.localhub.lfs import DOWNLOAD, UPLOAD, LfsStore
@@ -247,7 +247,7 @@ class App:
             note()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        spool: Spool | None = None
+        buffered: BufferedBody | None = None
         route: Route | None = None
         body = BodyStream(receive, self.hub.limits.body_pause_s)
         try:
@@ -261,8 +261,8 @@ class App:
                 loop = asyncio.get_running_loop()
                 workers = self._readers if call.method == "GET" else self._writers
                 most = await loop.run_in_executor(self._readers, route.guard, call)
-                spool = call.body = Spool(self.hub.root, most, on_disk=route.on_disk)
-                await body.into(spool)
+                buffered = call.body = BufferedBody(self.hub.root, most, on_disk=route.on_disk)
+                await body.into(buffered)
                 reply = await loop.run_in_executor(workers, route.handler, call)
         except HubError as exc:
             reply = error_reply(exc)
@@ -277,8 +277,8 @@ class App:
             log.exception("%s %s failed", scope["method"], scope["raw_path"].decode("latin-1"))
             reply = error_reply(HubError(500, "Internal error of the local Hub; its log says more"))
         finally:
-            if spool is not None:
-                spool.close()
+            if buffered is not None:
+                buffered.close()
         if not await body.drain():
             reply.headers["Connection"] = "close"
         try:
@@ -300,7 +300,7 @@ class App:
         # The data paths carry their own signed claims; their tokens are none of tokens.json.
         own = not scope["raw_path"].startswith((b"/_cas/", b"/_lfs/"))
         who = self.hub.authority.identify(authorization) if own else Identity()
-        body = Spool(self.hub.root, IN_MEMORY)
+        body = BufferedBody(self.hub.root, IN_MEMORY)
         return Call(self.hub, method, {}, query, headers, f"{scheme}://{host}", who, body)
 
     def _same_site(self, method: str, headers: dict[str, str], host: str) -> None:

@@ -15,7 +15,7 @@ from evokd_data.localhub.root import Root
 IN_MEMORY = 1024 * 1024
 
 
-class Spool:
+class BufferedBody:
     """Written once, chunk by chunk, then read any number of times. `sha256` and `size` cover what was written."""
 
     def __init__(self, root: Root, limit: int, *, on_disk: bool = False) -> None:

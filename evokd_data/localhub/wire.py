@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import parse_qsl
 
 from evokd_data.localhub.auth import Identity
-from evokd_data.localhub.buffered_body import IN_MEMORY, Spool
+from evokd_data.localhub.buffered_body import IN_MEMORY, BufferedBody
 from evokd_data.localhub.errors import HubError, bad_request
 from evokd_data.localhub.names import RepoId
 
@@ -40,7 +40,7 @@ class Call:
     headers: dict[str, str]
     endpoint: str  # as the client wrote it: links we hand out must work for whoever reached us
     who: Identity
-    body: Spool
+    body: BufferedBody
     claim: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -115,18 +115,18 @@ class BodyStream:
         self._pause_s = pause_s
         self._all_here = False
 
-    async def into(self, spool: Spool) -> None:
-        """The whole of it. Raises what `spool` raises, and ClientGone."""
+    async def into(self, body: BufferedBody) -> None:
+        """The whole of it. Raises what `body` raises, and ClientGone."""
         waiting = bytearray()
         while not self._all_here:
             waiting += await self._next()
             if len(waiting) >= _BLOCK:
-                await asyncio.to_thread(spool.write, bytes(waiting))
+                await asyncio.to_thread(body.write, bytes(waiting))
                 waiting.clear()
-        if spool.size + len(waiting) > IN_MEMORY:
-            await asyncio.to_thread(spool.write, bytes(waiting))
+        if body.size + len(waiting) > IN_MEMORY:
+            await asyncio.to_thread(body.write, bytes(waiting))
         else:
-            spool.write(bytes(waiting))
+            body.write(bytes(waiting))
 
     async def drain(self) -> bool:
         """Take in the short rest of a body that nobody wants; False if there is too much of it.

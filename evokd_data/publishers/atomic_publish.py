@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Landing:
+class AtomicPublish:
     """One round on its way into a repository."""
 
     hub: Hub

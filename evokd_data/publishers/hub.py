@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 
 from evokd_data import repo_layout
 from evokd_data.errors import EvokdError, PublishError, VerificationError
-from evokd_data.publishers.atomic_publish import Landing
+from evokd_data.publishers.atomic_publish import AtomicPublish
 from evokd_data.publishers.calls import (
     Patience,
     describe,
@@ -98,7 +98,7 @@ class Hub:
     def publish(self, bundle: Bundle) -> Revision:
         """See `Publisher.publish`."""
         with self._calls(bundle.repo) as api, tempfile.TemporaryDirectory(prefix="evokd-") as scratch:
-            return self.patience.persist(Landing(self, api, bundle, Path(scratch)).step, self._told)
+            return self.patience.persist(AtomicPublish(self, api, bundle, Path(scratch)).step, self._told)
 
     def refs(self, repo: str) -> Refs:
         """What the repository's names point at now. Raises PublishError."""

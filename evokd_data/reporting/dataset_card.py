@@ -21,7 +21,7 @@ from evokd_data.errors import DataError
 from evokd_data.generation.filters import REASONS
 from evokd_data.recipe import Recipe
 from evokd_data.reporting import comparison_tables
-from evokd_data.reporting.primary_metric import NAMES, headline
+from evokd_data.reporting.primary_metric import NAMES, primary_metric
 from evokd_data.storage.workspace import tag as tag_of
 
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
@@ -112,10 +112,10 @@ def render(recipe: Recipe, repo: str, rounds: Sequence[RoundFacts]) -> str:
         has_probe=any(one.parts(repo_layout.PROBE) for one in rounds),
         origins=[{"first": one.tag, **one.manifest["identity"]["from"]} for one in rounds if one.branched],
         description=task.get("description", ""),
-        classes=recipe.task.aims,
+        classes=recipe.task.labels,
         meanings=meanings,
-        score=headline(last.metrics["test"]),
-        second=NAMES[SECOND[headline(last.metrics["test"]).key]],
+        score=primary_metric(last.metrics["test"]),
+        second=NAMES[SECOND[primary_metric(last.metrics["test"]).key]],
         targets=list(recipe.task.columns()),
         rounds=[_round(one) for one in rounds],
         last=_round(last),
@@ -210,7 +210,7 @@ def metadata(recipe: Recipe, rounds: Sequence[RoundFacts]) -> dict[str, Any]:
 def learning_curve(recipe: Recipe, rounds: Sequence[RoundFacts]) -> str:
     """The score on the test set by round, with its interval, as SVG."""
     width, height, left, right, top, bottom = 640, 320, 52, 616, 32, 262
-    scores = [headline(one.metrics["test"]) for one in rounds]
+    scores = [primary_metric(one.metrics["test"]) for one in rounds]
     spans = [score.interval or (score.value, score.value) for score in scores]
     floor = max(0, min(9, int(min(low for low, _ in spans) * 10)))
     ceiling = max(floor + 1, min(10, -int(-max(high for _, high in spans) * 10 // 1)))
@@ -276,8 +276,8 @@ def _code(text: str) -> Markdown:
 def _round(one: RoundFacts) -> dict[str, Any]:
     """A round as the template sees it."""
     test = one.metrics["test"]
-    score = headline(test)
-    cells = one.plan["cells"]
+    score = primary_metric(test)
+    quotas = one.plan["cells"]
     return {
         "index": one.index,
         "tag": one.tag,
@@ -292,8 +292,8 @@ def _round(one: RoundFacts) -> dict[str, Any]:
         },
         "per_class": test.get("per_class", {}),
         "weaknesses": one.plan["weaknesses"],
-        "planned": sum(cell["samples"] for cell in cells),
-        "targeted": sum(cell["samples"] for cell in cells if cell.get("weakness")),
+        "planned": sum(quota["samples"] for quota in quotas),
+        "targeted": sum(quota["samples"] for quota in quotas if quota.get("weakness")),
         "digest": one.manifest["digest"],
         "content": one.manifest["identity"]["content"],
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evokd_data.generation.filters import REASONS
-from evokd_data.reporting.primary_metric import headline
+from evokd_data.reporting.primary_metric import primary_metric
 from evokd_data.reporting.run_summary import summary
 from evokd_data.storage.shards import read_rejections, read_table
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, write_text
@@ -43,7 +43,7 @@ def _run(workspace: Workspace) -> dict[str, Any]:
     for entry in found["rounds"]:
         folder = workspace.round(entry["round"])
         plan = read_json(folder.plan) if folder.plan.exists() else {"weaknesses": [], "cells": []}
-        score = headline(entry["metrics"]["test"]) if entry["metrics"] else None
+        score = primary_metric(entry["metrics"]["test"]) if entry["metrics"] else None
         rounds.append(
             {**entry, "score": score, "plan": plan, "samples": _samples(folder), "dropped": _rejected(folder)}
         )

@@ -44,7 +44,7 @@ def render(recipe: Recipe, facts: StudentFacts) -> str:
         title=dataset_card.title(recipe),
         category=Markdown(recipe.task.hub_category),
         description=recipe.task.describe().get("description", ""),
-        classes=recipe.task.aims,
+        classes=recipe.task.labels,
         repo=Markdown(recipe.publish.repo),
         model=Markdown(recipe.publish.student or ""),
         samples=sum(facts.rows),

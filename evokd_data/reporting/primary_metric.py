@@ -12,7 +12,7 @@ NAMES = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "accuracy": "accuracy"}
 """What people read for what metrics.json says."""
 
 
-class Headline(NamedTuple):
+class PrimaryMetric(NamedTuple):
     """`interval`: low and high of the bootstrap over the test texts, where the metrics have one."""
 
     key: str
@@ -34,8 +34,8 @@ class Headline(NamedTuple):
         return f"{self.interval[0]:.3f} to {self.interval[1]:.3f}" if self.interval else ""
 
 
-def headline(test: Mapping[str, Any]) -> Headline:
+def primary_metric(test: Mapping[str, Any]) -> PrimaryMetric:
     """Of the metrics of one test set."""
     key = "micro_f1" if "micro_f1" in test else "macro_f1"
     bounds = (test.get("intervals") or {}).get(key)
-    return Headline(key, test[key], (bounds[0], bounds[1]) if bounds else None)
+    return PrimaryMetric(key, test[key], (bounds[0], bounds[1]) if bounds else None)

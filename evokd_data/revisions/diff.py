@@ -64,7 +64,7 @@ def diff(
         "recipe": list(_settings(before, after)),
         "prompts": dict(_prompts(before, after)),
         "weaknesses": list(_weaknesses(*plans)),
-        "cells": list(_cells(*plans)),
+        "cells": list(_quotas(*plans)),
         "metrics": list(_metrics(before.metrics(first), after.metrics(last))),
         "rows": list(_rows(after, range(first + 1, last + 1))),
         "rejected": list(_rejected(after, first, last)),
@@ -134,19 +134,19 @@ def _weaknesses(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator
         yield found
 
 
-def _cells(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _quotas(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     keys = ("target", "difficulty", "contrast", "weakness")
 
     def texts(plan: Mapping[str, Any]) -> Counter[tuple[Any, ...]]:
         found: Counter[tuple[Any, ...]] = Counter()
-        for cell in plan["cells"]:
-            found[tuple(cell[key] for key in keys)] += cell["samples"]
+        for quota in plan["cells"]:
+            found[tuple(quota[key] for key in keys)] += quota["samples"]
         return found
 
     was, now = texts(before), texts(after)
-    for cell in dict.fromkeys([*now, *was]):
-        if was[cell] != now[cell]:
-            yield {**dict(zip(keys, cell, strict=True)), "from": was[cell], "to": now[cell]}
+    for quota in dict.fromkeys([*now, *was]):
+        if was[quota] != now[quota]:
+            yield {**dict(zip(keys, quota, strict=True)), "from": was[quota], "to": now[quota]}
 
 
 def _metrics(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -184,12 +184,12 @@ def _rows(after: Snapshot, added: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Samples of each round and class; one that holds two types of span counts for both."""
     task = load_task(after.folder / repo_layout.RECIPE)
     for index in added:
-        counts = dict.fromkeys(task.aims, 0)
+        counts = dict.fromkeys(task.labels, 0)
         for sample in parquet.read_samples(task, after.paths(repo_layout.DATA, [index])):
-            for aim in task.aims:
-                counts[aim] += task.carries(sample.target, aim)
+            for label in task.labels:
+                counts[label] += task.carries(sample.target, label)
         yield {"round": index, "class": None, "rows": after.rounds[index].identity["rows"]}
-        yield from ({"round": index, "class": aim, "rows": rows} for aim, rows in counts.items())
+        yield from ({"round": index, "class": label, "rows": rows} for label, rows in counts.items())
 
 
 def _rejected(after: Snapshot, first: int, last: int) -> Iterator[dict[str, Any]]:

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 from evokd_data import repo_layout
 from evokd_data.errors import DataError, VerificationError
-from evokd_data.generation.filters import Sieve
+from evokd_data.generation.filters import FilterPipeline
 from evokd_data.generation.scheduler import in_order
 from evokd_data.publishers.open_hub import open_hub
 from evokd_data.recipe import Recipe, load_published
-from evokd_data.records import Draft, Rejection, Request, Sample
+from evokd_data.records import Draft, GenerationRequest, Rejection, Sample
 from evokd_data.revisions.load import fetch_rounds, find_round
 from evokd_data.seeds import Splits, load_splits
 from evokd_data.settings import short
-from evokd_data.stages.generate import make_sieve, shard_name
+from evokd_data.stages.generate import make_filter_pipeline, shard_name
 from evokd_data.stages.plan import as_json, earlier_shards, find_weaknesses, plan, weaknesses_as_json
 from evokd_data.stages.probe import read_probe
 from evokd_data.storage import parquet
@@ -120,7 +120,7 @@ def replay(
         notes.append("round 0 is the seeds: nobody was asked for them")
         found = _Found(rows=told.identity["rows"])
     else:
-        if not told.files(repo_layout.JOURNAL) and published.strategy.stages:  # else nobody was asked
+        if not told.files(repo_layout.JOURNAL) and published.strategy.prompt_templates:  # else nobody was asked
             raise VerificationError(
                 f"{snapshot.where}: was published without its journal (publish.journal: false), so its rows cannot be made "
                 f"again; that they are as published shows: evokd-data verify {repo} --round {index}"
@@ -223,43 +223,45 @@ def published_rejections(snapshot: Snapshot, index: int) -> Iterator[Rejection]:
 
 
 @dataclass(frozen=True)
-class StrangersSieve:
+class ReplayFilterPipeline:
     """The filters of a round for somebody who has no test set: `overlaps` are the texts that were rejected because of it."""
 
     recipe: Recipe
-    sieve: Sieve
+    pipeline: FilterPipeline
     overlaps: Mapping[Place, str]
 
-    def admit(self, draft: Draft) -> Fate:
+    def apply(self, draft: Draft) -> Fate:
         if self.overlaps.get(place(draft)) != draft.text:
-            return self.sieve.admit(draft)
+            return self.pipeline.apply(draft)
         # Its own text for a test set: what comes before that filter decides first, as it did then.
-        return Sieve(self.recipe.filters, self.recipe.task, [draft.text]).admit(draft)
+        return FilterPipeline(self.recipe.filters, self.recipe.task, [draft.text]).apply(draft)
 
 
-def round_sieve(snapshot: Snapshot, recipe: Recipe, splits: Splits | None, earlier: Sequence[Sample]) -> StrangersSieve:
+def replay_filter_pipeline(
+    snapshot: Snapshot, recipe: Recipe, splits: Splits | None, earlier: Sequence[Sample]
+) -> ReplayFilterPipeline:
     """The filters of a snapshot's last round, with the user's test and dev texts where there are `splits`."""
     overlaps = {}
     if splits is None:
         rejections = published_rejections(snapshot, len(snapshot.rounds) - 1)
         overlaps = {place(one): one.text for one in rejections if one.reason == TEST_OVERLAP}
-    return StrangersSieve(recipe, make_sieve(recipe, splits or Splits((), ()), earlier), overlaps)
+    return ReplayFilterPipeline(recipe, make_filter_pipeline(recipe, splits or Splits((), ()), earlier), overlaps)
 
 
 async def make_again(
     recipe: Recipe,
     brief: Brief,
-    planned: Sequence[Request],
+    planned: Sequence[GenerationRequest],
     ask: Ask,
     admit: Callable[[Draft], Fate],
     window: Callable[[], int],
-    failed: Callable[[Request, NotJournalled], None],
+    failed: Callable[[GenerationRequest, NotJournalled], None],
 ) -> AsyncIterator[Fate]:
     """What becomes of every text of the planned requests, in index order. `failed` is told of requests that the journal
     cannot answer; all others go on."""
     write = recipe.strategy.writer(brief, ask)
 
-    async def attempt(request: Request) -> Sequence[Draft] | NotJournalled:
+    async def attempt(request: GenerationRequest) -> Sequence[Draft] | NotJournalled:
         try:
             return await write(request)
         except NotJournalled as error:
@@ -330,7 +332,7 @@ async def _replay(
     index = len(snapshot.rounds) - 1
     told, task = snapshot.rounds[index], recipe.task
     seeds = restore_earlier(snapshot, recipe, workspace)
-    brief, cells = plan(recipe, workspace, index, splits or seeds)
+    brief, quotas = plan(recipe, workspace, index, splits or seeds)
     problems = []
     stored = json.loads((snapshot.folder / repo_layout.plan(told.tag)).read_bytes())
     if json.loads(json.dumps(as_json(index, brief, list(recipe.strategy.allot(brief))))) != stored:
@@ -350,16 +352,16 @@ async def _replay(
         used.add(prompt.key)
         return answer
 
-    def failed(request: Request, error: NotJournalled) -> None:
+    def failed(request: GenerationRequest, error: NotJournalled) -> None:
         unanswered.append(request.index)
         if len(unanswered) <= SHOWN:
             problems.append(f"request {request.index}: {error}")
 
     unanswered: list[int] = []
-    sieve = round_sieve(snapshot, recipe, splits, ShardedSamples(task, earlier_shards(workspace, index)))
-    planned = requests(cells, recipe.strategy.per_request, brief.seed, index)
+    pipeline = replay_filter_pipeline(snapshot, recipe, splits, ShardedSamples(task, earlier_shards(workspace, index)))
+    planned = requests(quotas, recipe.strategy.per_request, brief.seed, index)
     content, found, differing = ContentDigest(), _Found(), 0
-    again = make_again(recipe, brief, planned, ask, sieve.admit, lambda: 64, failed)
+    again = make_again(recipe, brief, planned, ask, pipeline.apply, lambda: 64, failed)
     async for before, now in pairs(published_fates(snapshot, task, index), again):
         if isinstance(now, Sample):
             content.add(task, now)

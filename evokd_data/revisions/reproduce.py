@@ -32,8 +32,8 @@ from evokd_data.revisions.replay import (
     place,
     published_fates,
     published_recipe,
+    replay_filter_pipeline,
     restore_earlier,
-    round_sieve,
     told_fate,
 )
 from evokd_data.seeds import Splits
@@ -109,7 +109,7 @@ def reproduce(
     if not told.files(repo_layout.JOURNAL):
         why = (
             "it asked nobody"
-            if not published.strategy.stages or not told.index
+            if not published.strategy.prompt_templates or not told.index
             else "it was published without its journal"
         )
         raise VerificationError(f"{snapshot.where}: there is nothing to ask for again: {why}")
@@ -159,10 +159,10 @@ class _Again:
     async def ask(self, limit: int | None) -> Reproduced:
         recipe, workspace, index = self._recipe, self._workspace, self._told.index
         seeds = Splits(tuple(ShardedSamples(recipe.task, workspace.round(0).shard_files())), ())
-        brief, cells = plan(recipe, workspace, index, self._splits or seeds)
+        brief, quotas = plan(recipe, workspace, index, self._splits or seeds)
         earlier = ShardedSamples(recipe.task, earlier_shards(workspace, index))
-        sieve = round_sieve(self._snapshot, recipe, self._splits, earlier)
-        planned = requests(cells, recipe.strategy.per_request, brief.seed, index)
+        pipeline = replay_filter_pipeline(self._snapshot, recipe, self._splits, earlier)
+        planned = requests(quotas, recipe.strategy.per_request, brief.seed, index)
         asked = planned[:limit]
         self._progress.stage("reproduce", index, requests=len(asked), texts=sum(request.count for request in asked))
         rows = Counter[str]()
@@ -170,7 +170,7 @@ class _Again:
         async with TeacherOnDemand(recipe.teacher, log, self._progress) as teacher:
             with Journal(workspace.round(index).journal) as journal:
                 again = make_again(
-                    recipe, brief, asked, journal.asker(teacher.complete, self._answered), sieve.admit,
+                    recipe, brief, asked, journal.asker(teacher.complete, self._answered), pipeline.apply,
                     lambda: teacher.window, lambda request, error: None,
                 )  # fmt: skip
                 decided = 0
@@ -205,7 +205,7 @@ class _Again:
         if prompt.key in self._asked:
             return
         self._asked.add(prompt.key)
-        counts = self._answers.setdefault(prompt.stage, Counter())
+        counts = self._answers.setdefault(prompt.template, Counter())
         if prompt.key not in self._before:
             counts["new"] += 1
             return

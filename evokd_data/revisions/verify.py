@@ -63,7 +63,7 @@ def verify(
     """Check all of a round's revision; `round` as in `load_round`, `seen` is told of each file as its turn comes.
 
     The tag sits on the commit; no file is missing, extra, or other than its manifest says (sha256, size, rows); manifests
-    are as they were sealed and form a chain to round 0; content digests and sample ids follow from the rows, the
+    are as they were with_checksum and form a chain to round 0; content digests and sample ids follow from the rows, the
     identity digest from the identity, prompt digests from the prompts; predictions are of the rows, one each; and no round
     changed after it was published.
     Everything is downloaded anew, unless `cached`: what lies in the cache says nothing about what the Hub serves now.

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from evokd_data.errors import TeacherError
-from evokd_data.generation.filters import Sieve
-from evokd_data.generation.partitions import Work, written
+from evokd_data.generation.filters import FilterPipeline
+from evokd_data.generation.partitions import RoundWork, written
 from evokd_data.generation.scheduler import TeacherOnDemand, in_order
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
-from evokd_data.records import Completion, Prompt, Rejection, Request, Sample
+from evokd_data.records import Completion, GenerationRequest, Prompt, Rejection, Sample
 from evokd_data.seeds import Splits
 from evokd_data.stages.plan import earlier_shards, plan
 from evokd_data.storage.journal import Journal
@@ -72,8 +72,8 @@ def shard_name(number: int) -> str:
     return f"{number:05d}.arrow"
 
 
-def shard_ranges(planned: Sequence[Request], shard_size: int) -> list[range]:
-    """Request indices of each shard: as many requests as ask for at most `shard_size` texts, at least one."""
+def shard_ranges(planned: Sequence[GenerationRequest], shard_size: int) -> list[range]:
+    """GenerationRequest indices of each shard: as many requests as ask for at most `shard_size` texts, at least one."""
     ranges = []
     first, texts = 0, 0
     for request in planned:
@@ -90,20 +90,22 @@ async def _teach(
     recipe: Recipe, workspace: Workspace, index: int, splits: Splits, teacher: TeacherOnDemand, progress: Progress
 ) -> dict[str, Any]:
     folder = workspace.round(index)
-    brief, cells = plan(recipe, workspace, index, splits)
-    planned = requests(cells, recipe.strategy.per_request, brief.seed, index)
-    sieve = make_sieve(recipe, splits, ShardedSamples(recipe.task, earlier_shards(workspace, index)), folder.root)
+    brief, quotas = plan(recipe, workspace, index, splits)
+    planned = requests(quotas, recipe.strategy.per_request, brief.seed, index)
+    pipeline = make_filter_pipeline(
+        recipe, splits, ShardedSamples(recipe.task, earlier_shards(workspace, index)), folder.root
+    )
     tally = _Tally(sum(request.count for request in planned), progress)
 
     ranges = shard_ranges(planned, recipe.rounds.shard_size)
-    done = _finished_shards(recipe, folder, ranges, sieve, tally)
+    done = _finished_shards(recipe, folder, ranges, pipeline, tally)
     first = ranges[done].start if done < len(ranges) else len(planned)
     ends = {shard.stop - 1: number for number, shard in enumerate(ranges)}
 
     progress.stage("generate", index, texts=tally.of, requests=len(planned), shards=len(ranges), finished=done)
     with Journal(folder.journal) as journal:
         if teacher.partitioned:
-            work = Work(recipe.strategy, brief, planned, _parts(recipe, folder))
+            work = RoundWork(recipe.strategy, brief, planned, _parts(recipe, folder))
             results = written(work, ranges, first, journal, teacher.open_writer, tally.answered)
         else:
             write = recipe.strategy.writer(brief, journal.asker(teacher.complete, tally.asked))
@@ -113,7 +115,7 @@ async def _teach(
         rejections: list[Rejection] = []
         async with aclosing(results):
             async for request, drafts in results:
-                for fate in map(sieve.admit, drafts):
+                for fate in map(pipeline.apply, drafts):
                     if isinstance(fate, Sample):
                         samples.append(fate)
                     else:
@@ -143,15 +145,21 @@ def _parts(recipe: Recipe, folder: RoundFolder) -> str:
     return f"{base.rstrip('/')}/{recipe.name}-{recipe.fingerprint[:8]}/{folder.tag}"
 
 
-def make_sieve(recipe: Recipe, splits: Splits, earlier: Iterable[Sample], scratch: Path | None = None) -> Sieve:
+def make_filter_pipeline(
+    recipe: Recipe, splits: Splits, earlier: Iterable[Sample], scratch: Path | None = None
+) -> FilterPipeline:
     """The round's filters, knowing test and dev texts to refuse and all samples of earlier rounds."""
-    sieve = Sieve(recipe.filters, recipe.task, (sample.text for sample in (*splits.test, *splits.dev)), scratch)
+    pipeline = FilterPipeline(
+        recipe.filters, recipe.task, (sample.text for sample in (*splits.test, *splits.dev)), scratch
+    )
     for sample in earlier:
-        sieve.remember(sample)
-    return sieve
+        pipeline.remember(sample)
+    return pipeline
 
 
-def _finished_shards(recipe: Recipe, folder: RoundFolder, ranges: list[range], sieve: Sieve, tally: _Tally) -> int:
+def _finished_shards(
+    recipe: Recipe, folder: RoundFolder, ranges: list[range], pipeline: FilterPipeline, tally: _Tally
+) -> int:
     """How many shards an earlier process finished, in order; the filters and the tally learn what is in them.
 
     Shards of another size, from before `shard_size` was changed, are removed: the journal still has the answers.
@@ -165,7 +173,7 @@ def _finished_shards(recipe: Recipe, folder: RoundFolder, ranges: list[range], s
         if (entry.first, entry.last) != (shard.start, shard.stop):
             break
         for sample in ShardedSamples(recipe.task, [path]):
-            sieve.remember(sample)
+            pipeline.remember(sample)
             tally.decided(sample)
         for rejection in read_rejections([rejected]):
             tally.decided(rejection)

@@ -97,7 +97,7 @@ def inputs(recipe: Recipe, splits: Mapping[str, str]) -> dict[str, Any]:
         "recipe": recipe.fingerprint,
         "settings": recipe.identity(),
         "splits": dict(splits),
-        "prompts": recipe.templates().digests(recipe.strategy.stages),
+        "prompts": recipe.templates().digests(recipe.strategy.prompt_templates),
         "teacher": {"engine": recipe.teacher.name, **recipe.teacher.identity()},
         "student": {"kind": recipe.student.name, **recipe.student.identity()},
     }

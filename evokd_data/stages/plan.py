@@ -12,7 +12,7 @@ from evokd_data.digest import derive_seed
 from evokd_data.errors import WorkspaceError
 from evokd_data.generation import weakness
 from evokd_data.recipe import Recipe
-from evokd_data.records import Cell, Sample, Sampling, Weakness
+from evokd_data.records import Quota, Sample, Sampling, Weakness
 from evokd_data.seeds import Splits
 from evokd_data.stages.pool import choose
 from evokd_data.stages.probe import read_probe
@@ -22,31 +22,31 @@ from evokd_data.strategies import Brief
 from evokd_data.strategies.asking import can_be_scored
 
 
-def plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tuple[Brief, list[Cell]]:
-    """The brief and the cells of round `index`, from plan.json when it is there, else made and written."""
+def plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tuple[Brief, list[Quota]]:
+    """The brief and the quotas of round `index`, from plan.json when it is there, else made and written."""
     folder = workspace.round(index)
     if not folder.plan.exists():
         chosen = choose(recipe, workspace, index, splits) if recipe.pool else []
         brief = make_brief(recipe, workspace, index, find_weaknesses(recipe, workspace, index), chosen)
-        cells = list(recipe.strategy.allot(brief))
-        if sum(cell.samples for cell in cells) > brief.budget:
+        quotas = list(recipe.strategy.allot(brief))
+        if sum(quota.samples for quota in quotas) > brief.budget:
             raise WorkspaceError(f"strategy {recipe.strategy.name!r} allotted more than its budget of {brief.budget}")
-        write_json(folder.plan, as_json(index, brief, cells))
-        return brief, cells
+        write_json(folder.plan, as_json(index, brief, quotas))
+        return brief, quotas
     stored = read_json(folder.plan)
-    cells = [Cell(**cell) for cell in stored["cells"]]
-    chosen = [cell.text for cell in cells if cell.text]
+    quotas = [Quota(**quota) for quota in stored["cells"]]
+    chosen = [quota.text for quota in quotas if quota.text]
     brief = make_brief(recipe, workspace, index, _read_weaknesses(recipe, workspace, index, stored), chosen)
-    return brief, cells
+    return brief, quotas
 
 
 def make_brief(recipe: Recipe, workspace: Workspace, index: int, weaknesses: list[Weakness], pool: list[str]) -> Brief:
     """All that the strategy may know in round `index`: no dev and no test."""
     earlier = ShardedSamples(recipe.task, earlier_shards(workspace, index))
-    places = {aim: array("I") for aim in recipe.task.aims}
+    places = {label: array("I") for label in recipe.task.labels}
     for place, target in enumerate(earlier.targets()):
-        for aim, found in places.items():
-            if recipe.task.carries(target, aim):
+        for label, found in places.items():
+            if recipe.task.carries(target, label):
                 found.append(place)
     return Brief(
         task=recipe.task,
@@ -55,7 +55,7 @@ def make_brief(recipe: Recipe, workspace: Workspace, index: int, weaknesses: lis
         round=index,
         seed=derive_seed(recipe.seed, index),
         budget=recipe.rounds.samples,
-        demonstrations={aim: SomeSamples(earlier, found) for aim, found in places.items()},
+        demonstrations={label: SomeSamples(earlier, found) for label, found in places.items()},
         weaknesses=tuple(weaknesses),
         pool=tuple(pool),
         soft_labels=getattr(recipe.student, "soft_labels", False) and can_be_scored(recipe.task),
@@ -77,13 +77,13 @@ def find_weaknesses(recipe: Recipe, workspace: Workspace, index: int) -> list[We
     return weakness.find(recipe.task, samples, read_probe(recipe.task, folder.probe))
 
 
-def as_json(index: int, brief: Brief, cells: list[Cell]) -> dict[str, Any]:
+def as_json(index: int, brief: Brief, quotas: list[Quota]) -> dict[str, Any]:
     """plan.json: what a person reads, and all that a rerun needs."""
     return {
         "round": index,
         "budget": brief.budget,
         "weaknesses": weaknesses_as_json(brief.weaknesses),
-        "cells": [{key: value for key, value in asdict(cell).items() if key != "text" or value} for cell in cells],
+        "cells": [{key: value for key, value in asdict(quota).items() if key != "text" or value} for quota in quotas],
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from evokd_data.digest import derive_random
-from evokd_data.generation.near_duplicates import Likeness, normal
+from evokd_data.generation.near_duplicates import MinHashIndex, normal
 from evokd_data.recipe import Recipe
 from evokd_data.records import Origin, Sample
 from evokd_data.seeds import Splits
@@ -38,7 +38,7 @@ def choose(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> 
     looked_at = chance.sample(fitting, min(len(fitting), recipe.pool.candidates))
     doubts = margins(recipe, workspace, index, looked_at)
     order = sorted(range(len(looked_at)), key=lambda place: (doubts[place], looked_at[place]))
-    protected = Likeness(recipe.filters.near_duplicates)
+    protected = MinHashIndex(recipe.filters.near_duplicates)
     for sample in (*splits.test, *splits.dev):
         protected.add(sample.text, "")
     chosen: dict[str, str] = {}
@@ -71,7 +71,7 @@ def margins(recipe: Recipe, workspace: Workspace, index: int, texts: Sequence[st
     words their mean, so that long texts are not the unsure ones by their length. Rounded: ties are broken by the text."""
     import numpy as np
 
-    target: Any = recipe.task.target_of(recipe.task.aims[0]) or ()  # a student does not look at it when it predicts
+    target: Any = recipe.task.target_of(recipe.task.labels[0]) or ()  # a student does not look at it when it predicts
     examples = [recipe.task.supervise(Sample("", text, target, Origin(index, -1, 0, POOL))) for text in texts]
     if not examples:
         return []

@@ -22,10 +22,10 @@ from evokd_data.progress import Progress
 from evokd_data.publishers.open_hub import LOCAL, open_hub
 from evokd_data.records import Bundle, Revision
 from evokd_data.reporting import dataset_card
-from evokd_data.reporting.primary_metric import headline
+from evokd_data.reporting.primary_metric import primary_metric
 from evokd_data.storage import parquet
 from evokd_data.storage.shards import content_digest
-from evokd_data.storage.snapshot import encoded, sealed, unsealed
+from evokd_data.storage.snapshot import encoded, with_checksum, without_checksum
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, write_json, write_text
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Publication:
         path = repo_layout.manifest(folder.tag)
         for fetched in (draft / "fetched", draft / "again"):  # the second for a download that was damaged on its way
             data = (self.hub.fetch_files(self.repo, revision.commit, [path], fetched) / path).read_bytes()
-            if (manifest := unsealed(data)) is not None:
+            if (manifest := without_checksum(data)) is not None:
                 break
         else:
             raise VerificationError(
@@ -153,7 +153,7 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
     """
     assert recipe.publish is not None
     manifest, metrics = read_json(folder.manifest), read_json(folder.metrics)
-    score = headline(metrics["test"])
+    score = primary_metric(metrics["test"])
     files: dict[str, Path] = {}
     bundle = Bundle(
         repo=recipe.publish.repo,
@@ -194,7 +194,7 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
         files[path].write_text(text, encoding="utf-8", newline="")
 
     write(repo_layout.RECIPE, public_recipe(workspace.recipe))
-    for name, source in recipe.templates().sources(recipe.strategy.stages).items():
+    for name, source in recipe.templates().sources(recipe.strategy.prompt_templates).items():
         write(f"{repo_layout.PROMPTS}/{name}", source)
     write(repo_layout.plan(folder.tag), folder.plan.read_text(encoding="utf-8"))
     write(repo_layout.metrics(folder.tag), folder.metrics.read_text(encoding="utf-8"))
@@ -216,7 +216,7 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
     write(repo_layout.manifest(folder.tag), "")
     told["files"] = {path: entry for path, entry in entries().items() if path != repo_layout.manifest(folder.tag)}
     told["previous"] = _previous(workspace.round(folder.index - 1)) if folder.index else None
-    files[repo_layout.manifest(folder.tag)].write_bytes(encoded(sealed(told)))
+    files[repo_layout.manifest(folder.tag)].write_bytes(encoded(with_checksum(told)))
     return bundle
 
 

@@ -20,10 +20,10 @@ from evokd_data.progress import Progress
 from evokd_data.records import Bundle, Revision
 from evokd_data.reporting import model_card
 from evokd_data.reporting.model_card import StudentFacts
-from evokd_data.reporting.primary_metric import headline
+from evokd_data.reporting.primary_metric import primary_metric
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, whole_folder, write_json
 from evokd_data.storage.workspace import tag as tag_of
-from evokd_data.students.checkpoint import CARD, read_card
+from evokd_data.students.checkpoint import METADATA_FILE, read_metadata
 
 if TYPE_CHECKING:
     from evokd_data.publishers.hub import Hub
@@ -53,7 +53,7 @@ def push_student(
     if known.get("repo") == publish.student and known["commit"] == tags.get(folder.tag):
         progress.done("push-student", index, already=True)
         return Revision(known["repo"], folder.tag, known["commit"], models.address)
-    read_card(folder.student, recipe.student.name)
+    read_metadata(folder.student, recipe.student.name)
     parent = _parent(publish.student, tags, index)
     draft = folder.root / DRAFT
     shutil.rmtree(draft, ignore_errors=True)
@@ -111,7 +111,7 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
         "round": folder.index,
         "dataset": {"repo": recipe.publish.repo, "tag": folder.tag, "digest": manifest["digest"]},
         "student": manifest["identity"]["student"],
-        "checkpoint": read_json(folder.student / CARD)["files"],
+        "checkpoint": read_json(folder.student / METADATA_FILE)["files"],
     }
     told: dict[str, Any] = {
         "digest": digest(identity),
@@ -121,7 +121,7 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
         },
     }
     write(repo_layout.manifest(folder.tag), json.dumps(told, indent=2, ensure_ascii=False) + "\n")
-    score = headline(metrics["test"])
+    score = primary_metric(metrics["test"])
     return Bundle(
         repo=recipe.publish.student,
         tag=folder.tag,
@@ -138,15 +138,15 @@ def fetch_student(recipe: Recipe, folder: RoundFolder, hub: Hub, progress: Progr
     pushed = read_json(folder.pushed)
     models = replace(hub, repo_type="model")
     try:
-        there = models.fetch_files(pushed["repo"], pushed["commit"], [CARD])
-        names = list(json.loads((there / CARD).read_bytes())["files"])
+        there = models.fetch_files(pushed["repo"], pushed["commit"], [METADATA_FILE])
+        names = list(json.loads((there / METADATA_FILE).read_bytes())["files"])
         if strange := [name for name in names if Path(name).name != name]:
-            raise ValueError(f"{CARD} names {strange[0]!r}, which is no file beside it")
-        there = models.fetch_files(pushed["repo"], pushed["commit"], [CARD, *names])
+            raise ValueError(f"{METADATA_FILE} names {strange[0]!r}, which is no file beside it")
+        there = models.fetch_files(pushed["repo"], pushed["commit"], [METADATA_FILE, *names])
         with whole_folder(folder.student) as draft:
-            for name in (*names, CARD):
+            for name in (*names, METADATA_FILE):
                 shutil.copyfile(there / name, draft / name)
-            read_card(draft, recipe.student.name)
+            read_metadata(draft, recipe.student.name)
     except (EvokdError, OSError, ValueError, KeyError, TypeError) as error:
         progress.note(
             f"round {folder.index}: the student of {pushed['repo']} cannot be had, it is trained again: {error}"

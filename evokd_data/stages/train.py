@@ -23,7 +23,7 @@ from evokd_data.stages.probe import probe, read_probe
 from evokd_data.storage.shards import ShardedSamples, shard_content
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, whole_folder, write_json
 from evokd_data.strategies import POOL
-from evokd_data.students import Lesson, Stretch, distributed
+from evokd_data.students import Segment, TrainingData, distributed
 from evokd_data.tasks import Task
 
 A = TypeVar("A")
@@ -87,15 +87,15 @@ def fit(recipe: Recipe, workspace: Workspace, folder: RoundFolder) -> None:
     if folder.student.exists():
         return
     weighed = Boost.of(recipe, workspace, folder.index)
-    lesson = make_lesson(recipe, workspace, folder, weighed)
+    data = make_training_data(recipe, workspace, folder, weighed)
     with whole_folder(folder.student) as draft:
         started = time.monotonic()
         distributed.told(folder.index)
-        figures = recipe.student.fit(lesson, draft)
+        figures = recipe.student.fit(data, draft)
         figures = {
             **figures,
-            "fresh": len(lesson.fresh),
-            "earlier": len(lesson.earlier),
+            "fresh": len(data.fresh),
+            "earlier": len(data.earlier),
             "boosted": weighed.boosted,
             "seconds": round(time.monotonic() - started, 3),
         }
@@ -107,31 +107,31 @@ def learn_along(recipe: Recipe, workspace: Workspace) -> None:
     while (index := distributed.told(None)) is not None:
         with tempfile.TemporaryDirectory() as scratch:
             weighed = Boost.of(recipe, workspace, index)
-            recipe.student.fit(make_lesson(recipe, workspace, workspace.round(index), weighed), Path(scratch))
+            recipe.student.fit(make_training_data(recipe, workspace, workspace.round(index), weighed), Path(scratch))
 
 
-def make_lesson(recipe: Recipe, workspace: Workspace, folder: RoundFolder, weighed: Boost) -> Lesson:
+def make_training_data(recipe: Recipe, workspace: Workspace, folder: RoundFolder, weighed: Boost) -> TrainingData:
     """All rounds up to this one, as the student learns them."""
     task = recipe.task
     fresh = ShardedSamples(task, folder.shard_files())
     earlier = ShardedSamples(task, earlier_shards(workspace, folder.index))
-    stretches = tuple(_stretch(task, one, weighed) for one in (*workspace.before(folder.index), folder))
-    return Lesson(
+    segments = tuple(_segment(task, one, weighed) for one in (*workspace.before(folder.index), folder))
+    return TrainingData(
         fresh=Mapped(fresh, weighed),
         earlier=Mapped(earlier, weighed),
         classes=task.classes,
         seed=derive_seed(recipe.seed, folder.index, "train") % 2**31,
         previous=workspace.round(folder.index - 1).student if folder.index else None,
-        stretches=stretches,
+        segments=segments,
         cache=workspace.tokens,
     )
 
 
-def _stretch(task: Task, folder: RoundFolder, weighed: Boost) -> Stretch:
-    """A round of a lesson: its shards, and which of its samples weigh more, decide what is learned of it."""
+def _segment(task: Task, folder: RoundFolder, weighed: Boost) -> Segment:
+    """A round of a data: its shards, and which of its samples weigh more, decide what is learned of it."""
     files = folder.shard_files()
     key = digest([[shard_content(path) for path in files], weighed.keys.get(folder.index)])
-    return Stretch(key, lambda: map(weighed, ShardedSamples(task, files)))
+    return Segment(key, lambda: map(weighed, ShardedSamples(task, files)))
 
 
 def _score(recipe: Recipe, folder: RoundFolder, samples: Sequence[Sample]) -> dict[str, Any]:
@@ -147,12 +147,12 @@ def _probe_metrics(recipe: Recipe, workspace: Workspace, index: int) -> dict[str
     task, predictions = recipe.task, probe(recipe, workspace, index)
     wrong = [prediction.id for prediction in predictions if task.mistakes(prediction)]
     right = len(predictions) - len(wrong)
-    per_class = {aim: {"n": 0, "right": 0} for aim in task.aims}
+    per_class = {label: {"n": 0, "right": 0} for label in task.labels}
     for prediction in predictions:
         missed = {mistake.expected for mistake in task.mistakes(prediction)}
-        for aim in (aim for aim in task.aims if task.carries(prediction.expected, aim)):
-            per_class[aim]["n"] += 1
-            per_class[aim]["right"] += aim not in missed
+        for label in (label for label in task.labels if task.carries(prediction.expected, label)):
+            per_class[label]["n"] += 1
+            per_class[label]["right"] += label not in missed
     return {
         "n": len(predictions),
         "right": right,

@@ -65,7 +65,7 @@ def record(prompt: Prompt, completion: Completion) -> dict[str, Any]:
     return {
         "key": prompt.key,
         "prompt": prompt_digest(prompt),
-        "stage": prompt.stage,
+        "stage": prompt.template,
         "messages": [{"role": message.role, "content": message.content} for message in prompt.messages],
         "seed": prompt.seed,
         "text": completion.text,
@@ -83,7 +83,7 @@ def completion(row: Mapping[str, Any]) -> Completion:
     )
 
 
-class Lines:
+class AnswerEncoder:
     """Answers as lines of one file, each behind the messages that it names."""
 
     def __init__(self) -> None:
@@ -119,7 +119,7 @@ class Journal:
         self._segments: list[int] = []
         self._own: int | None = None
         self._size = 0
-        self._lines = Lines()
+        self._lines = AnswerEncoder()
         self._next = 0
 
     def __enter__(self) -> Journal:
@@ -289,14 +289,14 @@ def segments(folder: Path) -> list[Path]:
 def read(folder: Path) -> Iterator[dict[str, Any]]:
     """All answers of a round's journal, in order of arrival; a torn last line is left out."""
     for path in segments(folder):
-        apart = Apart()
+        apart = SharedMessages()
         with path.open("rb") as file:
             for line in file:
                 if line.endswith(b"\n") and not apart.holds(row := orjson.loads(line)):
                     yield apart.whole(row)
 
 
-class Apart:
+class SharedMessages:
     """The messages that have lines of their own in one file of a journal."""
 
     def __init__(self) -> None:

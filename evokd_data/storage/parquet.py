@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from evokd_data.errors import VerificationError, WorkspaceError
 from evokd_data.records import Sample
-from evokd_data.storage.journal import Apart, segments
+from evokd_data.storage.journal import SharedMessages, segments
 from evokd_data.storage.shards import (
     BATCH,
     SCHEMA_VERSION,
@@ -221,11 +221,11 @@ def _sorted_journal(journal: Path) -> Iterator[dict[str, Any]]:
     places: list[pa.RecordBatch] = []
     held: list[dict[str, Any]] = []
     handles: list[int] = []
-    apart: list[Apart] = []
+    apart: list[SharedMessages] = []
     try:
         for path in segments(journal):
             handles.append(os.open(path, os.O_RDONLY))
-            apart.append(Apart())
+            apart.append(SharedMessages())
             offset = 0
             with path.open("rb") as file:
                 for line in file:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSIONS = ("1",)
 
 
-def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def with_checksum(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest with its seal."""
     bare = {key: value for key, value in manifest.items() if key != "seal"}
     return {**bare, "seal": digest(bare)}
@@ -117,7 +117,7 @@ def read(repo: str, revision: str, commit: str, folder: Path, index: int) -> tup
         except FileNotFoundError:
             raise VerificationError(f"{where}: is missing; this is no revision with rounds 0 to {index}") from None
         sha256 = hashlib.sha256(data).hexdigest()
-        manifest = unsealed(data)
+        manifest = without_checksum(data)
         if manifest is None:
             problems.append(f"{path}: altered since it was published: its seal is broken")
             rounds.append(PublishedRound(number, {}, sha256, broken=True))
@@ -138,7 +138,7 @@ def read(repo: str, revision: str, commit: str, folder: Path, index: int) -> tup
     return Snapshot(repo, revision, commit, folder, tuple(rounds)), problems
 
 
-def unsealed(data: bytes) -> dict[str, Any] | None:
+def without_checksum(data: bytes) -> dict[str, Any] | None:
     """A manifest whose seal holds; None for anything else."""
     try:
         manifest = json.loads(data)

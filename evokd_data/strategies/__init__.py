@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from evokd_data.records import Cell, Completion, Draft, Prompt, Request, Sample, Sampling, Weakness
+from evokd_data.records import Completion, Draft, GenerationRequest, Prompt, Quota, Sample, Sampling, Weakness
 from evokd_data.tasks import Task
 from evokd_data.templates import Templates
 
@@ -31,14 +31,14 @@ WRAPPERS = {"pool": "evokd_data.strategies.pooling:WithPool"}
 Ask = Callable[[Prompt], Awaitable[Completion]]
 """The journal's: answers from the journal when it can, from the teacher when it must."""
 
-Write = Callable[[Request], Awaitable[Sequence[Draft]]]
+Write = Callable[[GenerationRequest], Awaitable[Sequence[Draft]]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # one brief a round, known by being that one
 class Brief:
     """All that a strategy knows when it plans and writes a round. Neither dev nor test: no text of theirs can leak.
 
-    `demonstrations` are the samples of all earlier rounds that may be shown to the teacher, by aim, in index order: the
+    `demonstrations` are the samples of all earlier rounds that may be shown to the teacher, by label, in index order: the
     seeds first, they are round 0's; `budget` is the number of texts to ask for; `pool` are real texts chosen to be
     labelled, which count towards it.
     """
@@ -62,7 +62,7 @@ class Strategy(Protocol):
     name: ClassVar[str]
 
     @property
-    def stages(self) -> tuple[str, ...]:
+    def prompt_templates(self) -> tuple[str, ...]:
         """The prompt templates it renders: their digests belong to the round's identity."""
 
     @property
@@ -72,8 +72,8 @@ class Strategy(Protocol):
     def accepts(self, task: Task) -> str | None:
         """Why this strategy cannot work on the task, or None when it can."""
 
-    def allot(self, brief: Brief) -> Sequence[Cell]:
-        """The plan: how the budget is spent. The cells' samples sum to `brief.budget`."""
+    def allot(self, brief: Brief) -> Sequence[Quota]:
+        """The plan: how the budget is spent. The quotas' samples sum to `brief.budget`."""
 
     def writer(self, brief: Brief, ask: Ask) -> Write:
         """A coroutine function that turns one request into its drafts, at most `request.count`, in order.

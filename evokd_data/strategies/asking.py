@@ -18,7 +18,17 @@ from typing import Any
 import orjson
 
 from evokd_data.digest import derive_random, derive_seed
-from evokd_data.records import Completion, Constraint, Draft, Origin, Prompt, Request, Sample, Sampling, Target
+from evokd_data.records import (
+    Completion,
+    Constraint,
+    Draft,
+    GenerationRequest,
+    Origin,
+    Prompt,
+    Sample,
+    Sampling,
+    Target,
+)
 from evokd_data.strategies import Ask, Brief
 from evokd_data.tasks import Task, Unreadable
 
@@ -26,12 +36,12 @@ LABEL_TOKENS = 64  # room for the longest label; tagging asks for more, by the l
 SHOWN_WHEN_LABELLING = 24  # demonstrations in a labelling prompt: a shared prefix, so the engine computes it once
 
 
-def request_key(stage: str, *place: int | str) -> str:
-    """Where in the round a prompt stands: "label/000012/3". Behind the stage comes the index of the request that alone
+def request_key(template: str, *place: int | str) -> str:
+    """Where in the round a prompt stands: "label/000012/3". Behind the template comes the index of the request that alone
     asks it, or else a name: of what all requests may ask, and no number, therefore."""
     head, *rest = place
     named = head if isinstance(head, int) or not head.isdecimal() else f"={head}"
-    return "/".join([stage, *(f"{part:06d}" if isinstance(part, int) else part for part in (named, *rest))])
+    return "/".join([template, *(f"{part:06d}" if isinstance(part, int) else part for part in (named, *rest))])
 
 
 def texts_schema(count: int) -> Mapping[str, Any]:
@@ -90,22 +100,24 @@ def _whole_strings(items: str) -> Iterator[str]:
         place = item.end()
 
 
-def _prompt(brief: Brief, request: Request, stage: str, constraint: Constraint, variables: Mapping[str, Any]) -> Prompt:
-    cell = request.cell
+def _prompt(
+    brief: Brief, request: GenerationRequest, template: str, constraint: Constraint, variables: Mapping[str, Any]
+) -> Prompt:
+    quota = request.quota
     seen: dict[str, Any] = {
         "task": _shared(brief).task,
-        "target": cell.target,
-        "contrast": cell.contrast,
-        "difficulty": cell.difficulty,
+        "target": quota.target,
+        "contrast": quota.contrast,
+        "difficulty": quota.difficulty,
         "count": request.count,
         "advice": "",
         "demonstrations": [],
         **variables,
     }
     return Prompt(
-        request_key(stage, request.index),
-        stage,
-        brief.templates.render(stage, seen),
+        request_key(template, request.index),
+        template,
+        brief.templates.render(template, seen),
         request.seed,
         brief.sampling,
         constraint,
@@ -114,16 +126,16 @@ def _prompt(brief: Brief, request: Request, stage: str, constraint: Constraint, 
 
 
 async def write_texts(
-    brief: Brief, request: Request, ask: Ask, stage: str = "generate", **variables: Any
+    brief: Brief, request: GenerationRequest, ask: Ask, template: str = "generate", **variables: Any
 ) -> tuple[list[str], str]:
-    """One call that writes texts for the request's cell; `variables` go to the stage's template beside task and cell."""
-    answer = await ask(_prompt(brief, request, stage, _of_texts(request.count), variables))
+    """One call that writes texts for the request's quota; `variables` go to the template's template beside task and quota."""
+    answer = await ask(_prompt(brief, request, template, _of_texts(request.count), variables))
     return read_texts(answer, request.count)
 
 
 async def name_some(brief: Brief, ask: Ask, kind: str, target: str, most: int, **variables: Any) -> list[str]:
     """What the teacher names for a target when asked once a round: at most `most` topics, entities, ... (`kind`, which is
-    the stage and the key of the answer, too), each once; none when its answer cannot be read."""
+    the template and the key of the answer, too), each once; none when its answer cannot be read."""
     seen: dict[str, Any] = {"task": brief.task.describe(), "target": target, "count": most, **variables}
     schema = {
         "type": "object",
@@ -150,11 +162,11 @@ async def name_some(brief: Brief, ask: Ask, kind: str, target: str, most: int, *
     return [one for one in dict.fromkeys(named[:most]) if one]
 
 
-def origin(brief: Brief, request: Request, position: int, strategy: str) -> Origin:
+def origin(brief: Brief, request: GenerationRequest, position: int, strategy: str) -> Origin:
     """Where the text at `position` of a request comes from."""
-    cell = request.cell
+    quota = request.quota
     return Origin(
-        brief.round, request.index, position, strategy, cell.difficulty or "", cell.weakness, intended=cell.target
+        brief.round, request.index, position, strategy, quota.difficulty or "", quota.weakness, intended=quota.target
     )
 
 
@@ -176,7 +188,9 @@ def labelled_schema(brief: Brief, count: int) -> Mapping[str, Any]:
     }
 
 
-async def write_labelled(brief: Brief, request: Request, ask: Ask, strategy: str, **variables: Any) -> list[Draft]:
+async def write_labelled(
+    brief: Brief, request: GenerationRequest, ask: Ask, strategy: str, **variables: Any
+) -> list[Draft]:
     """Texts and their labels from one call: the ablation "w/o Separation" (Liu et al. 2024, section 5.3)."""
     constraint = Constraint(json_schema=labelled_schema(brief, request.count))
     answer = await ask(_prompt(brief, request, "compose", constraint, variables))
@@ -203,9 +217,11 @@ async def write_labelled(brief: Brief, request: Request, ask: Ask, strategy: str
     return drafts
 
 
-def believe_condition(brief: Brief, request: Request, strategy: str, texts: Sequence[str], problem: str) -> list[Draft]:
+def believe_condition(
+    brief: Brief, request: GenerationRequest, strategy: str, texts: Sequence[str], problem: str
+) -> list[Draft]:
     """One draft for each text asked for, with the target it was written for: no labelling call."""
-    target = brief.task.target_of(request.cell.target)
+    target = brief.task.target_of(request.quota.target)
     drafts = []
     for position in range(request.count):
         where = origin(brief, request, position, strategy)
@@ -217,7 +233,7 @@ def believe_condition(brief: Brief, request: Request, strategy: str, texts: Sequ
 
 
 async def label_texts(
-    brief: Brief, request: Request, ask: Ask, strategy: str, texts: Sequence[str], problem: str
+    brief: Brief, request: GenerationRequest, ask: Ask, strategy: str, texts: Sequence[str], problem: str
 ) -> list[Draft]:
     """One draft for each text asked for: labelled, or with the problem that keeps it from being one."""
 
@@ -238,7 +254,7 @@ async def label_texts(
 
 
 async def label(
-    brief: Brief, request: Request, position: int, text: str, ask: Ask
+    brief: Brief, request: GenerationRequest, position: int, text: str, ask: Ask
 ) -> tuple[Target, tuple[float, ...] | None]:
     """The teacher's target for a text, and its probability for each class when soft labels are asked for.
 
@@ -298,7 +314,7 @@ class _Shared:
 @lru_cache(maxsize=1)
 def _shared(brief: Brief) -> _Shared:
     """The very same objects for every text: templates and journal know again what they have seen."""
-    seeds = {aim: list(_seeds_first(brief, aim)) for aim in brief.task.aims}
+    seeds = {label: list(_seeds_first(brief, label)) for label in brief.task.labels}
     names = codes(brief.task.classes) if brief.soft_labels else {}
     constraint = Constraint(choices=tuple(names.values()), score=True) if names else brief.task.label_constraint("")
     return _Shared(
@@ -347,27 +363,27 @@ def _seeds_by_turns(brief: Brief, seeds: Mapping[str, Sequence[Sample]]) -> Sequ
     return shown[:SHOWN_WHEN_LABELLING]
 
 
-def seeds_of(brief: Brief, aim: str) -> Sequence[Sample]:
+def seeds_of(brief: Brief, label: str) -> Sequence[Sample]:
     """The seeds of a class, in order; never empty, since every class has one."""
-    return _shared(brief).seeds[aim]
+    return _shared(brief).seeds[label]
 
 
-def _seeds_first(brief: Brief, aim: str) -> Iterator[Sample]:
+def _seeds_first(brief: Brief, label: str) -> Iterator[Sample]:
     """Without looking at every seed for every text that is labelled: seeds begin each list of demonstrations."""
-    return takewhile(lambda sample: sample.origin.round == 0, brief.demonstrations[aim])
+    return takewhile(lambda sample: sample.origin.round == 0, brief.demonstrations[label])
 
 
 def demonstrations(
-    brief: Brief, request: Request, count: int, among: Sequence[Sample] | None = None
+    brief: Brief, request: GenerationRequest, count: int, among: Sequence[Sample] | None = None
 ) -> list[Mapping[str, Any]]:
     """Samples of the request's target to show when writing: a seed first, the rest from everything earlier, or `among`.
 
     Drawn anew for each request: varied demonstrations are the cheapest source of varied texts.
     """
     random = derive_random(request.seed, "demonstrations")
-    seeds = seeds_of(brief, request.cell.target)
+    seeds = seeds_of(brief, request.quota.target)
     chosen: list[Sample] = random.sample(seeds, min(1, count, len(seeds)))
-    pool = brief.demonstrations.get(request.cell.target, ()) if among is None else among
+    pool = brief.demonstrations.get(request.quota.target, ()) if among is None else among
     for place in random.sample(range(len(pool)), min(count, len(pool))):  # the places: samples are read from disk
         sample = pool[place]
         if len(chosen) < count and sample not in chosen:

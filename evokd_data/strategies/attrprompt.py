@@ -15,7 +15,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from evokd_data.digest import derive_random
-from evokd_data.records import Cell, Draft, Request
+from evokd_data.records import Draft, GenerationRequest, Quota
 from evokd_data.strategies import Ask, Brief, Write
 from evokd_data.strategies.asking import demonstrations, label_texts, name_some, write_texts
 from evokd_data.strategies.quotas import evenly
@@ -34,7 +34,7 @@ class AttrPrompt:
     call share their attributes."""
 
     name: ClassVar[str] = "attrprompt"
-    stages: ClassVar[tuple[str, ...]] = ("topics", "generate", "label")
+    prompt_templates: ClassVar[tuple[str, ...]] = ("topics", "generate", "label")
 
     attributes: Mapping[str, Annotated[tuple[str, ...], Field(min_length=1)]] = field(default_factory=lambda: USUAL)
     topics: Annotated[int, Field(ge=0, le=100)] = 10
@@ -44,22 +44,22 @@ class AttrPrompt:
     def accepts(self, task: Task) -> str | None:
         return None
 
-    def allot(self, brief: Brief) -> Sequence[Cell]:
-        return evenly(brief.task.aims, brief.budget, brief.round)
+    def allot(self, brief: Brief) -> Sequence[Quota]:
+        return evenly(brief.task.labels, brief.budget, brief.round)
 
     def writer(self, brief: Brief, ask: Ask) -> Write:
         """One call for topics a class, asked when the first request needs it."""
         asked: dict[str, asyncio.Future[list[str]]] = {}
 
-        async def topics(aim: str) -> list[str]:
+        async def topics(label: str) -> list[str]:
             if not self.topics:
                 return []
-            if aim not in asked:
-                asked[aim] = asyncio.ensure_future(name_some(brief, ask, "topics", aim, self.topics))
-            return await asked[aim]
+            if label not in asked:
+                asked[label] = asyncio.ensure_future(name_some(brief, ask, "topics", label, self.topics))
+            return await asked[label]
 
-        async def write(request: Request) -> list[Draft]:
-            known = {"topic": await topics(request.cell.target), **self.attributes}
+        async def write(request: GenerationRequest) -> list[Draft]:
+            known = {"topic": await topics(request.quota.target), **self.attributes}
             chance = derive_random(request.seed, "attributes")
             drawn = {name: chance.choice(values) for name, values in known.items() if values}
             texts, problem = await write_texts(

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from evokd_data.digest import derive_random
-from evokd_data.records import Cell, Draft, Request
+from evokd_data.records import Draft, GenerationRequest, Quota
 from evokd_data.strategies import Ask, Brief, Write
 from evokd_data.strategies.asking import believe_condition, label_texts, seeds_of, write_texts
 from evokd_data.strategies.quotas import evenly
@@ -24,31 +24,31 @@ class AugGPT:
     """`per_request` rephrasings of one seed in one call."""
 
     name: ClassVar[str] = "auggpt"
-    stages: ClassVar[tuple[str, ...]] = ("rephrase", "label")
+    prompt_templates: ClassVar[tuple[str, ...]] = ("rephrase", "label")
 
     per_request: Annotated[int, Field(ge=1, le=50)] = 5
 
     def accepts(self, task: Task) -> str | None:
         return None
 
-    def allot(self, brief: Brief) -> Sequence[Cell]:
-        return evenly(brief.task.aims, brief.budget, brief.round)
+    def allot(self, brief: Brief) -> Sequence[Quota]:
+        return evenly(brief.task.labels, brief.budget, brief.round)
 
     def writer(self, brief: Brief, ask: Ask) -> Write:
-        async def write(request: Request) -> list[Draft]:
+        async def write(request: GenerationRequest) -> list[Draft]:
             return await rephrase(brief, request, ask, self.name)
 
         return write
 
 
-async def rephrase(brief: Brief, request: Request, ask: Ask, strategy: str) -> list[Draft]:
+async def rephrase(brief: Brief, request: GenerationRequest, ask: Ask, strategy: str) -> list[Draft]:
     """The request's texts as rephrasings of one seed of its class, drawn by the request's seed.
 
     Where a label does not tell the whole target (spans move when a text is rephrased), the teacher labels the texts.
     """
-    seed = derive_random(request.seed, "seed").choice(seeds_of(brief, request.cell.target))
+    seed = derive_random(request.seed, "seed").choice(seeds_of(brief, request.quota.target))
     shown = brief.task.show(seed)
-    texts, problem = await write_texts(brief, request, ask, stage="rephrase", seed=shown, demonstrations=[shown])
-    if brief.task.target_of(request.cell.target) is None:
+    texts, problem = await write_texts(brief, request, ask, template="rephrase", seed=shown, demonstrations=[shown])
+    if brief.task.target_of(request.quota.target) is None:
         return await label_texts(brief, request, ask, strategy, texts, problem)
     return believe_condition(brief, request, strategy, texts, problem)

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from evokd_data.digest import derive_random
 from evokd_data.errors import DataError
-from evokd_data.records import Cell, Draft, Request
+from evokd_data.records import Draft, GenerationRequest, Quota
 from evokd_data.strategies import Ask, Brief, Write
 from evokd_data.strategies.asking import believe_condition, seeds_of
 from evokd_data.strategies.quotas import evenly
@@ -33,19 +33,19 @@ class EDA:
     line, separated by white space."""
 
     name: ClassVar[str] = "eda"
-    stages: ClassVar[tuple[str, ...]] = ()
+    prompt_templates: ClassVar[tuple[str, ...]] = ()
 
     alpha: Annotated[float, Field(gt=0, le=1)] = 0.1
     synonyms: Path | None = None
     per_request: Annotated[int, Field(ge=1, le=50)] = 5
 
     def accepts(self, task: Task) -> str | None:
-        if any(task.target_of(aim) is None for aim in task.aims):
+        if any(task.target_of(label) is None for label in task.labels):
             return "swapped and deleted words move spans: nearly half of them would be wrong, and pass every check"
         return None
 
-    def allot(self, brief: Brief) -> Sequence[Cell]:
-        return evenly(brief.task.aims, brief.budget, brief.round)
+    def allot(self, brief: Brief) -> Sequence[Quota]:
+        return evenly(brief.task.labels, brief.budget, brief.round)
 
     def writer(self, brief: Brief, ask: Ask) -> Write:
         edits: list[Edit] = [self._swap, self._delete]
@@ -54,11 +54,11 @@ class EDA:
             edits += [lambda words, chance: self._replace(words, chance, known)]
             edits += [lambda words, chance: self._insert(words, chance, known)]
 
-        async def write(request: Request) -> list[Draft]:
+        async def write(request: GenerationRequest) -> list[Draft]:
             texts = []
             for position in range(request.count):
                 chance = derive_random(request.seed, "edit", position)
-                seed = chance.choice(seeds_of(brief, request.cell.target))
+                seed = chance.choice(seeds_of(brief, request.quota.target))
                 texts.append(" ".join(chance.choice(edits)(seed.text.split(), chance)))
             return believe_condition(brief, request, self.name, texts, "")
 

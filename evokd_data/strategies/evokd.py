@@ -19,7 +19,7 @@ import orjson
 from pydantic import Field
 
 from evokd_data.digest import derive_seed
-from evokd_data.records import Cell, Constraint, Draft, Prompt, Request, Weakness
+from evokd_data.records import Constraint, Draft, GenerationRequest, Prompt, Quota, Weakness
 from evokd_data.strategies import Ask, Brief, Write
 from evokd_data.strategies.asking import (
     demonstrations,
@@ -65,32 +65,32 @@ class EvoKD:
     per_request: Annotated[int, Field(ge=1, le=50)] = 5
 
     @property
-    def stages(self) -> tuple[str, ...]:
-        stages = ("generate", "label") if self.separation else ("compose",)
-        if self.choose == "useful" and "label" not in stages:
-            stages = (*stages, "label")
+    def prompt_templates(self) -> tuple[str, ...]:
+        templates = ("generate", "label") if self.separation else ("compose",)
+        if self.choose == "useful" and "label" not in templates:
+            templates = (*templates, "label")
         if self.analyse:
-            stages = ("analyse", *stages)
-        return tuple(dict.fromkeys((*stages, *AugGPT.stages))) if self.init == "auggpt" else stages
+            templates = ("analyse", *templates)
+        return tuple(dict.fromkeys((*templates, *AugGPT.prompt_templates))) if self.init == "auggpt" else templates
 
     def accepts(self, task: Task) -> str | None:
         return None
 
-    def allot(self, brief: Brief) -> Sequence[Cell]:
-        """The targeted cells first, both sides of each confused pair; then every class alike, easy and hard."""
+    def allot(self, brief: Brief) -> Sequence[Quota]:
+        """The targeted quotas first, both sides of each confused pair; then every class alike, easy and hard."""
         if self._initial(brief):
-            return evenly(brief.task.aims, brief.budget, brief.round)
+            return evenly(brief.task.labels, brief.budget, brief.round)
         chosen = brief.weaknesses[: self.weaknesses] if brief.round >= self.targeted_from else ()
-        targeted: list[Cell] = []
-        quotas = divide(int(brief.budget * self.targeted), [w.missed for w in chosen]) if chosen else []
-        for weakness, quota in zip(chosen, quotas, strict=True):
+        targeted: list[Quota] = []
+        budgets = divide(int(brief.budget * self.targeted), [w.missed for w in chosen]) if chosen else []
+        for weakness, share in zip(chosen, budgets, strict=True):
             sides = [(weakness.expected, weakness.got), (weakness.got, weakness.expected)]
-            sides = [(aim, contrast) for aim, contrast in sides if aim in brief.task.aims]
-            for (aim, contrast), samples in zip(sides, divide(quota, [1.0] * len(sides)), strict=True):
+            sides = [(label, contrast) for label, contrast in sides if label in brief.task.labels]
+            for (label, contrast), samples in zip(sides, divide(share, [1.0] * len(sides)), strict=True):
                 if samples:
-                    targeted.append(Cell(aim, samples, "hard", contrast, weakness.name))
-        rest = brief.budget - sum(cell.samples for cell in targeted)
-        return [*targeted, *stratified(brief.task.aims, rest, self.easy, brief.round)]
+                    targeted.append(Quota(label, samples, "hard", contrast, weakness.name))
+        rest = brief.budget - sum(quota.samples for quota in targeted)
+        return [*targeted, *stratified(brief.task.labels, rest, self.easy, brief.round)]
 
     def _initial(self, brief: Brief) -> bool:
         return self.init == "auggpt" and brief.round <= self.init_rounds
@@ -107,11 +107,11 @@ class EvoKD:
 
         useful = Useful(brief, ask, self.choosing_calls, self.demonstrations) if self.choose == "useful" else None
 
-        async def write(request: Request) -> list[Draft]:
+        async def write(request: GenerationRequest) -> list[Draft]:
             if self._initial(brief):
                 return await rephrase(brief, request, ask, self.name)
-            among = await useful.of(request.cell.target) if useful else None
-            targeted = request.cell.weakness
+            among = await useful.of(request.quota.target) if useful else None
+            targeted = request.quota.weakness
             seen: dict[str, Any] = {
                 "advice": await advice(targeted) if targeted and self.analyse else "",
                 "demonstrations": demonstrations(brief, request, self.demonstrations, among),

@@ -24,7 +24,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from evokd_data.digest import derive_random
-from evokd_data.records import Cell, Draft, Request, Sample, Span
+from evokd_data.records import Draft, GenerationRequest, Quota, Sample, Span
 from evokd_data.strategies import Ask, Brief, Write
 from evokd_data.strategies.asking import label_texts, name_some, origin, write_texts
 from evokd_data.strategies.quotas import evenly
@@ -69,32 +69,32 @@ class LLMDA:
     per_request: Annotated[int, Field(ge=1, le=50)] = 3
 
     @property
-    def stages(self) -> tuple[str, ...]:
-        stages = ("rewrite", "label") if set(self.levels) & {"context", "both"} else ()
-        return (*stages, "entities") if self.entities and set(self.levels) & {"entity", "both"} else stages
+    def prompt_templates(self) -> tuple[str, ...]:
+        templates = ("rewrite", "label") if set(self.levels) & {"context", "both"} else ()
+        return (*templates, "entities") if self.entities and set(self.levels) & {"entity", "both"} else templates
 
     def accepts(self, task: Task) -> str | None:
-        if all(task.target_of(aim) is not None for aim in task.aims):
+        if all(task.target_of(label) is not None for label in task.labels):
             return "it exchanges entities and rewrites what surrounds them, and these texts have none; use auggpt"
         return None
 
-    def allot(self, brief: Brief) -> Sequence[Cell]:
-        return evenly(brief.task.aims, brief.budget, brief.round)
+    def allot(self, brief: Brief) -> Sequence[Quota]:
+        return evenly(brief.task.labels, brief.budget, brief.round)
 
     def writer(self, brief: Brief, ask: Ask) -> Write:
         """One call for new entities a type, asked when the first request needs it."""
         seen = _seen(brief)
         asked: dict[str, asyncio.Future[list[str]]] = {}
 
-        def known(aim: str) -> Awaitable[list[str]]:
-            if aim not in asked:
-                asked[aim] = asyncio.ensure_future(self._entities(brief, aim, seen[aim], ask))
-            return asked[aim]
+        def known(label: str) -> Awaitable[list[str]]:
+            if label not in asked:
+                asked[label] = asyncio.ensure_future(self._entities(brief, label, seen[label], ask))
+            return asked[label]
 
-        async def write(request: Request) -> list[Draft]:
+        async def write(request: GenerationRequest) -> list[Draft]:
             level = self.levels[request.index % len(self.levels)]
             chance = derive_random(request.seed, "llmda")
-            base = chance.choice(brief.demonstrations[request.cell.target])
+            base = chance.choice(brief.demonstrations[request.quota.target])
             surrogates: dict[str, list[str]] = {}
             if level != "context":
                 types = dict.fromkeys(span.type for span in spans_of(base))
@@ -106,7 +106,7 @@ class LLMDA:
         return write
 
     def _exchanged(
-        self, brief: Brief, request: Request, base: Sample, surrogates: Mapping[str, Sequence[str]]
+        self, brief: Brief, request: GenerationRequest, base: Sample, surrogates: Mapping[str, Sequence[str]]
     ) -> list[Draft]:
         drafts = []
         for position in range(request.count):
@@ -120,7 +120,7 @@ class LLMDA:
     async def _rewritten(
         self,
         brief: Brief,
-        request: Request,
+        request: GenerationRequest,
         base: Sample,
         surrogates: Mapping[str, Sequence[str]],
         chance: random.Random,
@@ -132,22 +132,22 @@ class LLMDA:
         shown = brief.task.show(base)
         rewriting = REWRITINGS[chance.choice(sorted(REWRITINGS))]
         texts, problem = await write_texts(
-            brief, request, ask, stage="rewrite", seed=shown, rewriting=rewriting, demonstrations=[shown]
+            brief, request, ask, template="rewrite", seed=shown, rewriting=rewriting, demonstrations=[shown]
         )
         drafts = await label_texts(brief, request, ask, self.name, texts, problem)
         return [self._noisy(draft, request, position) for position, draft in enumerate(drafts)]
 
-    def _noisy(self, draft: Draft, request: Request, position: int) -> Draft:
+    def _noisy(self, draft: Draft, request: GenerationRequest, position: int) -> Draft:
         if draft.problem or not isinstance(draft.target, tuple) or not self.noise:
             return draft
         text, spans = disturb(draft.text, draft.target, self.noise, derive_random(request.seed, "noise", position))
         return replace(draft, text=text, target=spans)
 
-    async def _entities(self, brief: Brief, aim: str, seen: Sequence[str], ask: Ask) -> list[str]:
+    async def _entities(self, brief: Brief, label: str, seen: Sequence[str], ask: Ask) -> list[str]:
         """The type's entities seen so far, then the teacher's new ones."""
         if not self.entities:
             return list(seen)
-        new = await name_some(brief, ask, "entities", aim, self.entities, seen=list(seen[: self.entities]))
+        new = await name_some(brief, ask, "entities", label, self.entities, seen=list(seen[: self.entities]))
         return list(dict.fromkeys([*seen, *new]))
 
 
@@ -158,7 +158,7 @@ def spans_of(sample: Sample) -> tuple[Span, ...]:
 
 @lru_cache(maxsize=1)
 def _seen(brief: Brief) -> Mapping[str, Sequence[str]]:
-    return {aim: surfaces(brief.demonstrations.get(aim, ()), aim) for aim in brief.task.aims}
+    return {label: surfaces(brief.demonstrations.get(label, ()), label) for label in brief.task.labels}
 
 
 def surfaces(samples: Sequence[Sample], type_: str) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from evokd_data.records import Cell, Draft, Request
+from evokd_data.records import Draft, GenerationRequest, Quota
 from evokd_data.strategies import Ask, Brief, Write
 from evokd_data.tasks import Task
 
@@ -16,17 +16,17 @@ class NoGeneration:
     """Has no settings. Later rounds, where a recipe asks for some, hold no samples."""
 
     name: ClassVar[str] = "none"
-    stages: ClassVar[tuple[str, ...]] = ()
+    prompt_templates: ClassVar[tuple[str, ...]] = ()
     per_request: ClassVar[int] = 1
 
     def accepts(self, task: Task) -> str | None:
         return None
 
-    def allot(self, brief: Brief) -> Sequence[Cell]:
+    def allot(self, brief: Brief) -> Sequence[Quota]:
         return ()
 
     def writer(self, brief: Brief, ask: Ask) -> Write:
-        async def write(request: Request) -> list[Draft]:
+        async def write(request: GenerationRequest) -> list[Draft]:
             return []
 
         return write

@@ -21,7 +21,7 @@ from typing import Any
 import orjson
 
 from evokd_data.digest import derive_seed
-from evokd_data.records import Cell, Completion, Constraint, Draft, Prompt, Request, Target
+from evokd_data.records import Completion, Constraint, Draft, GenerationRequest, Prompt, Quota, Target
 from evokd_data.strategies import POOL, Ask, Brief, Strategy, Write
 from evokd_data.strategies.asking import label_texts, origin, request_key, shown_when_labelling
 from evokd_data.tasks import Task, Unreadable
@@ -40,8 +40,8 @@ class WithPool:
         return self.base.name
 
     @property
-    def stages(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*self.base.stages, "explain" if self.explains else "label")))
+    def prompt_templates(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.base.prompt_templates, "explain" if self.explains else "label")))
 
     @property
     def per_request(self) -> int:
@@ -50,19 +50,19 @@ class WithPool:
     def accepts(self, task: Task) -> str | None:
         return self.base.accepts(task)
 
-    def allot(self, brief: Brief) -> Sequence[Cell]:
-        """The strategy's cells, then one for each text of the pool."""
+    def allot(self, brief: Brief) -> Sequence[Quota]:
+        """The strategy's quotas, then one for each text of the pool."""
         written = self.base.allot(replace(brief, budget=brief.budget - len(brief.pool)))
-        return [*written, *(Cell("", 1, text=text) for text in brief.pool)]
+        return [*written, *(Quota("", 1, text=text) for text in brief.pool)]
 
     def writer(self, brief: Brief, ask: Ask) -> Write:
         write_new = self.base.writer(brief, ask)
 
-        async def write(request: Request) -> Sequence[Draft]:
-            if not request.cell.text:
+        async def write(request: GenerationRequest) -> Sequence[Draft]:
+            if not request.quota.text:
                 return await write_new(request)
             if not self.explains:
-                return await label_texts(brief, request, ask, POOL, [request.cell.text], "")
+                return await label_texts(brief, request, ask, POOL, [request.quota.text], "")
             return [await explain(brief, request, ask)]
 
         return write
@@ -78,12 +78,12 @@ def explained_schema(choices: Sequence[str]) -> Mapping[str, Any]:
     }
 
 
-async def explain(brief: Brief, request: Request, ask: Ask) -> Draft:
+async def explain(brief: Brief, request: GenerationRequest, ask: Ask) -> Draft:
     """The request's text with the label that the teacher's explanations lead to, the majority of `label_votes`.
 
     There are no soft labels here: a label's probability after one explanation is not that of the label.
     """
-    text = request.cell.text
+    text = request.quota.text
     where = origin(brief, request, 0, POOL)
     seen: dict[str, Any] = {
         "task": brief.task.describe(),

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from evokd_data.records import Cell, Draft, Request
+from evokd_data.records import Draft, GenerationRequest, Quota
 from evokd_data.strategies import Ask, Brief, Write
 from evokd_data.strategies.asking import demonstrations, label_texts, write_texts
 from evokd_data.strategies.quotas import stratified
@@ -25,7 +25,7 @@ class Static:
     at random, or by how much they help the teacher (see `strategies.useful`), found with `choosing_calls` calls a round."""
 
     name: ClassVar[str] = "static"
-    stages: ClassVar[tuple[str, ...]] = ("generate", "label")
+    prompt_templates: ClassVar[tuple[str, ...]] = ("generate", "label")
 
     easy: Annotated[float, Field(ge=0, le=1)] = 0.5
     demonstrations: Annotated[int, Field(ge=0, le=20)] = 3
@@ -36,14 +36,14 @@ class Static:
     def accepts(self, task: Task) -> str | None:
         return None
 
-    def allot(self, brief: Brief) -> Sequence[Cell]:
-        return stratified(brief.task.aims, brief.budget, self.easy, brief.round)
+    def allot(self, brief: Brief) -> Sequence[Quota]:
+        return stratified(brief.task.labels, brief.budget, self.easy, brief.round)
 
     def writer(self, brief: Brief, ask: Ask) -> Write:
         useful = Useful(brief, ask, self.choosing_calls, self.demonstrations) if self.choose == "useful" else None
 
-        async def write(request: Request) -> list[Draft]:
-            among = await useful.of(request.cell.target) if useful else None
+        async def write(request: GenerationRequest) -> list[Draft]:
+            among = await useful.of(request.quota.target) if useful else None
             shown = demonstrations(brief, request, self.demonstrations, among)
             texts, problem = await write_texts(brief, request, ask, demonstrations=shown)
             return await label_texts(brief, request, ask, self.name, texts, problem)

@@ -36,46 +36,46 @@ class Useful:
 
     def __init__(self, brief: Brief, ask: Ask, calls: int, at_least: int) -> None:
         self._brief, self._ask, self._at_least = brief, ask, at_least
-        self._share = calls // len(brief.task.aims)
+        self._share = calls // len(brief.task.labels)
         self._found: dict[str, asyncio.Future[Sequence[Sample]]] = {}
 
-    async def of(self, aim: str) -> Sequence[Sample]:
-        """Samples of `aim` to draw demonstrations from."""
-        if aim not in self._found:
-            self._found[aim] = asyncio.ensure_future(self._best(aim))
-        return await self._found[aim]
+    async def of(self, label: str) -> Sequence[Sample]:
+        """Samples of `label` to draw demonstrations from."""
+        if label not in self._found:
+            self._found[label] = asyncio.ensure_future(self._best(label))
+        return await self._found[label]
 
-    async def _best(self, aim: str) -> Sequence[Sample]:
-        everything = self._brief.demonstrations[aim]
-        others = [seeds_of(self._brief, other)[0] for other in self._brief.task.aims if other != aim]
-        held = self._held(isqrt(self._share), {sample.id for sample in others}, aim)
+    async def _best(self, label: str) -> Sequence[Sample]:
+        everything = self._brief.demonstrations[label]
+        others = [seeds_of(self._brief, other)[0] for other in self._brief.task.labels if other != label]
+        held = self._held(isqrt(self._share), {sample.id for sample in others}, label)
         if len(held) < 2:
             return everything
-        chance = derive_random(self._brief.seed, self._brief.round, "useful", aim)
+        chance = derive_random(self._brief.seed, self._brief.round, "useful", label)
         rest = [sample for sample in everything if sample.id not in {one.id for one in held}]
         candidates = chance.sample(rest, min(len(rest), self._share // len(held)))
         if len(candidates) < 2:
             return everything
         scores = await asyncio.gather(
-            *(self._score(aim, place, one, others, held) for place, one in enumerate(candidates))
+            *(self._score(label, place, one, others, held) for place, one in enumerate(candidates))
         )
         ranked = sorted(range(len(candidates)), key=lambda place: (-scores[place], place))
         return [candidates[place] for place in ranked[: max(self._at_least, len(candidates) // 2)]]
 
-    def _held(self, count: int, shown: set[str], aim: str) -> list[Sample]:
+    def _held(self, count: int, shown: set[str], label: str) -> list[Sample]:
         """Samples whose labels are to be told, the class's own first, then by turns; the seeds of each before the rest.
 
         Of the class itself at most half: the others are its candidates.
         """
         turns = []
-        for other in (aim, *(one for one in self._brief.task.aims if one != aim)):
+        for other in (label, *(one for one in self._brief.task.labels if one != label)):
             own = [sample for sample in self._brief.demonstrations[other] if sample.id not in shown]
-            turns.append(own[: len(own) // 2] if other == aim else own[:count])
+            turns.append(own[: len(own) // 2] if other == label else own[:count])
         found = {sample.id: sample for turn in zip_longest(*turns) for sample in turn if sample is not None}
         return list(found.values())[:count]
 
     async def _score(
-        self, aim: str, place: int, candidate: Sample, others: Sequence[Sample], held: Sequence[Sample]
+        self, label: str, place: int, candidate: Sample, others: Sequence[Sample], held: Sequence[Sample]
     ) -> float:
         """Mean over the held samples: log-probability of the right label, or minus the mistakes made."""
         brief = self._brief
@@ -86,8 +86,8 @@ class Useful:
                 brief,
                 sample.text,
                 shown,
-                request_key("label", "useful", aim, place, number),
-                derive_seed(brief.seed, brief.round, "useful", aim, place, number),
+                request_key("label", "useful", label, place, number),
+                derive_seed(brief.seed, brief.round, "useful", label, place, number),
             )
             answer = await self._ask(prompt)
             if prompt.variables["codes"]:

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from evokd_data.records import Cell, Draft, Request
+from evokd_data.records import Draft, GenerationRequest, Quota
 from evokd_data.strategies import Ask, Brief, Write
 from evokd_data.strategies.asking import believe_condition, write_texts
 from evokd_data.strategies.quotas import evenly
@@ -23,20 +23,20 @@ class ZeroGen:
     """`per_request` texts in one generate call."""
 
     name: ClassVar[str] = "zerogen"
-    stages: ClassVar[tuple[str, ...]] = ("generate",)
+    prompt_templates: ClassVar[tuple[str, ...]] = ("generate",)
 
     per_request: Annotated[int, Field(ge=1, le=50)] = 5
 
     def accepts(self, task: Task) -> str | None:
-        if any(task.target_of(aim) is None for aim in task.aims):
+        if any(task.target_of(label) is None for label in task.labels):
             return "a text written for a type of span does not say where the span is; use static"
         return None
 
-    def allot(self, brief: Brief) -> Sequence[Cell]:
-        return evenly(brief.task.aims, brief.budget, brief.round)
+    def allot(self, brief: Brief) -> Sequence[Quota]:
+        return evenly(brief.task.labels, brief.budget, brief.round)
 
     def writer(self, brief: Brief, ask: Ask) -> Write:
-        async def write(request: Request) -> list[Draft]:
+        async def write(request: GenerationRequest) -> list[Draft]:
             texts, problem = await write_texts(brief, request, ask)
             return believe_condition(brief, request, self.name, texts, problem)
 

@@ -20,15 +20,15 @@ Examples = Sequence[SequenceExample | TokenExample]
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
-    """Some consecutive examples of a lesson. `key` is a digest of what decides them: text, labels, weights."""
+class Segment:
+    """Some consecutive examples of a data. `key` is a digest of what decides them: text, labels, weights."""
 
     key: str
     read: Callable[[], Iterable[SequenceExample | TokenExample]]
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class TrainingData:
     """What one round teaches: `fresh` examples of this round, `earlier` ones of all rounds before.
 
     Both are lazy sequences that may be larger than memory. `classes` names the outputs in index order.
@@ -40,8 +40,8 @@ class Lesson:
     classes: tuple[str, ...]
     seed: int
     previous: Path | None = None
-    stretches: tuple[Stretch, ...] = ()
-    """`earlier`, then `fresh`, cut where their content has a name: what a student makes of a stretch it may keep."""
+    segments: tuple[Segment, ...] = ()
+    """`earlier`, then `fresh`, cut where their content has a name: what a student makes of a segment it may keep."""
     cache: Path | None = None
     """Where it keeps it, from round to round. Nothing in there is needed: it can all be made again."""
 
@@ -54,7 +54,7 @@ class Student(Protocol):
     def identity(self) -> Mapping[str, Any]:
         """What decides the trained weights besides the data: base model and revision (or digest), settings."""
 
-    def fit(self, lesson: Lesson, into: Path) -> dict[str, Any]:
+    def fit(self, data: TrainingData, into: Path) -> dict[str, Any]:
         """Train, write a checkpoint into the empty folder `into`; returns JSON-able training figures (losses, steps,
         seconds, tokens). Raises StudentError when the model cannot be loaded or the loss is not finite."""
 

@@ -1,4 +1,4 @@
-"""The order in which a student reads a lesson, and what each batch asks of it. Shared by all students; numpy only."""
+"""The order in which a student reads a data, and what each batch asks of it. Shared by all students; numpy only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def length(example: Example) -> int:
     return len(example.text) if isinstance(example, SequenceExample) else sum(map(len, example.words))
 
 
-class Diet:
+class BatchSampler:
     """What each batch is made of: `fresh` examples of this round, `earlier` ones of the rounds before.
 
     Examples are whatever stands for them, such as their numbers. With `replay` None all are one pool. Otherwise `replay` is the share of earlier examples in a batch

@@ -10,25 +10,27 @@ from typing import Any
 from evokd_data.digest import file_digest
 from evokd_data.errors import StudentError
 
-CARD = "evokd.json"
+METADATA_FILE = "evokd.json"
 
 
-def write_card(folder: Path, student: str, classes: tuple[str, ...], **facts: Any) -> None:
+def write_metadata(folder: Path, student: str, classes: tuple[str, ...], **facts: Any) -> None:
     """Written last: a folder without it is no checkpoint. `facts` are whatever the student needs to predict."""
     files = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.is_file()}
-    card = {"student": student, "classes": list(classes), **facts, "files": files}
-    (folder / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    metadata = {"student": student, "classes": list(classes), **facts, "files": files}
+    (folder / METADATA_FILE).write_text(json.dumps(metadata, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_card(folder: Path, student: str) -> Mapping[str, Any]:
-    """What `write_card` wrote. Raises StudentError when there is no checkpoint, another student's, or a damaged one."""
+def read_metadata(folder: Path, student: str) -> Mapping[str, Any]:
+    """What `write_metadata` wrote. Raises StudentError when there is no checkpoint, another student's, or a damaged one."""
     try:
-        card: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        written_by, files = card["student"], dict(card["files"])
+        metadata: dict[str, Any] = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))
+        written_by, files = metadata["student"], dict(metadata["files"])
     except FileNotFoundError:
-        raise StudentError(f"{folder} holds no checkpoint ({CARD} is missing); train the round again") from None
+        raise StudentError(
+            f"{folder} holds no checkpoint ({METADATA_FILE} is missing); train the round again"
+        ) from None
     except (ValueError, KeyError, TypeError):
-        raise StudentError(f"{folder / CARD} is damaged; train the round again") from None
+        raise StudentError(f"{folder / METADATA_FILE} is damaged; train the round again") from None
     if written_by != student:
         raise StudentError(
             f"{folder} was written by student {written_by!r}, not {student!r}; set student.kind to match"
@@ -37,5 +39,5 @@ def read_card(folder: Path, student: str) -> Mapping[str, Any]:
         path = folder / name
         if not path.is_file() or (found := file_digest(path)) != expected:
             differs = f"sha256 {found[:8]}… ≠ {expected[:8]}…" if path.is_file() else "missing"
-            raise StudentError(f"{path} differs from {CARD} ({differs}); train the round again")
-    return card
+            raise StudentError(f"{path} differs from {METADATA_FILE} ({differs}); train the round again")
+    return metadata

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def sealed(seed: int) -> Iterator[int]:
+def deterministic(seed: int) -> Iterator[int]:
     """Random states, determinism flags, environment, warnings and the libraries' verbosity are put back at the end.
 
     Inside, everything is seeded with the 32 bits of `seed` that it yields, operations are deterministic where torch can,

@@ -30,7 +30,7 @@ class Coded(NamedTuple):
     """The example has more tokens than the model reads."""
 
 
-class Coder:
+class ExampleEncoder:
     """Tokenises examples, none longer than `limit` tokens, and pads those of a batch to its longest."""
 
     def __init__(self, tokenizer: Any, model: Any, limit: int) -> None:

@@ -18,9 +18,9 @@ from pydantic import Field
 
 from evokd_data.errors import StudentError
 from evokd_data.records import TokenExample
-from evokd_data.students import Examples, Lesson
-from evokd_data.students.batches import Diet, distributions, in_windows, labels, weights
-from evokd_data.students.checkpoint import read_card, write_card
+from evokd_data.students import Examples, TrainingData
+from evokd_data.students.batches import BatchSampler, distributions, in_windows, labels, weights
+from evokd_data.students.checkpoint import read_metadata, write_metadata
 from evokd_data.students.hashing import Row, rows_of
 
 log = logging.getLogger(__name__)
@@ -58,18 +58,18 @@ class Linear:
     def identity(self) -> Mapping[str, Any]:
         return {**dataclasses.asdict(self), "characters": list(self.characters)}
 
-    def fit(self, lesson: Lesson, into: Path) -> dict[str, Any]:
+    def fit(self, data: TrainingData, into: Path) -> dict[str, Any]:
         """Figures: steps, fresh and earlier samples, mean loss of each tenth of the training, seconds."""
         started = time.perf_counter()
-        diet = Diet(lesson.fresh, lesson.earlier, self.batch_size, replay=None)
-        steps = diet.steps(self.epochs, self.min_steps)
+        sampler = BatchSampler(data.fresh, data.earlier, self.batch_size, replay=None)
+        steps = sampler.steps(self.epochs, self.min_steps)
         remembered = lru_cache(REMEMBERED)(lambda example: list(rows_of(example, self.buckets, self.characters)))
-        weight = np.zeros((self.buckets, len(lesson.classes)))
+        weight = np.zeros((self.buckets, len(data.classes)))
         squares = np.full_like(weight, 1e-8)
         losses = []
-        for batch in diet.batches(steps, lesson.seed):
+        for batch in sampler.batches(steps, data.seed):
             features = _Features(row for example in batch for row in remembered(example))
-            wanted = distributions([labels(one, self.soft_labels) for one in batch], len(lesson.classes), smoothing=0.0)
+            wanted = distributions([labels(one, self.soft_labels) for one in batch], len(data.classes), smoothing=0.0)
             share = weights(batch)[:, None] / len(wanted)
             probabilities = features.probabilities(weight)
             losses.append(-float((share * wanted * np.log(probabilities + 1e-30)).sum()))
@@ -83,33 +83,33 @@ class Linear:
             )
         used = np.flatnonzero(weight.any(axis=1))
         np.savez(into / WEIGHTS, used=used, weight=weight[used].astype(np.float32))
-        words = isinstance((lesson.fresh or lesson.earlier)[0], TokenExample)
-        write_card(into, self.name, lesson.classes, words=words, buckets=self.buckets, characters=self.characters)
+        words = isinstance((data.fresh or data.earlier)[0], TokenExample)
+        write_metadata(into, self.name, data.classes, words=words, buckets=self.buckets, characters=self.characters)
         figures: dict[str, Any] = {
             "steps": steps,
             "losses": [round(float(part.mean()), 6) for part in np.array_split(losses, min(10, steps))],
-            "fresh": len(lesson.fresh),
-            "earlier": len(lesson.earlier),
+            "fresh": len(data.fresh),
+            "earlier": len(data.earlier),
             "seconds": round(time.perf_counter() - started, 3),
         }
         log.info("student: %d steps, loss %.4f, %.1f s", steps, figures["losses"][-1], figures["seconds"])
         return figures
 
     def predict(self, examples: Examples, checkpoint: Path) -> Sequence[Any]:
-        card = read_card(checkpoint, self.name)
-        weight = np.zeros((card["buckets"], len(card["classes"])))
+        metadata = read_metadata(checkpoint, self.name)
+        weight = np.zeros((metadata["buckets"], len(metadata["classes"])))
         try:
             with np.load(checkpoint / WEIGHTS, allow_pickle=False) as stored:
                 weight[stored["used"]] = stored["weight"]
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise StudentError(f"{checkpoint / WEIGHTS} is damaged ({error}); train the round again") from None
-        shape = (len(examples), len(card["classes"]))
-        result: Any = [None] * len(examples) if card["words"] else np.empty(shape, dtype=np.float32)
+        shape = (len(examples), len(metadata["classes"]))
+        result: Any = [None] * len(examples) if metadata["words"] else np.empty(shape, dtype=np.float32)
         for indices, batch in in_windows(examples, PREDICTION_BATCH):
-            rows = [list(rows_of(example, card["buckets"], card["characters"])) for example in batch]
+            rows = [list(rows_of(example, metadata["buckets"], metadata["characters"])) for example in batch]
             features = _Features(row for example in rows for row in example)
             probabilities = features.probabilities(weight).astype(np.float32)
-            if not card["words"]:
+            if not metadata["words"]:
                 result[indices] = probabilities
                 continue
             ends = np.cumsum([len(example) for example in rows])

@@ -22,7 +22,7 @@ LOOK = 10  # steps between two looks at the loss: a look waits for the accelerat
 LARGEST_GRADIENT = 1.0  # in norm; larger ones are scaled down
 
 
-class Part(NamedTuple):
+class MicroBatch(NamedTuple):
     """A batch, or as much of it as one process computes at a time."""
 
     inputs: dict[str, Any]
@@ -44,7 +44,7 @@ class Trained:
 
 
 def train(
-    model: Any, steps: Iterable[Sequence[Part]], optimizer: Any, schedule: Any, device: Any, bfloat16: bool
+    model: Any, steps: Iterable[Sequence[MicroBatch]], optimizer: Any, schedule: Any, device: Any, bfloat16: bool
 ) -> Trained:
     """`model`, which lies on `device`, learns each step's parts by cross-entropy. `optimizer` is a fused one. Raises
     StudentError when the loss is not finite."""

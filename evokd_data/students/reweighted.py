@@ -34,10 +34,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from evokd_data.records import SequenceExample
-from evokd_data.students import Examples, Lesson
+from evokd_data.students import Examples, TrainingData
 from evokd_data.students.batches import Example, in_windows
-from evokd_data.students.deterministic import sealed
-from evokd_data.students.encoding import Coder, position_limit
+from evokd_data.students.deterministic import deterministic
+from evokd_data.students.encoding import ExampleEncoder, position_limit
 from evokd_data.students.hashing import rows_of
 from evokd_data.students.linear import Linear
 from evokd_data.students.pretrained import find
@@ -67,37 +67,36 @@ class _Reweighting(ABC):
     weight_rate: Annotated[float, Field(gt=0)] = 0.1
     inner_decay: Annotated[float, Field(gt=0)] = 3e-3
 
-    def fit(self, lesson: Lesson, into: Path) -> dict[str, Any]:
+    def fit(self, data: TrainingData, into: Path) -> dict[str, Any]:
         """The student's own figures, and how many weights were learned and how they came out."""
-        if lesson.previous is None or not isinstance((lesson.fresh or lesson.earlier)[0], SequenceExample):
-            return {**super().fit(lesson, into), "reweighted": 0}  # type: ignore[misc]
-        weights = self._weights(lesson)
-        earlier, fresh = np.split(weights, [len(lesson.earlier)])
+        if data.previous is None or not isinstance((data.fresh or data.earlier)[0], SequenceExample):
+            return {**super().fit(data, into), "reweighted": 0}  # type: ignore[misc]
+        weights = self._weights(data)
+        earlier, fresh = np.split(weights, [len(data.earlier)])
         np.savez(into / SAMPLE_WEIGHTS, earlier=earlier, fresh=fresh)
         reweighted = replace(
-            lesson, earlier=_Weighted(lesson.earlier, earlier), fresh=_Weighted(lesson.fresh, fresh), stretches=()
+            data, earlier=_Weighted(data.earlier, earlier), fresh=_Weighted(data.fresh, fresh), segments=()
         )
         figures = super().fit(reweighted, into)  # type: ignore[misc]
         tenths = [round(float(weight), 6) for weight in np.quantile(weights, np.linspace(0, 1, 11))]
         return {**figures, "reweighted": len(weights), "weight_tenths": tenths}
 
-    def _weights(self, lesson: Lesson) -> NDArray[np.float32]:
+    def _weights(self, data: TrainingData) -> NDArray[np.float32]:
         """(earlier + fresh,): mean 1, in blocks drawn at random."""
-        total = len(lesson.earlier) + len(lesson.fresh)
-        order = np.random.default_rng([lesson.seed, total]).permutation(total)
+        total = len(data.earlier) + len(data.fresh)
+        order = np.random.default_rng([data.seed, total]).permutation(total)
         weights = np.ones(total)
         for number, block in enumerate(np.array_split(order, -(-total // BLOCK))):
             examples = [
-                lesson.earlier[i] if i < len(lesson.earlier) else lesson.fresh[i - len(lesson.earlier)]
-                for i in map(int, block)
+                data.earlier[i] if i < len(data.earlier) else data.fresh[i - len(data.earlier)] for i in map(int, block)
             ]
             labels = np.array([_label(example) for example in examples])
             weights[block] = learn_weights(
-                self._features(examples, lesson),
+                self._features(examples, data),
                 labels,
                 np.array([example.weight for example in examples]),
-                len(lesson.classes),
-                seed=lesson.seed + number,
+                len(data.classes),
+                seed=data.seed + number,
                 steps=self.weight_steps,
                 rate=self.weight_rate,
                 decay=self.inner_decay,
@@ -105,7 +104,7 @@ class _Reweighting(ABC):
         return (weights / max(weights.mean(), 1e-9)).astype(np.float32)
 
     @abstractmethod
-    def _features(self, examples: Sequence[Any], lesson: Lesson) -> Floats:
+    def _features(self, examples: Sequence[Any], data: TrainingData) -> Floats:
         """(examples, features): what the weights are learned over."""
 
 
@@ -118,8 +117,8 @@ class ReweightedTransformer(_Reweighting, Transformer):
 
     name: ClassVar[str] = "reweighted"
 
-    def _features(self, examples: Sequence[Any], lesson: Lesson) -> Floats:
-        with sealed(lesson.seed):
+    def _features(self, examples: Sequence[Any], data: TrainingData) -> Floats:
+        with deterministic(data.seed):
             return _embeddings(find(self.model, self.revision).folder, examples, self.max_length)
 
 
@@ -134,7 +133,7 @@ class ReweightedLinear(_Reweighting, Linear):
 
     inner_decay: Annotated[float, Field(gt=0)] = 3e-4
 
-    def _features(self, examples: Sequence[Any], lesson: Lesson) -> Floats:
+    def _features(self, examples: Sequence[Any], data: TrainingData) -> Floats:
         dense = np.zeros((len(examples), HASHED))
         for row, example in zip(dense, examples, strict=True):
             for buckets, values in rows_of(example, HASHED, self.characters):
@@ -273,10 +272,10 @@ def _embeddings(folder: Path, examples: Sequence[Any], max_length: int) -> Float
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device).eval()
-    coder = Coder(tokenizer, model, position_limit(model, tokenizer, max_length))
+    encoder = ExampleEncoder(tokenizer, model, position_limit(model, tokenizer, max_length))
     rows: list[Any] = [None] * len(examples)
     for indices, batch in in_windows(examples, 64):
-        inputs, _ = coder.encode(batch)
+        inputs, _ = encoder.encode(batch)
         inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
         with torch.inference_mode():
             states = model(**inputs).last_hidden_state.float()

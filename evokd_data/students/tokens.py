@@ -1,8 +1,8 @@
-"""A lesson's tokens, written once and read by memory map: what training holds does not grow with the lesson.
+"""A data's tokens, written once and read by memory map: what training holds does not grow with the data.
 
 Private memory of a training, bench/training.py --samples: 478 MiB at 1e4 samples, 491 at 1e6, a tiny model and torch included.
 
-Each stretch of a lesson becomes one Arrow IPC file, a row an example:
+Each segment of a data becomes one Arrow IPC file, a row an example:
 
     ids [101, 2377, 2070, 4332, 102]   types []   answers []   hard [3]   soft []   weight 1.0   cut false
 
@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evokd_data.digest import digest
-from evokd_data.students import Lesson, Stretch, distributed
+from evokd_data.students import Segment, TrainingData, distributed
 from evokd_data.students.batches import Example, Labels, labels
-from evokd_data.students.encoding import NONE, Coded, Coder
+from evokd_data.students.encoding import NONE, Coded, ExampleEncoder
 
 BLOCK = 1024  # examples held at a time while they are tokenised, and rows of an Arrow batch
 DRAFT = ".draft"  # as the workspace's: what a killed process leaves behind is removed with its other drafts
@@ -35,9 +35,9 @@ INTEGERS = ("ids", "types", "answers", "hard")
 
 @contextmanager
 def tokenised(
-    lesson: Lesson, coder: Coder, words: bool, soft: bool, identity: Mapping[str, Any], into: Path
+    data: TrainingData, encoder: ExampleEncoder, words: bool, soft: bool, identity: Mapping[str, Any], into: Path
 ) -> Iterator[Tokens]:
-    """The lesson's tokens, earlier examples first. Files are taken from and left in `lesson.cache`, by what decides
+    """The data's tokens, earlier examples first. Files are taken from and left in `data.cache`, by what decides
     their content; `identity` is that of the tokenizer. Without a cache they lie beside `into` until the block ends."""
     import tokenizers
     import transformers
@@ -45,30 +45,30 @@ def tokenised(
     made_by = {
         "format": 1,
         "tokenizer": dict(identity),
-        "limit": coder.limit,
-        "classes": list(lesson.classes),
+        "limit": encoder.limit,
+        "classes": list(data.classes),
         "soft": soft,
         "versions": [tokenizers.__version__, transformers.__version__],
     }
-    if lesson.cache is not None and lesson.stretches:
-        lesson.cache.mkdir(parents=True, exist_ok=True)
+    if data.cache is not None and data.segments:
+        data.cache.mkdir(parents=True, exist_ok=True)
         with distributed.one_first():
-            files = [_file(lesson.cache, stretch, made_by, coder, soft) for stretch in lesson.stretches]
+            files = [_file(data.cache, segment, made_by, encoder, soft) for segment in data.segments]
         yield Tokens(files, words)
         return
     with tempfile.TemporaryDirectory(dir=into.parent, prefix=".tokens-", suffix=DRAFT) as folder:
-        whole = Stretch("", lambda: chain(lesson.earlier, lesson.fresh))
-        yield Tokens([_file(Path(folder), whole, made_by, coder, soft)], words)
+        whole = Segment("", lambda: chain(data.earlier, data.fresh))
+        yield Tokens([_file(Path(folder), whole, made_by, encoder, soft)], words)
 
 
-def _file(folder: Path, stretch: Stretch, made_by: Mapping[str, Any], coder: Coder, soft: bool) -> Path:
-    path = folder / f"{digest([stretch.key, made_by])[:32]}.arrow"
+def _file(folder: Path, segment: Segment, made_by: Mapping[str, Any], encoder: ExampleEncoder, soft: bool) -> Path:
+    path = folder / f"{digest([segment.key, made_by])[:32]}.arrow"
     if not path.exists():
-        _write(path, stretch.read(), coder, soft)
+        _write(path, segment.read(), encoder, soft)
     return path
 
 
-def _write(path: Path, examples: Iterable[Example], coder: Coder, soft: bool) -> None:
+def _write(path: Path, examples: Iterable[Example], encoder: ExampleEncoder, soft: bool) -> None:
     """In one pass, whole or not at all."""
     import pyarrow as pa
 
@@ -85,7 +85,7 @@ def _write(path: Path, examples: Iterable[Example], coder: Coder, soft: bool) ->
         with os.fdopen(handle, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
             left = iter(examples)
             while block := list(islice(left, BLOCK)):
-                coded, taught = coder.code(block), [labels(example, soft) for example in block]
+                coded, taught = encoder.code(block), [labels(example, soft) for example in block]
                 rows: dict[str, list[Any]] = {
                     "ids": [one.ids for one in coded],
                     "types": [one.types for one in coded],

@@ -20,12 +20,12 @@ from pydantic import Field
 
 from evokd_data.errors import StudentError
 from evokd_data.records import TokenExample
-from evokd_data.students import Examples, Lesson, distributed, fast_cpu_dropout
-from evokd_data.students.batches import NOTHING, Diet, distributions, in_windows
-from evokd_data.students.checkpoint import read_card, write_card
-from evokd_data.students.deterministic import sealed
-from evokd_data.students.encoding import Coder, position_limit
-from evokd_data.students.loop import Part, shares, train
+from evokd_data.students import Examples, TrainingData, distributed, fast_cpu_dropout
+from evokd_data.students.batches import NOTHING, BatchSampler, distributions, in_windows
+from evokd_data.students.checkpoint import read_metadata, write_metadata
+from evokd_data.students.deterministic import deterministic
+from evokd_data.students.encoding import ExampleEncoder, position_limit
+from evokd_data.students.loop import MicroBatch, shares, train
 from evokd_data.students.pretrained import find
 from evokd_data.students.tokens import Tokens, tokenised
 from evokd_data.students.vocabulary import trimmed
@@ -84,41 +84,41 @@ class Transformer:
         }
         return {"base": dict(find(self.model, self.revision).identity), **settings}
 
-    def fit(self, lesson: Lesson, into: Path) -> dict[str, Any]:
+    def fit(self, data: TrainingData, into: Path) -> dict[str, Any]:
         """Figures: steps, fresh and earlier samples, tokens learned (without padding) and the share of padding, mean
         loss of each tenth of the training, the share of texts cut at `max_length`, the base model, and how and how long
         it ran; `learning_seconds` is the part of it between the first batch and the last."""
         started = time.perf_counter()
-        if not lesson.fresh and not lesson.earlier:
+        if not data.fresh and not data.earlier:
             raise StudentError(NOTHING)
-        previous = None if self.from_scratch else lesson.previous
+        previous = None if self.from_scratch else data.previous
         base = find(self.model, self.revision)
-        if previous is not None and tuple(read_card(previous, self.name)["classes"]) != lesson.classes:
+        if previous is not None and tuple(read_metadata(previous, self.name)["classes"]) != data.classes:
             raise StudentError(f"{previous} knows other classes than the task; set student.from_scratch: true")
-        words = isinstance((lesson.fresh or lesson.earlier)[0], TokenExample)
-        with sealed(lesson.seed) as seed, _enough_memory(), fast_cpu_dropout.quick():
-            model, tokenizer, new = _load(previous or base.folder, lesson.classes, words)
-            coder = Coder(tokenizer, model, position_limit(model, tokenizer, self.max_length))
-            with tokenised(lesson, coder, words, self.soft_labels, base.identity, into) as tokens:
+        words = isinstance((data.fresh or data.earlier)[0], TokenExample)
+        with deterministic(data.seed) as seed, _enough_memory(), fast_cpu_dropout.quick():
+            model, tokenizer, new = _load(previous or base.folder, data.classes, words)
+            encoder = ExampleEncoder(tokenizer, model, position_limit(model, tokenizer, self.max_length))
+            with tokenised(data, encoder, words, self.soft_labels, base.identity, into) as tokens:
                 replay = None if previous is None else self.replay
-                diet = Diet(
-                    range(len(lesson.earlier), len(tokens)), range(len(lesson.earlier)), self.batch_size, replay
+                sampler = BatchSampler(
+                    range(len(data.earlier), len(tokens)), range(len(data.earlier)), self.batch_size, replay
                 )
-                steps = diet.steps(self.epochs, self.min_steps)
-                batches = diet.batches(steps, seed, length=tokens.lengths.__getitem__)
-                parts = (self._parts(batch, tokens, coder, len(lesson.classes)) for batch in batches)
+                steps = sampler.steps(self.epochs, self.min_steps)
+                batches = sampler.batches(steps, seed, length=tokens.lengths.__getitem__)
+                parts = (self._parts(batch, tokens, encoder, len(data.classes)) for batch in batches)
                 frozen = self.freeze_word_embeddings
                 with contextlib.nullcontext() if frozen else trimmed(model, tokens.vocabulary(tokenizer.pad_token_id)):
                     figures = self._train(model, new, parts, steps)
                 figures["truncated"] = tokens.truncated
             if distributed.rank() == 0:
-                _save(model, tokenizer, coder.limit, into)
-                facts = {"words": words, "max_length": coder.limit, "base": dict(base.identity)}
-                write_card(into, self.name, lesson.classes, **facts)
+                _save(model, tokenizer, encoder.limit, into)
+                facts = {"words": words, "max_length": encoder.limit, "base": dict(base.identity)}
+                write_metadata(into, self.name, data.classes, **facts)
         figures.update(
-            max_length=coder.limit,
-            fresh=len(lesson.fresh),
-            earlier=len(lesson.earlier),
+            max_length=encoder.limit,
+            fresh=len(data.fresh),
+            earlier=len(data.earlier),
             continued=previous is not None,
             base=dict(base.identity),
             seconds=round(time.perf_counter() - started, 3),
@@ -126,20 +126,20 @@ class Transformer:
         log.info("student: %d steps, loss %.4f, %.1f s", figures["steps"], figures["losses"][-1], figures["seconds"])
         return figures
 
-    def _parts(self, batch: Sequence[int], tokens: Tokens, coder: Coder, classes: int) -> list[Part]:
+    def _parts(self, batch: Sequence[int], tokens: Tokens, encoder: ExampleEncoder, classes: int) -> list[MicroBatch]:
         """What this process learns of a batch, given as rows of `tokens`."""
         learned = max(1, sum(tokens.answered(row) for row in batch))
         made = []
         for rows, counts in shares(batch, self.gradient_accumulation):
-            inputs, answers = coder.pad([tokens.coded(row) for row in rows])
+            inputs, answers = encoder.pad([tokens.coded(row) for row in rows])
             taught = [tokens.labels(row) for row in rows]
             wanted = distributions(taught, classes, self.label_smoothing)
             repeats = [len(each.hard) if tokens.words else 1 for each in taught]
             weights = np.repeat([tokens.weight(row) / learned if counts else 0.0 for row in rows], repeats)
-            made.append(Part(inputs, answers, wanted[answers.rows], weights[answers.rows].astype(np.float32)))
+            made.append(MicroBatch(inputs, answers, wanted[answers.rows], weights[answers.rows].astype(np.float32)))
         return made
 
-    def _train(self, model: Any, new: set[str], parts: Iterator[list[Part]], steps: int) -> dict[str, Any]:
+    def _train(self, model: Any, new: set[str], parts: Iterator[list[MicroBatch]], steps: int) -> dict[str, Any]:
         import torch
 
         device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
@@ -198,9 +198,11 @@ class Transformer:
 
         A word beyond the last token the model reads is "O" with probability 1.
         """
-        card = read_card(checkpoint, self.name)
-        with sealed(0), _enough_memory():
-            return self._predict(examples, checkpoint, tuple(card["classes"]), card["words"], card["max_length"])
+        metadata = read_metadata(checkpoint, self.name)
+        with deterministic(0), _enough_memory():
+            return self._predict(
+                examples, checkpoint, tuple(metadata["classes"]), metadata["words"], metadata["max_length"]
+            )
 
     def _predict(
         self, examples: Examples, checkpoint: Path, classes: tuple[str, ...], words: bool, limit: int
@@ -211,9 +213,9 @@ class Transformer:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         model, tokenizer, _ = _load(checkpoint, classes, words)
         model.to(device).eval()
-        coder = Coder(tokenizer, model, limit)
+        encoder = ExampleEncoder(tokenizer, model, limit)
         for indices, batch in in_windows(examples, self.prediction_batch_size):
-            inputs, answers = coder.encode(batch)
+            inputs, answers = encoder.encode(batch)
             with torch.inference_mode():
                 logits = model(**{name: tensor.to(device) for name, tensor in inputs.items()}).logits
                 probabilities = answers.of(logits).float().softmax(-1).cpu().numpy()

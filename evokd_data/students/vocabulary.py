@@ -1,4 +1,4 @@
-"""Training the words that a lesson has, and no others: the optimizer need not carry the whole vocabulary.
+"""Training the words that a data has, and no others: the optimizer need not carry the whole vocabulary.
 
 A gradient reaches only the embeddings of tokens that occur. AdamW would read and write all the others at every step, to
 shrink them by learning rate x decay. MiniLM has 30,522 of them, half of its parameters; 13,784 texts of SNIPS have 9,480

@@ -35,7 +35,7 @@ class Task(Protocol):
     """A task is a frozen dataclass whose fields are the recipe's `task` table.
 
     Stored: `columns`, `to_row`, `from_row`, `check`, `read_example`, `read_text`. Shown: `describe`, `label_constraint`, `read_label`.
-    Learned: `classes`, `aims`, `supervise`, `decode`, `mistakes`, `score`.
+    Learned: `classes`, `labels`, `supervise`, `decode`, `mistakes`, `score`.
     """
 
     name: ClassVar[str]
@@ -43,7 +43,7 @@ class Task(Protocol):
     """The Hub's task category, e.g. "text-classification"."""
 
     @property
-    def aims(self) -> tuple[str, ...]:
+    def labels(self) -> tuple[str, ...]:
         """What texts can be asked for: labels, or span types. Quotas of a plan are counted in these."""
 
     @property
@@ -80,10 +80,10 @@ class Task(Protocol):
     def read_label(self, answer: str, text: str) -> Target:
         """The target in a labelling answer. Raises Unreadable."""
 
-    def target_of(self, aim: str) -> Target | None:
-        """The target of any text written for `aim`, or None where that does not follow (spans must be found)."""
+    def target_of(self, label: str) -> Target | None:
+        """The target of any text written for `label`, or None where that does not follow (spans must be found)."""
 
-    def carries(self, target: Target, aim: str) -> bool:
+    def carries(self, target: Target, label: str) -> bool:
         """Whether a target is (classification) or holds (tagging) what a request aimed at."""
 
     def supervise(self, sample: Sample) -> SequenceExample | TokenExample:

@@ -52,10 +52,6 @@ class Classification:
             raise ValueError(f"text_column and label_column are both {self.text_column!r}")
 
     @property
-    def aims(self) -> tuple[str, ...]:
-        return self.labels
-
-    @property
     def classes(self) -> tuple[str, ...]:
         return self.labels
 
@@ -122,11 +118,11 @@ class Classification:
             raise Unreadable("label_not_allowed")
         return alike[0]
 
-    def target_of(self, aim: str) -> Target | None:
-        return aim
+    def target_of(self, label: str) -> Target | None:
+        return label
 
-    def carries(self, target: Target, aim: str) -> bool:
-        return target == aim
+    def carries(self, target: Target, label: str) -> bool:
+        return target == label
 
     def supervise(self, sample: Sample) -> SequenceExample:
         assert isinstance(sample.target, str)

@@ -88,7 +88,7 @@ class NER:
                     raise ValueError(f"{other} and {column} are both {getattr(self, column)!r}")
 
     @property
-    def aims(self) -> tuple[str, ...]:
+    def labels(self) -> tuple[str, ...]:
         return self.types
 
     @property
@@ -283,11 +283,11 @@ class NER:
         except ValueError as error:
             raise Unreadable(str(error)) from None
 
-    def target_of(self, aim: str) -> Target | None:
+    def target_of(self, label: str) -> Target | None:
         return None
 
-    def carries(self, target: Target, aim: str) -> bool:
-        return any(span.type == aim for span in _spans(target))
+    def carries(self, target: Target, label: str) -> bool:
+        return any(span.type == label for span in _spans(target))
 
     def supervise(self, sample: Sample) -> TokenExample:
         offsets = marking.words(sample.text)

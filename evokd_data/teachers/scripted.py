@@ -72,11 +72,11 @@ class _Script:
         chance = derive_random(prompt.seed, "scripted")
         scores = None
         wanted = _required(prompt)
-        if prompt.stage == "label" and "types" in prompt.variables["task"]:
+        if prompt.template == "label" and "types" in prompt.variables["task"]:
             answer = self._tagged(prompt.variables, prompt.variables["text"], chance)
-        elif prompt.stage == "label":
+        elif prompt.template == "label":
             answer, scores = self._label(prompt, chance)
-        elif prompt.stage == "explain":
+        elif prompt.template == "explain":
             answer = orjson.dumps({"explanation": "its words say so", "label": self._label(prompt, chance)[0]}).decode()
         elif wanted == ["texts"]:
             answer = orjson.dumps({"texts": _texts(prompt.variables, chance)}).decode()

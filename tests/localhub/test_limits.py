@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evokd_data.localhub.buffered_body import Spool
+from evokd_data.localhub.buffered_body import BufferedBody
 from evokd_data.localhub.card import read_card
 from evokd_data.localhub.commit import commit
 from evokd_data.localhub.errors import HubError
@@ -50,13 +50,13 @@ def test_a_commit_too_large_leaves_nothing(tmp_path, limits, files):
 
 def test_a_body_beyond_its_limit_is_cut_short_and_removed(tmp_path):
     root = Root(tmp_path).prepare()
-    spool = Spool(root, limit=2_000_000)
+    body = BufferedBody(root, limit=2_000_000)
     with pytest.raises(HubError) as caught:
         for _ in range(100):
-            spool.write(b"x" * 500_000)
+            body.write(b"x" * 500_000)
     assert caught.value.status == 413
-    assert spool.size <= 2_500_000
-    spool.close()
+    assert body.size <= 2_500_000
+    body.close()
     assert list(root.tmp.iterdir()) == []
 
 
@@ -70,7 +70,7 @@ def test_a_client_that_falls_silent_is_let_go(tmp_path):
     async def talk():
         body = BodyStream(stop_after_one, pause_s=0.05)
         with pytest.raises(HubError) as caught:
-            await body.into(Spool(Root(tmp_path).prepare(), limit=100))
+            await body.into(BufferedBody(Root(tmp_path).prepare(), limit=100))
         assert caught.value.status == 408
         assert not await body.drain()
 
@@ -80,7 +80,7 @@ def test_a_client_that_falls_silent_is_let_go(tmp_path):
 def test_a_full_disk_is_said_before_it_is_full(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("usage", (), {"free": 1000}))
     with pytest.raises(HubError) as caught:
-        Spool(Root(tmp_path).prepare(), limit=10**9).write(b"x" * 2_000_000)
+        BufferedBody(Root(tmp_path).prepare(), limit=10**9).write(b"x" * 2_000_000)
     assert caught.value.status == 507
 
 

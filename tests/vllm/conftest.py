@@ -59,7 +59,7 @@ def opened(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Op
 def a_prompt(index: int, constraint: Constraint | None = None, max_tokens: int = 24, text: str = "") -> Prompt:
     return Prompt(
         key=f"generate/{index:06}",
-        stage="generate",
+        template="generate",
         messages=(Message("system", "You write requests."), Message("user", text or f"play some jazz, number {index}")),
         seed=7_000 + index,
         sampling=Sampling(1.0, max_tokens),
