@@ -35,9 +35,6 @@ from typing import Any, ClassVar
 from opened import Opened
 from report import record
 
-from evokd_data.cluster import pipeline
-from evokd_data.cluster.coordinator import ROWS
-from evokd_data.cluster.engine import Cluster
 from evokd_data.digest import derive_seed
 from evokd_data.generation.scheduler import TeacherOnDemand
 from evokd_data.recipe import load
@@ -50,6 +47,9 @@ from evokd_data.strategies.asking import origin, request_key
 from evokd_data.strategies.quotas import stratified
 from evokd_data.tasks import Task
 from evokd_data.teachers import Engine
+from evokd_data.teachers.ray import pipeline
+from evokd_data.teachers.ray.coordinator import ROWS
+from evokd_data.teachers.ray.engine import Cluster
 from evokd_data.teachers.scripted import Scripted
 
 ROOT = Path(__file__).parents[1]

@@ -39,11 +39,11 @@ from evokd_data.digest import digest, file_digest
 from evokd_data.localhub.child import RunningHub
 from evokd_data.publishers.hub import Hub
 from evokd_data.records import Bundle
+from evokd_data.repo_layout import round_tag
 from evokd_data.stages import manifest
 from evokd_data.storage import parquet
 from evokd_data.storage.shards import sample_schema
 from evokd_data.storage.snapshot import encoded, with_checksum
-from evokd_data.storage.workspace import tag
 from evokd_data.tasks.classification import Classification
 
 REPO = "bench/rows"
@@ -117,7 +117,7 @@ def publish(server: RunningHub, folder: Path, rows: int, rounds: int) -> int:
     before: dict[str, Any] | None = None
     configs: list[str] = []
     for index in range(rounds):
-        name = tag(index)
+        name = round_tag(index)
         own = rows // rounds + (index < rows % rounds)
         parts = parquet.write_parts(batches(own, index), sample_schema(TASK), folder / name)
         files = {
@@ -146,12 +146,14 @@ def publish(server: RunningHub, folder: Path, rows: int, rounds: int) -> int:
         told = {
             "schema": manifest.SCHEMA_VERSION, "round": index, "digest": digest(identity), "identity": identity, "shards": [],
             "totals": {"asked": own, "rejected": {}}, "files": entries,
-            "previous": before and {"tag": tag(index - 1), "sha256": before["sha256"]},
+            "previous": before and {"tag": round_tag(index - 1), "sha256": before["sha256"]},
         }  # fmt: skip
         files[repo_layout.manifest(name)] = folder / name / "manifest.json"
         files[repo_layout.manifest(name)].write_bytes(encoded(with_checksum(told)))
         before = {"digest": told["digest"], "sha256": file_digest(files[repo_layout.manifest(name)])}
-        hub.publish(Bundle(REPO, name, name, files, told["digest"], tag(index - 1) if index else None, private=False))
+        hub.publish(
+            Bundle(REPO, name, name, files, told["digest"], round_tag(index - 1) if index else None, private=False)
+        )
     return size
 
 

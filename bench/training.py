@@ -47,12 +47,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from report import record
 
+from evokd_data.errors import StudentError
+from evokd_data.models import ModelReference, download_model
 from evokd_data.records import SequenceExample
 from evokd_data.stages.train import Mapped
 from evokd_data.storage.shards import ShardedSamples, sample_schema
 from evokd_data.students import Segment, TrainingData
 from evokd_data.students.batches import BatchSampler
-from evokd_data.students.pretrained import find
 from evokd_data.students.transformer import Transformer
 from evokd_data.tasks.classification import Classification
 
@@ -94,7 +95,7 @@ class Turns:
         set_verbosity_error()
         logging.getLogger("evokd_data").setLevel(logging.WARNING)
         self.options = options
-        self.folder = find(options.model, None).folder
+        self.folder = download_model(ModelReference(options.model, None), "student", StudentError).folder
         self.tokenizer = AutoTokenizer.from_pretrained(self.folder)
         coded = self.tokenizer(texts, truncation=True, max_length=options.max_length)["input_ids"]
         self.rows = [{"input_ids": ids, "labels": index % 2} for index, ids in enumerate(coded)]
@@ -273,7 +274,9 @@ def tiny(folder: Path, model: str) -> Path:
     """A model of one narrow layer with the tokenizer of `model`."""
     from transformers import AutoTokenizer, BertConfig, BertModel
 
-    tokenizer = AutoTokenizer.from_pretrained(find(model, None).folder)
+    tokenizer = AutoTokenizer.from_pretrained(
+        download_model(ModelReference(model, None), "student", StudentError).folder
+    )
     shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
     BertModel(BertConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from evokd_data.atomic_files import write_json, write_text
 from evokd_data.errors import RecipeError
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe, load
@@ -20,7 +21,7 @@ from evokd_data.reporting.run_summary import summary
 from evokd_data.reporting.significance import differences
 from evokd_data.rounds import Run, run_all
 from evokd_data.storage.shards import ShardedSamples
-from evokd_data.storage.workspace import Workspace, write_json, write_text
+from evokd_data.storage.workspace import Workspace
 
 NOTES = "notes.md"
 

@@ -20,21 +20,17 @@ from evokd_data import settings
 from evokd_data.digest import digest
 from evokd_data.errors import RecipeError
 from evokd_data.registry import nearest, resolve
+from evokd_data.settings import NOT_IDENTITY, Count, Share
 from evokd_data.strategies import STRATEGIES, WRAPPERS, Strategy
 from evokd_data.students import STUDENTS, Student
 from evokd_data.tasks import TASKS, Task
 from evokd_data.teachers import TEACHERS, Teacher
+from evokd_data.yaml_files import load_yaml, load_yaml_with_lines
 
 if TYPE_CHECKING:
     from evokd_data.templates import Templates
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
 RepoId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
-
-NOT_IDENTITY: Any = {"identity": False}
-HUB_MODEL = re.compile(r"[\w.-]+/[\w.-]+$")
-COMMIT = re.compile(r"[0-9a-f]{40}$")
 
 
 @dataclass(frozen=True)
@@ -187,9 +183,7 @@ class Recipe:
         return [
             key
             for key in ("teacher", "student")
-            if hasattr(plug := getattr(self, key), "revision")
-            and HUB_MODEL.match(plug.model)
-            and not COMMIT.match(plug.revision or "")
+            if (model := getattr(self, key).base_model) is not None and model.can_move
         ]
 
     def templates(self) -> Templates:
@@ -288,23 +282,17 @@ NAME = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}$")
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
     try:
-        loaded = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+        loaded = load_yaml_with_lines(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         beside = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise RecipeError(f"{path}: no such recipe{nearest(path.name, beside) if beside else ''}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read: {error}; give a YAML file") from None
-    except MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise RecipeError(
-            f"{path}{line}: not valid YAML: {(error.problem or 'it breaks off').splitlines()[0]}; mend that line"
-        ) from None
-    except YAMLError as error:
-        raise RecipeError(f"{path}: not valid YAML: {str(error).splitlines()[0]}; mend the file") from None
+    except ValueError as error:
+        problem, *line = error.args
+        where = f"{path}:{line[0]}" if line else str(path)
+        raise RecipeError(f"{where}: not valid YAML: {problem}; mend {'that line' if line else 'the file'}") from None
     if not isinstance(loaded, Mapping):
         said = "is empty" if loaded is None else f"holds {settings.short(loaded)}"
         raise RecipeError(f"{path}: {said}, a recipe is a table of sections; see `evokd-data schema`")
@@ -346,16 +334,13 @@ def _line(lines: Mapping[str, int], problem: str) -> str:
 
 
 def _override(table: dict[str, Any], override: str) -> str | None:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
         return f"--set {override}: not of the form a.b=value"
     try:
-        value = YAML(typ="safe", pure=True).load(text)
-    except YAMLError:
+        value = load_yaml(text)
+    except ValueError:
         return f"--set {override}: {text!r} is not a YAML value; quote it"
     node = table
     for key in keys[:-1]:
@@ -476,8 +461,8 @@ def _combinations(recipe: Recipe) -> list[str]:
             f"card.comparison: {recipe.settings['card']['comparison']!r} is not a file; paths are relative to the recipe"
         )
     for key in ("teacher", "student"):
-        model = getattr(getattr(recipe, key), "model", "")
-        if model.startswith("/") and not Path(model).is_dir():
+        model = getattr(recipe, key).base_model
+        if model is not None and model.name.startswith("/") and not Path(model.name).is_dir():
             problems.append(
                 f"{key}.model: {recipe.settings[key]['model']!r} is not a folder; paths are relative to the recipe, "
                 "a Hub id is written org/name"

@@ -63,6 +63,13 @@ class Prompt:
     constraint: Constraint | None = None
     variables: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
+    @property
+    def request(self) -> int | None:
+        """The index of the request that alone asks this prompt; None for one whose answer many requests share."""
+        _, _, place = self.key.partition("/")
+        index, _, _ = place.partition("/")
+        return int(index) if len(index) >= 6 and index.isdecimal() and index.isascii() else None
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:

@@ -26,6 +26,11 @@ SPLIT = "train"
 TAG = re.compile(r"round-(\d{3,})")
 
 
+def round_tag(index: int) -> str:
+    """The name of a round everywhere: its folder, its tag, its config in the card."""
+    return f"round-{index:03d}"
+
+
 def manifest(tag: str) -> str:
     return f"{ROUNDS}/{tag}/manifest.json"
 

@@ -24,6 +24,7 @@ from evokd_data.stages.train import learn_along, train_round
 from evokd_data.storage.mirror import mirrored
 from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.students import distributed
+from evokd_data.yaml_files import dump_yaml
 
 if TYPE_CHECKING:
     from evokd_data.stages.publish import Publication
@@ -98,16 +99,7 @@ def open_run(
 
 def resolved(recipe: Recipe) -> str:
     """The recipe as YAML with every default filled in."""
-    from io import StringIO
-
-    from ruamel.yaml import YAML
-
-    yaml = YAML()
-    yaml.default_flow_style = False
-    yaml.width = 120
-    text = StringIO()
-    yaml.dump({key: value for key, value in recipe.settings.items() if value is not None}, text)
-    return text.getvalue()
+    return dump_yaml({key: value for key, value in recipe.settings.items() if value is not None})
 
 
 def generate_next(

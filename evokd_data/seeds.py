@@ -137,21 +137,14 @@ def _rows(source: Source, task: Task) -> Iterator[Mapping[str, Any]]:
                 yield from _csv_rows(path)
             case ".parquet" | ".arrow":
                 yield from _arrow_rows(path)
-            case suffix:
-                yield from _task_rows(path, suffix, task)
+            case _:
+                yield from task.read_file(path)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); convert the file") from None
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; paths are relative to the recipe") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _task_rows(path: Path, suffix: str, task: Task) -> Iterator[Mapping[str, Any]]:
-    reader = getattr(task, "read_file", None)  # formats only one task has, such as CoNLL columns
-    if reader is None:
-        raise DataError(f"{path}: unknown format {suffix!r}; use .jsonl, .csv, .tsv, .parquet or .arrow")
-    yield from reader(path)
 
 
 def _csv_rows(path: Path) -> Iterator[Mapping[str, Any]]:

@@ -7,12 +7,20 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field
 
 from evokd_data.digest import file_digest
 from evokd_data.registry import nearest
 
 T = TypeVar("T")
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0)]
+NOT_IDENTITY: Any = {"identity": False}
+"""`field(metadata=...)` of a setting that cannot change a row of a round: how fast, how much, where."""
 
 
 def build(cls: type[T], table: Mapping[str, Any], path: str) -> tuple[T | None, list[str]]:

@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from evokd_data.cluster.coordinator import ROWS, Coordinator
-from evokd_data.cluster.engine import Cluster
-from evokd_data.cluster.worker import Worker
 from evokd_data.errors import EngineStopped
 from evokd_data.teachers import Teacher
+from evokd_data.teachers.ray.coordinator import ROWS, Coordinator
+from evokd_data.teachers.ray.engine import Cluster
+from evokd_data.teachers.ray.worker import Worker
 from evokd_data.teachers.scripted import Scripted
 
 

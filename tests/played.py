@@ -18,9 +18,10 @@ from evokd_data.localhub.child import RunningHub
 from evokd_data.progress import Progress
 from evokd_data.publishers.hub import Hub
 from evokd_data.recipe import Recipe
+from evokd_data.repo_layout import round_tag
 from evokd_data.stages.publish import Publication
 from evokd_data.storage.snapshot import encoded, with_checksum
-from evokd_data.storage.workspace import Workspace, read_json, tag
+from evokd_data.storage.workspace import Workspace, read_json
 
 ROUGH = (
     RECIPE.replace("engine: scripted", "engine: scripted, wrong_labels: 0.3, broken_answers: 0.3")
@@ -86,10 +87,10 @@ def alter(
     """A copy of the repository at round `newest` (None: `index`) in which somebody changed the rows of one kind of file of
     round `index` and made files and manifests fit again: only what the rows say of each other can tell."""
     newest = index if newest is None else newest
-    api, name = played.api, tag(index)
+    api, name = played.api, round_tag(index)
     folder = Path(
         api.snapshot_download(
-            played.repo, repo_type="dataset", revision=tag(newest), local_dir=played.workspace.root / into
+            played.repo, repo_type="dataset", revision=round_tag(newest), local_dir=played.workspace.root / into
         )
     )
     manifest = read_json(folder / repo_layout.manifest(name))
@@ -103,14 +104,14 @@ def alter(
     }  # fmt: skip
     (folder / repo_layout.manifest(name)).write_bytes(encoded(with_checksum(manifest)))
     for later in range(index + 1, newest + 1):
-        manifest = read_json(folder / repo_layout.manifest(tag(later)))
-        manifest["previous"]["sha256"] = file_digest(folder / repo_layout.manifest(tag(later - 1)))
-        (folder / repo_layout.manifest(tag(later))).write_bytes(encoded(with_checksum(manifest)))
+        manifest = read_json(folder / repo_layout.manifest(round_tag(later)))
+        manifest["previous"]["sha256"] = file_digest(folder / repo_layout.manifest(round_tag(later - 1)))
+        (folder / repo_layout.manifest(round_tag(later))).write_bytes(encoded(with_checksum(manifest)))
     repo = f"org/{into}"
     api.create_repo(repo, repo_type="dataset")
     files = [file for file in folder.rglob("*") if file.is_file() and ".cache" not in file.parts]
     added = [CommitOperationAdd(file.relative_to(folder).as_posix(), file.read_bytes()) for file in files]
     made = api.create_commit(repo, added, commit_message="altered", repo_type="dataset")
     for number in range(newest + 1):
-        api.create_tag(repo, tag=tag(number), revision=made.oid, repo_type="dataset")
+        api.create_tag(repo, tag=round_tag(number), revision=made.oid, repo_type="dataset")
     return repo

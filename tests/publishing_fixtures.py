@@ -11,16 +11,17 @@ from string import ascii_lowercase
 from typing import Any
 
 from evokd_data import recipe
+from evokd_data.atomic_files import write_json
 from evokd_data.digest import derive_seed
 from evokd_data.recipe import Recipe
 from evokd_data.records import Completion, Message, Origin, Prompt, Quota, Rejection, Sample, Sampling
 from evokd_data.rounds import resolved
 from evokd_data.seeds import load_splits
 from evokd_data.stages import manifest
-from evokd_data.stages.probe import target_text
 from evokd_data.storage import shards
 from evokd_data.storage.journal import Journal
-from evokd_data.storage.workspace import Workspace, write_json
+from evokd_data.storage.shards import target_text
+from evokd_data.storage.workspace import Workspace
 from evokd_data.tasks import sample_id
 from evokd_data.tasks.measures import classification
 

@@ -7,9 +7,8 @@ from colours import TASK, contents, play, quick
 
 from evokd_data.errors import RecipeError
 from evokd_data.recipe import load
-from evokd_data.stages.probe import read_probe
 from evokd_data.stages.train import Boost
-from evokd_data.storage.shards import ShardedSamples
+from evokd_data.storage.shards import ShardedSamples, read_probe
 from evokd_data.storage.workspace import read_json
 
 ROUGH = {

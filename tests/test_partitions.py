@@ -19,20 +19,20 @@ from crews import Crew
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evokd_data.cluster import worker
-from evokd_data.cluster.coordinator import DEATHS
-from evokd_data.cluster.ray import Ray
 from evokd_data.errors import EngineStopped, RecipeError, TeacherError
-from evokd_data.generation.partitions import Partitioner, RoundWork
+from evokd_data.generation.partitions import Partitioner, StrategyWork
 from evokd_data.generation.scheduler import TeacherOnDemand
 from evokd_data.recipe import Recipe
 from evokd_data.records import Completion, Constraint, Message, Prompt, Sampling
 from evokd_data.rounds import open_run
 from evokd_data.stages.generate import generate
 from evokd_data.storage.journal import Journal, read
-from evokd_data.storage.journal_parts import Parts
+from evokd_data.storage.journal_parts import JournalParts
 from evokd_data.storage.workspace import Workspace
 from evokd_data.strategies.asking import request_key
+from evokd_data.teachers.ray import worker
+from evokd_data.teachers.ray.coordinator import DEATHS
+from evokd_data.teachers.ray.plug import Ray
 from evokd_data.teachers.scripted import Scripted
 from evokd_data.teachers.vllm import VLLM
 
@@ -235,7 +235,7 @@ def test_what_all_requests_need_travels_once_to_each_worker(recipe, played, tmp_
     fetched = []
     fetch = crew.coordinator.fetch
 
-    async def counted(key: int) -> RoundWork:
+    async def counted(key: int) -> StrategyWork:
         fetched.append(key)
         await asyncio.sleep(0.01)
         return await fetch(key)
@@ -278,7 +278,7 @@ def test_what_a_killed_worker_was_answered_is_not_asked_again(recipe, played, tm
     left: set[str] = set()
 
     async def kill_one(run: Workspace, task: asyncio.Task) -> None:
-        parts = Parts(str(run.round(2).root.absolute() / ".parts"))
+        parts = JournalParts(str(run.round(2).root.absolute() / ".parts"))
         while not left:
             await asyncio.sleep(0.005)
             lines = [line for part in parts.read() for line in part.splitlines()]
@@ -308,12 +308,12 @@ def test_what_a_killed_drivers_workers_were_answered_is_not_asked_again(recipe, 
         else str(run.round(2).root.absolute() / ".parts")
     )
     if shared:
-        monkeypatch.setattr(type(made.teacher), "parts", shared, raising=False)
+        monkeypatch.setattr(type(made.teacher), "parts_url", lambda self: shared)
     said: Counter[str] = Counter()
     crew = Identical(made, always(teacher_of(made, window=24, latency_s=0.06, said=said)), 2, tmp_path / "log")
 
     async def cut_off(run: Workspace, task: asyncio.Task) -> None:
-        while sum(part.count(b'"key"') for part in Parts(place).read()) < 8:
+        while sum(part.count(b'"key"') for part in JournalParts(place).read()) < 8:
             await asyncio.sleep(0.005)
         task.cancel()
 
@@ -323,14 +323,14 @@ def test_what_a_killed_drivers_workers_were_answered_is_not_asked_again(recipe, 
         torn = max((run.round(2).root / ".parts").iterdir())
         torn.write_bytes(torn.read_bytes()[:-5])  # the machine died while it was written
     known = {row["key"] for row in read(run.round(2).journal)}
-    for part in Parts(place).read():
+    for part in JournalParts(place).read():
         rows = [orjson.loads(line) for line in part.splitlines(keepends=True) if line.endswith(b"\n")]
         known |= {row["key"] for row in rows if "key" in row}
     said.clear()
     write_round(made, runs, 2, Identical(made, always(teacher_of(made, window=24, said=said)), 2, tmp_path / "log"))
     assert shards(run, 2) == shards(Workspace(alone / "colours"), 2)
     assert len(known) >= 8 and not {key for key in known if not key.startswith("analyse/")} & said.keys()
-    assert list(Parts(place).read()) == [] and not (run.round(2).root / ".parts").exists()
+    assert list(JournalParts(place).read()) == [] and not (run.round(2).root / ".parts").exists()
 
 
 def test_requests_that_kill_every_worker_are_given_up(recipe, played, tmp_path):
@@ -456,7 +456,7 @@ def test_a_worker_of_whom_nothing_is_heard_is_dead_and_its_rows_are_others(expec
             return state
 
         monkeypatch.setattr(crew.coordinator, "poll", heard)
-        monkeypatch.setattr("evokd_data.cluster.coordinator.POLL_S", 0.05)
+        monkeypatch.setattr("evokd_data.teachers.ray.coordinator.POLL_S", 0.05)
 
     assert ask(crew, meanwhile=silence) == expected
     assert any("nothing was heard of it" in note for note in crew.notes)
@@ -515,7 +515,7 @@ def test_a_work_is_whole_where_the_files_are_not(recipe, played, tmp_path):
     with open_run(made, runs) as run:
         known, _ = plan(made, run.workspace, 2, run.splits)
         shown = {label: list(samples) for label, samples in known.demonstrations.items()}
-        travels = pickle.dumps(RoundWork(made.strategy, known, [], None))
+        travels = pickle.dumps(StrategyWork(made.strategy, known, [], None))
     shutil.rmtree(runs)
     arrived = pickle.loads(travels).brief
     assert {label: list(samples) for label, samples in arrived.demonstrations.items()} == shown

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from evokd_data.errors import RecipeError
-from evokd_data.storage.journal_parts import Parts
+from evokd_data.storage.journal_parts import JournalParts
 
 
 @pytest.mark.parametrize("kind", ["folder", "memory"])
 def test_parts_are_read_by_their_beginning_in_order_and_go_when_told(tmp_path: Path, kind: str):
-    parts = Parts(str(tmp_path / "a/b") if kind == "folder" else "memory://runs/colours/round-001")
+    parts = JournalParts(str(tmp_path / "a/b") if kind == "folder" else "memory://runs/colours/round-001")
     assert list(parts.read()) == []
     parts.remove("000000-")
     for name, lines in (
@@ -34,4 +34,4 @@ def test_parts_are_read_by_their_beginning_in_order_and_go_when_told(tmp_path: P
 
 def test_a_place_that_cannot_be_opened_is_told():
     with pytest.raises(RecipeError, match=r"teacher.parts nowhere://a: cannot be opened .*; give a folder or a URL"):
-        Parts("nowhere://somebody:secret@a")
+        JournalParts("nowhere://somebody:secret@a")

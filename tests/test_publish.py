@@ -53,7 +53,7 @@ def faults(server: RunningHub) -> Iterator[Callable[..., None]]:
 
     def put(*rules: dict[str, Any]) -> None:
         headers = {"Authorization": f"Bearer {server.token}", "Content-Type": "application/json"}
-        request = urllib.request.GenerationRequest(f"{server.endpoint}/_faults", json.dumps(rules).encode(), headers)
+        request = urllib.request.Request(f"{server.endpoint}/_faults", json.dumps(rules).encode(), headers)
         urllib.request.urlopen(request).close()
 
     yield put

@@ -22,7 +22,7 @@ from evokd_data.revisions.verify import verify
 from evokd_data.rounds import publish_complete, push_one, run_all
 from evokd_data.stages.publish_student import push_student
 from evokd_data.storage.workspace import Workspace, read_json
-from evokd_data.students.checkpoint import CARD
+from evokd_data.students.checkpoint import METADATA_FILE
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_a_run_that_goes_on_elsewhere_takes_the_student_from_its_repository(run:
     (there,) = run_all([recipe], tmp_path / "runs", Heard(), "org/first@round-001")
     # That of round 0 is not needed: what it made of round 1 is published with it.
     assert [n for n in notes if "student" in n] == ["round 1: the student is that of org/first-student@round-001"]
-    ours, theirs = there.workspace.round(1).student / CARD, run.workspace.round(1).student / CARD
+    ours, theirs = there.workspace.round(1).student / METADATA_FILE, run.workspace.round(1).student / METADATA_FILE
     assert ours.read_bytes() == theirs.read_bytes()
     assert list(tags(run.api, "org/first-student")) == ["round-000", "round-001", "round-002"]
     assert verify("org/first", **run.at).round == 2

@@ -62,7 +62,7 @@ MISTAKES = [  # what is changed, into what, and the one line that is said of it
     ("strategy:", "strategy: {name: evokd}\nstrategy:", ":8: not valid YAML: found duplicate key \"strategy\" with value"),
     ("rounds: {", "rounds: {[", ":8: not valid YAML: "),
     ("rounds: {", "rounds:\n\t{", ":9: not valid YAML: found character '\\t' that cannot start any token; mend that line"),
-    ("task: {", "task: &t {x: *t, ", ":3: task.x: no such setting; valid: "),
+    ("task: {", "task: &t {x: *t, ", ":3: not valid YAML: the alias *t stands within what it names; write the value out; mend that line"),
 ]  # fmt: skip
 
 

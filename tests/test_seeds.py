@@ -68,7 +68,7 @@ def test_every_format_gives_the_same_seeds(recipe_file, tmp_path, name):
         ("x.tsv", "text\tlabel\na\tb\tred\n", "put texts that hold a '\\t' in quotes"),
         ("x.parquet", "PAR1", "cannot be read"),
         ("x.arrow", "ARROW1", "cannot be read"),
-        ("x.txt", "a red", "unknown format '.txt'; use .jsonl, .csv, .tsv, .parquet or .arrow"),
+        ("x.txt", "a red", "unknown format '.txt'; use one of .jsonl, .csv, .tsv, .parquet, .arrow"),
     ],
 )  # fmt: skip
 def test_a_row_nobody_can_use_is_told_with_its_file_and_place(recipe_file, tmp_path, name, content, message):

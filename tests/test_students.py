@@ -26,7 +26,6 @@ from evokd_data.students import STUDENTS, Segment, TrainingData
 from evokd_data.students.batches import BatchSampler, Labels, distributions, in_windows
 from evokd_data.students.encoding import ExampleEncoder
 from evokd_data.students.linear import Linear
-from evokd_data.students.pretrained import content_digest, find
 from evokd_data.students.transformer import Transformer
 
 CLASSES = ("fruit", "animal", "tool")
@@ -714,81 +713,6 @@ def test_a_batch_in_parts_is_the_same_step(base, tmp_path):
     assert losses[2] == pytest.approx(losses[0], abs=2e-6)
     one, three = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
     assert max(np.abs(one[name] - three[name]).max() for name in one) < 2e-4
-
-
-# Where a base model is
-
-
-def test_a_folder_is_identified_by_its_content_alone(base, tmp_path):
-    copy = Path(shutil.copytree(base, tmp_path / "copy"))
-    (copy / "README.txt.bak").write_text("notes")
-    assert find(str(copy), None).identity == find(str(base), None).identity == {"digest": content_digest(base)}
-    (copy / "tokenizer_config.json").write_text("{}")
-    assert find(str(copy), None).identity != find(str(base), None).identity
-
-
-def test_a_model_inside_a_package_is_found_and_the_package_not_imported(base, tmp_path, monkeypatch):
-    package = tmp_path / "carrier_of_models"
-    shutil.copytree(base, package / "inner" / "model")
-    (package / "__init__.py").write_text("raise RuntimeError('imported')")
-    monkeypatch.syspath_prepend(tmp_path)
-    found = find("package:carrier-of-models", None)
-    assert found.folder == package / "inner" / "model"
-    assert found == find("package:carrier_of_models/inner/model", None)
-    assert found.identity == {"digest": content_digest(base)}
-    shutil.copytree(base, package / "second")
-    with pytest.raises(StudentError, match="found: inner/model, second; give package:carrier-of-models/FOLDER"):
-        find("package:carrier-of-models", None)
-    with pytest.raises(StudentError, match="no folder 'third'"):
-        find("package:carrier-of-models/third", None)
-    assert "carrier_of_models" not in sys.modules
-
-
-@pytest.mark.parametrize(
-    ("model", "revision", "said"),
-    [
-        ("./nowhere", None, "there is no folder './nowhere'"),
-        ("package:no-such-package", None, "pip install no-such-package"),
-        ("package:evokd_data", None, "should carry one model, found: none"),
-        ("not a name/at all", None, "no name of a model on the Hub; a folder's begins with ./"),
-    ],
-)
-def test_a_model_that_is_nowhere_says_where_it_was_looked_for(model, revision, said):
-    with pytest.raises(StudentError, match=r"student\.model: ") as caught:
-        find(model, revision)
-    assert said in str(caught.value)
-
-
-def test_a_folder_has_no_revision_and_needs_weights(base, tmp_path):
-    with pytest.raises(StudentError, match="'main' is for models of the Hub"):
-        find(str(base), "main")
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(StudentError, match=r"holds no config\.json with model"):
-        find(str(tmp_path), None)
-
-
-def test_without_network_a_model_that_was_never_downloaded_says_how_to_get_it(monkeypatch, tmp_path):
-    import huggingface_hub.constants
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(StudentError, match="hf download someone/something") as caught:
-        find("someone/something", None)
-    assert "cannot be reached" in str(caught.value)
-
-
-def test_a_downloaded_model_is_found_without_network_and_named_by_its_commit(base, monkeypatch, tmp_path):
-    import huggingface_hub.constants
-
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    cache = tmp_path / "models--someone--something"
-    shutil.copytree(base, cache / "snapshots" / commit)
-    (cache / "refs").mkdir()
-    (cache / "refs" / "main").write_text(commit)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    assert find("someone/something", None).identity == {"model": "someone/something", "revision": commit}
-    assert find("someone/something", commit).folder == cache / "snapshots" / commit
 
 
 def test_a_model_that_brings_code_is_refused_and_its_code_not_run(base, tmp_path):

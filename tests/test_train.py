@@ -14,9 +14,8 @@ from evokd_data.errors import StudentError, WorkspaceError
 from evokd_data.progress import Progress
 from evokd_data.recipe import load
 from evokd_data.rounds import generate_next, train_next
-from evokd_data.stages.probe import read_probe
 from evokd_data.stages.train import Mapped
-from evokd_data.storage.shards import ShardedSamples
+from evokd_data.storage.shards import ShardedSamples, read_probe
 from evokd_data.storage.workspace import Workspace, read_json
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

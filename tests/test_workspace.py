@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evokd_data.atomic_files import whole_file, whole_folder, write_json, write_text
 from evokd_data.errors import WorkspaceError
-from evokd_data.storage.workspace import Workspace, read_json, tag, whole_file, whole_folder, write_json, write_text
+from evokd_data.repo_layout import round_tag
+from evokd_data.storage.workspace import Workspace, read_json
 
 HOLD = "import sys, evokd_data.storage.workspace as w, pathlib\nwith w.Workspace(pathlib.Path(sys.argv[1])).lock(): print('held', flush=True); input()"
 
@@ -22,9 +24,9 @@ def names(folder: Path) -> list[str]:
 
 @given(st.integers(0, 5000))
 def test_tags_sort_as_rounds_do_up_to_a_thousand(index):
-    assert tag(index).removeprefix("round-").isdecimal()
-    assert int(tag(index).removeprefix("round-")) == index
-    assert index >= 1000 or tag(index) < tag(index + 1) or index == 999
+    assert round_tag(index).removeprefix("round-").isdecimal()
+    assert int(round_tag(index).removeprefix("round-")) == index
+    assert index >= 1000 or round_tag(index) < round_tag(index + 1) or index == 999
 
 
 def test_rounds_are_listed_in_order_and_copies_put_aside_are_none(tmp_path):

@@ -11,14 +11,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar
 
 from evokd_data.progress import Progress
 from evokd_data.records import Completion, Prompt
-from evokd_data.teachers import Engine, Teacher
-
-if TYPE_CHECKING:
-    from evokd_data.generation.partitions import Writer
+from evokd_data.teachers import Engine, PartitionedEngine, Teacher
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -82,11 +79,14 @@ class TeacherOnDemand:
 
     @property
     def partitioned(self) -> bool:
-        """Whether the engine takes whole partitions of a round: `open_writer` then opens it."""
-        return getattr(self._teacher, "partitioned", False)
+        """Whether the engine writes whole partitions of a round: `open_partitioned` then opens it."""
+        return self._teacher.partitioned
 
-    async def open_writer(self) -> Writer:
-        return cast("Writer", await self.open())
+    async def open_partitioned(self) -> PartitionedEngine:
+        """The engine of a partitioned teacher, open. Raises TeacherError."""
+        engine = await self.open()
+        assert isinstance(engine, PartitionedEngine), f"{self._teacher.name} is declared partitioned"
+        return engine
 
     async def complete(self, prompt: Prompt) -> Completion:
         """One answer; at most `window` prompts are inside the engine. Raises TeacherError."""

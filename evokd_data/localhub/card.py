@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from evokd_data.localhub.limits import DEFAULT
+from evokd_data.yaml_files import load_yaml
 
 _BLOCK = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 
@@ -21,13 +22,9 @@ def read_card(readme: str) -> tuple[dict[str, Any], str | None]:
     block = _BLOCK.match(readme)
     if block is None:
         return {}, None
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     try:
-        loaded = YAML(typ="safe", pure=True).load(block[1])
-        card = _plain(loaded, [DEFAULT.card_nodes])
-    except (YAMLError, ValueError, RecursionError) as exc:
+        card = _plain(load_yaml(block[1]), [DEFAULT.card_nodes])
+    except (ValueError, RecursionError) as exc:
         return {}, f"invalid YAML in README.md: {exc}"
     if card is None:
         return {}, None

@@ -8,10 +8,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from evokd_data.atomic_files import move_into_place
 from evokd_data.localhub.errors import HubError, bad_request
 from evokd_data.localhub.limits import Limits
 from evokd_data.localhub.names import SHA256
-from evokd_data.localhub.root import Root, publish
+from evokd_data.localhub.root import Root
 from evokd_data.localhub.signing import Signer
 from evokd_data.localhub.store import Repository
 
@@ -41,7 +42,7 @@ class LfsStore:
     def adopt(self, synced: Path, oid: str) -> None:
         """Take over a file that is already on disk and whose sha256 the caller has verified."""
         synced.chmod(0o600)
-        publish(synced, self.path(oid))
+        move_into_place(synced, self.path(oid))
 
     def incoming(self) -> Incoming:
         return Incoming(self, self._root)

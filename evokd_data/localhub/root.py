@@ -12,13 +12,13 @@ import fcntl
 import os
 import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from evokd_data.atomic_files import move_into_place, write_private
 from evokd_data.localhub.errors import HubError
 from evokd_data.localhub.limits import DEFAULT
 from evokd_data.localhub.names import RepoId
@@ -60,7 +60,7 @@ class Root:
         path = self.path / "secret"
         if not path.exists():
             # link() rather than rename: of two servers starting at once, both must end with the first one's key.
-            candidate = write_new(self.tmp, secrets.token_bytes(32))
+            candidate = write_private(self.tmp, secrets.token_bytes(32))
             with suppress(FileExistsError):
                 os.link(candidate, path)
             candidate.unlink()
@@ -96,31 +96,6 @@ class Root:
         return f"{repo.kind}--{repo.namespace}--{repo.name}"  # unambiguous: names hold no "--"
 
 
-def write_new(folder: Path, data: bytes) -> Path:
-    """A new file in `folder`, on disk before this returns, readable by the owner only."""
-    fd, name = tempfile.mkstemp(dir=folder)
-    with os.fdopen(fd, "wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    return Path(name)
-
-
 def write_durably(root: Root, target: Path, data: bytes) -> None:
     """Replace `target` at once and for good."""
-    publish(write_new(root.tmp, data), target)
-
-
-def publish(synced: Path, target: Path) -> None:
-    """Rename a file that is already on disk to its final name, and put the name on disk too."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    synced.replace(target)
-    sync_folder(target.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    move_into_place(write_private(root.tmp, data), target)

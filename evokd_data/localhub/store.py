@@ -22,9 +22,10 @@ from dulwich.errors import NotGitRepository
 from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tag, Tree
 from dulwich.repo import Repo
 
+from evokd_data.atomic_files import sync_folder, write_private
 from evokd_data.localhub.errors import HubError, revision_not_found
 from evokd_data.localhub.names import HEX40, KINDS, RepoId, is_name, is_ref
-from evokd_data.localhub.root import Root, sync_folder, write_durably, write_new
+from evokd_data.localhub.root import Root, write_durably
 
 HEADS = b"refs/heads/"
 TAGS = b"refs/tags/"
@@ -184,7 +185,7 @@ class Batch:
         target = self.repo.path / "objects" / name[:2] / name[2:]
         if not target.exists():
             target.parent.mkdir(exist_ok=True)
-            synced = write_new(self.repo.root.tmp, obj.as_legacy_object())
+            synced = write_private(self.repo.root.tmp, obj.as_legacy_object())
             synced.chmod(0o444)
             synced.replace(target)
 

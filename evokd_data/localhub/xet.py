@@ -21,10 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from evokd_data.atomic_files import move_into_place
 from evokd_data.localhub.errors import bad_request
 from evokd_data.localhub.lfs import Incoming, LfsStore
 from evokd_data.localhub.limits import Limits
-from evokd_data.localhub.root import Root, publish, write_durably
+from evokd_data.localhub.root import Root, write_durably
 
 WRITE = "xet-write"
 TOKEN_TTL_S = 3600
@@ -58,7 +59,7 @@ class Staging:
         """Keep a xorb; False if it replaced one of that name. The later wins: it may mend a damaged one."""
         target = self.path(address, xorb)
         fresh = not target.exists()
-        publish(synced, target)
+        move_into_place(synced, target)
         return fresh
 
     def collect(self, older_than_s: float) -> tuple[int, int]:

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,10 @@ from evokd_data import repo_layout
 from evokd_data.errors import DataError
 from evokd_data.generation.filters import REASONS
 from evokd_data.recipe import Recipe
+from evokd_data.repo_layout import round_tag
 from evokd_data.reporting import comparison_tables
 from evokd_data.reporting.primary_metric import NAMES, primary_metric
-from evokd_data.storage.workspace import tag as tag_of
+from evokd_data.yaml_files import dump_yaml
 
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 SIZES = (
@@ -50,7 +50,7 @@ class RoundFacts:
 
     @property
     def tag(self) -> str:
-        return tag_of(self.index)
+        return round_tag(self.index)
 
     @property
     def rows(self) -> int:
@@ -322,7 +322,6 @@ def _sampling(recipe: Recipe) -> str:
 def as_yaml(table: Mapping[str, Any]) -> str:
     """YAML that a 1.1 reader (PyYAML, in the Hub's clients) and a 1.2 reader (the Hub) take for the same: strings that
     either might take for something else (no, 1e3, 2024-01-01) are quoted."""
-    from ruamel.yaml import YAML
     from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
     def plain(value: Any) -> Any:
@@ -334,12 +333,7 @@ def as_yaml(table: Mapping[str, Any]) -> str:
             return DoubleQuotedScalarString(_HIDDEN.sub("\ufffd", value))
         return value
 
-    yaml = YAML()
-    yaml.default_flow_style = False
-    yaml.width = 10_000
-    text = StringIO()
-    yaml.dump(plain(table), text)
-    return text.getvalue()
+    return dump_yaml(plain(table), width=10_000)
 
 
 _HARMLESS = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from evokd_data.atomic_files import write_text
 from evokd_data.generation.filters import REASONS
 from evokd_data.reporting.primary_metric import primary_metric
 from evokd_data.reporting.run_summary import summary
 from evokd_data.storage.shards import read_rejections, read_table
-from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, write_text
+from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
 
 SHOWN = 12  # samples of a round, spread evenly over it
 COLOURS = ("#1f5fa8", "#c4541c", "#3b7d3b", "#7a4fa3", "#8c6d1f", "#1f8c8c")

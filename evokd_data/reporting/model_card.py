@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from evokd_data.recipe import Recipe
+from evokd_data.repo_layout import round_tag
 from evokd_data.reporting import dataset_card
 from evokd_data.reporting.dataset_card import HUB_ID, Markdown
 from evokd_data.reporting.primary_metric import NAMES
-from evokd_data.storage.workspace import tag as tag_of
 
 KINDS = {"macro_f1": "f1", "micro_f1": "f1", "accuracy": "accuracy"}  # the Hub's names for them
 
@@ -62,7 +62,7 @@ def render(recipe: Recipe, facts: StudentFacts) -> str:
         strategy=recipe.strategy.name,
         seed=recipe.seed,
         fingerprint=identity["recipe"],
-        round={"index": facts.index, "tag": tag_of(facts.index), "test": test, "per_class": test.get("per_class", {})},
+        round={"index": facts.index, "tag": round_tag(facts.index), "test": test, "per_class": test.get("per_class", {})},
         scores=[
             {"name": NAMES[key], "value": test[key], "interval": _interval(test, key)}
             for key in KINDS

@@ -12,10 +12,11 @@ from typing import Any
 from evokd_data import repo_layout
 from evokd_data.errors import PublishError
 from evokd_data.publishers.open_hub import open_hub
+from evokd_data.repo_layout import round_tag
 from evokd_data.revisions.load import fetch_rounds, round_number
 from evokd_data.storage import parquet
 from evokd_data.storage.snapshot import Snapshot, load_task
-from evokd_data.storage.workspace import tag as tag_of
+from evokd_data.yaml_files import load_yaml
 
 
 def diff(
@@ -43,12 +44,12 @@ def diff(
     first, last = sorted((round_number(repo, one), round_number(repo, other)))
     if first == last:
         raise PublishError(
-            f"{repo}: {tag_of(first)} cannot differ from itself; give two rounds, e.g. {first} {first + 1}"
+            f"{repo}: {round_tag(first)} cannot differ from itself; give two rounds, e.g. {first} {first + 1}"
         )
     texts = [
         repo_layout.RECIPE,
         f"{repo_layout.PROMPTS}/",
-        *(f"{repo_layout.ROUNDS}/{tag_of(one)}/" for one in (first, last)),
+        *(f"{repo_layout.ROUNDS}/{round_tag(one)}/" for one in (first, last)),
     ]
     cache = Path(cache_dir) if cache_dir is not None else None
     with open_hub(endpoint, token, cache_dir=cache) as hub:
@@ -87,7 +88,6 @@ def _json(snapshot: Snapshot, where: Any) -> Any:
 
 def _settings(before: Snapshot, after: Snapshot) -> Iterator[dict[str, Any]]:
     """Settings by their path in the recipe; null where a recipe has none."""
-    from ruamel.yaml import YAML
 
     def flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         if isinstance(value, Mapping) and value:
@@ -98,7 +98,7 @@ def _settings(before: Snapshot, after: Snapshot) -> Iterator[dict[str, Any]]:
 
     def settings(snapshot: Snapshot) -> dict[str, Any]:
         text = (snapshot.folder / repo_layout.RECIPE).read_text(encoding="utf-8")
-        return dict(flat(YAML(typ="safe", pure=True).load(text), ""))
+        return dict(flat(load_yaml(text), ""))
 
     was, now = settings(before), settings(after)
     for path in sorted(was.keys() | now.keys()):

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evokd_data import repo_layout
+from evokd_data.atomic_files import whole_file
 from evokd_data.digest import digest
 from evokd_data.errors import DataError, PublishError, VerificationError
 from evokd_data.publishers.open_hub import open_hub
+from evokd_data.repo_layout import round_tag
 from evokd_data.storage.snapshot import Snapshot, altered, read
-from evokd_data.storage.workspace import tag as tag_of
-from evokd_data.storage.workspace import whole_file
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDatasetDict
@@ -202,7 +202,7 @@ def fetch_rounds(
     """
     index, revision = find_round(hub, repo, round)
     commit = hub.resolve(repo, revision)
-    names = [repo_layout.manifest(tag_of(one)) for one in range(index + 1)]
+    names = [repo_layout.manifest(round_tag(one)) for one in range(index + 1)]
     folder = hub.fetch_files(repo, commit, names, into)
     try:
         snapshot = _sound(repo, revision, commit, folder, index)
@@ -257,7 +257,7 @@ def find_round(hub: Hub, repo: str, round: int | str | None) -> tuple[int, str]:
             raise PublishError(f"{repo}@{round}: holds no rounds")
         return max(rounds), round
     index = newest(hub, repo) if round is None else round_number(repo, round)
-    return index, tag_of(index)
+    return index, round_tag(index)
 
 
 def round_number(repo: str, round: int | str) -> int:
@@ -275,7 +275,7 @@ def _chosen(index: int, rounds: Sequence[int] | None, only: bool) -> list[int]:
         return [index] if only else list(range(index + 1))
     chosen = sorted(set(rounds))
     if not chosen or chosen[0] < 0 or chosen[-1] > index:
-        raise PublishError(f"rounds {chosen}: the revision {tag_of(index)} holds rounds 0 to {index}")
+        raise PublishError(f"rounds {chosen}: the revision {round_tag(index)} holds rounds 0 to {index}")
     return chosen
 
 

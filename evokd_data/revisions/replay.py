@@ -24,12 +24,12 @@ from evokd_data.generation.scheduler import in_order
 from evokd_data.publishers.open_hub import open_hub
 from evokd_data.recipe import Recipe, load_published
 from evokd_data.records import Draft, GenerationRequest, Rejection, Sample
+from evokd_data.repo_layout import round_tag
 from evokd_data.revisions.load import fetch_rounds, find_round
 from evokd_data.seeds import Splits, load_splits
 from evokd_data.settings import short
-from evokd_data.stages.generate import make_filter_pipeline, shard_name
-from evokd_data.stages.plan import as_json, earlier_shards, find_weaknesses, plan, weaknesses_as_json
-from evokd_data.stages.probe import read_probe
+from evokd_data.stages.generate import make_filter_pipeline
+from evokd_data.stages.plan import as_json, find_weaknesses, plan, weaknesses_as_json
 from evokd_data.storage import parquet
 from evokd_data.storage.journal import NotJournalled, from_rows
 from evokd_data.storage.shards import (
@@ -37,13 +37,14 @@ from evokd_data.storage.shards import (
     ShardedSamples,
     content_digest,
     probe_schema,
+    read_probe,
     row_rejection,
+    shard_name,
     write_rows,
     write_shard,
 )
 from evokd_data.storage.snapshot import Snapshot
 from evokd_data.storage.workspace import RoundFolder, Workspace
-from evokd_data.storage.workspace import tag as tag_of
 from evokd_data.strategies import Ask, Brief
 from evokd_data.strategies.quotas import requests
 
@@ -132,7 +133,7 @@ def replay(
     return Replayed(
         repo=repo,
         round=index,
-        tag=tag_of(index),
+        tag=round_tag(index),
         commit=snapshot.commit,
         rows=found.rows,
         rejections=found.rejections,
@@ -147,8 +148,8 @@ def fetch_round(hub: Hub, repo: str, round: int | str | None) -> Snapshot:
     """All that making a round again takes, checked: rows of all rounds, recipe, prompts, its plan, journal and
     rejections, and the probe of the round before."""
     index, revision = find_round(hub, repo, round)
-    own = [f"{kind}/{tag_of(index)}/" for kind in (repo_layout.ROUNDS, repo_layout.JOURNAL, repo_layout.REJECTIONS)]
-    before = [f"{repo_layout.PROBE}/{tag_of(index - 1)}/"] if index else []
+    own = [f"{kind}/{round_tag(index)}/" for kind in (repo_layout.ROUNDS, repo_layout.JOURNAL, repo_layout.REJECTIONS)]
+    before = [f"{repo_layout.PROBE}/{round_tag(index - 1)}/"] if index else []
     return fetch_rounds(
         hub, repo, revision, kinds=[repo_layout.DATA], also=[repo_layout.RECIPE, f"{repo_layout.PROMPTS}/", *own, *before]
     )  # fmt: skip
@@ -207,7 +208,7 @@ def restore_earlier(snapshot: Snapshot, recipe: Recipe, workspace: Workspace) ->
         restore_rows(snapshot, recipe.task, folder)
     plan_file = workspace.round(index).plan
     plan_file.parent.mkdir(parents=True, exist_ok=True)
-    plan_file.write_bytes((snapshot.folder / repo_layout.plan(tag_of(index))).read_bytes())
+    plan_file.write_bytes((snapshot.folder / repo_layout.plan(round_tag(index))).read_bytes())
     return Splits(tuple(ShardedSamples(recipe.task, workspace.round(0).shard_files())), ())
 
 
@@ -337,13 +338,15 @@ async def _replay(
     stored = json.loads((snapshot.folder / repo_layout.plan(told.tag)).read_bytes())
     if json.loads(json.dumps(as_json(index, brief, list(recipe.strategy.allot(brief))))) != stored:
         problems.append(
-            f"{repo_layout.plan(told.tag)}: does not follow from its weaknesses, the rows of {tag_of(index - 1)} and strategy "
+            f"{repo_layout.plan(told.tag)}: does not follow from its weaknesses, the rows of {round_tag(index - 1)} and strategy "
             f"{recipe.strategy.name!r}"
         )
     if index > 1 and restore_probe(snapshot, workspace.round(index - 1)):
         problems += _weaknesses_without_ground(snapshot, recipe, workspace, stored["weaknesses"])
     elif index > 1:
-        notes.append(f"{tag_of(index - 1)} was published without its probe: the weaknesses are as the plan lists them")
+        notes.append(
+            f"{round_tag(index - 1)} was published without its probe: the weaknesses are as the plan lists them"
+        )
     rows = list(parquet.read_journal(snapshot.paths(repo_layout.JOURNAL, [index])))
     journalled, used = from_rows(rows), set[str]()
 
@@ -358,7 +361,7 @@ async def _replay(
             problems.append(f"request {request.index}: {error}")
 
     unanswered: list[int] = []
-    pipeline = replay_filter_pipeline(snapshot, recipe, splits, ShardedSamples(task, earlier_shards(workspace, index)))
+    pipeline = replay_filter_pipeline(snapshot, recipe, splits, ShardedSamples(task, workspace.earlier_shards(index)))
     planned = requests(quotas, recipe.strategy.per_request, brief.seed, index)
     content, found, differing = ContentDigest(), _Found(), 0
     again = make_again(recipe, brief, planned, ask, pipeline.apply, lambda: 64, failed)

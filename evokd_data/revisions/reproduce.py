@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from evokd_data import repo_layout, settings
+from evokd_data.atomic_files import write_json
 from evokd_data.errors import VerificationError
 from evokd_data.generation.scheduler import TeacherOnDemand
 from evokd_data.progress import Progress
@@ -39,12 +40,12 @@ from evokd_data.revisions.replay import (
 from evokd_data.seeds import Splits
 from evokd_data.settings import short
 from evokd_data.stages.manifest import hardware, versions
-from evokd_data.stages.plan import earlier_shards, plan
+from evokd_data.stages.plan import plan
 from evokd_data.storage import parquet
 from evokd_data.storage.journal import Journal, prompt_digest
 from evokd_data.storage.shards import ShardedSamples
 from evokd_data.storage.snapshot import Snapshot
-from evokd_data.storage.workspace import Workspace, write_json
+from evokd_data.storage.workspace import Workspace
 from evokd_data.strategies.quotas import requests
 from evokd_data.teachers import Teacher
 
@@ -160,7 +161,7 @@ class _Again:
         recipe, workspace, index = self._recipe, self._workspace, self._told.index
         seeds = Splits(tuple(ShardedSamples(recipe.task, workspace.round(0).shard_files())), ())
         brief, quotas = plan(recipe, workspace, index, self._splits or seeds)
-        earlier = ShardedSamples(recipe.task, earlier_shards(workspace, index))
+        earlier = ShardedSamples(recipe.task, workspace.earlier_shards(index))
         pipeline = replay_filter_pipeline(self._snapshot, recipe, self._splits, earlier)
         planned = requests(quotas, recipe.strategy.per_request, brief.seed, index)
         asked = planned[:limit]

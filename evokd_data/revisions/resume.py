@@ -21,21 +21,21 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from evokd_data import repo_layout, settings
+from evokd_data.atomic_files import whole_folder, write_json
 from evokd_data.errors import PublishError, VerificationError, WorkspaceError
 from evokd_data.progress import Progress
 from evokd_data.publishers.open_hub import LOCAL, open_hub
 from evokd_data.recipe import Recipe
 from evokd_data.revisions.load import fetch_rounds
 from evokd_data.revisions.replay import published_recipe, restore_probe, restore_rows
-from evokd_data.stages.generate import shard_name
 from evokd_data.stages.probe import probe
 from evokd_data.stages.publish import AS_PUBLISHED, PUBLISHED
 from evokd_data.stages.publish_student import fetch_student
 from evokd_data.stages.train import fit
 from evokd_data.storage import parquet
-from evokd_data.storage.shards import row_rejection, write_rejections
+from evokd_data.storage.shards import row_rejection, shard_name, write_rejections
 from evokd_data.storage.snapshot import PublishedRound, Snapshot
-from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, whole_folder, write_json
+from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
 from evokd_data.strategies import POOL
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def restore(recipe: Recipe, workspace: Workspace, start: Start, progress: Progre
 def bring_students(recipe: Recipe, workspace: Workspace, last: int, progress: Progress) -> None:
     """The student of round `last`, which the next round is probed with, and, where it is missing, the probe of round
     `last`, made by the student before it. Students come from their repository, or are trained again."""
-    chained = not getattr(recipe.student, "from_scratch", True)  # each checkpoint learns on from the one before
+    chained = recipe.student.continues
     probed = last == 0 or workspace.round(last).probe.exists()
     for index in range(0 if chained else last if probed else last - 1, last + 1):
         folder = workspace.round(index)

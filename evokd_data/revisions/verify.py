@@ -15,9 +15,8 @@ from evokd_data.digest import digest
 from evokd_data.errors import VerificationError
 from evokd_data.publishers.open_hub import open_hub
 from evokd_data.revisions.load import find_round
-from evokd_data.stages.probe import target_text
 from evokd_data.storage import parquet
-from evokd_data.storage.shards import ContentDigest
+from evokd_data.storage.shards import ContentDigest, target_text
 from evokd_data.storage.snapshot import PublishedRound, Snapshot, altered, load_task, read
 from evokd_data.tasks import sample_id
 

@@ -12,24 +12,26 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+from evokd_data.atomic_files import write_json
 from evokd_data.errors import TeacherError
 from evokd_data.generation.filters import FilterPipeline
-from evokd_data.generation.partitions import RoundWork, written
+from evokd_data.generation.partitions import StrategyWork, written_by_workers
 from evokd_data.generation.scheduler import TeacherOnDemand, in_order
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.records import Completion, GenerationRequest, Prompt, Rejection, Sample
 from evokd_data.seeds import Splits
-from evokd_data.stages.plan import earlier_shards, plan
+from evokd_data.stages.plan import plan
 from evokd_data.storage.journal import Journal
 from evokd_data.storage.shards import (
     ShardedSamples,
     read_rejections,
     shard_entry,
+    shard_name,
     write_rejections,
     write_shard,
 )
-from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, write_json
+from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
 from evokd_data.strategies.quotas import requests
 
 
@@ -68,10 +70,6 @@ def _seed_round(recipe: Recipe, folder: RoundFolder, splits: Splits) -> dict[str
     return {"asked": 0, "kept": kept, "rejected": {}, "prompt_tokens": 0, "completion_tokens": 0, "requests": 0}
 
 
-def shard_name(number: int) -> str:
-    return f"{number:05d}.arrow"
-
-
 def shard_ranges(planned: Sequence[GenerationRequest], shard_size: int) -> list[range]:
     """GenerationRequest indices of each shard: as many requests as ask for at most `shard_size` texts, at least one."""
     ranges = []
@@ -93,7 +91,7 @@ async def _teach(
     brief, quotas = plan(recipe, workspace, index, splits)
     planned = requests(quotas, recipe.strategy.per_request, brief.seed, index)
     pipeline = make_filter_pipeline(
-        recipe, splits, ShardedSamples(recipe.task, earlier_shards(workspace, index)), folder.root
+        recipe, splits, ShardedSamples(recipe.task, workspace.earlier_shards(index)), folder.root
     )
     tally = _Tally(sum(request.count for request in planned), progress)
 
@@ -105,8 +103,8 @@ async def _teach(
     progress.stage("generate", index, texts=tally.of, requests=len(planned), shards=len(ranges), finished=done)
     with Journal(folder.journal) as journal:
         if teacher.partitioned:
-            work = RoundWork(recipe.strategy, brief, planned, _parts(recipe, folder))
-            results = written(work, ranges, first, journal, teacher.open_writer, tally.answered)
+            work = StrategyWork(recipe.strategy, brief, planned, _parts_url(recipe, folder))
+            results = written_by_workers(work, ranges, first, journal, teacher.open_partitioned, tally.answered)
         else:
             write = recipe.strategy.writer(brief, journal.asker(teacher.complete, tally.asked))
             todo = map(planned.__getitem__, range(first, len(planned)))
@@ -136,12 +134,12 @@ async def _teach(
     return totals
 
 
-def _parts(recipe: Recipe, folder: RoundFolder) -> str:
-    """Where workers leave what they were answered until then: as the recipe says, or below the round's folder."""
-    place = getattr(recipe.teacher, "parts", None)
-    if place is None:
+def _parts_url(recipe: Recipe, folder: RoundFolder) -> str:
+    """Where workers leave parts of the journal: at the teacher's URL, or below the round's folder."""
+    url = recipe.teacher.parts_url()
+    if url is None:
         return str(folder.root.absolute() / ".parts")
-    base = place if "://" in place else str(Path(place).absolute())
+    base = url if "://" in url else str(Path(url).absolute())
     return f"{base.rstrip('/')}/{recipe.name}-{recipe.fingerprint[:8]}/{folder.tag}"
 
 

@@ -22,10 +22,11 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from evokd_data.atomic_files import write_json
 from evokd_data.digest import digest, file_digest
 from evokd_data.recipe import Recipe
 from evokd_data.storage.shards import ShardedSamples, content_digest, read_table, shard_entry
-from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, write_json
+from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
 
 SCHEMA_VERSION = "1"
 PACKAGES = (

@@ -5,9 +5,9 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
+from evokd_data.atomic_files import write_json
 from evokd_data.digest import derive_seed
 from evokd_data.errors import WorkspaceError
 from evokd_data.generation import weakness
@@ -15,9 +15,8 @@ from evokd_data.recipe import Recipe
 from evokd_data.records import Quota, Sample, Sampling, Weakness
 from evokd_data.seeds import Splits
 from evokd_data.stages.pool import choose
-from evokd_data.stages.probe import read_probe
-from evokd_data.storage.shards import ShardedSamples, SomeSamples
-from evokd_data.storage.workspace import Workspace, read_json, write_json
+from evokd_data.storage.shards import ShardedSamples, SomeSamples, read_probe
+from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.strategies import Brief
 from evokd_data.strategies.asking import can_be_scored
 
@@ -42,7 +41,7 @@ def plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tu
 
 def make_brief(recipe: Recipe, workspace: Workspace, index: int, weaknesses: list[Weakness], pool: list[str]) -> Brief:
     """All that the strategy may know in round `index`: no dev and no test."""
-    earlier = ShardedSamples(recipe.task, earlier_shards(workspace, index))
+    earlier = ShardedSamples(recipe.task, workspace.earlier_shards(index))
     places = {label: array("I") for label in recipe.task.labels}
     for place, target in enumerate(earlier.targets()):
         for label, found in places.items():
@@ -58,14 +57,9 @@ def make_brief(recipe: Recipe, workspace: Workspace, index: int, weaknesses: lis
         demonstrations={label: SomeSamples(earlier, found) for label, found in places.items()},
         weaknesses=tuple(weaknesses),
         pool=tuple(pool),
-        soft_labels=getattr(recipe.student, "soft_labels", False) and can_be_scored(recipe.task),
+        soft_labels=recipe.student.learns_soft_labels and can_be_scored(recipe.task),
         label_votes=recipe.filters.label_votes,
     )
-
-
-def earlier_shards(workspace: Workspace, index: int) -> list[Path]:
-    """The shards of all rounds before `index`, in index order."""
-    return [path for folder in workspace.before(index) for path in folder.shard_files()]
 
 
 def find_weaknesses(recipe: Recipe, workspace: Workspace, index: int) -> list[Weakness]:

@@ -6,16 +6,10 @@ needed to find weaknesses (Liu et al. 2024, section 3.3).
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
-
 from evokd_data.recipe import Recipe
 from evokd_data.records import Prediction
-from evokd_data.storage.shards import ShardedSamples, probe_schema, read_table, write_rows
+from evokd_data.storage.shards import ShardedSamples, probe_schema, read_probe, target_text, write_rows
 from evokd_data.storage.workspace import Workspace
-from evokd_data.tasks import Task
 
 DECIMALS = 6
 """Of a confidence, as of every probability that is compared: the last bits of a float32 are the machine's, and which
@@ -43,26 +37,3 @@ def probe(recipe: Recipe, workspace: Workspace, index: int) -> list[Prediction]:
             )
         write_rows(folder.probe, probe_schema(), rows)
     return read_probe(recipe.task, folder.probe)
-
-
-def target_text(task: Task, target: object) -> str:
-    """A target as a probe has it."""
-    return json.dumps(task.to_row(target), ensure_ascii=False, sort_keys=True)  # type: ignore[arg-type]
-
-
-def read_probe(task: Task, path: Path) -> list[Prediction]:
-    """The predictions of a probe.arrow, in index order."""
-    return predictions(task, read_table(path).to_pylist())
-
-
-def predictions(task: Task, rows: Iterable[Mapping[str, Any]]) -> list[Prediction]:
-    """Rows of a probe as what they say."""
-    return [
-        Prediction(
-            row["id"],
-            task.from_row(json.loads(row["expected"])),
-            task.from_row(json.loads(row["predicted"])),
-            row["confidence"],
-        )
-        for row in rows
-    ]

@@ -11,11 +11,11 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evokd_data import repo_layout
+from evokd_data.atomic_files import write_json, write_text
 from evokd_data.digest import file_digest
 from evokd_data.errors import PublishError, RevisionConflict, VerificationError
 from evokd_data.progress import Progress
@@ -26,7 +26,8 @@ from evokd_data.reporting.primary_metric import primary_metric
 from evokd_data.storage import parquet
 from evokd_data.storage.shards import content_digest
 from evokd_data.storage.snapshot import encoded, with_checksum, without_checksum
-from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, write_json, write_text
+from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
+from evokd_data.yaml_files import dump_yaml, load_yaml_with_lines
 
 if TYPE_CHECKING:
     from evokd_data.publishers.hub import Hub
@@ -238,11 +239,7 @@ def _previous(folder: RoundFolder) -> dict[str, str]:
 def public_recipe(path: Path) -> str:
     """A workspace's recipe without what is this machine's: absolute paths are cut to their last part, and where the Hub
     was is left out. Task and card are the user's own words and stay as they are."""
-    from ruamel.yaml import YAML
-
-    yaml = YAML()
-    yaml.width = 120
-    table = yaml.load(path.read_text(encoding="utf-8"))
+    table = load_yaml_with_lines(path.read_text(encoding="utf-8"))
     for key in table:
         if key not in ("task", "card"):
             table[key] = _public(table[key])
@@ -251,9 +248,7 @@ def public_recipe(path: Path) -> str:
     for key in ("endpoint", "hub_root"):
         if isinstance(table.get("publish"), Mapping):
             table["publish"].pop(key, None)
-    text = StringIO()
-    yaml.dump(table, text)
-    return text.getvalue()
+    return dump_yaml(table)
 
 
 _ABSOLUTE = re.compile(r"^(?:/|~|[A-Za-z]:[\\/])[^\n]*[\\/](?=[^\\/\n]*$)|^(?:file://)[^\n]*/")

@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evokd_data import repo_layout
+from evokd_data.atomic_files import whole_folder, write_json
 from evokd_data.digest import digest, file_digest
 from evokd_data.errors import EvokdError, PublishError, RevisionConflict, WorkspaceError
 from evokd_data.progress import Progress
 from evokd_data.records import Bundle, Revision
+from evokd_data.repo_layout import round_tag
 from evokd_data.reporting import model_card
 from evokd_data.reporting.model_card import StudentFacts
 from evokd_data.reporting.primary_metric import primary_metric
-from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, whole_folder, write_json
-from evokd_data.storage.workspace import tag as tag_of
+from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
 from evokd_data.students.checkpoint import METADATA_FILE, read_metadata
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _parent(repo: str, tags: Mapping[str, str], index: int) -> str | None:
             f"{repo}: holds the student of round {there[-1]}; that of round {index} would take its place at the root. "
             "Push it to another publish.student"
         )
-    return next((tag_of(found) for found in reversed(there) if found < index), None)
+    return next((round_tag(found) for found in reversed(there) if found < index), None)
 
 
 def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft: Path, parent: str | None) -> Bundle:

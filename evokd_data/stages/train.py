@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from evokd_data.atomic_files import whole_folder, write_json
 from evokd_data.digest import derive_seed, digest
 from evokd_data.generation.diversity import detector, diversity
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.records import Sample, SequenceExample, TokenExample
 from evokd_data.seeds import Splits
-from evokd_data.stages.plan import earlier_shards
-from evokd_data.stages.probe import probe, read_probe
-from evokd_data.storage.shards import ShardedSamples, shard_content
-from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, whole_folder, write_json
+from evokd_data.stages.probe import probe
+from evokd_data.storage.shards import ShardedSamples, read_probe, shard_content
+from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
 from evokd_data.strategies import POOL
 from evokd_data.students import Segment, TrainingData, distributed
 from evokd_data.tasks import Task
@@ -114,7 +114,7 @@ def make_training_data(recipe: Recipe, workspace: Workspace, folder: RoundFolder
     """All rounds up to this one, as the student learns them."""
     task = recipe.task
     fresh = ShardedSamples(task, folder.shard_files())
-    earlier = ShardedSamples(task, earlier_shards(workspace, folder.index))
+    earlier = ShardedSamples(task, workspace.earlier_shards(folder.index))
     segments = tuple(_segment(task, one, weighed) for one in (*workspace.before(folder.index), folder))
     return TrainingData(
         fresh=Mapped(fresh, weighed),

@@ -19,11 +19,11 @@ from typing import Any
 
 import orjson
 
+from evokd_data.atomic_files import sync_folder
 from evokd_data.digest import canonical, digest
 from evokd_data.errors import EvokdError, WorkspaceError
 from evokd_data.records import Completion, Constraint, Message, Prompt, Sampling
 from evokd_data.settings import plain
-from evokd_data.storage.workspace import sync_folder
 from evokd_data.strategies import Ask
 
 

@@ -18,7 +18,7 @@ from evokd_data.errors import RecipeError
 from evokd_data.storage.remote import open_url
 
 
-class Parts:
+class JournalParts:
     """The parts at `place`. Raises RecipeError when it cannot be opened."""
 
     def __init__(self, place: str) -> None:

@@ -29,10 +29,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from evokd_data.atomic_files import whole_file, write_json
 from evokd_data.errors import MirrorError
 from evokd_data.progress import Progress
 from evokd_data.storage.remote import open_url, shown
-from evokd_data.storage.workspace import Workspace, read_json, whole_file, write_json
+from evokd_data.storage.workspace import Workspace, read_json
 
 EVERY_S = 30.0
 """Seconds between two looks at the run folder: what answers a machine's death costs, with those in flight."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+import json
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +22,10 @@ from typing import TYPE_CHECKING, Any, overload
 import orjson
 import pyarrow as pa
 
+from evokd_data.atomic_files import whole_file
 from evokd_data.digest import file_digest
 from evokd_data.errors import WorkspaceError
-from evokd_data.records import Origin, Rejection, Sample, Target
-from evokd_data.storage.workspace import whole_file
+from evokd_data.records import Origin, Prediction, Rejection, Sample, Target
 
 if TYPE_CHECKING:
     from evokd_data.tasks import Task
@@ -152,6 +153,11 @@ class ContentDigest:
 
 def _rounded(values: Iterable[float]) -> list[float]:
     return [round(value, 6) for value in array("f", values).tolist()]
+
+
+def shard_name(number: int) -> str:
+    """The file name of a shard, and of its rejections; `number` counts from 0."""
+    return f"{number:05d}.arrow"
 
 
 def write_shard(path: Path, task: Task, samples: Sequence[Sample], first: int, last: int) -> str:
@@ -297,3 +303,26 @@ def content_digest(task: Task, samples: Iterable[Sample]) -> str:
     for sample in samples:
         content.add(task, sample)
     return content.hexdigest()
+
+
+def target_text(task: Task, target: object) -> str:
+    """A target as a probe has it."""
+    return json.dumps(task.to_row(target), ensure_ascii=False, sort_keys=True)  # type: ignore[arg-type]
+
+
+def read_probe(task: Task, path: Path) -> list[Prediction]:
+    """The predictions of a probe.arrow, in index order."""
+    return predictions(task, read_table(path).to_pylist())
+
+
+def predictions(task: Task, rows: Iterable[Mapping[str, Any]]) -> list[Prediction]:
+    """Rows of a probe as what they say."""
+    return [
+        Prediction(
+            row["id"],
+            task.from_row(json.loads(row["expected"])),
+            task.from_row(json.loads(row["predicted"])),
+            row["confidence"],
+        )
+        for row in rows
+    ]

@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 from evokd_data import repo_layout
 from evokd_data.digest import digest, file_digest
 from evokd_data.errors import VerificationError
-from evokd_data.storage.workspace import tag as tag_of
+from evokd_data.repo_layout import round_tag
+from evokd_data.yaml_files import load_yaml
 
 if TYPE_CHECKING:
     from evokd_data.tasks import Task
@@ -57,7 +58,7 @@ class PublishedRound:
 
     @property
     def tag(self) -> str:
-        return tag_of(self.index)
+        return round_tag(self.index)
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -91,7 +92,7 @@ class Snapshot:
         return {path: entry for one in sound for path, entry in one.manifest["files"].items()}
 
     def metrics(self, index: int) -> dict[str, Any]:
-        return json.loads((self.folder / repo_layout.metrics(tag_of(index))).read_bytes())
+        return json.loads((self.folder / repo_layout.metrics(round_tag(index))).read_bytes())
 
     def paths(self, kind: str, indices: Sequence[int]) -> list[Path]:
         """The Parquet files of some rounds, in row order."""
@@ -110,7 +111,7 @@ def read(repo: str, revision: str, commit: str, folder: Path, index: int) -> tup
     problems: list[str] = []
     rounds: list[PublishedRound] = []
     for number in range(index + 1):
-        path = repo_layout.manifest(tag_of(number))
+        path = repo_layout.manifest(round_tag(number))
         where = f"{repo}@{revision}: {path}"
         try:
             data = (folder / path).read_bytes()
@@ -200,17 +201,14 @@ def altered(
 
 def load_task(recipe: Path) -> Task:
     """The task of a published recipe: its files and models may be elsewhere, and are not looked for."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     from evokd_data import settings
     from evokd_data.registry import resolve
     from evokd_data.tasks import TASKS
 
     try:
-        table = YAML(typ="safe", pure=True).load(recipe.read_text(encoding="utf-8"))["task"]
+        table = load_yaml(recipe.read_text(encoding="utf-8"))["task"]
         kind = table.pop("type")
-    except (OSError, UnicodeDecodeError, YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise VerificationError(
             f"{recipe}: is no recipe with a task ({type(error).__name__}); download it again"
         ) from None

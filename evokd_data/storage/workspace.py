@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
-import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evokd_data.atomic_files import DRAFT, write_json, write_text
 from evokd_data.errors import WorkspaceError
+from evokd_data.repo_layout import round_index, round_tag
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class RoundFolder:
 
     @property
     def tag(self) -> str:
-        return tag(self.index)
+        return round_tag(self.index)
 
     @property
     def plan(self) -> Path:
@@ -97,19 +97,21 @@ class Workspace:
     root: Path
 
     def round(self, index: int) -> RoundFolder:
-        return RoundFolder(self.root / tag(index), index)
+        return RoundFolder(self.root / round_tag(index), index)
 
     def rounds(self) -> list[RoundFolder]:
         """Every round begun, in order. Folders of other names, such as a copy put aside, are no rounds."""
-        numbers = [path.name.removeprefix("round-") for path in self.root.glob("round-*") if path.is_dir()]
-        found = sorted(
-            int(number) for number in numbers if number.isdecimal() and tag(int(number)) == f"round-{number}"
-        )
-        return [self.round(index) for index in found]
+        indices = {path.name: round_index(path.name) for path in self.root.glob("round-*") if path.is_dir()}
+        complete = sorted(index for name, index in indices.items() if index is not None and name == round_tag(index))
+        return [self.round(index) for index in complete]
 
     def before(self, index: int) -> list[RoundFolder]:
         """The rounds before `index`, in order."""
         return [self.round(earlier) for earlier in range(index)]
+
+    def earlier_shards(self, index: int) -> list[Path]:
+        """The shards of all rounds before `index`, in index order."""
+        return [path for folder in self.before(index) for path in folder.shard_files()]
 
     @property
     def recipe(self) -> Path:
@@ -135,29 +137,31 @@ class Workspace:
 
         Drafts of files that a killed process left behind are removed.
         """
-        import fcntl
+        from filelock import FileLock, Timeout
 
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            file = (self.root / ".lock").open("a+")
         except OSError as error:
             raise WorkspaceError(
                 f"{self.root}: cannot hold a run ({error.strerror}: {error.filename}); give --runs a folder to write to"
             ) from None
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise WorkspaceError(
-                    f"{self.root}: another evokd-data process works on this run; wait for it, or give the recipe another name"
-                ) from None
-            except OSError as error:
-                raise WorkspaceError(
-                    f"{self.root}: cannot be locked ({error.strerror}); give --runs a folder on a local disk"
-                ) from None
+        lock = FileLock(self.root / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise WorkspaceError(
+                f"{self.root}: another evokd-data process works on this run; wait for it, or give the recipe another name"
+            ) from None
+        except OSError as error:
+            raise WorkspaceError(
+                f"{self.root}: cannot be locked ({error.strerror}); give --runs a folder on a local disk that you can write to"
+            ) from None
+        try:
             for draft in [*self.root.rglob(f".*{DRAFT}")]:
                 shutil.rmtree(draft) if draft.is_dir() else draft.unlink(missing_ok=True)
             yield
+        finally:
+            lock.release()
 
     def freeze(self, recipe: str, inputs: Mapping[str, Any]) -> None:
         """Keep the resolved recipe and the digests of all it names; refuse a run that was begun with others.
@@ -178,14 +182,6 @@ class Workspace:
             write_text(self.recipe, recipe)
 
 
-DRAFT = ".draft"  # ends the names of files and folders being written
-
-
-def tag(index: int) -> str:
-    """The name of a round everywhere: its folder, its tag, its config in the card."""
-    return f"round-{index:03d}"
-
-
 def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     def lines(value: Mapping[str, Any]) -> list[str]:
         return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).splitlines()
@@ -202,56 +198,3 @@ def read_json(path: Path) -> Any:
         raise WorkspaceError(f"{path}: is missing; rerun the stage that writes it") from None
     except ValueError as error:
         raise WorkspaceError(f"{path}: is damaged ({error}); remove it and rerun the stage that writes it") from None
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    with whole_file(path) as draft:
-        draft.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to; on leaving the block it is synced and renamed to `path`, on an error it is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not mkstemp: its files are closed to colleagues, and what the umask gives cannot be asked for without changing it.
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}{DRAFT}")
-    try:
-        yield draft
-        with draft.open("rb+") as file:
-            os.fsync(file.fileno())
-        draft.replace(path)
-        sync_folder(path.parent)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-@contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """The same for a folder: `path` appears complete or not at all; an unfinished one of an earlier try is removed."""
-    draft = path.with_name(f".{path.name}{DRAFT}")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    try:
-        yield draft
-        for file in draft.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as opened:  # a copied model's files may be read-only
-                    os.fsync(opened.fileno())
-        shutil.rmtree(path, ignore_errors=True)
-        draft.replace(path)
-        sync_folder(path.parent)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def sync_folder(path: Path) -> None:
-    """Make a rename in the folder survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

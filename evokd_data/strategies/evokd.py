@@ -20,6 +20,7 @@ from pydantic import Field
 
 from evokd_data.digest import derive_seed
 from evokd_data.records import Constraint, Draft, GenerationRequest, Prompt, Quota, Weakness
+from evokd_data.settings import Share
 from evokd_data.strategies import Ask, Brief, Write
 from evokd_data.strategies.asking import (
     demonstrations,
@@ -33,8 +34,6 @@ from evokd_data.strategies.auggpt import AugGPT, rephrase
 from evokd_data.strategies.quotas import divide, evenly, stratified
 from evokd_data.strategies.useful import Useful
 from evokd_data.tasks import Task
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from evokd_data.models import ModelReference
 from evokd_data.records import SequenceExample, TokenExample
 
 STUDENTS = {
@@ -47,9 +48,25 @@ class TrainingData:
 
 
 class Student(Protocol):
-    """A student is a frozen dataclass whose fields are the recipe's `student` table."""
+    """A student is a frozen dataclass whose fields are the recipe's `student` table. A plug inherits from this Protocol and so
+    gets the defaults of the capabilities."""
 
     name: ClassVar[str]
+
+    @property
+    def base_model(self) -> ModelReference | None:
+        """The pretrained model it starts from; None for a student without one."""
+        return None
+
+    @property
+    def learns_soft_labels(self) -> bool:
+        """Capability: it learns the teacher's probability of each class where a sample has it."""
+        return False
+
+    @property
+    def continues(self) -> bool:
+        """Whether `fit` starts from the last round's checkpoint, so that all earlier checkpoints are needed."""
+        return False
 
     def identity(self) -> Mapping[str, Any]:
         """What decides the trained weights besides the data: base model and revision (or digest), settings."""

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from evokd_data.errors import StudentError
 from evokd_data.records import TokenExample
-from evokd_data.students import Examples, TrainingData
+from evokd_data.students import Examples, Student, TrainingData
 from evokd_data.students.batches import BatchSampler, distributions, in_windows, labels, weights
 from evokd_data.students.checkpoint import read_metadata, write_metadata
 from evokd_data.students.hashing import Row, rows_of
@@ -33,7 +33,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(Student):
     """Multinomial logistic regression, trained by Adagrad on all rounds, always from scratch.
 
     A text's features are its words, word pairs and runs of `characters` = [shortest, longest] within its words, hashed
@@ -54,6 +54,10 @@ class Linear:
     def __post_init__(self) -> None:
         if self.characters[0] > self.characters[1]:
             raise ValueError(f"characters: {list(self.characters)} runs backwards")
+
+    @property
+    def learns_soft_labels(self) -> bool:
+        return self.soft_labels
 
     def identity(self) -> Mapping[str, Any]:
         return {**dataclasses.asdict(self), "characters": list(self.characters)}

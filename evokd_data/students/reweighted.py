@@ -40,7 +40,6 @@ from evokd_data.students.deterministic import deterministic
 from evokd_data.students.encoding import ExampleEncoder, position_limit
 from evokd_data.students.hashing import rows_of
 from evokd_data.students.linear import Linear
-from evokd_data.students.pretrained import find
 from evokd_data.students.transformer import Transformer
 
 log = logging.getLogger(__name__)
@@ -119,7 +118,7 @@ class ReweightedTransformer(_Reweighting, Transformer):
 
     def _features(self, examples: Sequence[Any], data: TrainingData) -> Floats:
         with deterministic(data.seed):
-            return _embeddings(find(self.model, self.revision).folder, examples, self.max_length)
+            return _embeddings(self._base().folder, examples, self.max_length)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ A checkpoint is a folder that `transformers.pipeline("text-classification", fold
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import math
 import time
@@ -19,27 +18,24 @@ import numpy as np
 from pydantic import Field
 
 from evokd_data.errors import StudentError
+from evokd_data.models import Model, ModelReference, download_model
 from evokd_data.records import TokenExample
-from evokd_data.students import Examples, TrainingData, distributed, fast_cpu_dropout
+from evokd_data.settings import NOT_IDENTITY, Count, Rate, Share, identity
+from evokd_data.students import Examples, Student, TrainingData, distributed, fast_cpu_dropout
 from evokd_data.students.batches import NOTHING, BatchSampler, distributions, in_windows
 from evokd_data.students.checkpoint import read_metadata, write_metadata
 from evokd_data.students.deterministic import deterministic
 from evokd_data.students.encoding import ExampleEncoder, position_limit
 from evokd_data.students.loop import MicroBatch, shares, train
-from evokd_data.students.pretrained import find
 from evokd_data.students.tokens import Tokens, tokenised
 from evokd_data.students.vocabulary import trimmed
 
 log = logging.getLogger(__name__)
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0)]
-
 
 @dataclass(frozen=True)
-class Transformer:
-    """`model` and `revision` as in `students.pretrained`.
+class Transformer(Student):
+    """`model` and `revision` as in `evokd_data.models`.
 
     At least `min_steps` batches are learned, and `epochs` passes: a handful of seeds would otherwise be five steps.
     `head_learning_rate` is for what the base model does not bring; None is `learning_rate`.
@@ -73,16 +69,27 @@ class Transformer:
     replay: Annotated[float, Field(ge=0, lt=1)] = 0.5
     freeze_word_embeddings: bool = False
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    gradient_accumulation: Count = field(default=1, metadata={"identity": False})
-    prediction_batch_size: Count = field(default=64, metadata={"identity": False})
+    gradient_accumulation: Count = field(default=1, metadata=NOT_IDENTITY)
+    prediction_batch_size: Count = field(default=64, metadata=NOT_IDENTITY)
 
     def identity(self) -> Mapping[str, Any]:
-        settings = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.metadata.get("identity", True) and field.name not in ("model", "revision")
-        }
-        return {"base": dict(find(self.model, self.revision).identity), **settings}
+        own = {key: value for key, value in identity(self).items() if key not in ("model", "revision")}
+        return {"base": dict(self._base().identity), **own}
+
+    @property
+    def base_model(self) -> ModelReference:
+        return ModelReference(self.model, self.revision)
+
+    @property
+    def learns_soft_labels(self) -> bool:
+        return self.soft_labels
+
+    @property
+    def continues(self) -> bool:
+        return not self.from_scratch
+
+    def _base(self) -> Model:
+        return download_model(self.base_model, "student", StudentError)
 
     def fit(self, data: TrainingData, into: Path) -> dict[str, Any]:
         """Figures: steps, fresh and earlier samples, tokens learned (without padding) and the share of padding, mean
@@ -92,7 +99,7 @@ class Transformer:
         if not data.fresh and not data.earlier:
             raise StudentError(NOTHING)
         previous = None if self.from_scratch else data.previous
-        base = find(self.model, self.revision)
+        base = self._base()
         if previous is not None and tuple(read_metadata(previous, self.name)["classes"]) != data.classes:
             raise StudentError(f"{previous} knows other classes than the task; set student.from_scratch: true")
         words = isinstance((data.fresh or data.earlier)[0], TokenExample)

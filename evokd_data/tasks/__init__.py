@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import orjson
 
+from evokd_data.errors import DataError
 from evokd_data.records import Constraint, Mistake, Prediction, Sample, SequenceExample, Target, TokenExample
 
 if TYPE_CHECKING:
@@ -17,6 +19,12 @@ TASKS = {
     "classification": "evokd_data.tasks.classification:Classification",
     "ner": "evokd_data.tasks.ner:NER",
 }
+
+
+def unknown_format(path: Path, *more: str) -> DataError:
+    """For a file that nobody reads; `more` are suffixes that the task reads beside the common ones."""
+    formats = ", ".join((".jsonl", ".csv", ".tsv", ".parquet", ".arrow", *more))
+    return DataError(f"{path}: unknown format {path.suffix!r}; use one of {formats}")
 
 
 class Unreadable(Exception):
@@ -67,6 +75,9 @@ class Task(Protocol):
 
     def read_text(self, row: Mapping[str, Any], path: str) -> str:
         """The text alone of one row of a user's file, whatever it says of a target. Raises DataError."""
+
+    def read_file(self, path: Path) -> Iterator[Mapping[str, Any]]:
+        """The rows of a file in a format that only this task has, such as CoNLL columns. Raises DataError for others."""
 
     def describe(self) -> Mapping[str, Any]:
         """The task as templates see it (`task.labels`, `task.description`, ...)."""

@@ -6,8 +6,9 @@ The same row as a template sees it:                  {"text": "play some jazz", 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -15,7 +16,7 @@ from pydantic import Field
 from evokd_data.errors import DataError
 from evokd_data.records import Constraint, Mistake, Prediction, Sample, SequenceExample, Target, TokenExample
 from evokd_data.registry import nearest
-from evokd_data.tasks import Unreadable
+from evokd_data.tasks import Unreadable, unknown_format
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,6 +69,9 @@ class Classification:
 
     def check(self, text: str, target: Target) -> str:
         return "" if target in self.labels else f"{target!r} is no label of the task"
+
+    def read_file(self, path: Path) -> Iterator[Mapping[str, Any]]:
+        raise unknown_format(path)
 
     def read_example(self, row: Mapping[str, Any], path: str) -> tuple[str, Target]:
         text, label = self.read_text(row, path), self._cell(row, self.label_column, path)

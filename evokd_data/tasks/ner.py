@@ -24,7 +24,7 @@ from pydantic import Field
 from evokd_data.errors import DataError
 from evokd_data.records import Constraint, Mistake, Prediction, Sample, SequenceExample, Span, Target, TokenExample
 from evokd_data.registry import nearest
-from evokd_data.tasks import Unreadable, conll, iob, marking, spans
+from evokd_data.tasks import Unreadable, conll, iob, marking, spans, unknown_format
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -118,10 +118,7 @@ class NER:
     def read_file(self, path: Path) -> Iterator[Mapping[str, Any]]:
         """The rows of a CoNLL column file."""
         if path.suffix.lower() not in conll.SUFFIXES:
-            raise DataError(
-                f"{path}: unknown format {path.suffix!r}; use .jsonl, .parquet, .arrow, or CoNLL columns in "
-                f"{', '.join(conll.SUFFIXES)}"
-            )
+            raise unknown_format(path, *conll.SUFFIXES)
         for tokens, tags in conll.sentences(path):
             yield {self.tokens_column: tokens, self.tags_column: tags}
 

@@ -22,13 +22,12 @@ from pydantic import Field
 
 from evokd_data.digest import derive_random
 from evokd_data.records import Completion, Prompt
-from evokd_data.teachers import Engine
-
-Share = Annotated[float, Field(ge=0, le=1)]
+from evokd_data.settings import Share
+from evokd_data.teachers import Engine, Teacher
 
 
 @dataclass(frozen=True)
-class Scripted:
+class Scripted(Teacher):
     """`wrong_labels` and `broken_answers` are the shares of answers that are wrong on purpose, so that a dry run shows
     what filters and rejections do; `latency_s` is how long each answer takes."""
 

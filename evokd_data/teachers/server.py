@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import email.utils
 import math
 import os
@@ -29,17 +28,18 @@ import orjson
 from pydantic import Field
 
 from evokd_data.errors import TeacherError
+from evokd_data.models import ModelReference
 from evokd_data.records import Completion, Prompt
 from evokd_data.registry import nearest
+from evokd_data.settings import NOT_IDENTITY, Count, identity
+from evokd_data.teachers import Teacher
 from evokd_data.teachers.answers import without_thoughts
 from evokd_data.teachers.scoring import first_tokens, renormalised
 
 if TYPE_CHECKING:
     import aiohttp
 
-Count = Annotated[int, Field(ge=1)]
 Dollars = Annotated[float, Field(ge=0)]
-HARDWARE = {"identity": False}  # how fast, where and for how much, not which answers
 
 TOP_LOGPROBS = 20  # what servers commonly allow
 LONGEST_WAIT_S = 60.0
@@ -52,7 +52,7 @@ ASKED = re.compile(r"(\d+) (?:input tokens|in the messages|prompt tokens)", re.I
 
 
 @dataclass(frozen=True)
-class Server:
+class Server(Teacher):
     """`urls` are base URLs ending in /v1; requests go to the least busy one, at most `concurrency` to each.
 
     `dialect` decides how constraints are asked for. "openai": `response_format` only, no grammars. "vllm" also scores
@@ -64,7 +64,7 @@ class Server:
     name: ClassVar[str] = "server"
 
     model: Annotated[str, Field(min_length=1)]
-    urls: Annotated[tuple[str, ...], Field(min_length=1)] = field(metadata=HARDWARE)
+    urls: Annotated[tuple[str, ...], Field(min_length=1)] = field(metadata=NOT_IDENTITY)
     revision: str | None = None
     dialect: Literal["openai", "vllm", "sglang"] = "vllm"
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
@@ -72,12 +72,12 @@ class Server:
     max_tokens: Count = 512
     thinking: bool = False
     extra_body: Mapping[str, Any] = field(default_factory=dict)
-    api_key_env: str | None = field(default=None, metadata=HARDWARE)
-    concurrency: Count = field(default=256, metadata=HARDWARE)
-    timeout_s: Annotated[float, Field(gt=0)] = field(default=600.0, metadata=HARDWARE)
-    retries: Annotated[int, Field(ge=0)] = field(default=8, metadata=HARDWARE)
-    prompt_usd_per_million: Dollars | None = field(default=None, metadata=HARDWARE)
-    completion_usd_per_million: Dollars | None = field(default=None, metadata=HARDWARE)
+    api_key_env: str | None = field(default=None, metadata=NOT_IDENTITY)
+    concurrency: Count = field(default=256, metadata=NOT_IDENTITY)
+    timeout_s: Annotated[float, Field(gt=0)] = field(default=600.0, metadata=NOT_IDENTITY)
+    retries: Annotated[int, Field(ge=0)] = field(default=8, metadata=NOT_IDENTITY)
+    prompt_usd_per_million: Dollars | None = field(default=None, metadata=NOT_IDENTITY)
+    completion_usd_per_million: Dollars | None = field(default=None, metadata=NOT_IDENTITY)
 
     def __post_init__(self) -> None:
         for url in self.urls:
@@ -93,12 +93,12 @@ class Server:
             if key in self.extra_body:
                 raise ValueError(f"extra_body.{key}: is ours to set")
 
+    @property
+    def base_model(self) -> ModelReference:
+        return ModelReference(self.model, self.revision)
+
     def identity(self) -> Mapping[str, Any]:
-        return {
-            field.name: dict(value) if isinstance(value := getattr(self, field.name), Mapping) else value
-            for field in dataclasses.fields(self)
-            if field.metadata.get("identity", True)
-        }
+        return identity(self)
 
     @contextlib.asynccontextmanager
     async def serve(self, log: Path) -> AsyncIterator[ServerEngine]:

@@ -28,17 +28,17 @@ from typing import Annotated, Any, ClassVar, Literal, TextIO
 from pydantic import Field
 
 from evokd_data.errors import EngineStopped, RecipeError, TeacherError
+from evokd_data.models import Model, ModelReference, find_model
 from evokd_data.records import Completion, Constraint, Prompt
 from evokd_data.registry import nearest
-from evokd_data.teachers import Engine, logs, models
+from evokd_data.settings import NOT_IDENTITY, Count, identity
+from evokd_data.teachers import Engine, Teacher, logs
 from evokd_data.teachers.answers import without_thoughts
 from evokd_data.teachers.chat import Chat
 from evokd_data.teachers.logs import LINE, one_line, said, tail
 from evokd_data.teachers.orphans import DRIVER
 from evokd_data.teachers.scoring import first_tokens, renormalised
 from evokd_data.teachers.spawning import ENGINE_LOG, Spawning
-
-Count = Annotated[int, Field(ge=1)]
 
 CPU_CACHE_TOKENS = 256 * 1024
 # With the quickstart's teacher both gave 280 of 280 valid answers; a label costs 0.6 ms of CPU with xgrammar and 2.4 ms
@@ -104,11 +104,9 @@ MOST_CHECKED = 256  # constraints; a grammar made for one text is never met agai
 
 SECRET = re.compile(r"(^|_)(token|key|password|secret)$")
 
-HARDWARE = {"identity": False}  # how fast and where, not which answers
-
 
 @dataclass(frozen=True)
-class VLLM:
+class VLLM(Teacher):
     """`model` is a Hub id or a folder. `temperature`, `top_p` and `max_tokens` are for what it writes.
 
     `window`: requests in flight; None follows the engine. `kv_cache_gib`: None leaves it to vLLM on an accelerator; on a
@@ -132,15 +130,15 @@ class VLLM:
     max_model_len: Count | None = None
     structured_outputs_backend: Literal["auto", "xgrammar", "guidance"] = "auto"
     engine_args: Mapping[str, Any] = field(default_factory=dict)
-    tensor_parallel_size: Count = field(default=1, metadata=HARDWARE)
-    pipeline_parallel_size: Count = field(default=1, metadata=HARDWARE)
-    data_parallel_size: Count = field(default=1, metadata=HARDWARE)
-    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = field(default=0.9, metadata=HARDWARE)
-    kv_cache_gib: Annotated[float, Field(gt=0)] | None = field(default=None, metadata=HARDWARE)
-    max_num_seqs: Count | None = field(default=None, metadata=HARDWARE)
-    window: Count | None = field(default=None, metadata=HARDWARE)
-    enforce_eager: bool = field(default=False, metadata=HARDWARE)
-    sleep_mode: bool = field(default=True, metadata=HARDWARE)
+    tensor_parallel_size: Count = field(default=1, metadata=NOT_IDENTITY)
+    pipeline_parallel_size: Count = field(default=1, metadata=NOT_IDENTITY)
+    data_parallel_size: Count = field(default=1, metadata=NOT_IDENTITY)
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = field(default=0.9, metadata=NOT_IDENTITY)
+    kv_cache_gib: Annotated[float, Field(gt=0)] | None = field(default=None, metadata=NOT_IDENTITY)
+    max_num_seqs: Count | None = field(default=None, metadata=NOT_IDENTITY)
+    window: Count | None = field(default=None, metadata=NOT_IDENTITY)
+    enforce_eager: bool = field(default=False, metadata=NOT_IDENTITY)
+    sleep_mode: bool = field(default=True, metadata=NOT_IDENTITY)
 
     def __post_init__(self) -> None:
         for key in self.engine_args:
@@ -159,19 +157,19 @@ class VLLM:
             )
 
     @property
+    def base_model(self) -> ModelReference:
+        return ModelReference(self.model, self.revision)
+
+    @property
     def backend(self) -> str:
         """The structured output backend, "auto" resolved."""
         return AUTO_BACKEND if self.structured_outputs_backend == "auto" else self.structured_outputs_backend
 
     def identity(self) -> Mapping[str, Any]:
-        settings = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.metadata.get("identity", True) and field.name not in ("model", "revision")
-        }
+        own = {key: value for key, value in identity(self).items() if key not in ("model", "revision")}
         return {
-            **models.find(self.model, self.revision).identity,
-            **settings,
+            **find_model(self.base_model, "teacher", TeacherError).identity,
+            **own,
             "structured_outputs_backend": self.backend,
             "engine_args": _without_places(self.engine_args),
         }
@@ -182,7 +180,7 @@ class VLLM:
 
         The calling program needs `if __name__ == "__main__":`, for the engine's processes import its main module.
         """
-        model = await asyncio.to_thread(models.find, self.model, self.revision)
+        model = await asyncio.to_thread(find_model, self.base_model, "teacher", TeacherError)
         owner = _Owner(self, model, log)
         engine: VLLMEngine | None = None
         try:
@@ -427,7 +425,7 @@ class _Owner:
     STOP_S = 5.0
     STOP_CPU_S = 0.5
 
-    def __init__(self, teacher: VLLM, model: models.Model, log: Path) -> None:
+    def __init__(self, teacher: VLLM, model: Model, log: Path) -> None:
         self._teacher = teacher
         self._model = model
         self._log = log.absolute()

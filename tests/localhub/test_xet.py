@@ -10,11 +10,12 @@ import struct
 import lz4.frame
 import pytest
 
+from evokd_data.atomic_files import write_private
 from evokd_data.localhub import xet
 from evokd_data.localhub.errors import HubError
 from evokd_data.localhub.lfs import LfsStore
 from evokd_data.localhub.limits import Limits
-from evokd_data.localhub.root import Root, write_new
+from evokd_data.localhub.root import Root
 
 LIMITS = Limits()
 XORB = "0" * 63 + "1"
@@ -49,7 +50,7 @@ def ingest(tmp_path):
     address = staging.address("alice")
 
     def take(chunks, terms, sha256, **more):
-        staging.add(address, XORB, write_new(root.tmp, b"".join(chunks) + more.pop("footer", b"")))
+        staging.add(address, XORB, write_private(root.tmp, b"".join(chunks) + more.pop("footer", b"")))
         taken = xet.take_shard(io.BytesIO(_shard(terms, sha256, **more)), staging, address, lfs, LIMITS)
         return [lfs.path(oid).read_bytes() for oid in taken]
 

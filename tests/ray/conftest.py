@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from evokd_data.cluster.pipeline import version
 from evokd_data.errors import TeacherError
+from evokd_data.teachers.ray.pipeline import version
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

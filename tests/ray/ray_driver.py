@@ -13,8 +13,8 @@ from pathlib import Path
 
 from test_ray_actors import pids
 
-from evokd_data.cluster import pipeline
 from evokd_data.records import Constraint, Message, Prompt, Sampling
+from evokd_data.teachers.ray import pipeline
 from evokd_data.teachers.scripted import Scripted
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from evokd_data.cluster import pipeline as engine
 from evokd_data.errors import RecipeError, TeacherError
 from evokd_data.generation.scheduler import TeacherOnDemand
 from evokd_data.recipe import Recipe
@@ -24,6 +23,7 @@ from evokd_data.rounds import open_run
 from evokd_data.stages.generate import generate
 from evokd_data.storage.journal import read
 from evokd_data.storage.workspace import Workspace
+from evokd_data.teachers.ray import pipeline as engine
 from evokd_data.teachers.scripted import Scripted
 
 pytestmark = pytest.mark.ray

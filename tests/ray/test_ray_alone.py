@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import pytest
 from test_ray_actors import alive, opened, pids, round_1
 
-from evokd_data.cluster import pipeline as engine
 from evokd_data.errors import TeacherError
 from evokd_data.storage.journal import read
 from evokd_data.storage.workspace import Workspace
+from evokd_data.teachers.ray import pipeline as engine
 from evokd_data.teachers.scripted import Scripted
 
 if TYPE_CHECKING:

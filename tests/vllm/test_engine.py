@@ -13,9 +13,10 @@ import pytest
 from conftest import SETTINGS, Open, a_prompt
 
 from evokd_data.errors import RecipeError, TeacherError
+from evokd_data.models import find_model
 from evokd_data.records import Constraint, Prompt
 from evokd_data.strategies import asking
-from evokd_data.teachers import models, vllm
+from evokd_data.teachers import vllm
 from evokd_data.teachers.vllm import VLLM
 
 pytestmark = pytest.mark.vllm
@@ -257,7 +258,9 @@ def test_parallelism_and_the_rest_reach_vllm_by_its_names(model: Path, tmp_path:
         gpu_memory_utilization=0.5, kv_cache_gib=0.5, quantization="fp8", engine_args={"enable_expert_parallel": True},
     )  # fmt: skip
     names = vllm._names()
-    arguments = vllm._Owner(teacher, models.find(str(model), None), tmp_path / "log")._arguments(names)
+    arguments = vllm._Owner(
+        teacher, find_model(teacher.base_model, "teacher", TeacherError), tmp_path / "log"
+    )._arguments(names)
     made = names.AsyncEngineArgs(**arguments)
     assert (made.tensor_parallel_size, made.pipeline_parallel_size, made.data_parallel_size) == (2, 3, 4)
     assert (made.gpu_memory_utilization, made.kv_cache_memory_bytes) == (0.5, 2**29)

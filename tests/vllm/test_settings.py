@@ -17,7 +17,7 @@ from evokd_data.errors import TeacherError
 from evokd_data.records import Message
 from evokd_data.settings import build as build_settings
 from evokd_data.settings import identity, json_schema
-from evokd_data.teachers import models, vllm
+from evokd_data.teachers import vllm
 from evokd_data.teachers.answers import without_thoughts
 from evokd_data.teachers.chat import Chat
 from evokd_data.teachers.vllm import VLLM, last_error
@@ -254,40 +254,6 @@ def test_hardware_is_no_part_of_the_identity(model: Path) -> None:
     assert one.identity() == other.identity()
     assert one.identity() != VLLM(model=str(model), temperature=0.7).identity()
     assert "window" not in identity(one)
-
-
-def test_a_folder_is_known_by_its_content(model: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "elsewhere"
-    copy.mkdir()
-    for file in model.iterdir():
-        (copy / file.name).write_bytes(file.read_bytes())
-    (copy / "README.md").write_text("not part of it")
-    assert models.find(str(copy), None).identity == models.find(str(model), None).identity
-    with (copy / "tokenizer_config.json").open("a") as file:
-        file.write("\n")
-    assert models.folder_digest(copy) != models.folder_digest(model)
-
-
-def test_a_large_file_of_the_hubs_cache_is_not_read_again(tmp_path: Path) -> None:
-    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "main"
-    blobs.mkdir()
-    snapshot.mkdir(parents=True)
-    name = "ab" * 32
-    (blobs / name).write_bytes(b"weights")
-    (snapshot / "model.safetensors").symlink_to(blobs / name)
-    assert models._content(snapshot / "model.safetensors") == name
-
-
-def test_a_commit_needs_no_hub() -> None:
-    commit = "0123456789" * 4
-    assert models.find("org/name", commit) == models.Model(
-        "org/name", commit, {"model": "org/name", "revision": commit}
-    )
-
-
-def test_a_revision_of_a_folder_is_refused(model: Path) -> None:
-    with pytest.raises(TeacherError, match="is for models of the Hub"):
-        models.find(str(model), "main")
 
 
 def test_the_last_error_of_a_log_is_the_cause_not_its_echo(tmp_path: Path) -> None:

@@ -17,12 +17,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from evokd_data.cluster.coordinator import LOST_S, ROWS, Coordinator
-from evokd_data.cluster.engine import Cluster
-from evokd_data.cluster.worker import Result, Worker
 from evokd_data.errors import EngineStopped, TeacherError
 from evokd_data.teachers import Teacher
 from evokd_data.teachers.orphans import killed_with_parent
+from evokd_data.teachers.ray.coordinator import LOST_S, ROWS, Coordinator
+from evokd_data.teachers.ray.engine import Cluster
+from evokd_data.teachers.ray.worker import Result, Worker
 from evokd_data.teachers.vllm import VARIABLES
 
 END_S = 15.0  # for the workers to end their engines in order, before they are killed

@@ -12,11 +12,11 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from evokd_data.cluster.coordinator import DEATHS, ROWS, News
-from evokd_data.cluster.worker import Result
 from evokd_data.errors import EngineStopped, EvokdError, TeacherError
-from evokd_data.generation.partitions import Partition, RoundWork, Written
 from evokd_data.records import Completion, Prompt
+from evokd_data.teachers import Partition, RoundWork, WrittenPartition
+from evokd_data.teachers.ray.coordinator import DEATHS, ROWS, News
+from evokd_data.teachers.ray.worker import Result
 
 GATHER_S = 0.02
 """In which single prompts gather for a row."""
@@ -35,7 +35,7 @@ class ForDriver(Protocol):
 
 
 class Cluster:
-    """See `teachers.Engine` and `partitions.Writer`. `share` makes of a RoundWork what the coordinator keeps of it; without `parts`
+    """See `teachers.PartitionedEngine`. `share` makes of a RoundWork what the coordinator keeps of it; without `parts`
     workers leave none; `lean` prompts leave behind what only a scripted teacher reads; `rows` that one worker has at a time.
 
     `workers` are those wanted, `opened` how often one has opened, `deaths` how many died.
@@ -171,17 +171,17 @@ class Cluster:
     def partitions(self) -> int:
         return (self._rows_each + 1) * self.workers
 
-    async def write(self, work: RoundWork, partition: Partition) -> Written:
+    async def write(self, work: RoundWork, partition: Partition) -> WrittenPartition:
         if id(work) not in self._works:
             self._works[id(work)] = work, self._start(self._shelve(work))
         key = await asyncio.shield(self._works[id(work)][1])
-        written: Written = await self._ask((key, partition))
+        written: WrittenPartition = await self._ask((key, partition))
         return written
 
     async def _shelve(self, work: RoundWork) -> int:
         key = next(self._numbers)
-        kept = work if self._parts else replace(work, parts=None)
-        await self._coordinator.shelve(key, await asyncio.to_thread(self._share, kept))
+        sent = work if self._parts else work.without_parts()
+        await self._coordinator.shelve(key, await asyncio.to_thread(self._share, sent))
         return key
 
     async def forget(self, work: RoundWork) -> None:

