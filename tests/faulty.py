@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,9 +14,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from fault_injection import fault_counts, hub_with_faults, set_faults
 from publishing_fixtures import make_run
 
-from evokd_data import localhub
 from evokd_data.localhub.child import RunningHub
 from evokd_data.progress import Progress
 from evokd_data.publishers.calls import Patience
@@ -44,8 +43,6 @@ class FaultyHub:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.root = folder / "root"
-        self._rules = folder / "faults.json"
-        self._rules.write_text("[]", encoding="utf-8")
         self._block = ExitStack()
         self._port = 0
 
@@ -57,7 +54,7 @@ class FaultyHub:
         self._block.close()
 
     def _start(self) -> None:
-        running = localhub.running(self.root, faults=self._rules, port=self._port)
+        running = hub_with_faults(self.root, self._port)
         self.server: RunningHub = self._block.enter_context(running)
         self._port = int(self.server.endpoint.rpartition(":")[2])
 
@@ -81,21 +78,16 @@ class FaultyHub:
             self._start()
 
     def put(self, *rules: dict[str, Any]) -> None:
-        self._faults(json.dumps(rules).encode())
+        set_faults(self.server, *rules)
 
     def fired(self) -> int:
         """Faults since they were put."""
-        return sum(rule["fired"] for rule in self._faults(None)["rules"])
-
-    def _faults(self, data: bytes | None) -> dict[str, Any]:
-        request = urllib.request.Request(f"{self.endpoint}/_faults", data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request) as answer:
-            return json.load(answer)
+        return sum(fired for _, fired in fault_counts(self.server))
 
     def received(self) -> int:
         """Bytes of request bodies since the root was made."""
         lines = (self.root / "requests.log").read_text(encoding="utf-8").splitlines()
-        return sum(json.loads(line)["received"] for line in lines if "/_faults" not in line)
+        return sum(json.loads(line)["received"] for line in lines)
 
 
 @dataclass

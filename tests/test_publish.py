@@ -9,14 +9,15 @@ import os
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 import pytest
+from fault_injection import hub_with_faults, set_faults
 from huggingface_hub import CommitOperationAdd, HfApi
 from publishing_fixtures import make_run
 
@@ -41,23 +42,15 @@ numbers = itertools.count()
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    folder = tmp_path_factory.mktemp("hub")
-    (folder / "faults.json").write_text("[]", encoding="utf-8")
-    with localhub.running(folder / "root", faults=folder / "faults.json") as running:
+    with hub_with_faults(tmp_path_factory.mktemp("hub")) as running:
         yield running
 
 
 @pytest.fixture
 def faults(server: RunningHub) -> Iterator[Callable[..., None]]:
     """Set the faults of the Hub; afterwards there are none."""
-
-    def put(*rules: dict[str, Any]) -> None:
-        headers = {"Authorization": f"Bearer {server.token}", "Content-Type": "application/json"}
-        request = urllib.request.Request(f"{server.endpoint}/_faults", json.dumps(rules).encode(), headers)
-        urllib.request.urlopen(request).close()
-
-    yield put
-    put()
+    yield partial(set_faults, server)
+    set_faults(server)
 
 
 @pytest.fixture

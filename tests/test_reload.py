@@ -7,13 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fault_injection import hub_with_faults, set_faults
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from publishing_fixtures import make_run
 
@@ -76,9 +77,7 @@ def publish(server: RunningHub, folder: Path, repo: str, rounds: int = 3) -> Pub
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    folder = tmp_path_factory.mktemp("hub")
-    (folder / "faults.json").write_text("[]", encoding="utf-8")
-    with localhub.running(folder / "root", faults=folder / "faults.json") as running:
+    with hub_with_faults(tmp_path_factory.mktemp("hub")) as running:
         yield running
 
 
@@ -104,14 +103,8 @@ def warm(published: Published, tmp_path_factory: pytest.TempPathFactory) -> Path
 def faults(server: RunningHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Set the faults of the Hub; nobody waits for it."""
     monkeypatch.setattr("time.sleep", lambda _: None)
-
-    def put(*rules: dict[str, Any]) -> None:
-        headers = {"Authorization": f"Bearer {server.token}", "Content-Type": "application/json"}
-        request = urllib.request.Request(f"{server.endpoint}/_faults", json.dumps(rules).encode(), headers)
-        urllib.request.urlopen(request).close()
-
-    yield put
-    put()
+    yield partial(set_faults, server)
+    set_faults(server)
 
 
 def samples(published: Published, loaded: Any) -> list[Any]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -20,13 +21,21 @@ if TYPE_CHECKING:
 
 
 def running(
-    root: Path, *, faults: Path | None = None, host: str = "127.0.0.1", port: int = 0, start_timeout_s: float = 60
+    root: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    start_timeout_s: float = 60,
+    program: Sequence[str] | None = None,
 ) -> AbstractContextManager[RunningHub]:
-    """A server for `root` in a child process, answering when the block is entered and gone when it is left.
+    """A server for `root` in a child process. It answers when the block is entered and is gone when it is left.
 
-    `faults` is a JSON file of rules (see `faults.py`); giving one, even an empty list, opens `/_faults`.
-    Any number of servers, in any number of processes of one machine, may serve the same root at once.
+    Any number of servers, in any number of processes of one machine, may serve the same root at once. `program` is the
+    command of the child, by default `python -m evokd_data.localhub`; another one must take the same options, as one that
+    calls `__main__.main` with middleware around the Hub does.
+
+    Raises HubDidNotStart when the server does not answer within `start_timeout_s` seconds.
     """
     from evokd_data.localhub.child import running as start
 
-    return start(root, faults=faults, host=host, port=port, start_timeout_s=start_timeout_s)
+    return start(root, host=host, port=port, start_timeout_s=start_timeout_s, program=program)

@@ -7,34 +7,42 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from evokd_data.localhub.wire import Application
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None, wrap: Callable[[Application], Application] | None = None) -> int:
+    """Serve until told to end. `wrap`: see `server.serve`; a program of one's own calls this with it.
+
+    Returns the exit code: 2, with a message on stderr, where the Hub cannot be served.
+    """
     parser = argparse.ArgumentParser(prog="python -m evokd_data.localhub", description=__doc__)
     parser.add_argument("--root", type=Path, required=True, help="folder of the Hub, created if missing")
     parser.add_argument("--host", default="127.0.0.1", help="another than loopback needs tokens")
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
-    parser.add_argument("--faults", type=Path, help="JSON rules of faults to inject, for testing clients")
     parser.add_argument("--log", type=Path, help="request log; default ROOT/requests.log")
     parser.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     from evokd_data.localhub.child import read_token
     from evokd_data.localhub.server import UnsafeAddress, serve
 
-    token = read_token() if given.with_parent else None
+    token = read_token() if options.with_parent else None
     try:
         serve(
-            given.root,
-            given.host,
-            given.port,
+            options.root,
+            options.host,
+            options.port,
             ready=_say,
-            log=given.log or given.root / "requests.log",
-            faults=given.faults,
-            until=_with_parent if given.with_parent else None,
+            log=options.log or options.root / "requests.log",
+            until=_with_parent if options.with_parent else None,
             parent_token=token,
+            wrap=wrap,
         )
     except (UnsafeAddress, OSError, ValueError) as exc:
         sys.stderr.write(f"{exc}\n")

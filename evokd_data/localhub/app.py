@@ -21,8 +21,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from evokd_data.localhub import api_files, api_repos, api_transfer, pages, xet
 from evokd_data.localhub.auth import Authority, Identity
 from evokd_data.localhub.buffered_body import IN_MEMORY, BufferedBody
-from evokd_data.localhub.errors import HubError, bad_request, repo_not_found
-from evokd_data.localhub.faults import FaultPlan, parse_rules
+from evokd_data.localhub.errors import HubError, repo_not_found
 from evokd_data.localhub.lfs import DOWNLOAD, UPLOAD, LfsStore
 from evokd_data.localhub.limits import DEFAULT, Limits
 from evokd_data.localhub.names import RepoId, is_name
@@ -39,7 +38,6 @@ from evokd_data.localhub.wire import (
     Scope,
     Send,
     error_reply,
-    json_reply,
     send_reply,
 )
 from evokd_data.localhub.xet import Staging
@@ -202,12 +200,11 @@ ROUTES = [
 
 
 class App:
-    """`faults` None means that there is no `/_faults` either."""
+    """Answers the requests of one server process. `log_file` gets a line of JSON per request."""
 
-    def __init__(self, hub: Hub, *, log_file: Path | None = None, faults: FaultPlan | None = None) -> None:
+    def __init__(self, hub: Hub, *, log_file: Path | None = None) -> None:
         self.hub = hub
         self._log_file = log_file
-        self._faults = faults
         # Writers may wait for a lock; readers must find threads free meanwhile.
         self._readers = ThreadPoolExecutor(24, "hub-reader")
         self._writers = ThreadPoolExecutor(16, "hub-writer")
@@ -239,10 +236,7 @@ class App:
             await send(message)
 
         try:
-            if self._faults is not None and not scope["raw_path"].startswith(b"/_faults"):
-                await self._faults(scope, receiving, counting, self._answer)
-            else:
-                await self._answer(scope, receiving, counting)
+            await self._answer(scope, receiving, counting)
         finally:
             note()
 
@@ -253,17 +247,13 @@ class App:
         try:
             call = self._call(scope)
             scope["localhub.user"] = call.who.user
-            if scope["raw_path"] == b"/_faults" and self._faults is not None:
-                await body.into(call.body)
-                reply = self._change_faults(call)
-            else:
-                route = self._find(scope["raw_path"].decode("latin-1"), call)
-                loop = asyncio.get_running_loop()
-                workers = self._readers if call.method == "GET" else self._writers
-                most = await loop.run_in_executor(self._readers, route.guard, call)
-                buffered = call.body = BufferedBody(self.hub.root, most, on_disk=route.on_disk)
-                await body.into(buffered)
-                reply = await loop.run_in_executor(workers, route.handler, call)
+            route = self._find(scope["raw_path"].decode("latin-1"), call)
+            loop = asyncio.get_running_loop()
+            workers = self._readers if call.method == "GET" else self._writers
+            most = await loop.run_in_executor(self._readers, route.guard, call)
+            buffered = call.body = BufferedBody(self.hub.root, most, on_disk=route.on_disk)
+            await body.into(buffered)
+            reply = await loop.run_in_executor(workers, route.handler, call)
         except HubError as exc:
             reply = error_reply(exc)
             if exc.status == 401 and route is not None and route.for_people:
@@ -330,17 +320,6 @@ class App:
         if methods:
             raise HubError(405, "Method not allowed", headers={"Allow": ", ".join(sorted(methods))})
         raise HubError(404, "Not found", "RepoNotFound" if raw_path.startswith("/api/") else None)
-
-    def _change_faults(self, call: Call) -> Reply:
-        assert self._faults is not None
-        if call.who.role != "admin":
-            raise HubError(403, "Only an administrator may change faults")
-        if call.method == "POST":
-            try:
-                self._faults.replace(parse_rules(json.loads(call.body.read() or b"[]")))
-            except ValueError as exc:
-                raise bad_request(str(exc)) from None
-        return json_reply(self._faults.report())
 
     def _note(self, scope: Scope, seen: dict[str, int], seconds: float) -> None:
         """One line per request. Never the query or the headers: they hold signed claims and tokens."""

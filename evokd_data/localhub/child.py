@@ -7,7 +7,7 @@ import secrets
 import select
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +30,14 @@ class RunningHub:
 
 
 @contextmanager
-def running(root: Path, *, faults: Path | None, host: str, port: int, start_timeout_s: float) -> Iterator[RunningHub]:
+def running(
+    root: Path, *, host: str, port: int, start_timeout_s: float, program: Sequence[str] | None
+) -> Iterator[RunningHub]:
     """See `evokd_data.localhub.running`."""
     root = Path(root).absolute()
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    command = [sys.executable, "-m", "evokd_data.localhub", "--root", str(root), "--host", host, "--port", str(port)]
-    command += ["--with-parent", *(["--faults", str(faults)] if faults else [])]
+    command = [*(program or (sys.executable, "-m", "evokd_data.localhub")), "--root", str(root)]
+    command += ["--host", host, "--port", str(port), "--with-parent"]
     token = f"hub_{secrets.token_urlsafe(32)}"
     server_log = root / "server.log"
     with server_log.open("ab") as errors:

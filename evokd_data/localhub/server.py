@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
-import json
 import socket
 import threading
 from collections.abc import Callable
@@ -13,6 +11,7 @@ from typing import Any
 
 from evokd_data.localhub.auth import Authority, list_tokens
 from evokd_data.localhub.root import Root
+from evokd_data.localhub.wire import Application
 
 
 class UnsafeAddress(ValueError):
@@ -26,36 +25,29 @@ def serve(
     *,
     ready: Callable[[str], None] | None = None,
     log: Path | None = None,
-    faults: Path | None = None,
     until: Callable[[], None] | None = None,
     parent_token: str | None = None,
+    wrap: Callable[[Application], Application] | None = None,
 ) -> None:
-    """Serve the Hub in folder `root`; blocks until interrupted, terminated, or `until` (run in a thread) returns.
+    """Serve the Hub in folder `root`. Blocks until interrupted, terminated, or `until` (run in a thread) returns.
 
-    `ready` is called with the endpoint once requests are answered. `log` gets a line of JSON per request. `faults` is
-    a file of rules (see `faults.py`), for testing clients. Without tokens only loopback addresses are served: another
-    `host` raises UnsafeAddress until `auth.add_token` made one. `parent_token` acts as the user `local`.
+    `ready` is called with the endpoint once requests are answered. `log` gets a line of JSON per request. `parent_token`
+    acts as the user `local`. `wrap` may put ASGI middleware around the Hub: it gets the application and returns the one
+    that is served.
+
+    Raises UnsafeAddress for a `host` that others can reach while the Hub has no tokens (see `auth.add_token`), and
+    OSError when the address cannot be listened on.
     """
     import uvicorn
 
     from evokd_data.localhub.app import App, Hub
-    from evokd_data.localhub.faults import FaultPlan, parse_rules
 
     loopback = is_loopback(host)
     if not loopback and not list_tokens(root):
         raise UnsafeAddress(f"{host} can be reached by others and this Hub has no tokens: run evokd-data hub token add")
-    rules = parse_rules(json.loads(faults.read_bytes())) if faults is not None else []
-    place = Root(Path(root).absolute()).prepare()
-    hub = Hub(place, Authority(place, implicit=loopback, parent_token=parent_token))
-    connections: dict[Any, asyncio.Transport] = {}
-
-    def cut(client: Any, at_once: bool) -> None:
-        transport = connections.get(tuple(client))
-        if transport is not None:
-            transport.abort() if at_once else transport.close()
-
-    plan = FaultPlan(rules, cut) if faults is not None else None
-    app = App(hub, log_file=log, faults=plan)
+    hub_root = Root(Path(root).absolute()).prepare()
+    authority = Authority(hub_root, implicit=loopback, parent_token=parent_token)
+    app = App(Hub(hub_root, authority), log_file=log)
     listener = _listen(host, port)
     address = listener.getsockname()
     shown = f"[{address[0]}]" if listener.family == socket.AF_INET6 else address[0]
@@ -67,8 +59,8 @@ def serve(
                 ready(f"http://{shown}:{address[1]}")
 
     config = uvicorn.Config(
-        app,
-        http=_remembering(connections),
+        app if wrap is None else wrap(app),
+        http="h11",  # uvicorn would take httptools where another package brought it: one behaviour everywhere
         ws="none",
         lifespan="off",
         log_config=None,
@@ -112,23 +104,3 @@ def _listen(host: str, port: int) -> socket.socket:
 def _stop_after(until: Callable[[], None], server: Any) -> None:
     until()
     server.should_exit = True
-
-
-def _remembering(connections: dict[Any, asyncio.Transport]) -> type[asyncio.Protocol]:
-    """uvicorn's own HTTP protocol that also notes each connection: an ASGI application has no way to cut one.
-
-    Always h11, though uvicorn would take httptools where some other package brought it: one behaviour everywhere.
-    """
-    from uvicorn.protocols.http.h11_impl import H11Protocol
-
-    class Remembering(H11Protocol):
-        def connection_made(self, transport: Any) -> None:
-            self.peer = tuple((transport.get_extra_info("peername") or ("", 0))[:2])
-            connections[self.peer] = transport
-            super().connection_made(transport)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            connections.pop(self.peer, None)
-            super().connection_lost(exc)
-
-    return Remembering

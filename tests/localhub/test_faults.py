@@ -1,29 +1,22 @@
-"""Faults fire as their rules say, as often as they say, and only where they were asked for."""
+"""The fault injection that other tests use: faults fire as their rules say, and as often as they say."""
 
 from __future__ import annotations
 
-import json
+from functools import partial
 
 import httpx
 import pytest
+from fault_injection import ROUTE, fault_counts, hub_with_faults, parse_rules, set_faults
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError
-
-from evokd_data import localhub
-from evokd_data.localhub.faults import parse_rules
 
 web = httpx.Client(timeout=30)
 
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory):
-    root = tmp_path_factory.mktemp("faulty")
-    rules = root / "faults.json"
-    rules.write_text(json.dumps([{"match": "GET /api/whoami", "status": 503, "times": 1}]))
-    with localhub.running(root / "hub", faults=rules) as server:
+    with hub_with_faults(tmp_path_factory.mktemp("faulty")) as server:
         api = HfApi(endpoint=server.endpoint, token=server.token)
-        assert web.get(f"{server.endpoint}/api/whoami-v2").status_code == 503  # from the file
-        assert web.get(f"{server.endpoint}/api/whoami-v2").status_code == 200
         api.create_repo("local/d", repo_type="dataset")
         api.create_commit(
             "local/d", [CommitOperationAdd("s.bin", bytes(range(256)) * 40)], commit_message="x", repo_type="dataset"
@@ -34,17 +27,8 @@ def faulty(tmp_path_factory):
 @pytest.fixture
 def inject(faulty):
     server, _ = faulty
-
-    def replace(*rules):
-        web.post(f"{server.endpoint}/_faults", json=list(rules)).raise_for_status()
-
-    yield replace
-    replace()
-
-
-def _counts(server):
-    rows = web.get(f"{server.endpoint}/_faults").json()["rules"]
-    return [(row["seen"], row["fired"]) for row in rows]
+    yield partial(set_faults, server)
+    set_faults(server)
 
 
 def _commit(api, name):
@@ -62,14 +46,14 @@ def test_a_status_instead_of_the_work(faulty, inject, status):
     assert caught.value.response.headers["Retry-After"] == "0"
     assert api.dataset_info("local/d").sha == head
     _commit(api, f"status-{status}")
-    assert _counts(server) == [(2, 1)]
+    assert fault_counts(server) == [(2, 1)]
 
 
 def test_clients_retry_what_they_retry(faulty, inject):
     server, api = faulty
     inject({"match": "POST .*/preupload/", "status": 429, "times": 1, "headers": {"RateLimit": '"api";r=0;t=0'}})
     _commit(api, "retried")
-    assert _counts(server) == [(2, 1)]
+    assert fault_counts(server) == [(2, 1)]
 
 
 @pytest.mark.parametrize(("moment", "landed"), [("before", False), ("after", True)])
@@ -80,7 +64,7 @@ def test_a_connection_cut_around_a_commit(faulty, inject, moment, landed):
     with pytest.raises(Exception, match=r"(?i)disconnected|reset|closed"):
         _commit(api, f"cut-{moment}")
     assert (api.dataset_info("local/d").sha != head) == landed
-    assert _counts(server) == [(1, 1)]
+    assert fault_counts(server) == [(1, 1)]
 
 
 def test_a_status_after_the_work(faulty, inject):
@@ -132,12 +116,12 @@ def test_rules_count_skip_and_draw_the_same_lots_again(faulty, inject):
         drawn.append([web.get(f"{server.endpoint}/api/whoami-v2").status_code for _ in range(20)])
     assert drawn[0] == drawn[1]
     assert set(drawn[0]) == {200, 500}
-    assert _counts(server) == [(20, drawn[0].count(500))]
+    assert fault_counts(server) == [(20, drawn[0].count(500))]
     inject({"match": "whoami", "status": 418, "skip": 2, "times": 2}, {"match": "whoami", "headers": {"X-Late": "1"}})
     answers = [web.get(f"{server.endpoint}/api/whoami-v2") for _ in range(5)]
     assert [answer.status_code for answer in answers] == [200, 200, 418, 418, 200]
     assert [answer.headers.get("X-Late") for answer in answers] == ["1", "1", None, None, "1"]
-    assert _counts(server) == [(5, 2), (3, 3)]
+    assert fault_counts(server) == [(5, 2), (3, 3)]
 
 
 def test_a_delay_lets_the_request_through(faulty, inject):
@@ -148,9 +132,9 @@ def test_a_delay_lets_the_request_through(faulty, inject):
     assert answer.elapsed.total_seconds() >= 0.2
 
 
-def test_faults_exist_only_when_asked_for(hub):
-    assert web.get(f"{hub.endpoint}/_faults").status_code == 404
-    assert web.post(f"{hub.endpoint}/_faults", json=[]).status_code == 404
+def test_a_hub_without_the_middleware_has_no_faults(hub):
+    assert web.get(f"{hub.endpoint}{ROUTE}").status_code == 404
+    assert web.post(f"{hub.endpoint}{ROUTE}", json=[]).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -168,4 +152,4 @@ def test_faults_exist_only_when_asked_for(hub):
 def test_a_wrong_rule_is_named(faulty, rule):
     with pytest.raises(ValueError, match="fault rule 1"):
         parse_rules([{"match": "fine"}, rule])
-    assert web.post(f"{faulty[0].endpoint}/_faults", json=[{"match": "fine"}, rule]).status_code == 400
+    assert web.post(f"{faulty[0].endpoint}{ROUTE}", json=[{"match": "fine"}, rule]).status_code == 400
