@@ -40,7 +40,9 @@ WINGS = (
     "loop", "cli",
 )  # fmt: skip
 """From the lowest to the highest."""
-STANDARD_LIBRARY_ONLY = {"records", "digest", "errors", "registry", "repo_layout", "progress", "atomic_files"}
+STANDARD_LIBRARY_ONLY = {
+    "records", "digest", "errors", "registry", "repo_layout", "progress", "atomic_files", "writing_systems",
+}  # fmt: skip
 GROUND = STANDARD_LIBRARY_ONLY | {"settings", "yaml_files", "models"}
 LOCALHUB_MAY_IMPORT = {"atomic_files", "yaml_files"}
 """Two modules that import nothing of ours themselves. The local Hub could be a package of its own with copies of them."""

@@ -33,14 +33,14 @@ def test_a_recipe_table_makes_the_task_and_the_task_gives_it_back():
         "text_column": "utterance",
         "label_column": "intent",
     }
-    made, problems = build(Classification, given_table, "task")
+    task, problems = build(Classification, given_table, "task")
     assert problems == []
-    assert made == Classification(("yes", "no"), "d", {"yes": "agrees"}, "utterance", "intent")
-    assert table(made) == given_table
+    assert task == Classification(("yes", "no"), "d", {"yes": "agrees"}, "utterance", "intent")
+    assert table(task) == given_table
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"labels": ["one"]}, "at least 2"),
         ({"labels": ["a", "b", "a"]}, "'a' is given twice"),
@@ -53,10 +53,10 @@ def test_a_recipe_table_makes_the_task_and_the_task_gives_it_back():
         ({}, "task.labels: is required"),
     ],
 )
-def test_a_wrong_table_says_what_is_wrong(wrong, said):
-    made, problems = build(Classification, wrong, "task")
-    assert made is None
-    assert said in "\n".join(problems)
+def test_a_wrong_table_says_what_is_wrong(wrong, message):
+    task, problems = build(Classification, wrong, "task")
+    assert task is None
+    assert message in "\n".join(problems)
 
 
 def test_a_single_label_is_refused_in_code_too():
@@ -130,7 +130,7 @@ def test_a_users_row_is_read_from_the_columns_the_recipe_names():
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ({"text": "x"}, "no column 'label'"),
         ({"txt": "x", "label": "a"}, "no column 'text'; did you mean 'txt'"),
@@ -141,11 +141,11 @@ def test_a_users_row_is_read_from_the_columns_the_recipe_names():
         ({}, "no column 'text'"),
     ],
 )
-def test_a_users_row_that_cannot_be_read_names_file_column_and_value(row, said):
+def test_a_users_row_that_cannot_be_read_names_file_column_and_value(row, message):
     with pytest.raises(DataError) as caught:
         TASK.read_example(row, "seeds.jsonl:7")
     assert str(caught.value).startswith("seeds.jsonl:7: ")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_templates_see_plain_values():
@@ -187,12 +187,12 @@ def test_a_wrong_prediction_is_one_confusion_and_a_right_one_no_mistake():
 
 
 def test_scores_follow_the_tasks_order_of_labels():
-    samples = [sample(target=label) for label in ("PlayMusic", "PlayMusic", "no", "GetWeather")]
+    scored = [sample(target=label) for label in ("PlayMusic", "PlayMusic", "no", "GetWeather")]
     probabilities = np.eye(5, dtype=np.float32)[[0, 1, 3, 1]]
-    metrics = TASK.score(samples, list(probabilities), seed=4)
+    metrics = TASK.score(scored, list(probabilities), seed=4)
     assert metrics["n"] == 4
     assert metrics["accuracy"] == 0.75
     assert metrics["confusion"][0] == [1, 1, 0, 0, 0]
     assert list(metrics["per_class"]) == list(LABELS)
-    assert metrics == TASK.score(samples, probabilities, seed=4)
+    assert metrics == TASK.score(scored, probabilities, seed=4)
     json.dumps(metrics, allow_nan=False)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evokd_data.records import Span
-from evokd_data.tasks import iob, spans
+from evokd_data.tasks import iob, marking, spans
 
 TYPES = ("person", "place", "B-52")
 HOSTILE = [
@@ -41,57 +41,57 @@ texts = st.one_of(
 def annotated(draw: st.DrawFn) -> tuple[str, tuple[Span, ...]]:
     """A text and a valid annotation of it."""
     text = draw(texts)
-    places = iob.words(text)
-    cuts = sorted(draw(st.sets(st.integers(0, len(places)), max_size=8)))
-    found = []
-    for first, last in pairwise(cuts):
+    offsets = marking.word_offsets(text)
+    edges = sorted(draw(st.sets(st.integers(0, len(offsets)), max_size=8)))
+    annotation = []
+    for first, last in pairwise(edges):
         if draw(st.booleans()):
-            start, end = places[first][0], places[last - 1][1]
-            found.append(Span(start, end, draw(st.sampled_from(TYPES)), text[start:end]))
-    return text, tuple(span for span in found if span.surface == span.surface.strip())
+            start, end = offsets[first][0], offsets[last - 1][1]
+            annotation.append(Span(start, end, draw(st.sampled_from(TYPES)), text[start:end]))
+    return text, tuple(span for span in annotation if span.surface == span.surface.strip())
 
 
 @given(texts)
 def test_words_cover_all_but_white_space_in_order(text):
-    places = iob.words(text)
-    assert "".join("".join(text[start:end] for start, end in places).split()) == "".join(text.split())
-    assert all(start < end for start, end in places)
-    assert all(end <= start for (_, end), (start, _) in pairwise(places))
+    offsets = marking.word_offsets(text)
+    assert "".join("".join(text[start:end] for start, end in offsets).split()) == "".join(text.split())
+    assert all(start < end for start, end in offsets)
+    assert all(end <= start for (_, end), (start, _) in pairwise(offsets))
 
 
 @given(annotated())
 def test_spans_become_tags_and_come_back(example):
-    text, found = example
-    offsets = iob.words(text)
-    tagged = iob.tags(found, offsets)
+    text, annotation = example
+    offsets = marking.word_offsets(text)
+    tagged = iob.tags(annotation, offsets)
     assert len(tagged) == len(offsets)
     assert set(tagged) <= set(iob.classes(TYPES))
-    assert iob.spans(iob.runs(tagged), offsets, text) == found
-    assert spans.fault(text, found, TYPES) == ""
+    assert iob.spans(iob.runs(tagged), offsets, text) == annotation
+    assert spans.fault(text, annotation, TYPES) == ""
 
 
 def test_neighbouring_spans_of_one_type_stay_apart():
     text = "ann bob"
-    found = (Span(0, 3, "person", "ann"), Span(4, 7, "person", "bob"))
-    assert iob.tags(found, iob.words(text)) == ["B-person", "B-person"]
+    annotation = (Span(0, 3, "person", "ann"), Span(4, 7, "person", "bob"))
+    assert iob.tags(annotation, marking.word_offsets(text)) == ["B-person", "B-person"]
 
 
 @pytest.mark.parametrize("span", [Span(0, 2, "person", "an"), Span(1, 3, "person", "nn"), Span(3, 3, "person", "")])
 def test_a_span_within_a_word_has_no_tags(span):
     with pytest.raises(ValueError, match="where words do"):
-        iob.tags([span], iob.words("ann bob"))
+        iob.tags([span], marking.word_offsets("ann bob"))
 
 
 def test_overlapping_spans_have_no_tags():
     with pytest.raises(ValueError, match="'bob' overlaps"):
-        iob.tags([Span(0, 7, "person", "ann bob"), Span(4, 7, "person", "bob")], iob.words("ann bob"))
+        iob.tags([Span(0, 7, "person", "ann bob"), Span(4, 7, "person", "bob")], marking.word_offsets("ann bob"))
 
 
-def encode(found, length, dialect):
+def encode(runs, length, dialect):
     """Tags of runs of words in a dialect, written from its definition and not from our reader."""
     result = ["O"] * length
-    before = {last: type_ for _, last, type_ in found}
-    for first, last, type_ in found:
+    before = {last: type_ for _, last, type_ in runs}
+    for first, last, type_ in runs:
         middle = {"BIOES": ("B", "I", "E", "S"), "BILOU": ("B", "I", "L", "U"), "BMEWO": ("B", "M", "E", "W")}
         begin, inside, end, single = middle.get(dialect, ("B", "I", "I", "B"))
         if dialect == "IOB1":
@@ -103,17 +103,17 @@ def encode(found, length, dialect):
 
 @given(st.randoms(use_true_random=False), st.sampled_from(["IOB1", "IOB2", "BIOES", "BILOU", "BMEWO"]))
 def test_every_dialect_is_read(chance: random.Random, dialect: str):
-    found, at = [], 0
-    while at < 12:
+    runs, position = [], 0
+    while position < 12:
         length = chance.randint(1, 3)
         if chance.random() < 0.6:
-            found.append((at, at + length, chance.choice(TYPES)))
-        at += length
-    assert iob.runs(encode(found, 15, dialect)) == found
+            runs.append((position, position + length, chance.choice(TYPES)))
+        position += length
+    assert iob.runs(encode(runs, 15, dialect)) == runs
 
 
 @pytest.mark.parametrize(
-    ("tags", "found"),
+    ("tags", "runs"),
     [
         (["O", "I-a", "I-a"], [(1, 3, "a")]),
         (["B-a", "I-b", "I-b"], [(0, 1, "a"), (1, 3, "b")]),
@@ -124,8 +124,8 @@ def test_every_dialect_is_read(chance: random.Random, dialect: str):
         ([], []),
     ],
 )
-def test_tags_that_go_on_where_nothing_is_open_begin_a_run(tags, found):
-    assert iob.runs(tags) == found
+def test_tags_that_go_on_where_nothing_is_open_begin_a_run(tags, runs):
+    assert iob.runs(tags) == runs
 
 
 @pytest.mark.parametrize("tag", ["", "o", "B", "B-", "B- ", "b-per", "PER", "X-per", "B_per", "0"])
@@ -153,7 +153,7 @@ def test_o_comes_first_among_the_classes():
     ],
 )
 def test_tokens_are_joined_as_their_script_is_written(tokens, text):
-    assert iob.joined(tokens)[0] == text
+    assert iob.join_tokens(tokens)[0] == text
 
 
 tokens = st.lists(
@@ -168,8 +168,8 @@ tokens = st.lists(
 
 @given(tokens)
 def test_joined_tokens_are_where_they_are_said_to_be_and_words_end_where_they_do(given_tokens):
-    text, offsets = iob.joined(given_tokens)
+    text, offsets = iob.join_tokens(given_tokens)
     assert [text[start:end] for start, end in offsets] == [token.strip() for token in given_tokens]
-    places = iob.words(text)
-    starts, ends = {start for start, _ in places}, {end for _, end in places}
+    word_offsets = marking.word_offsets(text)
+    starts, ends = {start for start, _ in word_offsets}, {end for _, end in word_offsets}
     assert all(start in starts and end in ends for start, end in offsets)

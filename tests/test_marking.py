@@ -34,10 +34,10 @@ HOSTILE = st.text(
 def marked_texts(draw):
     """A text and spans on some of its words, none within another."""
     text = draw(st.text(max_size=40) | HOSTILE)
-    edges = draw(st.lists(st.integers(0, len(marking.words(text))), max_size=8, unique=True).map(sorted))
-    places, spans = marking.words(text), []
+    edges = draw(st.lists(st.integers(0, len(marking.word_offsets(text))), max_size=8, unique=True).map(sorted))
+    offsets, spans = marking.word_offsets(text), []
     for first, after in zip(edges[::2], edges[1::2], strict=False):
-        start, end = places[first][0], places[after - 1][1]
+        start, end = offsets[first][0], offsets[after - 1][1]
         spans.append(Span(start, end, draw(st.sampled_from(TYPES)), text[start:end]))
     return text, tuple(spans)
 
@@ -54,7 +54,7 @@ def test_spans_come_back_as_they_were_marked(case):
 def test_the_grammar_allows_every_marking(case):
     xgrammar = pytest.importorskip("xgrammar")
     text, spans = case
-    if not marking.words(text):
+    if not marking.word_offsets(text):
         return
     grammar = xgrammar.Grammar.from_ebnf(marking.grammar(text, TYPES))
     assert xgrammar.testing._is_grammar_accept_string(grammar, marking.mark(text, spans))
@@ -68,18 +68,18 @@ def test_an_answer_that_the_grammar_forbids_gives_no_span_that_is_not_in_the_tex
     at = data.draw(st.integers(0, len(answer)))
     broken = answer[:at] + data.draw(HOSTILE) + answer[at + data.draw(st.integers(0, 3)) :]
     try:
-        found = marking.read(broken, text, TYPES)
+        read_spans = marking.read(broken, text, TYPES)
     except ValueError as error:
         assert re.fullmatch("altered|cut|type|nested|empty|word|ambiguous", str(error))
     else:
-        assert all(span.surface == text[span.start : span.end] and span.surface.strip() for span in found)
-        assert all(left.end <= right.start for left, right in pairwise(found))
-        assert marking.read(marking.mark(text, found), text, TYPES) == found
+        assert all(span.surface == text[span.start : span.end] and span.surface.strip() for span in read_spans)
+        assert all(left.end <= right.start for left, right in pairwise(read_spans))
+        assert marking.read(marking.mark(text, read_spans), text, TYPES) == read_spans
 
 
 def test_words_are_where_spans_may_end():
     def cut(text: str) -> list[str]:
-        return [text[start:end] for start, end in marking.words(text)]
+        return [text[start:end] for start, end in marking.word_offsets(text)]
 
     assert cut("New York's R&B") == ["New", "York", "'", "s", "R", "&", "B"]
     assert cut("東京 に") == ["東", "京", "に"]
@@ -166,5 +166,5 @@ def test_nothing_can_be_marked_in_an_empty_text():
 
 
 def test_the_grammar_grows_with_the_text_and_no_faster():
-    one, ten = (len(marking.grammar("daft punk " * many, TYPES)) for many in (10, 100))
-    assert ten < 12 * one
+    short, long = (len(marking.grammar("daft punk " * many, TYPES)) for many in (10, 100))
+    assert long < 12 * short

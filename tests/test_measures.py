@@ -36,43 +36,43 @@ def certain(predicted, classes, confidence=0.9):
 def test_scores_equal_those_of_scikit_learn_with_zero_division_0_over_all_classes(case):
     classes, expected, predicted = case
     names = [f"class {index}" for index in range(classes)]
-    found = measures.classification(expected, certain(predicted, classes), names, seed=0)
+    metrics = measures.classification(expected, certain(predicted, classes), names, seed=0)
     labels = list(range(classes))
     precision, recall, f1, support = sklearn_metrics.precision_recall_fscore_support(
         expected, predicted, labels=labels, zero_division=0
     )
     for index, name in enumerate(names):
-        row = found["per_class"][name]
+        row = metrics["per_class"][name]
         assert row["precision"] == pytest.approx(precision[index])
         assert row["recall"] == pytest.approx(recall[index])
         assert row["f1"] == pytest.approx(f1[index])
         assert row["support"] == support[index]
-    assert found["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(expected, predicted))
+    assert metrics["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(expected, predicted))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         macro = sklearn_metrics.f1_score(expected, predicted, labels=labels, average="macro", zero_division=0)
         counts = sklearn_metrics.confusion_matrix(expected, predicted, labels=labels)
-    assert found["macro_f1"] == pytest.approx(macro)
-    assert found["confusion"] == counts.tolist()
-    assert found["n"] == len(expected) == sum(map(sum, found["confusion"]))
+    assert metrics["macro_f1"] == pytest.approx(macro)
+    assert metrics["confusion"] == counts.tolist()
+    assert metrics["n"] == len(expected) == sum(map(sum, metrics["confusion"]))
 
 
 @given(scored())
 @settings(max_examples=50, deadline=None)
 def test_metrics_survive_json_and_intervals_are_ordered_within_0_and_1(case):
     classes, expected, predicted = case
-    found = measures.classification(expected, certain(predicted, classes), [str(i) for i in range(classes)], seed=1)
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
-    for low, high in found["intervals"].values():
+    metrics = measures.classification(expected, certain(predicted, classes), [str(i) for i in range(classes)], seed=1)
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+    for low, high in metrics["intervals"].values():
         assert 0 <= low <= high <= 1
-    assert 0 <= found["calibration_error"] <= 1
+    assert 0 <= metrics["calibration_error"] <= 1
 
 
 def test_intervals_agree_with_resampling_the_samples_themselves():
     random = np.random.default_rng(5)
     expected = random.integers(0, 4, 200)
     predicted = np.where(random.random(200) < 0.8, expected, random.integers(0, 4, 200))
-    (accuracy, macro_f1) = measures.bootstrap(measures.confusion(expected, predicted, 4), seed=3)
+    (accuracy, macro_f1) = measures.bootstrap_intervals(measures.confusion(expected, predicted, 4), seed=3)
     drawn = random.integers(0, 200, (300, 200))
     by_hand = np.array(
         [
@@ -89,8 +89,8 @@ def test_intervals_agree_with_resampling_the_samples_themselves():
 
 def test_intervals_hang_on_the_seed_alone():
     counts = np.array([[30, 5], [9, 40]])
-    assert measures.bootstrap(counts, seed=1) == measures.bootstrap(counts, seed=1)
-    assert measures.bootstrap(counts, seed=1) != measures.bootstrap(counts, seed=2)
+    assert measures.bootstrap_intervals(counts, seed=1) == measures.bootstrap_intervals(counts, seed=1)
+    assert measures.bootstrap_intervals(counts, seed=1) != measures.bootstrap_intervals(counts, seed=2)
 
 
 def test_intervals_of_many_classes_and_samples_cost_little_time_and_memory():
@@ -98,7 +98,7 @@ def test_intervals_of_many_classes_and_samples_cost_little_time_and_memory():
     expected, predicted = random.integers(0, 150, (2, 4_000))
     counts = measures.confusion(expected, predicted, 150)
     started = time.process_time()
-    whole = measures.bootstrap(counts, seed=1)
+    whole = measures.bootstrap_intervals(counts, seed=1)
     assert time.process_time() - started < 5
     assert whole[0][0] < np.mean(expected == predicted) < whole[0][1]
 

@@ -18,7 +18,7 @@ from evokd_data.records import Mistake, Origin, Prediction, Sample, Span, TokenE
 from evokd_data.settings import build, table
 from evokd_data.tasks import Unreadable, marking, spans
 from evokd_data.tasks.ner import NER
-from evokd_data.tasks.span_measures import bootstrap, span_counts, tagging
+from evokd_data.tasks.span_measures import bootstrap_intervals, span_counts, tagging
 from evokd_data.templates import Templates
 
 TYPES = ("track", "artist", "place of play")
@@ -50,22 +50,22 @@ texts = st.one_of(
 def samples(draw):
     """A text with a valid annotation."""
     text = draw(texts.filter(str.strip))
-    places = marking.words(text)
-    cuts = sorted(draw(st.sets(st.integers(0, len(places)), max_size=8)))
-    found = []
-    for first, last in pairwise(cuts):
-        start, end = places[first][0], places[last - 1][1]
+    offsets = marking.word_offsets(text)
+    edges = sorted(draw(st.sets(st.integers(0, len(offsets)), max_size=8)))
+    annotation = []
+    for first, last in pairwise(edges):
+        start, end = offsets[first][0], offsets[last - 1][1]
         if draw(st.booleans()) and text[start:end] == text[start:end].strip():
-            found.append(Span(start, end, draw(st.sampled_from(TYPES)), text[start:end]))
-    return sample(text, tuple(found))
+            annotation.append(Span(start, end, draw(st.sampled_from(TYPES)), text[start:end]))
+    return sample(text, tuple(annotation))
 
 
 def sample(text=TEXT, target=TARGET, **more):
     return Sample("id", text, target, Origin(0, -1, 0, ""), **more)
 
 
-def located(text, *wanted):
-    return sample(text, spans.locate(text, wanted))
+def located(text, *surfaces):
+    return sample(text, spans.locate(text, surfaces))
 
 
 def one_hot(tags):
@@ -85,13 +85,13 @@ def test_a_recipe_table_makes_the_task_and_the_task_gives_it_back():
         "tokens_column": "words",
         "tags_column": "tags",
     }
-    made, problems = build(NER, given_table, "task")
+    task, problems = build(NER, given_table, "task")
     assert problems == []
-    assert table(made) == given_table
+    assert table(task) == given_table
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({}, "task.types: is required"),
         ({"types": []}, "at least 1"),
@@ -106,10 +106,10 @@ def test_a_recipe_table_makes_the_task_and_the_task_gives_it_back():
         ({"types": ["a"], "spans_column": "text"}, "text_column and spans_column are both 'text'"),
     ],
 )
-def test_a_wrong_table_says_what_is_wrong(wrong, said):
-    made, problems = build(NER, wrong, "task")
-    assert made is None
-    assert said in "\n".join(problems)
+def test_a_wrong_table_says_what_is_wrong(wrong, message):
+    task, problems = build(NER, wrong, "task")
+    assert task is None
+    assert message in "\n".join(problems)
 
 
 def test_no_types_are_refused_in_code_too():
@@ -163,7 +163,7 @@ def test_a_row_without_spans_is_read():
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ({}, "columns none; a row needs 'text' and 'spans', or 'tokens' and 'ner_tags'"),
         ({"text": "x", "tokens": ["x"]}, "columns text, tokens; a row needs"),
@@ -194,19 +194,19 @@ def test_a_row_without_spans_is_read():
         ({"tokens": ["x"], "ner_tags": ["B-person"]}, "'person' is no type of the task"),
     ],
 )
-def test_a_users_row_that_cannot_be_read_names_row_and_value(row, said):
+def test_a_users_row_that_cannot_be_read_names_row_and_value(row, message):
     with pytest.raises(DataError) as caught:
         TASK.read_example(row, "seeds.jsonl, row 7")
     assert str(caught.value).startswith("seeds.jsonl, row 7: ")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_spans_of_other_types_are_dropped_where_the_recipe_says_so():
     task = replace(TASK, ignore_other_types=True)
-    wanted = ("x y", (Span(2, 3, "track", "y"),))
-    assert task.read_example({"tokens": ["x", "y"], "ner_tags": ["B-person", "B-track"]}, "") == wanted
+    example = ("x y", (Span(2, 3, "track", "y"),))
+    assert task.read_example({"tokens": ["x", "y"], "ner_tags": ["B-person", "B-track"]}, "") == example
     row = {"text": "x y", "spans": [{"start": 0, "end": 3, "type": "z"}, {"start": 2, "end": 3, "type": "track"}]}
-    assert task.read_example(row, "") == wanted
+    assert task.read_example(row, "") == example
 
 
 def test_a_conll_file_gives_rows_the_task_reads(tmp_path):
@@ -222,7 +222,7 @@ def test_a_file_of_unknown_kind_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("target", "said"),
+    ("target", "message"),
     [
         (TARGET, ""),
         ((), ""),
@@ -239,10 +239,10 @@ def test_a_file_of_unknown_kind_is_refused(tmp_path):
         ((TARGET[0], TARGET[0]), "overlap"),
     ],
 )
-def test_a_target_that_cannot_be_right_is_found_out(target, said):
+def test_a_target_that_cannot_be_right_is_found_out(target, message):
     problem = TASK.check(TEXT, target)
-    assert said in problem
-    assert bool(problem) == bool(said)
+    assert message in problem
+    assert bool(problem) == bool(message)
 
 
 def test_a_span_may_end_before_an_apostrophe_but_not_within_a_word():
@@ -251,10 +251,10 @@ def test_a_span_may_end_before_an_apostrophe_but_not_within_a_word():
 
 
 @given(samples())
-def test_a_stored_target_comes_back(made):
-    row = TASK.to_row(made.target)
+def test_a_stored_target_comes_back(annotated):
+    row = TASK.to_row(annotated.target)
     assert list(row) == list(TASK.columns())
-    assert TASK.from_row(json.loads(json.dumps(row))) == made.target
+    assert TASK.from_row(json.loads(json.dumps(row))) == annotated.target
 
 
 def test_spans_are_stored_as_structs():
@@ -292,7 +292,7 @@ def test_quotas_are_counted_in_types():
 def test_every_prompt_can_be_written(task):
     templates = Templates("ner")
     shown = [task.show(sample()), task.show(sample("nothing [here]", ()))]
-    seen = {
+    variables = {
         "task": task.describe(),
         "target": "artist",
         "contrast": "track",
@@ -310,15 +310,15 @@ def test_every_prompt_can_be_written(task):
         "wrong": shown,
         "right": shown,
     }
-    for stage in ("generate", "label", "rephrase", "compose"):
-        said = "\n".join(message.content for message in templates.render(stage, seen))
-        assert "daft punk" in said
-        assert stage == "rephrase" or ("who plays" in said and "What is played." in said)
-    plain = "\n".join(message.content for message in templates.render("generate", seen))
+    for template in ("generate", "label", "rephrase", "compose"):
+        prompt = "\n".join(message.content for message in templates.render(template, variables))
+        assert "daft punk" in prompt
+        assert template == "rephrase" or ("who plays" in prompt and "What is played." in prompt)
+    plain = "\n".join(message.content for message in templates.render("generate", variables))
     assert "[" not in plain.replace("[here]", "").replace('{"texts": [2 strings]}', "")
     analyses = {
-        kind: templates.render("analyse", {**seen, "kind": kind, "expected": wanted, "got": got})[-1].content
-        for kind, wanted, got in [
+        kind: templates.render("analyse", {**variables, "kind": kind, "expected": expected, "got": got})[-1].content
+        for kind, expected, got in [
             ("missed", "artist", ""),
             ("spurious", "", "artist"),
             ("wrong_type", "artist", "track"),
@@ -326,25 +326,27 @@ def test_every_prompt_can_be_written(task):
         ]
     }
     assert len(set(analyses.values())) == len(spans.KINDS)
-    assert all('"artist"' in said and '""' not in said and "[artist: daft punk]" in said for said in analyses.values())
+    assert all(
+        '"artist"' in prompt and '""' not in prompt and "[artist: daft punk]" in prompt for prompt in analyses.values()
+    )
 
 
 @given(samples())
-def test_the_marked_answer_gives_exactly_the_spans_shown(made):
-    assert TASK.read_label(TASK.show(made)["target"], made.text) == made.target
+def test_the_marked_answer_gives_exactly_the_spans_shown(annotated):
+    assert TASK.read_label(TASK.show(annotated)["target"], annotated.text) == annotated.target
 
 
 @given(samples())
-def test_the_listed_answer_gives_the_spans_shown_or_says_why_it_cannot(made):
+def test_the_listed_answer_gives_the_spans_shown_or_says_why_it_cannot(annotated):
     for task in FORMS[1:]:
         try:
-            found = task.read_label(task.show(made)["target"], made.text)
+            target = task.read_label(task.show(annotated)["target"], annotated.text)
         except Unreadable as reason:
             assert str(reason) in ("ambiguous", "overlap")
         else:
-            assert task.check(made.text, found) == ""
-            surfaces = {(span.surface, span.type) for span in made.target}
-            assert {(span.surface, span.type) for span in found} <= surfaces
+            assert task.check(annotated.text, target) == ""
+            surfaces = {(span.surface, span.type) for span in annotated.target}
+            assert {(span.surface, span.type) for span in target} <= surfaces
 
 
 def answers():
@@ -368,11 +370,11 @@ def answers():
 def test_whatever_the_teacher_answers_becomes_possible_spans_or_a_reason(text, answer):
     for task in FORMS:
         try:
-            found = task.read_label(answer, text)
+            target = task.read_label(answer, text)
         except Unreadable as reason:
             assert str(reason) in REASONS
         else:
-            problem = task.check(text, found)
+            problem = task.check(text, target)
             assert problem == "" or "white space at its edge" in problem
 
 
@@ -427,7 +429,7 @@ def test_an_answer_of_another_form_is_unreadable(answer):
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted", "found"),
+    ("text", "surfaces", "offsets"),
     [
         ("A b A", ["A"], [(0, 1), (4, 5)]),
         ("A A A", ["A A"], [(0, 3)]),
@@ -438,9 +440,9 @@ def test_an_answer_of_another_form_is_unreadable(answer):
         ("x", [], []),
     ],
 )
-def test_an_entity_stands_for_all_its_occurrences_and_the_longest_comes_first(text, wanted, found):
-    placed = spans.locate(text, [(surface, "track") for surface in wanted])
-    assert [(span.start, span.end) for span in placed] == found
+def test_an_entity_stands_for_all_its_occurrences_and_the_longest_comes_first(text, surfaces, offsets):
+    placed = spans.locate(text, [(surface, "track") for surface in surfaces])
+    assert [(span.start, span.end) for span in placed] == offsets
 
 
 @given(texts)
@@ -449,7 +451,7 @@ def test_an_enumeration_holds_runs_of_the_texts_words_and_each_can_be_read(text)
     items = task.label_constraint(text).json_schema["properties"]["entities"]["items"]
     surfaces = items["properties"]["text"].get("enum", [])
     assert bool(surfaces) == bool(text.strip())
-    assert len(set(surfaces)) == len(surfaces) <= 2 * len(marking.words(text))
+    assert len(set(surfaces)) == len(surfaces) <= 2 * len(marking.word_offsets(text))
     for surface in surfaces:
         answer = json.dumps({"entities": [{"text": surface, "type": "track"}]})
         assert {span.surface for span in task.read_label(answer, text)} == {surface}
@@ -466,19 +468,19 @@ def test_the_default_constraint_is_the_texts_own_grammar():
 
 
 @given(samples())
-def test_what_a_student_learns_decodes_to_what_it_was_made_from(made):
-    example = TASK.supervise(replace(made, weight=0.5))
+def test_what_a_student_learns_decodes_to_what_it_was_made_from(annotated):
+    example = TASK.supervise(replace(annotated, weight=0.5))
     assert example.weight == 0.5
-    assert [made.text[start:end] for start, end in example.offsets] == list(example.words)
+    assert [annotated.text[start:end] for start, end in example.offsets] == list(example.words)
     decoded, confidence = TASK.decode(example, one_hot(example.targets))
-    assert [(s.start, s.end, s.type) for s in decoded] == [(s.start, s.end, s.type) for s in made.target]
+    assert [(s.start, s.end, s.type) for s in decoded] == [(s.start, s.end, s.type) for s in annotated.target]
     assert confidence == 1.0
-    assert TASK.mistakes(Prediction("id", made.target, decoded, confidence)) == []
+    assert TASK.mistakes(Prediction("id", annotated.target, decoded, confidence)) == []
 
 
 def test_a_decoded_surface_has_blanks_for_white_space():
-    made = located("play  daft\tpunk", ("daft\tpunk", "artist"))
-    example = TASK.supervise(made)
+    annotated = located("play  daft\tpunk", ("daft\tpunk", "artist"))
+    example = TASK.supervise(annotated)
     assert TASK.decode(example, one_hot(example.targets))[0] == (Span(6, 15, "artist", "daft punk"),)
 
 
@@ -503,12 +505,12 @@ def test_words_without_probabilities_are_outside():
     assert TASK.decode(TokenExample((), (), ()), np.zeros((0, 7), dtype=np.float32)) == ((), 1.0)
 
 
-def at(*places):
-    return tuple(Span(start, end, type_, "x" * (end - start)) for start, end, type_ in places)
+def at(*spans):
+    return tuple(Span(start, end, type_, "x" * (end - start)) for start, end, type_ in spans)
 
 
 @pytest.mark.parametrize(
-    ("expected", "got", "made"),
+    ("expected", "got", "mistakes"),
     [
         ([(0, 3, "a")], [(0, 3, "a")], []),
         ([(0, 3, "a")], [], [("missed", "a", "")]),
@@ -523,19 +525,19 @@ def at(*places):
         ([(0, 3, "a"), (4, 7, "b")], [(0, 3, "a"), (4, 7, "a")], [("wrong_type", "b", "a")]),
     ],
 )
-def test_mistakes_have_their_kind(expected, got, made):
+def test_mistakes_have_their_kind(expected, got, mistakes):
     prediction = Prediction("id", at(*expected), at(*got), 0.9)
-    assert TASK.mistakes(prediction) == [Mistake(*each) for each in made]
+    assert TASK.mistakes(prediction) == [Mistake(*each) for each in mistakes]
 
 
 def flat(chance):
-    found, place = [], 0
-    while place < 20:
+    spans, position = [], 0
+    while position < 20:
         length = chance.randint(1, 4)
         if chance.random() < 0.5:
-            found.append((place, place + length, chance.choice("abc")))
-        place += length
-    return at(*found)
+            spans.append((position, position + length, chance.choice("abc")))
+        position += length
+    return at(*spans)
 
 
 @given(st.randoms(use_true_random=False))
@@ -585,15 +587,15 @@ def test_span_f1_equals_seqevals_strict_mode():
         assert (metrics["precision"], metrics["recall"], metrics["micro_f1"]) == pytest.approx((precision, recall, f1))
         assert metrics["spans"] == support
         counts = span_counts(expected, predicted, 3).sum(axis=0)
-        seen = [type_ for index, type_ in enumerate("abc") if counts[1:, index].any()]
-        if seen:
+        occurring = [type_ for index, type_ in enumerate("abc") if counts[1:, index].any()]
+        if occurring:
             for index, figures in enumerate(zip(*by_seqeval(expected, predicted, classes, None), strict=True)):
-                ours = metrics["per_class"][seen[index]]
+                ours = metrics["per_class"][occurring[index]]
                 assert tuple(ours.values()) == pytest.approx(figures)
         illegal += sum(
-            tag > 0 and tag % 2 == 0 and (place == 0 or row[place - 1] not in (tag, tag - 1))
+            tag > 0 and tag % 2 == 0 and (position == 0 or row[position - 1] not in (tag, tag - 1))
             for row in predicted
-            for place, tag in enumerate(row)
+            for position, tag in enumerate(row)
         )
         compared += len(expected)
     assert (compared, illegal > 500) == (1200, True)
@@ -601,15 +603,15 @@ def test_span_f1_equals_seqevals_strict_mode():
 
 def test_scores_are_of_the_tags_as_they_are_and_errors_of_the_spans_they_are_mended_to():
     classes = TASK.classes
-    made = [
+    annotated = [
         located("play jazz now", ("jazz", "track")),
         located("abba sings", ("abba", "artist")),
         located("daft punk in rome", ("daft punk", "artist"), ("rome", "place of play")),
         sample("nothing", ()),
     ]
     predicted = [[0, 2, 0], [3, 0], [3, 0, 0, 1], [1]]  # O I-track O | B-artist O | B-artist O O B-track | B-track
-    expected = [list(TASK.supervise(each).targets) for each in made]
-    metrics = TASK.score(made, [one_hot(row) for row in predicted], seed=4)
+    expected = [list(TASK.supervise(each).targets) for each in annotated]
+    metrics = TASK.score(annotated, [one_hot(row) for row in predicted], seed=4)
     assert (metrics["n"], metrics["spans"]) == (4, 4)
     assert metrics["micro_f1"] == pytest.approx(by_seqeval(expected, predicted, classes, "micro")[2])
     assert metrics["micro_f1"] == pytest.approx(2 * 1 / (4 + 4))
@@ -619,18 +621,18 @@ def test_scores_are_of_the_tags_as_they_are_and_errors_of_the_spans_they_are_men
     assert metrics["per_class"]["artist"] == {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 2}
     assert metrics["macro_f1"] == pytest.approx(sum(each["f1"] for each in metrics["per_class"].values()) / 3)
     assert metrics["calibration_error"] == pytest.approx(4 / 10)
-    assert metrics == TASK.score(made, [one_hot(row) for row in predicted], seed=4)
+    assert metrics == TASK.score(annotated, [one_hot(row) for row in predicted], seed=4)
     json.dumps(metrics, allow_nan=False)
 
 
 def test_a_perfect_student_scores_one_and_a_cut_one_less():
-    made = [sample(), located("abba in rome", ("abba", "artist"), ("rome", "place of play"))]
-    perfect = [one_hot(TASK.supervise(each).targets) for each in made]
-    metrics = TASK.score(made, perfect, seed=0)
+    annotated = [sample(), located("abba in rome", ("abba", "artist"), ("rome", "place of play"))]
+    perfect = [one_hot(TASK.supervise(each).targets) for each in annotated]
+    metrics = TASK.score(annotated, perfect, seed=0)
     assert metrics["micro_f1"] == metrics["macro_f1"] == metrics["repaired_micro_f1"] == 1.0
     assert metrics["intervals"]["micro_f1"] == [1.0, 1.0]
     assert metrics["calibration_error"] == 0.0
-    cut = TASK.score(made, [perfect[0][:5], perfect[1]], seed=0)
+    cut = TASK.score(annotated, [perfect[0][:5], perfect[1]], seed=0)
     assert cut["recall"] == 0.75
     assert cut["errors"]["missed"] == 1
 
@@ -660,12 +662,12 @@ def test_intervals_are_those_of_drawing_texts_again():
         chosen = generator.integers(0, 60, 60)
         metrics = counts[chosen].sum(axis=(0, 2))
         naive.append(2 * metrics[0] / (metrics[1] + metrics[2]))
-    assert bootstrap(counts, 5)[0] == pytest.approx(np.percentile(naive, [2.5, 97.5]), abs=0.02)
-    assert bootstrap(counts, 5) == bootstrap(counts, 5) != bootstrap(counts, 6)
+    assert bootstrap_intervals(counts, 5)[0] == pytest.approx(np.percentile(naive, [2.5, 97.5]), abs=0.02)
+    assert bootstrap_intervals(counts, 5) == bootstrap_intervals(counts, 5) != bootstrap_intervals(counts, 6)
 
 
 def test_intervals_do_not_depend_on_how_many_resamples_are_drawn_at_a_time(monkeypatch):
     counts = span_counts(random_rows(random.Random(1), 9, 2, True), random_rows(random.Random(1), 9, 2, True), 2)
-    whole = bootstrap(counts, 5)
-    monkeypatch.setattr("evokd_data.tasks.span_measures.BLOCK_CELLS", 50)
-    assert bootstrap(counts, 5) == whole
+    whole = bootstrap_intervals(counts, 5)
+    monkeypatch.setattr("evokd_data.tasks.bootstrap.BLOCK_CELLS", 50)
+    assert bootstrap_intervals(counts, 5) == whole

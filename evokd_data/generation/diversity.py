@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from evokd_data.digest import derive_random
 from evokd_data.generation.near_duplicates import SHINGLE, normal
+from evokd_data.writing_systems import CHARACTER_IS_WORD
 
 SAMPLE = 400  # texts of one measure: eigenvalues of a 400 x 400 matrix take a tenth of a second
 BUCKETS = 2048
@@ -38,8 +39,7 @@ DECAY = 1.0
 
 Floats = NDArray[np.float64]
 
-# A word, or one character where a script does not part its words.
-_WORD = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\ua4cf\uac00-\ud7af\uf900-\ufaff]|[^\W_]+")
+_WORD = re.compile(rf"[{CHARACTER_IS_WORD}]|[^\W_]+")
 
 
 def drawn(texts: Sequence[str], seed: int, most: int = SAMPLE) -> list[str]:

@@ -21,9 +21,9 @@ TASKS = {
 }
 
 
-def unknown_format(path: Path, *more: str) -> DataError:
-    """For a file that nobody reads; `more` are suffixes that the task reads beside the common ones."""
-    formats = ", ".join((".jsonl", ".csv", ".tsv", ".parquet", ".arrow", *more))
+def unknown_format(path: Path, *other_suffixes: str) -> DataError:
+    """The error for a file in a format that cannot be read. `other_suffixes` are those that only the task reads."""
+    formats = ", ".join((".jsonl", ".csv", ".tsv", ".parquet", ".arrow", *other_suffixes))
     return DataError(f"{path}: unknown format {path.suffix!r}; use one of {formats}")
 
 
@@ -32,18 +32,18 @@ class Unreadable(Exception):
 
 
 def sample_id(task: Task, text: str, target: Target) -> str:
-    """32 hex digits of the sha256 of what a sample says: its text and its target."""
-    said = orjson.dumps(
-        [text, task.to_row(target)], option=orjson.OPT_SORT_KEYS
-    )  # `canonical`, of strings and integers
-    return hashlib.sha256(said).hexdigest()[:32]
+    """32 hex digits of the sha256 of a sample's text and target."""
+    # Text and target hold only strings and integers, for which orjson writes the same bytes as `digest.canonical`.
+    content = orjson.dumps([text, task.to_row(target)], option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 class Task(Protocol):
     """A task is a frozen dataclass whose fields are the recipe's `task` table.
 
-    Stored: `columns`, `to_row`, `from_row`, `check`, `read_example`, `read_text`. Shown: `describe`, `label_constraint`, `read_label`.
-    Learned: `classes`, `labels`, `supervise`, `decode`, `mistakes`, `score`.
+    Storage: `columns`, `to_row`, `from_row`, `check`, `read_example`, `read_text`, `read_file`.
+    Prompts: `describe`, `show`, `label_constraint`, `read_label`, `target_of`, `carries`.
+    Learning: `classes`, `labels`, `supervise`, `decode`, `mistakes`, `score`.
     """
 
     name: ClassVar[str]
@@ -52,7 +52,7 @@ class Task(Protocol):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What texts can be asked for: labels, or span types. Quotas of a plan are counted in these."""
+        """What a text can be requested for: labels, or span types. Quotas of a plan are counted in these."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -62,19 +62,19 @@ class Task(Protocol):
         """Arrow columns that hold a target, by name, in order."""
 
     def to_row(self, target: Target) -> Mapping[str, Any]:
-        """A target as the values of `columns`; JSON-able, and what a sample's digest is made of."""
+        """A target as the values of `columns`; JSON-able. A sample's digest is computed from it."""
 
     def from_row(self, row: Mapping[str, Any]) -> Target:
-        """The target of a stored row; `to_row` undone."""
+        """The target of a stored row; the inverse of `to_row`."""
 
     def check(self, text: str, target: Target) -> str:
-        """Why this target cannot be right for this text ("" when it can): unknown label, moved span."""
+        """Why this target cannot be right for this text ("" when it can): an unknown label, a moved span."""
 
     def read_example(self, row: Mapping[str, Any], path: str) -> tuple[str, Target]:
         """Text and target of one row of a user's file. Raises DataError naming the column and the value."""
 
     def read_text(self, row: Mapping[str, Any], path: str) -> str:
-        """The text alone of one row of a user's file, whatever it says of a target. Raises DataError."""
+        """The text of one row of a user's file, with or without a target in the row. Raises DataError."""
 
     def read_file(self, path: Path) -> Iterator[Mapping[str, Any]]:
         """The rows of a file in a format that only this task has, such as CoNLL columns. Raises DataError for others."""
@@ -83,7 +83,7 @@ class Task(Protocol):
         """The task as templates see it (`task.labels`, `task.description`, ...)."""
 
     def show(self, sample: Sample) -> Mapping[str, Any]:
-        """A sample as templates see it: `text`, `target` and whatever the task adds; JSON-able."""
+        """A sample as templates see it: `text`, `target` and the keys that the task adds; JSON-able."""
 
     def label_constraint(self, text: str) -> Constraint:
         """What the teacher may answer when it labels `text`."""
@@ -92,10 +92,10 @@ class Task(Protocol):
         """The target in a labelling answer. Raises Unreadable."""
 
     def target_of(self, label: str) -> Target | None:
-        """The target of any text written for `label`, or None where that does not follow (spans must be found)."""
+        """The target of any text written for `label`; None where the label does not decide it (spans must be located)."""
 
     def carries(self, target: Target, label: str) -> bool:
-        """Whether a target is (classification) or holds (tagging) what a request aimed at."""
+        """Whether a target equals `label` (classification) or holds a span of this type (tagging)."""
 
     def supervise(self, sample: Sample) -> SequenceExample | TokenExample:
         """The sample as a student learns it."""

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "„": "“", "«": "»", "「": "」", "『": "』"}
-"""What a teacher may put around a label: opening and closing mark."""
+"""Marks that a teacher may put around a label: opening mark -> closing mark."""
 
 
 @dataclass(frozen=True)
 class Classification:
-    """`label_descriptions` tell the teacher what a label means; the columns say where a user's file keeps its texts."""
+    """`label_descriptions` tell the teacher what a label means. `text_column` and `label_column` are columns of the user's
+    files."""
 
     name: ClassVar[str] = "classification"
     hub_category: ClassVar[str] = "text-classification"
@@ -108,8 +109,11 @@ class Classification:
         return Constraint(choices=self.labels)
 
     def read_label(self, answer: str, text: str) -> Target:
-        """The label an answer names, alone but for white space and quotes; case counts only between two labels that
-        differ in nothing else. Raises Unreadable: "no_label" when nothing is left, "label_not_allowed" otherwise."""
+        """The label that the answer consists of, without white space and quotes around it.
+
+        Case is ignored unless two labels differ in nothing else. Raises Unreadable: "no_label" when nothing is left without
+        white space and quotes, "label_not_allowed" otherwise.
+        """
         bare = answer.strip()
         while bare not in self.labels and len(bare) > 1 and QUOTES.get(bare[0]) == bare[-1]:
             bare = bare[1:-1].strip()
@@ -117,10 +121,10 @@ class Classification:
             return bare
         if not bare.strip("".join({*QUOTES, *QUOTES.values()})):
             raise Unreadable("no_label")
-        alike = [label for label in self.labels if label.casefold() == bare.casefold()]
-        if len(alike) != 1:
+        candidates = [label for label in self.labels if label.casefold() == bare.casefold()]
+        if len(candidates) != 1:
             raise Unreadable("label_not_allowed")
-        return alike[0]
+        return candidates[0]
 
     def target_of(self, label: str) -> Target | None:
         return label
@@ -133,7 +137,7 @@ class Classification:
         return SequenceExample(sample.text, self.labels.index(sample.target), sample.soft, sample.weight)
 
     def decode(self, example: SequenceExample | TokenExample, probabilities: Any) -> tuple[Target, float]:
-        """The most probable label and its probability; of two equally probable ones, the first."""
+        """The most probable label and its probability; the first of several equally probable labels."""
         best = int(probabilities.argmax())
         return self.labels[best], float(probabilities[best])
 

@@ -3,8 +3,8 @@
     EU      NNP  B-NP  B-ORG
     rejects VBZ  B-VP  O
 
-Columns are parted by tabs when a line has one, else by blanks. -DOCSTART- lines end a sentence. A line that begins with "#"
-is a comment unless its last column is a tag: "# O" is a token, "# sent_id = 4" is not.
+Columns are separated by tabs when a line has one, otherwise by blanks. -DOCSTART- lines end a sentence. A line that begins
+with "#" is a comment unless its last column is a tag: "# O" is a token, "# sent_id = 4" is not.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _BLANKS = re.compile(r"[ \t]+")
 
 
 def sentences(path: Path) -> Iterator[tuple[list[str], list[str]]]:
-    """Tokens and tags of each sentence, as they stand in the file: tags of any dialect, tokens perhaps blank.
+    """Tokens and tags of each sentence, unchanged: tags may be of any dialect, and a token may be blank.
 
-    Raises DataError naming file and line when there is no tag where one should be.
+    Raises DataError naming file and line when a line has no tag in its last column.
     """
     tokens: list[str] = []
     tags: list[str] = []
@@ -52,7 +52,7 @@ def sentences(path: Path) -> Iterator[tuple[list[str], list[str]]]:
 
 
 def _columns(line: str) -> list[str]:
-    """A token may be a no-break space, or hold one: only tabs and blanks part columns."""
+    """The columns of a line. Only tabs and blanks separate columns, because a token may hold a no-break space or be one."""
     line = line.rstrip(" \t\r\n")
     if "\t" in line:
         return [column.strip(" ") for column in line.split("\t")]

@@ -1,6 +1,6 @@
 """Metrics as pure functions of arrays; what they return is plain JSON.
 
-`classification` returns, for n samples over C classes (all of the task's, in its order, seen or not):
+`classification` returns, for n samples over C classes (all classes of the task in its order, whether they occur or not):
 
     n                    samples scored
     accuracy             share of samples whose most probable class is the expected one
@@ -8,7 +8,7 @@
     per_class            class -> precision, recall, f1 (0 where undefined), support (samples that expect it)
     confusion            C lists of C counts: row = expected, column = predicted
     calibration_error    expected calibration error, see `calibration_error`
-    intervals            accuracy, macro_f1 -> [low, high]: 95 % percentile bootstrap, see `bootstrap`
+    intervals            accuracy, macro_f1 -> [low, high]: 95 % percentile bootstrap, see `bootstrap_intervals`
 """
 
 from __future__ import annotations
@@ -19,36 +19,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evokd_data.tasks.bootstrap import percentile_interval, resamples
+
 BINS = 15
-RESAMPLES = 1000
-BLOCK_CELLS = 4_000_000  # counts drawn at a time: 32 MB, whatever the number of classes
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 
 def classification(expected: Counts, probabilities: NDArray[Any], classes: Sequence[str], seed: int) -> dict[str, Any]:
-    """All metrics of this page. `expected` (n,) class indices; `probabilities` (n, C); n > 0; `seed` draws the bootstrap."""
+    """All metrics of this page. `expected` (n,) class indices; `probabilities` (n, C); `seed` draws the bootstrap.
+
+    Raises ValueError when the shapes do not agree or n is 0.
+    """
     if not len(expected) or probabilities.shape != (len(expected), len(classes)):
         raise ValueError(
             f"cannot score {probabilities.shape} probabilities, {len(expected)} rows, {len(classes)} classes"
         )
     counts = confusion(expected, probabilities.argmax(axis=1), len(classes))
-    precision, recall, f1 = precision_recall_f1(*margins(counts))
-    accuracy_interval, macro_f1_interval = bootstrap(counts, seed)
+    right, predicted, expectations = margins(counts)
+    per_class = precision_recall_f1(right, predicted, expectations)
+    accuracy_interval, macro_f1_interval = bootstrap_intervals(counts, seed)
     return {
         "n": len(expected),
         "accuracy": float(counts.trace() / len(expected)),
-        "macro_f1": float(f1.mean()),
-        "per_class": {
-            name: {
-                "precision": float(precision[index]),
-                "recall": float(recall[index]),
-                "f1": float(f1[index]),
-                "support": int(counts[index].sum()),
-            }
-            for index, name in enumerate(classes)
-        },
+        "macro_f1": float(per_class[2].mean()),
+        "per_class": class_table(classes, *per_class, expectations),
         "confusion": counts.tolist(),
         "calibration_error": calibration_error(expected, probabilities),
         "intervals": {"accuracy": list(accuracy_interval), "macro_f1": list(macro_f1_interval)},
@@ -70,6 +66,21 @@ def precision_recall_f1(right: Floats, predicted: Floats, expected: Floats) -> t
     return _ratio(right, predicted), _ratio(right, expected), _ratio(2 * right, predicted + expected)
 
 
+def class_table(
+    names: Sequence[str], precision: Floats, recall: Floats, f1: Floats, support: Floats
+) -> dict[str, dict[str, Any]]:
+    """`per_class` of the metrics: name -> its figures, from arrays (C,) in the order of the names."""
+    return {
+        name: {
+            "precision": float(precision[index]),
+            "recall": float(recall[index]),
+            "f1": float(f1[index]),
+            "support": int(support[index]),
+        }
+        for index, name in enumerate(names)
+    }
+
+
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
 
@@ -87,28 +98,20 @@ def calibration_error(expected: Counts, probabilities: NDArray[Any]) -> float:
     return float(np.abs(gap).sum() / len(expected))
 
 
-def bootstrap(counts: Counts, seed: int) -> tuple[tuple[float, float], tuple[float, float]]:
-    """95 % percentile intervals of accuracy and macro F1 over RESAMPLES resamplings of the scored samples.
+def bootstrap_intervals(counts: Counts, seed: int) -> tuple[tuple[float, float], tuple[float, float]]:
+    """95 % percentile intervals of accuracy and macro F1 over resamples of the scored samples, from a confusion matrix.
 
-    Samples with the same expected and predicted class are alike to both metrics, so drawing n of n samples with
-    replacement is one multinomial draw over the cells of the confusion matrix: milliseconds, and no sample is copied.
+    Both metrics treat samples with the same expected and predicted class alike, so the categories of `resamples` are the
+    cells of the confusion matrix that are not 0. It takes milliseconds.
     """
-    random = np.random.default_rng(seed)
     row, column = counts.nonzero()
     cells = counts[row, column]
     total, classes = int(cells.sum()), len(counts)
     to_row, to_column = np.eye(classes)[row], np.eye(classes)[column]
     diagonal = to_row * (row == column)[:, None]
     accuracies, macro_f1s = [], []
-    block = max(1, BLOCK_CELLS // len(cells))
-    for start in range(0, RESAMPLES, block):
-        drawn = random.multinomial(total, cells / total, size=min(block, RESAMPLES - start)).astype(float)
-        right, predicted, expected = drawn @ diagonal, drawn @ to_column, drawn @ to_row
+    for cell_counts in resamples(total, cells / total, seed):
+        right, predicted, expected = cell_counts @ diagonal, cell_counts @ to_column, cell_counts @ to_row
         accuracies.append(right.sum(axis=1) / total)
         macro_f1s.append(precision_recall_f1(right, predicted, expected)[2].mean(axis=1))
-    return _interval(np.concatenate(accuracies)), _interval(np.concatenate(macro_f1s))
-
-
-def _interval(values: Floats) -> tuple[float, float]:
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
+    return percentile_interval(np.concatenate(accuracies)), percentile_interval(np.concatenate(macro_f1s))

@@ -5,9 +5,10 @@ A row of a user's file, and of the published data:
 The same row as a template sees it:
     {"text": "play jazz by daft punk", "target": "play jazz by [artist: daft punk]", "spans": [...], "marked": ...}
 
-Offsets count characters (code points) from 0, `end` is the first one after the span. Spans do not overlap, and begin and
-end where words do (see `marking`). A span of a user's file may lack its surface, or be just {"text", "type"}, which stands for all its
-occurrences (see `spans.locate`); "label" does for "type". Or a row brings {"tokens": [...], "ner_tags": [...]} with tags of any dialect (see `iob.runs`).
+Offsets count characters (code points) from 0; `end` is the offset after the span. Spans do not overlap, and begin and end
+where words do (see `marking`). In a user's file a span may have no surface, or be {"text", "type"} without offsets, which
+stands for all its occurrences (see `spans.locate`). The key "label" may replace "type". Instead of text and spans a row may
+have {"tokens": [...], "ner_tags": [...]} with tags of any dialect (see `iob.runs`).
 """
 
 from __future__ import annotations
@@ -39,21 +40,21 @@ MARK_REASONS = {
     "word": "misaligned",
     "ambiguous": "ambiguous",
 }
-"""Why `marking.read` found no spans -> the reason of the rejection."""
+"""The error of `marking.read` -> the reason of the rejection."""
 
 
 @dataclass(frozen=True)
 class NER:
     """`type_descriptions` tell the teacher what a type means. `labelling` is the form of its answer:
 
-    - `grammar`: the text with marks in it, under a grammar made from the text. Nothing else can be written, and of a surface
-      that occurs twice one can be marked and the other not.
+    - `grammar`: the text with marks in it, under a grammar made from the text. Nothing else can be written. Of a surface
+      that occurs twice, one occurrence can be marked without the other.
     - `enum`: {"entities": [{"text", "type"}]} whose texts are runs of at most `enum_words` words of the text. Nothing can be
-      invented; an entity stands for all its occurrences.
-    - `json`: the same with free strings; answers with a span that is not in the text are rejected.
+      invented. An entity stands for all its occurrences.
+    - `json`: the same with free strings. An answer with a span that is not in the text is rejected.
 
-    `ignore_other_types` drops spans of types that are not in `types` from the user's data. The columns say where a user's
-    file keeps its texts and spans, or its tokens and tags.
+    `ignore_other_types` drops spans of types that are not in `types` from the user's data. The `_column` settings name the
+    columns of the user's files: texts and spans, or tokens and tags.
     """
 
     name: ClassVar[str] = "ner"
@@ -123,58 +124,61 @@ class NER:
             yield {self.tokens_column: tokens, self.tags_column: tags}
 
     def read_example(self, row: Mapping[str, Any], path: str) -> tuple[str, Target]:
-        """Spans are as in the row, sorted; whether they overlap or cut words is for `check` to say."""
+        """The row's spans, sorted. `check` reports those that overlap or cut words. Raises DataError."""
         if self.text_column in row and self.spans_column in row:
-            text, found = self._read_spans(row[self.text_column], row[self.spans_column], path)
+            text, annotated = self._read_spans(row[self.text_column], row[self.spans_column], path)
         elif self.tokens_column in row and self.tags_column in row:
-            text, found = self._read_tags(row[self.tokens_column], row[self.tags_column], path)
+            text, annotated = self._read_tags(row[self.tokens_column], row[self.tags_column], path)
         else:
             raise DataError(
                 f"{path}: columns {', '.join(map(str, row)) or 'none'}; a row needs {self.text_column!r} and "
                 f"{self.spans_column!r}, or {self.tokens_column!r} and {self.tags_column!r}: "
                 "set task.text_column, spans_column, tokens_column, tags_column"
             )
-        return text, tuple(sorted(set(found), key=lambda span: (span.start, span.end, span.type)))
+        return text, tuple(sorted(set(annotated), key=lambda span: (span.start, span.end, span.type)))
 
     def read_text(self, row: Mapping[str, Any], path: str) -> str:
-        """The text as it is, or its tokens put together."""
+        """The text, or its tokens joined. Raises DataError."""
         if self.text_column in row:
             return self._read_spans(row[self.text_column], [], path)[0]
         tokens = row.get(self.tokens_column)
         return self._read_tags(tokens, ["O"] * len(tokens) if isinstance(tokens, list) else [], path)[0]
 
-    def _read_spans(self, text: Any, written: Any, path: str) -> tuple[str, Sequence[Span]]:
+    def _read_spans(self, text: Any, annotation: Any, path: str) -> tuple[str, Sequence[Span]]:
         if not isinstance(text, str) or not text.strip():
             raise DataError(f"{path}: column {self.text_column!r} holds {text!r}; every row needs a text")
-        if isinstance(written, str):  # a cell of a csv file
+        if isinstance(annotation, str):  # a cell of a csv file
             try:
-                written = json.loads(written)
+                annotation = json.loads(annotation)
             except ValueError:
-                raise DataError(f"{path}: column {self.spans_column!r} holds {written!r}, which is not JSON") from None
-        if not isinstance(written, list) or not all(isinstance(span, Mapping) for span in written):
+                raise DataError(
+                    f"{path}: column {self.spans_column!r} holds {annotation!r}, which is not JSON; write a list of spans"
+                ) from None
+        if not isinstance(annotation, list) or not all(isinstance(span, Mapping) for span in annotation):
             raise DataError(
-                f"{path}: column {self.spans_column!r} holds {written!r}; spans are a list of "
+                f"{path}: column {self.spans_column!r} holds {annotation!r}; spans are a list of "
                 '{"start", "end", "type"} or {"text", "type"}, empty when the text has none'
             )
-        found, unplaced = [], []
-        for span in written:
+        located: list[Span] = []
+        surfaces: list[tuple[str, str]] = []
+        for span in annotation:
             type_ = span.get("type", span.get("label"))
-            if not self._known(type_, path):
+            if not self._is_task_type(type_, path):
                 continue
             start, end, surface = span.get("start"), span.get("end"), span.get("surface", span.get("text"))
             if start is None and end is None and isinstance(surface, str):
-                unplaced.append((surface, type_))
+                surfaces.append((surface, type_))
             elif type(start) is not int or type(end) is not int or not 0 <= start < end <= len(text):
                 raise DataError(
                     f"{path}: span {dict(span)!r} needs start and end within the text's {len(text)} characters"
                 )
             else:
-                found.append(Span(start, end, type_, text[start:end] if surface is None else surface))
+                located.append(Span(start, end, type_, text[start:end] if surface is None else surface))
         try:
-            return text, [*found, *spans.locate(text, unplaced)]
+            return text, [*located, *spans.locate(text, surfaces)]
         except ValueError as error:
             raise DataError(
-                f"{path}: column {self.spans_column!r}: {spans.REASONS[str(error)]}: {unplaced!r} in {text!r}; "
+                f"{path}: column {self.spans_column!r}: {spans.REASONS[str(error)]}: {surfaces!r} in {text!r}; "
                 "give start and end to say what is meant"
             ) from None
 
@@ -188,17 +192,17 @@ class NER:
             raise DataError(
                 f"{path}: {len(tokens)} tokens in {self.tokens_column!r}, {len(tags)} tags in {self.tags_column!r}"
             )
-        kept = [(token, tag) for token, tag in zip(tokens, tags, strict=True) if token.strip()]
-        if not kept:
+        tagged = [(token, tag) for token, tag in zip(tokens, tags, strict=True) if token.strip()]
+        if not tagged:
             raise DataError(f"{path}: column {self.tokens_column!r} holds {tokens!r}; every row needs a text")
-        text, offsets = iob.joined([token for token, _ in kept])
+        text, offsets = iob.join_tokens([token for token, _ in tagged])
         try:
-            runs = iob.runs([tag for _, tag in kept])
+            runs = iob.runs([tag for _, tag in tagged])
         except ValueError as error:
             raise DataError(f"{path}: column {self.tags_column!r}: {error}") from None
-        return text, iob.spans([run for run in runs if self._known(run[2], path)], offsets, text)
+        return text, iob.spans([run for run in runs if self._is_task_type(run[2], path)], offsets, text)
 
-    def _known(self, type_: Any, path: str) -> bool:
+    def _is_task_type(self, type_: Any, path: str) -> bool:
         if type_ in self.types:
             return True
         if self.ignore_other_types and isinstance(type_, str):
@@ -217,28 +221,28 @@ class NER:
         }
 
     def show(self, sample: Sample) -> Mapping[str, Any]:
-        """`target` is the answer a labelling call should give, `marked` the text with marks, `spans` as they are stored."""
-        found = _spans(sample.target)
-        marked = marking.mark(sample.text, found)
-        entities = list(dict.fromkeys((span.surface, span.type) for span in found))
+        """`target` is the right answer to a labelling prompt, `marked` the text with marks, `spans` the spans as stored."""
+        annotated = _spans(sample.target)
+        marked = marking.mark(sample.text, annotated)
+        entities = list(dict.fromkeys((span.surface, span.type) for span in annotated))
         answer = {"entities": [{"text": surface, "type": type_} for surface, type_ in entities]}
         return {
             "text": sample.text,
             "target": marked if self.labelling == "grammar" else orjson.dumps(answer).decode(),
             "marked": marked,
-            **self.to_row(found),
+            **self.to_row(annotated),
         }
 
     def label_constraint(self, text: str) -> Constraint:
         if self.labelling == "grammar":
             return Constraint(grammar=marking.grammar(text, self.types) if text.strip() else 'root ::= ""\n')
-        places = marking.words(text)
+        offsets = marking.word_offsets(text)
         surface: dict[str, Any] = {"type": "string"}
-        if self.labelling == "enum" and places:
+        if self.labelling == "enum" and offsets:
             runs = (
                 text[start:end]
-                for first, (start, _) in enumerate(places)
-                for _, end in places[first : first + self.enum_words]
+                for first, (start, _) in enumerate(offsets)
+                for _, end in offsets[first : first + self.enum_words]
             )
             surface = {"enum": list(dict.fromkeys(runs))}
         entity = {
@@ -250,16 +254,19 @@ class NER:
         return Constraint(
             json_schema={
                 "type": "object",
-                "properties": {"entities": {"type": "array", "items": entity, "maxItems": len(places)}},
+                "properties": {"entities": {"type": "array", "items": entity, "maxItems": len(offsets)}},
                 "required": ["entities"],
                 "additionalProperties": False,
             }
         )
 
     def read_label(self, answer: str, text: str) -> Target:
-        """Raises Unreadable: "no_label" for an empty answer, "unreadable" for one of another form, "unknown_type", a key of
-        `spans.REASONS`, and for marks "text_changed" when the answer says something else than the text, "truncated" when it
-        ends before the text does."""
+        """The spans in the teacher's answer, whose form is `labelling`.
+
+        Raises Unreadable: "no_label" for an empty answer, "unreadable" for an answer of another form, "unknown_type", a key
+        of `spans.REASONS`; for marks also "text_changed" when the answer differs from the text, "truncated" when it ends
+        before the text does.
+        """
         if not answer.strip():
             raise Unreadable("no_label")
         if self.labelling == "grammar":
@@ -287,20 +294,20 @@ class NER:
         return any(span.type == label for span in _spans(target))
 
     def supervise(self, sample: Sample) -> TokenExample:
-        offsets = marking.words(sample.text)
-        index = {tag: place for place, tag in enumerate(self.classes)}
+        offsets = marking.word_offsets(sample.text)
+        class_index = {tag: index for index, tag in enumerate(self.classes)}
         return TokenExample(
             tuple(sample.text[start:end] for start, end in offsets),
             tuple(offsets),
-            tuple(index[tag] for tag in iob.tags(_spans(sample.target), offsets)),
+            tuple(class_index[tag] for tag in iob.tags(_spans(sample.target), offsets)),
             sample.weight,
         )
 
     def decode(self, example: SequenceExample | TokenExample, probabilities: Any) -> tuple[Target, float]:
-        """The most probable tag of each word, as `iob.runs` reads illegal ones; a word without probabilities is O.
+        """The spans of the most probable tags, and the mean over the words of their tag's probability.
 
-        White space in a surface is blanks: an example does not hold what lies between its words. The confidence is the mean
-        over the words of their tag's probability.
+        `iob.runs` repairs illegal tags. A word without probabilities is O. White space in a surface becomes blanks, because
+        an example does not hold the characters between its words.
         """
         assert isinstance(example, TokenExample)
         text = _text(example)
@@ -313,10 +320,10 @@ class NER:
         return spans.mistakes(_spans(prediction.expected), _spans(prediction.predicted))
 
     def score(self, samples: Sequence[Sample], probabilities: Sequence[Any], seed: int) -> dict[str, Any]:
-        """The metrics of `span_measures.tagging` over the most probable tags as they are, and
+        """The metrics of `span_measures.tagging` over the most probable tags, not repaired, and
 
-        repaired_micro_f1   micro F1 of the spans that `decode` gives, which mends tags that are illegal in IOB2
-        errors              mistakes in those spans by kind, see `spans.mistakes`
+        repaired_micro_f1   micro F1 of the spans that `decode` returns; it repairs tags that are illegal in IOB2
+        errors              mistakes in these spans by kind, see `spans.mistakes`
         calibration_error   expected calibration error over words, see `measures.calibration_error`
         """
         import numpy as np
@@ -329,21 +336,20 @@ class NER:
         predicted = [_most_probable(example, row) for example, row in zip(examples, probabilities, strict=True)]
         metrics = tagging(expected, predicted, self.types, seed)
         decoded = [_spans(self.decode(example, row)[0]) for example, row in zip(examples, probabilities, strict=True)]
-        made = [
+        errors = spans.tally(
             mistake
             for sample, got in zip(samples, decoded, strict=True)
             for mistake in spans.mistakes(_spans(sample.target), got)
-        ]
-        errors = spans.tally(made)
-        found, wanted = sum(map(len, decoded)), metrics["spans"]
-        right = wanted - sum(number for kind, number in errors.items() if kind != "spurious")
-        answered = [tag for tags, row in zip(expected, probabilities, strict=True) for tag in tags[: len(row)]]
+        )
+        total = metrics["spans"] + sum(map(len, decoded))
+        right = metrics["spans"] - sum(number for kind, number in errors.items() if kind != "spurious")
+        predicted_words = [tag for tags, row in zip(expected, probabilities, strict=True) for tag in tags[: len(row)]]
         return {
             **metrics,
-            "repaired_micro_f1": 2 * right / (wanted + found) if wanted + found else 0.0,
+            "repaired_micro_f1": 2 * right / total if total else 0.0,
             "errors": errors,
-            "calibration_error": calibration_error(np.asarray(answered), np.concatenate([*probabilities]))
-            if answered
+            "calibration_error": calibration_error(np.asarray(predicted_words), np.concatenate([*probabilities]))
+            if predicted_words
             else 0.0,
         }
 
@@ -360,7 +366,7 @@ def _most_probable(example: TokenExample, probabilities: Any) -> list[int]:
 
 
 def _text(example: TokenExample) -> str:
-    """The words where they stood, blanks between them."""
+    """The words at their offsets, with blanks between them."""
     text = ""
     for word, (start, _) in zip(example.words, example.offsets, strict=True):
         text = text.ljust(start) + word

@@ -1,6 +1,6 @@
-"""Spans of a text: found by what they say, checked, and compared. Pure.
+"""Spans of a text: located by their surface, checked, and compared. Pure functions.
 
-A flat annotation: spans do not overlap and none lies in another, each begins and ends where a word does.
+Annotations are flat: spans do not overlap, no span lies in another, and each begins and ends where a word does.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 from evokd_data.records import Mistake, Span
-from evokd_data.tasks.marking import words
+from evokd_data.tasks.marking import word_offsets
 
 REASONS = {
     "span_not_in_text": "a span is not in the text",
@@ -24,55 +24,55 @@ KINDS = ("missed", "spurious", "wrong_type", "wrong_boundary")
 """Kinds of mistakes."""
 
 Key = tuple[int, int, str]
-"""Where a span is and its type. Its surface is left out: in a prediction, white space in it is all blanks."""
+"""A span's offsets and type. Its surface is left out, because in a prediction all white space in it is blanks."""
 
 
-def locate(text: str, wanted: Iterable[tuple[str, str]]) -> tuple[Span, ...]:
-    """Spans for (surface, type) pairs that do not say where: each stands for all its occurrences that are whole words.
+def locate(text: str, surfaces: Iterable[tuple[str, str]]) -> tuple[Span, ...]:
+    """Spans for (surface, type) pairs without offsets: each pair stands for all occurrences that are whole words.
 
-    The longest surface is placed first and keeps what it covers: with "New York Times" and "New York", the latter is found
-    where the former is not, and not found at all if it never stands alone (the outermost span counts, as in CoNLL).
-    Raises ValueError, a key of REASONS.
+    The longest surface is placed first and keeps the characters it covers. With "New York Times" and "New York", the
+    latter gets the occurrences outside the former. It gets none if it never stands alone: the outermost span counts, as in
+    CoNLL. Raises ValueError with a key of REASONS.
     """
     types: dict[str, str] = {}
-    for surface, type_ in wanted:
+    for surface, type_ in surfaces:
         if types.setdefault(surface, type_) != type_:
             raise ValueError("ambiguous")
-    places = words(text)
-    starts, ends = {start for start, _ in places}, {end for _, end in places}
-    owner: list[Span | None] = [None] * len(text)
+    offsets = word_offsets(text)
+    starts, ends = {start for start, _ in offsets}, {end for _, end in offsets}
+    span_at: list[Span | None] = [None] * len(text)
     for surface, type_ in sorted(types.items(), key=lambda item: (-len(item[0]), item[0])):
-        everywhere = list(_occurrences(surface, text))
-        if not everywhere:
+        occurrences = list(_occurrences(surface, text))
+        if not occurrences:
             raise ValueError("span_not_in_text")
-        whole = [at for at in everywhere if at in starts and at + len(surface) in ends]
-        if not whole:
+        whole_words = [start for start in occurrences if start in starts and start + len(surface) in ends]
+        if not whole_words:
             raise ValueError("misaligned")
         placed = inside = False
-        for at in whole:
-            covered = owner[at : at + len(surface)]
+        for start in whole_words:
+            covered = span_at[start : start + len(surface)]
             if not any(covered):
-                span = Span(at, at + len(surface), type_, surface)
-                owner[at : at + len(surface)] = [span] * len(surface)
+                span = Span(start, start + len(surface), type_, surface)
+                span_at[start : start + len(surface)] = [span] * len(surface)
                 placed = True
             elif covered[0] is not None and covered[0] is covered[-1]:
                 inside = True
         if not (placed or inside):
             raise ValueError("overlap")
-    return tuple(dict.fromkeys(span for span in owner if span))
+    return tuple(dict.fromkeys(span for span in span_at if span))
 
 
 def _occurrences(surface: str, text: str) -> Iterator[int]:
-    at = text.find(surface) if surface else -1
-    while at >= 0:
-        yield at
-        at = text.find(surface, at + 1)
+    start = text.find(surface) if surface else -1
+    while start >= 0:
+        yield start
+        start = text.find(surface, start + 1)
 
 
 def fault(text: str, spans: Sequence[Span], types: Sequence[str]) -> str:
     """Why these spans cannot be right for this text; "" when they can."""
-    places = words(text)
-    starts, ends = {start for start, _ in places}, {end for _, end in places}
+    offsets = word_offsets(text)
+    starts, ends = {start for start, _ in offsets}, {end for _, end in offsets}
     for span in spans:
         where = f"span {span.surface!r} at {span.start}:{span.end}"
         if span.type not in types:
@@ -85,50 +85,50 @@ def fault(text: str, spans: Sequence[Span], types: Sequence[str]) -> str:
             return f"{where} has white space at its edge"
         if span.start not in starts or span.end not in ends:
             return f"{where} begins or ends within a word"
-    for one, next_ in pairwise(spans):
-        if next_.start < one.start:
-            return f"spans {one.surface!r} and {next_.surface!r} are not in the order of the text"
-        if next_.start < one.end:
-            return f"spans {one.surface!r} and {next_.surface!r} overlap"
+    for left, right in pairwise(spans):
+        if right.start < left.start:
+            return f"spans {left.surface!r} and {right.surface!r} are not in the order of the text"
+        if right.start < left.end:
+            return f"spans {left.surface!r} and {right.surface!r} overlap"
     return ""
 
 
 def mistakes(expected: Sequence[Span], got: Sequence[Span]) -> list[Mistake]:
-    """What is wrong with the spans got, each expected and each got span in at most one mistake.
+    """What is wrong with the predicted spans `got`. Each expected and each predicted span is in at most one mistake.
 
-    Spans alike in place and type are right. The rest is paired, most characters in common first:
-    `wrong_boundary` (expected = the type, got = "": nothing else was seen there) when a pair's types agree,
-    `wrong_type` when they do not. What is left is `missed` (got = "") or `spurious` (expected = "").
+    Spans with the same offsets and type are right. The others are paired, those with most characters in common first:
+    `wrong_boundary` (expected = the type, got = "": no other class was predicted) when the types of a pair agree,
+    `wrong_type` when they do not. An unpaired span is `missed` (got = "") or `spurious` (expected = "").
     """
     right = {_key(span) for span in expected} & {_key(span) for span in got}
-    wanted = [span for span in expected if _key(span) not in right]
-    found = [span for span in got if _key(span) not in right]
+    expectations = [span for span in expected if _key(span) not in right]
+    predictions = [span for span in got if _key(span) not in right]
     pairs = [
-        (-common, one.type != other.type, i, j)
-        for i, one in enumerate(wanted)
-        for j, other in enumerate(found)
-        if (common := min(one.end, other.end) - max(one.start, other.start)) > 0
+        (-common, expectation.type != prediction.type, i, j)
+        for i, expectation in enumerate(expectations)
+        for j, prediction in enumerate(predictions)
+        if (common := min(expectation.end, prediction.end) - max(expectation.start, prediction.start)) > 0
     ]
-    paired_wanted: set[int] = set()
-    paired_found: set[int] = set()
-    made = []
-    for _, differ, i, j in sorted(pairs):
-        if i in paired_wanted or j in paired_found:
+    paired_expectations: set[int] = set()
+    paired_predictions: set[int] = set()
+    result = []
+    for _, types_differ, i, j in sorted(pairs):
+        if i in paired_expectations or j in paired_predictions:
             continue
-        paired_wanted.add(i)
-        paired_found.add(j)
-        if differ:
-            made.append(Mistake("wrong_type", wanted[i].type, found[j].type))
+        paired_expectations.add(i)
+        paired_predictions.add(j)
+        if types_differ:
+            result.append(Mistake("wrong_type", expectations[i].type, predictions[j].type))
         else:
-            made.append(Mistake("wrong_boundary", wanted[i].type, ""))
-    made += [Mistake("missed", span.type, "") for i, span in enumerate(wanted) if i not in paired_wanted]
-    made += [Mistake("spurious", "", span.type) for j, span in enumerate(found) if j not in paired_found]
-    return made
+            result.append(Mistake("wrong_boundary", expectations[i].type, ""))
+    result += [Mistake("missed", span.type, "") for i, span in enumerate(expectations) if i not in paired_expectations]
+    result += [Mistake("spurious", "", span.type) for j, span in enumerate(predictions) if j not in paired_predictions]
+    return result
 
 
-def tally(made: Iterable[Mistake]) -> dict[str, int]:
-    """Mistakes by kind, all kinds."""
-    counts = Counter(mistake.kind for mistake in made)
+def tally(mistakes: Iterable[Mistake]) -> dict[str, int]:
+    """The number of mistakes of each kind; 0 for a kind that does not occur."""
+    counts = Counter(mistake.kind for mistake in mistakes)
     return {kind: counts[kind] for kind in KINDS}
 
 

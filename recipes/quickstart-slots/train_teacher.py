@@ -262,7 +262,7 @@ class Writer:
         rng, text, spans = self.rng, sample.text, sample.target
         before = after = ""
         if rng.random() < 0.35:
-            starts = [start for start, _ in marking.words(text) if not spans or start <= spans[0].start]
+            starts = [start for start, _ in marking.word_offsets(text) if not spans or start <= spans[0].start]
             cut = rng.choice(starts)
             text, spans = text[cut:], tuple(replace(s, start=s.start - cut, end=s.end - cut) for s in spans)
             if rng.random() < 0.6:
