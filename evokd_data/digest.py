@@ -1,4 +1,4 @@
-"""Canonical bytes, digests of them, and seeds derived from a seed and a path of names."""
+"""Canonical bytes of JSON values, digests of values and files, and seeds derived from a seed and a path of names."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 
 def canonical(value: Any) -> bytes:
-    """JSON with sorted keys, no white space, UTF-8; the same bytes for equal values on every machine.
+    """JSON with sorted keys, no white space, UTF-8. Equal values give the same bytes on every machine.
 
-    Floats are written by `repr`, which is exact for float64: round them before they come here if they must agree
-    between machines. NaN and infinities raise ValueError.
+    Floats are written by `repr`, which is exact for float64: round them first if they must agree between machines.
+    Raises ValueError for NaN and infinities.
     """
     return _CANONICAL.encode(value).encode()
 
@@ -22,7 +22,7 @@ _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_asci
 
 
 def digest(value: Any) -> str:
-    """sha256 of the canonical form, hex."""
+    """sha256 of the canonical form, hex. Raises ValueError for NaN and infinities."""
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
@@ -33,14 +33,14 @@ def file_digest(path: Path) -> str:
 
 
 def derive_seed(seed: int, *path: str | int) -> int:
-    """A 63-bit seed for one place in a run, e.g. derive_seed(recipe.seed, round, "generate", index).
+    """A 63-bit seed for one step of a run, e.g. derive_seed(recipe.seed, round, "generate", index).
 
-    Different paths give independent seeds: the same seed on the same prompt would give the same text twice.
+    Different paths give independent seeds, because the same seed with the same prompt would give the same text twice.
     """
     data = "/".join(map(str, (seed, *path))).encode()
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big") >> 1
 
 
 def derive_random(seed: int, *path: str | int) -> random.Random:
-    """A generator of its own for one place in a run."""
+    """A random generator for one step of a run, seeded with `derive_seed`."""
     return random.Random(derive_seed(seed, *path))

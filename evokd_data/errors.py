@@ -1,14 +1,14 @@
-"""What can go wrong in words a user can act on. Every message names the file or setting, quotes the value, says what to do."""
+"""Errors for users. Every message names the file or setting, quotes the value and says what to do."""
 
 from __future__ import annotations
 
 
 class EvokdError(Exception):
-    """The root of all errors meant to be shown to a person, without a traceback."""
+    """The base class of all errors that are shown to a user without a traceback."""
 
 
 class RecipeError(EvokdError):
-    """The recipe, or something it names, is not usable. `problems` holds one line each."""
+    """The recipe, or something that it names, cannot be used. `problems` holds one line per problem."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
@@ -16,23 +16,23 @@ class RecipeError(EvokdError):
 
 
 class DataError(EvokdError):
-    """Seeds, dev or test data that cannot be read, or do not fit the task."""
+    """Seeds, dev or test data cannot be read, or do not fit the task."""
 
 
 class WorkspaceError(EvokdError):
-    """The run's folder is in the way: in use, from another recipe, or damaged."""
+    """The run's folder cannot be used: another process uses it, it belongs to another recipe, or it is damaged."""
 
 
 class MirrorError(EvokdError):
-    """The copy of a run folder elsewhere cannot be read or written, or is another folder's."""
+    """The mirror of a run folder cannot be read or written, or belongs to another folder."""
 
 
 class TeacherError(EvokdError):
-    """The teacher could not be opened, stopped answering, or answered nothing of use."""
+    """The teacher could not be opened, stopped answering, or gave no usable answer."""
 
 
 class EngineStopped(TeacherError):
-    """An open engine died: what it was asked has no answer, and could be asked of another."""
+    """An open engine died. Its prompts have no answer; another engine could answer them."""
 
 
 class StudentError(EvokdError):
@@ -40,12 +40,12 @@ class StudentError(EvokdError):
 
 
 class PublishError(EvokdError):
-    """The round is not (known to be) on the Hub."""
+    """The round could not be published, or it is unknown whether it was."""
 
 
 class RevisionConflict(PublishError):
-    """Somebody else published to the repository since this round's parent."""
+    """Another client published to the repository after this round's parent."""
 
 
 class VerificationError(EvokdError):
-    """Something differs from its manifest. The message names it."""
+    """A file or a row differs from its manifest. The message names it."""

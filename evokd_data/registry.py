@@ -1,4 +1,4 @@
-"""Names to classes: a plug is found by its name in one table of its family and imported only when used."""
+"""Names to classes: each family has one table of its plugs, and a plug's module is imported only when it is used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from evokd_data.errors import RecipeError
 
 
 def resolve(table: Mapping[str, str], name: str) -> type:
-    """The class a table's "module:Class" names. Raises RecipeError, with the nearest name, when `name` is not in it."""
+    """The class that the table's "module:Class" names. Raises RecipeError with the nearest name when `name` is not in the table."""
     if name not in table:
         raise RecipeError(f"{name!r} is unknown{nearest(name, table)}")
     module, _, attribute = table[name].partition(":")
@@ -18,7 +18,7 @@ def resolve(table: Mapping[str, str], name: str) -> type:
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:
-    """The end of an error about a wrong word: the nearest valid one, or the list of them."""
+    """The end of an error message about a wrong word: the nearest valid word, or else the list of valid words."""
     names = sorted(valid)
     close = difflib.get_close_matches(word, names, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; valid: {', '.join(names)}"

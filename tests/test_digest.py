@@ -32,9 +32,9 @@ def test_canonical_bytes_read_back_as_the_same_value(value):
 
 
 @given(values, values)
-def test_different_values_have_different_bytes(one, other):
-    assert (canonical(one) == canonical(other)) == (
-        json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+def test_different_values_have_different_bytes(left, right):
+    assert (canonical(left) == canonical(right)) == (
+        json.dumps(left, sort_keys=True) == json.dumps(right, sort_keys=True)
     )
 
 
