@@ -39,10 +39,12 @@ from evokd_data.generation.scheduler import in_order
 from evokd_data.recipe import Recipe, load
 from evokd_data.records import Completion, Constraint, Prompt, Sampling, Span
 from evokd_data.seeds import load_splits
-from evokd_data.strategies.asking import LABEL_TOKENS, read_texts, texts_schema
+from evokd_data.strategies.labelling import MAX_LABEL_TOKENS
+from evokd_data.strategies.schemas import texts_schema
+from evokd_data.strategies.writing import read_texts
 from evokd_data.tasks import Unreadable
 from evokd_data.tasks.ner import NER
-from evokd_data.teachers.vllm import VLLMEngine
+from evokd_data.teachers.vllm.engine import VLLMEngine
 from evokd_data.templates import Templates
 
 ROOT = Path(__file__).parents[1]
@@ -155,7 +157,7 @@ def asked_for(task: NER, templates: Templates, texts: Sequence[str]) -> list[Pro
             "label",
             templates.render("label", {"task": task.describe(), "text": text, "demonstrations": [], "codes": {}}),
             index + 1,
-            Sampling(0.0, LABEL_TOKENS + 2 * len(text.encode())),
+            Sampling(0.0, MAX_LABEL_TOKENS + 2 * len(text.encode())),
             task.label_constraint(text),
         )
         for index, text in enumerate(texts)

@@ -43,8 +43,9 @@ from evokd_data.seeds import load_splits
 from evokd_data.stages.generate import generate
 from evokd_data.storage.workspace import Workspace
 from evokd_data.strategies import Ask, Brief, Write
-from evokd_data.strategies.asking import origin, request_key
-from evokd_data.strategies.quotas import stratified
+from evokd_data.strategies.prompts import prompt_key
+from evokd_data.strategies.quotas import stratified_quotas
+from evokd_data.strategies.writing import origin
 from evokd_data.tasks import Task
 from evokd_data.teachers import Engine
 from evokd_data.teachers.ray import pipeline
@@ -107,19 +108,19 @@ class MadeUp:
         return None
 
     def allot(self, brief: Brief) -> Sequence[Quota]:
-        return stratified(brief.task.labels, brief.budget, 0.5, brief.round)
+        return stratified_quotas(brief.task.labels, brief.budget, 0.5, brief.round)
 
     def writer(self, brief: Brief, ask: Ask) -> Write:
         said, sampling = Message("user", "Write five more such requests. " * 8), Sampling(1.0, 512)
 
         async def write(request: GenerationRequest) -> list[Draft]:
-            await ask(Prompt(request_key("generate", request.index), "generate", (ONE, said), request.seed, sampling))
+            await ask(Prompt(prompt_key("generate", request.index), "generate", (ONE, said), request.seed, sampling))
             return await asyncio.gather(*(one(request, position) for position in range(request.count)))
 
         async def one(request: GenerationRequest, position: int) -> Draft:
             seed = derive_seed(request.seed, position)
             text = f"{seed:020d} {seed * 2654435761 % 10**20:020d} {seed * 40503 % 10**20:020d}"
-            key = request_key("label", request.index, position)
+            key = prompt_key("label", request.index, position)
             await ask(Prompt(f"{key}/000000", "label", (ONE, Message("user", text)), seed, sampling, NAMES))
             where = origin(brief, request, position, "static")
             return Draft(text, brief.task.target_of(request.quota.target), where)

@@ -32,19 +32,19 @@ from report import record
 
 from evokd_data.generation.scheduler import in_order
 from evokd_data.records import Constraint, Prompt, Sampling
-from evokd_data.strategies.asking import CODES
+from evokd_data.strategies.labelling import LABEL_CODES
 from evokd_data.teachers import Engine
-from evokd_data.teachers.vllm import VLLM
+from evokd_data.teachers.vllm.plug import VLLM
 from evokd_data.templates import Templates
 
-CLASSES = (2, 8, 20, 62, 77, len(CODES))
+CLASSES = (2, 8, 20, 62, 77, len(LABEL_CODES))
 WAYS = ("name", "code", "soft")
 TOKENS = Sampling(0.0, 64)
 
 
 def prompts(way: str, classes: int, texts: int) -> list[Prompt]:
-    labels = [f"intent_{CODES[index % 26]}_{index}" for index in range(classes)]
-    codes = dict(zip(labels, CODES, strict=False))
+    labels = [f"intent_{LABEL_CODES[index % 26]}_{index}" for index in range(classes)]
+    codes = dict(zip(labels, LABEL_CODES, strict=False))
     constraint = Constraint(choices=tuple(labels if way == "name" else codes.values()), score=way == "soft")
     made = []
     for index in range(texts):

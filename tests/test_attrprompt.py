@@ -10,8 +10,8 @@ from colours import TASK, brief
 
 from evokd_data.records import Completion, Draft, Prompt
 from evokd_data.strategies.attrprompt import AttrPrompt
-from evokd_data.strategies.quotas import requests
-from evokd_data.teachers.scripted import Scripted, _Script
+from evokd_data.strategies.quotas import RequestPlan
+from evokd_data.teachers.scripted import Scripted, ScriptedEngine
 
 LENGTHS = {"length": ("short", "long"), "tone": ("dry",)}
 
@@ -25,11 +25,11 @@ def run(strategy: AttrPrompt, topics: object) -> tuple[list[Prompt], list[Draft]
         prompts.append(prompt)
         if prompt.template == "topics":
             return Completion(orjson.dumps(topics).decode(), "stop", 1, 1)
-        return await _Script(Scripted()).complete(prompt)
+        return await ScriptedEngine(Scripted()).complete(prompt)
 
     async def main() -> list[Draft]:
         write = strategy.writer(known, ask)
-        planned = requests(strategy.allot(known), strategy.per_request, known.seed, known.round)
+        planned = RequestPlan(strategy.allot(known), strategy.per_request, known.seed, known.round)
         return [draft for drafts in await asyncio.gather(*map(write, planned)) for draft in drafts]
 
     return prompts, asyncio.run(main())

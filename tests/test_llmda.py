@@ -16,10 +16,10 @@ from evokd_data.records import Completion, Draft, Origin, Prompt, Sample, Sampli
 from evokd_data.seeds import SEED
 from evokd_data.strategies import Brief
 from evokd_data.strategies.llmda import LLMDA, REWRITINGS, disturb, exchange
-from evokd_data.strategies.quotas import requests
+from evokd_data.strategies.quotas import RequestPlan
 from evokd_data.tasks import sample_id
 from evokd_data.tasks.ner import NER
-from evokd_data.teachers.scripted import Scripted, _Script
+from evokd_data.teachers.scripted import Scripted, ScriptedEngine
 from evokd_data.templates import Templates
 
 NAMES = NER(types=("place", "person"), description="places and people")
@@ -50,13 +50,13 @@ class Teacher(list[Prompt]):
         self.append(prompt)
         if prompt.template == "entities":
             return Completion(orjson.dumps({"entities": ["Quito", "  El  Paso ", 7]}).decode(), "stop", 1, 1)
-        return await _Script(Scripted()).complete(prompt)
+        return await ScriptedEngine(Scripted()).complete(prompt)
 
 
 def write(strategy: LLMDA, teacher: Teacher, known: Brief) -> list[Draft]:
     async def main() -> list[Draft]:
         writer = strategy.writer(known, teacher)
-        planned = requests(strategy.allot(known), strategy.per_request, known.seed, known.round)
+        planned = RequestPlan(strategy.allot(known), strategy.per_request, known.seed, known.round)
         return [draft for drafts in await asyncio.gather(*map(writer, planned)) for draft in drafts]
 
     return asyncio.run(main())

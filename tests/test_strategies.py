@@ -20,18 +20,12 @@ from evokd_data.registry import resolve
 from evokd_data.settings import build
 from evokd_data.storage.journal import prompt_digest
 from evokd_data.strategies import STRATEGIES, Ask, Brief, Strategy
-from evokd_data.strategies.asking import (
-    CODES,
-    SHOWN_WHEN_LABELLING,
-    can_be_scored,
-    codes,
-    demonstrations,
-    read_texts,
-    shown_when_labelling,
-)
-from evokd_data.strategies.quotas import divide, requests, stratified
+from evokd_data.strategies.demonstrations import MAX_WHEN_LABELLING, draw_demonstrations, labelling_demonstrations
+from evokd_data.strategies.labelling import LABEL_CODES, can_be_scored, label_codes
+from evokd_data.strategies.quotas import RequestPlan, divide, stratified_quotas
+from evokd_data.strategies.writing import read_texts
 from evokd_data.tasks.classification import Classification
-from evokd_data.teachers.scripted import Scripted, _Script
+from evokd_data.teachers.scripted import Scripted, ScriptedEngine
 
 VARIANTS = [
     *((name, {}) for name in STRATEGIES if resolve(STRATEGIES, name)().accepts(TASK) is None),
@@ -66,7 +60,7 @@ def made(name: str, settings: dict[str, object]) -> Strategy:
 
 
 def plan(strategy: Strategy, known: Brief) -> list[GenerationRequest]:
-    return requests(strategy.allot(known), strategy.per_request, known.seed, known.round)
+    return RequestPlan(strategy.allot(known), strategy.per_request, known.seed, known.round)
 
 
 def write(strategy: Strategy, known: Brief, ask: Ask, planned: Sequence[GenerationRequest]) -> dict[int, list[Draft]]:
@@ -85,7 +79,7 @@ class Asked(list[Prompt]):
 
     def __init__(self, **settings: float) -> None:
         super().__init__()
-        self._script = _Script(Scripted(**settings))
+        self._script = ScriptedEngine(Scripted(**settings))
 
     async def __call__(self, prompt: Prompt) -> Completion:
         self.append(prompt)
@@ -231,7 +225,7 @@ def test_over_as_many_rounds_as_classes_everybody_is_served_alike(classes, budge
 @given(st.integers(1, 8), st.integers(0, 200), st.floats(0, 1), st.integers(0, 9))
 def test_a_stratified_plan_serves_every_class_alike_and_easy_by_its_share(classes, budget, easy, turn):
     labels = [f"class {i}" for i in range(classes)]
-    quotas = stratified(labels, budget, easy, turn)
+    quotas = stratified_quotas(labels, budget, easy, turn)
     assert sum(quota.samples for quota in quotas) == budget
     by_label = [sum(quota.samples for quota in quotas if quota.target == label) for label in labels]
     assert max(by_label) - min(by_label) <= 1
@@ -243,7 +237,7 @@ def test_a_stratified_plan_serves_every_class_alike_and_easy_by_its_share(classe
 @given(st.lists(st.integers(1, 30), max_size=8), st.integers(1, 12))
 def test_requests_are_numbered_in_the_order_of_the_plan_and_sum_to_it(sizes, per_request):
     quotas = [Quota(f"class {i}", size) for i, size in enumerate(sizes)]
-    planned = requests(quotas, per_request, 5, 2)
+    planned = RequestPlan(quotas, per_request, 5, 2)
     assert [request.index for request in planned] == list(range(len(planned)))
     assert all(1 <= request.count <= per_request for request in planned)
     for quota in quotas:
@@ -325,22 +319,24 @@ def test_the_majority_of_votes_decides(votes, problem, target):
     assert (draft.problem, draft.target) == (problem, target)
 
 
-@pytest.mark.parametrize(("classes", "can"), [(2, True), (len(CODES), True), (77, True), (len(CODES) + 1, False)])
+@pytest.mark.parametrize(
+    ("classes", "can"), [(2, True), (len(LABEL_CODES), True), (77, True), (len(LABEL_CODES) + 1, False)]
+)
 def test_more_classes_than_codes_have_no_soft_labels(classes, can):
     task = Classification(labels=tuple(f"class {i}" for i in range(classes)))
     assert can_be_scored(task) is can
     if can:
-        assert len(set(codes(task.classes).values())) == classes
+        assert len(set(label_codes(task.classes).values())) == classes
 
 
 def test_seeds_are_shown_when_labelling_evenly_over_classes_and_generated_texts_never():
     many = {label: [sample(f"{label} seed {i}", label) for i in range(20)] for label in TASK.labels}
     later = {label: [*own, sample(f"{label} later", label, round=1, request=3)] for label, own in many.items()}
-    shown = shown_when_labelling(brief(demonstrations=later))
-    assert len(shown) == SHOWN_WHEN_LABELLING
+    shown = labelling_demonstrations(brief(demonstrations=later))
+    assert len(shown) == MAX_WHEN_LABELLING
     assert [s["target"] for s in shown[:6]] == ["red", "green", "blue"] * 2
     few = {"red": many["red"][:1], "green": many["green"][:3], "blue": many["blue"][:1]}
-    shown = shown_when_labelling(brief(demonstrations=few))
+    shown = labelling_demonstrations(brief(demonstrations=few))
     assert [s["target"] for s in shown] == ["red", "green", "blue", "green", "green"]
 
 
@@ -349,7 +345,7 @@ def test_demonstrations_are_of_the_target_begin_with_a_seed_and_never_repeat(cou
     known = brief()
     later = [sample(f"green text {i}", "green", round=1, request=i) for i in range(10)]
     known = brief(demonstrations={**known.demonstrations, "green": [*known.demonstrations["green"], *later]})
-    shown = demonstrations(known, GenerationRequest(0, Quota("green", 5), 5, seed), count)
+    shown = draw_demonstrations(known, GenerationRequest(0, Quota("green", 5), 5, seed), count)
     texts = [s["text"] for s in shown]
     assert len(texts) == len(set(texts)) <= count and {s["target"] for s in shown} <= {"green"}
     assert not count or texts[0] in SEEDS["green"]
@@ -432,7 +428,7 @@ def test_what_a_file_holds_is_part_of_the_fingerprint_and_not_where_it_lies(reci
 @given(st.lists(st.integers(0, 12), max_size=6), st.integers(1, 5))
 def test_planned_requests_are_the_same_from_whichever_end_they_are_read(samples, per_request):
     quotas = [Quota("red", count) for count in samples]
-    planned = requests(quotas, per_request, 5, 2)
+    planned = RequestPlan(quotas, per_request, 5, 2)
     assert [request.index for request in planned] == list(range(len(planned)))
     assert sum(request.count for request in planned) == sum(samples)
     assert [planned[-1 - place] for place in range(len(planned))] == list(planned)[::-1]

@@ -11,7 +11,7 @@ from colours import TASK, brief, sample
 from evokd_data.records import Completion, Prompt
 from evokd_data.strategies import Brief
 from evokd_data.strategies.static import Static
-from evokd_data.strategies.useful import Useful
+from evokd_data.strategies.useful import UsefulDemonstrations
 
 GOOD = "telling"
 
@@ -48,7 +48,7 @@ def known(later: int = 20, **changes: object) -> Brief:
 @pytest.mark.parametrize("soft", [False, True], ids=["mistakes", "log-probabilities"])
 def test_the_better_half_are_those_that_help_the_teacher(soft):
     teacher = Teacher()
-    found = asyncio.run(_of(Useful(known(soft_labels=soft), teacher, 300, 3), "green"))
+    found = asyncio.run(_of(UsefulDemonstrations(known(soft_labels=soft), teacher, 300, 3), "green"))
     telling = [GOOD in one.text for one in found]
     assert any(telling) and telling == sorted(telling, reverse=True)
     assert {one.target for one in found} == {"green"}
@@ -56,7 +56,7 @@ def test_the_better_half_are_those_that_help_the_teacher(soft):
     assert len({prompt.key for prompt in teacher}) == len({prompt.seed for prompt in teacher}) == len(teacher)
 
 
-async def _of(useful: Useful, label: str):
+async def _of(useful: UsefulDemonstrations, label: str):
     both = await asyncio.gather(useful.of(label), useful.of(label))  # asked for twice, scored once
     assert both[0] is both[1]
     return both[0]
@@ -65,13 +65,13 @@ async def _of(useful: Useful, label: str):
 @pytest.mark.parametrize(("calls", "later"), [(0, 20), (11, 20), (300, 0), (300, 1)])
 def test_too_few_calls_or_samples_leave_the_choice_to_chance(calls, later):
     teacher, one = Teacher(), known(later)
-    found = asyncio.run(_of(Useful(one, teacher, calls, 3), "red"))
+    found = asyncio.run(_of(UsefulDemonstrations(one, teacher, calls, 3), "red"))
     assert found is one.demonstrations["red"] and teacher == []
 
 
 def test_no_held_sample_is_among_the_demonstrations_it_is_labelled_with():
     teacher = Teacher()
-    asyncio.run(_of(Useful(known(), teacher, 300, 3), "red"))
+    asyncio.run(_of(UsefulDemonstrations(known(), teacher, 300, 3), "red"))
     for prompt in teacher:
         assert prompt.variables["text"] not in {shown["text"] for shown in prompt.variables["demonstrations"]}
         assert [shown["target"] for shown in prompt.variables["demonstrations"]] == ["red", "green", "blue"]

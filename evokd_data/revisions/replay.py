@@ -46,7 +46,7 @@ from evokd_data.storage.shards import (
 from evokd_data.storage.snapshot import Snapshot
 from evokd_data.storage.workspace import RoundFolder, Workspace
 from evokd_data.strategies import Ask, Brief
-from evokd_data.strategies.quotas import requests
+from evokd_data.strategies.quotas import RequestPlan
 
 if TYPE_CHECKING:
     from evokd_data.publishers.hub import Hub
@@ -362,7 +362,7 @@ async def _replay(
 
     unanswered: list[int] = []
     pipeline = replay_filter_pipeline(snapshot, recipe, splits, ShardedSamples(task, workspace.earlier_shards(index)))
-    planned = requests(quotas, recipe.strategy.per_request, brief.seed, index)
+    planned = RequestPlan(quotas, recipe.strategy.per_request, brief.seed, index)
     content, found, differing = ContentDigest(), _Found(), 0
     again = make_again(recipe, brief, planned, ask, pipeline.apply, lambda: 64, failed)
     async for before, now in pairs(published_fates(snapshot, task, index), again):

@@ -46,7 +46,7 @@ from evokd_data.storage.journal import Journal, prompt_digest
 from evokd_data.storage.shards import ShardedSamples
 from evokd_data.storage.snapshot import Snapshot
 from evokd_data.storage.workspace import Workspace
-from evokd_data.strategies.quotas import requests
+from evokd_data.strategies.quotas import RequestPlan
 from evokd_data.teachers import Teacher
 
 REPORT = "report.json"
@@ -163,7 +163,7 @@ class _Again:
         brief, quotas = plan(recipe, workspace, index, self._splits or seeds)
         earlier = ShardedSamples(recipe.task, workspace.earlier_shards(index))
         pipeline = replay_filter_pipeline(self._snapshot, recipe, self._splits, earlier)
-        planned = requests(quotas, recipe.strategy.per_request, brief.seed, index)
+        planned = RequestPlan(quotas, recipe.strategy.per_request, brief.seed, index)
         asked = planned[:limit]
         self._progress.stage("reproduce", index, requests=len(asked), texts=sum(request.count for request in asked))
         rows = Counter[str]()

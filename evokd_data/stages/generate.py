@@ -32,7 +32,7 @@ from evokd_data.storage.shards import (
     write_shard,
 )
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
-from evokd_data.strategies.quotas import requests
+from evokd_data.strategies.quotas import RequestPlan
 
 
 async def generate(
@@ -89,7 +89,7 @@ async def _teach(
 ) -> dict[str, Any]:
     folder = workspace.round(index)
     brief, quotas = plan(recipe, workspace, index, splits)
-    planned = requests(quotas, recipe.strategy.per_request, brief.seed, index)
+    planned = RequestPlan(quotas, recipe.strategy.per_request, brief.seed, index)
     pipeline = make_filter_pipeline(
         recipe, splits, ShardedSamples(recipe.task, workspace.earlier_shards(index)), folder.root
     )

@@ -18,7 +18,7 @@ from evokd_data.stages.pool import choose
 from evokd_data.storage.shards import ShardedSamples, SomeSamples, read_probe
 from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.strategies import Brief
-from evokd_data.strategies.asking import can_be_scored
+from evokd_data.strategies.labelling import can_be_scored
 
 
 def plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tuple[Brief, list[Quota]]:

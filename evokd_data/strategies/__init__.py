@@ -1,4 +1,4 @@
-"""The strategy contract: a published method of making samples, one file each, named after its paper."""
+"""The strategy contract. A strategy is a published method of making samples: one file each, named after its paper."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ STRATEGIES = {
 }
 
 POOL = "pool"
-"""The strategy's name in the origin of texts that nobody wrote for the round."""
+"""The strategy's name in the origin of the user's own texts, which were not written for the round."""
 
 WRAPPERS = {"pool": "evokd_data.strategies.pooling:WithPool"}
-"""What a section of the recipe puts around the strategy, whichever it is."""
+"""Section of the recipe -> the class that wraps the recipe's strategy when the section is there."""
 
 Ask = Callable[[Prompt], Awaitable[Completion]]
-"""The journal's: answers from the journal when it can, from the teacher when it must."""
+"""Answers one prompt: from the journal when the journal has the answer, else from the teacher."""
 
 Write = Callable[[GenerationRequest], Awaitable[Sequence[Draft]]]
+"""Turns one request into its drafts."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)  # one brief a round, known by being that one
+@dataclass(frozen=True, slots=True, eq=False)  # there is one brief for each round: compared by identity
 class Brief:
-    """All that a strategy knows when it plans and writes a round. Neither dev nor test: no text of theirs can leak.
+    """All that a strategy knows when it plans and writes a round. It holds neither dev nor test, so their texts cannot leak.
 
     `demonstrations` are the samples of all earlier rounds that may be shown to the teacher, by label, in index order: the
-    seeds first, they are round 0's; `budget` is the number of texts to ask for; `pool` are real texts chosen to be
-    labelled, which count towards it.
+    seeds come first, because they are round 0's. `budget` is the number of texts to ask for. `pool` are real texts chosen to
+    be labelled; they count towards the budget. `label_votes` is the number of labelling answers for each text.
     """
 
     task: Task
@@ -63,11 +64,11 @@ class Strategy(Protocol):
 
     @property
     def prompt_templates(self) -> tuple[str, ...]:
-        """The prompt templates it renders: their digests belong to the round's identity."""
+        """Names of the prompt templates it renders: their digests belong to the round's identity."""
 
     @property
     def per_request(self) -> int:
-        """Texts asked for in one generate call."""
+        """The number of texts asked for in one generate call."""
 
     def accepts(self, task: Task) -> str | None:
         """Why this strategy cannot work on the task, or None when it can."""
@@ -78,6 +79,6 @@ class Strategy(Protocol):
     def writer(self, brief: Brief, ask: Ask) -> Write:
         """A coroutine function that turns one request into its drafts, at most `request.count`, in order.
 
-        Requests run concurrently and in any order; the result of one must not depend on another's, but for
-        answers shared through `ask`.
+        Requests run concurrently and in any order. The drafts of one request must not depend on another request, except
+        through answers that both get from `ask`.
         """

@@ -1,4 +1,4 @@
-"""AugGPT: the teacher rephrases each seed; a rephrased text keeps its seed's label.
+"""AugGPT: the teacher rephrases seeds; a rephrased text keeps its seed's label.
 
 Dai et al., "AugGPT: Leveraging ChatGPT for Text Data Augmentation", 2023 (arXiv 2302.13007), section 3.2.
 """
@@ -14,14 +14,16 @@ from pydantic import Field
 from evokd_data.digest import derive_random
 from evokd_data.records import Draft, GenerationRequest, Quota
 from evokd_data.strategies import Ask, Brief, Write
-from evokd_data.strategies.asking import believe_condition, label_texts, seeds_of, write_texts
-from evokd_data.strategies.quotas import evenly
+from evokd_data.strategies.demonstrations import seeds_of
+from evokd_data.strategies.labelling import label_texts
+from evokd_data.strategies.quotas import uniform_quotas
+from evokd_data.strategies.writing import label_by_condition, write_texts
 from evokd_data.tasks import Task
 
 
 @dataclass(frozen=True)
 class AugGPT:
-    """`per_request` rephrasings of one seed in one call."""
+    """One call asks for `per_request` rephrasings of one seed."""
 
     name: ClassVar[str] = "auggpt"
     prompt_templates: ClassVar[tuple[str, ...]] = ("rephrase", "label")
@@ -32,7 +34,7 @@ class AugGPT:
         return None
 
     def allot(self, brief: Brief) -> Sequence[Quota]:
-        return evenly(brief.task.labels, brief.budget, brief.round)
+        return uniform_quotas(brief.task.labels, brief.budget, brief.round)
 
     def writer(self, brief: Brief, ask: Ask) -> Write:
         async def write(request: GenerationRequest) -> list[Draft]:
@@ -42,13 +44,13 @@ class AugGPT:
 
 
 async def rephrase(brief: Brief, request: GenerationRequest, ask: Ask, strategy: str) -> list[Draft]:
-    """The request's texts as rephrasings of one seed of its class, drawn by the request's seed.
+    """The request's texts, as rephrasings of one seed of its class, which is drawn by the request's seed.
 
-    Where a label does not tell the whole target (spans move when a text is rephrased), the teacher labels the texts.
+    Where a label is not the whole target (spans move when a text is rephrased), the teacher labels the texts.
     """
     seed = derive_random(request.seed, "seed").choice(seeds_of(brief, request.quota.target))
     shown = brief.task.show(seed)
     texts, problem = await write_texts(brief, request, ask, template="rephrase", seed=shown, demonstrations=[shown])
     if brief.task.target_of(request.quota.target) is None:
         return await label_texts(brief, request, ask, strategy, texts, problem)
-    return believe_condition(brief, request, strategy, texts, problem)
+    return label_by_condition(brief, request, strategy, texts, problem)

@@ -1,8 +1,8 @@
-"""EDA: easy data augmentation, edits of a seed's words; the teacher is never asked.
+"""EDA: easy data augmentation, which edits the words of seeds; the teacher is never asked.
 
 Wei and Zou, "EDA: Easy Data Augmentation Techniques for Boosting Performance on Text Classification Tasks",
 EMNLP-IJCNLP 2019: synonym replacement, random insertion, random swap, random deletion. The paper's synonyms are
-WordNet's; ours come from a file of the user's (`synonyms`), and without one the two edits that need them are left out.
+WordNet's; ours come from a file of the user's (`synonyms`). Without a file, the two edits that need synonyms are left out.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ from evokd_data.digest import derive_random
 from evokd_data.errors import DataError
 from evokd_data.records import Draft, GenerationRequest, Quota
 from evokd_data.strategies import Ask, Brief, Write
-from evokd_data.strategies.asking import believe_condition, seeds_of
-from evokd_data.strategies.quotas import evenly
+from evokd_data.strategies.demonstrations import seeds_of
+from evokd_data.strategies.quotas import uniform_quotas
+from evokd_data.strategies.writing import label_by_condition
 from evokd_data.tasks import Task
 
 Edit = Callable[[list[str], random.Random], list[str]]
+Synonyms = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
 class EDA:
-    """`alpha` the share of words one edit changes (the paper's value); `synonyms` a text file, one group of words a
-    line, separated by white space."""
+    """`alpha` is the share of words that one edit changes (default: the paper's). `synonyms` is a text file with one group of
+    words a line, separated by white space."""
 
     name: ClassVar[str] = "eda"
     prompt_templates: ClassVar[tuple[str, ...]] = ()
@@ -45,14 +47,14 @@ class EDA:
         return None
 
     def allot(self, brief: Brief) -> Sequence[Quota]:
-        return evenly(brief.task.labels, brief.budget, brief.round)
+        return uniform_quotas(brief.task.labels, brief.budget, brief.round)
 
     def writer(self, brief: Brief, ask: Ask) -> Write:
         edits: list[Edit] = [self._swap, self._delete]
         if self.synonyms is not None:
-            known = read_synonyms(self.synonyms)
-            edits += [lambda words, chance: self._replace(words, chance, known)]
-            edits += [lambda words, chance: self._insert(words, chance, known)]
+            synonyms = read_synonyms(self.synonyms)
+            edits += [lambda words, chance: self._replace(words, chance, synonyms)]
+            edits += [lambda words, chance: self._insert(words, chance, synonyms)]
 
         async def write(request: GenerationRequest) -> list[Draft]:
             texts = []
@@ -60,7 +62,7 @@ class EDA:
                 chance = derive_random(request.seed, "edit", position)
                 seed = chance.choice(seeds_of(brief, request.quota.target))
                 texts.append(" ".join(chance.choice(edits)(seed.text.split(), chance)))
-            return believe_condition(brief, request, self.name, texts, "")
+            return label_by_condition(brief, request, self.name, texts, "")
 
         return write
 
@@ -74,19 +76,19 @@ class EDA:
         return words
 
     def _delete(self, words: list[str], chance: random.Random) -> list[str]:
-        left = [word for word in words if chance.random() >= self.alpha]
-        return left or [chance.choice(words)]
+        remaining = [word for word in words if chance.random() >= self.alpha]
+        return remaining or [chance.choice(words)]
 
-    def _replace(self, words: list[str], chance: random.Random, known: Mapping[str, Sequence[str]]) -> list[str]:
-        places = [i for i, word in enumerate(words) if word.lower() in known]
-        for i in chance.sample(places, min(self._times(words), len(places))):
-            words[i] = chance.choice(known[words[i].lower()])
+    def _replace(self, words: list[str], chance: random.Random, synonyms: Synonyms) -> list[str]:
+        replaceable = [i for i, word in enumerate(words) if word.lower() in synonyms]
+        for i in chance.sample(replaceable, min(self._times(words), len(replaceable))):
+            words[i] = chance.choice(synonyms[words[i].lower()])
         return words
 
-    def _insert(self, words: list[str], chance: random.Random, known: Mapping[str, Sequence[str]]) -> list[str]:
-        own = [word.lower() for word in words if word.lower() in known]
-        for _ in range(self._times(words) if own else 0):
-            words.insert(chance.randrange(len(words) + 1), chance.choice(known[chance.choice(own)]))
+    def _insert(self, words: list[str], chance: random.Random, synonyms: Synonyms) -> list[str]:
+        with_synonyms = [word.lower() for word in words if word.lower() in synonyms]
+        for _ in range(self._times(words) if with_synonyms else 0):
+            words.insert(chance.randrange(len(words) + 1), chance.choice(synonyms[chance.choice(with_synonyms)]))
         return words
 
 
@@ -97,8 +99,8 @@ def read_synonyms(path: Path) -> dict[str, list[str]]:
         groups = [line.lower().split() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"strategy.synonyms: {path} cannot be read ({error}); one group of words a line") from None
-    known: dict[str, list[str]] = {}
+    synonyms: dict[str, list[str]] = {}
     for group in groups:
         for word in group:
-            known.setdefault(word, []).extend(other for other in group if other != word)
-    return {word: others for word, others in known.items() if others}
+            synonyms.setdefault(word, []).extend(synonym for synonym in group if synonym != word)
+    return {word: others for word, others in synonyms.items() if others}

@@ -1,11 +1,11 @@
-"""EvoKD: samples aimed at what the student gets wrong.
+"""EvoKD: samples against the student's weaknesses.
 
 Liu et al., "Evolving Knowledge Distillation with Large Language Models and Active Learning", LREC-COLING 2024,
 section 3: analyse the student's mistakes, write easy and hard texts for its weaknesses, label them in a separate call.
 
-Where we differ from the paper: at most `targeted` of the budget goes to weaknesses, the rest to all classes alike, and
-the first round is not targeted. Targeting everything, or hard texts alone, lost against uniform generation in every
-simulation on real data that we know (by up to 4 points); a share of 0.3 was level with it.
+Where we differ from the paper: at most a share `targeted` of the budget goes to weaknesses, the rest goes to all classes
+alike, and the first round targets no weakness. Targeting everything, or hard texts alone, lost against uniform generation
+in every simulation on real data that we know (by up to 4 points); a share of 0.3 was level with it.
 """
 
 from __future__ import annotations
@@ -19,30 +19,28 @@ import orjson
 from pydantic import Field
 
 from evokd_data.digest import derive_seed
-from evokd_data.records import Constraint, Draft, GenerationRequest, Prompt, Quota, Weakness
+from evokd_data.records import Constraint, Draft, GenerationRequest, Quota, Weakness
 from evokd_data.settings import Share
 from evokd_data.strategies import Ask, Brief, Write
-from evokd_data.strategies.asking import (
-    demonstrations,
-    label_texts,
-    object_schema,
-    request_key,
-    write_labelled,
-    write_texts,
-)
 from evokd_data.strategies.auggpt import AugGPT, rephrase
-from evokd_data.strategies.quotas import divide, evenly, stratified
-from evokd_data.strategies.useful import Useful
+from evokd_data.strategies.demonstrations import draw_demonstrations
+from evokd_data.strategies.labelling import label_texts
+from evokd_data.strategies.prompts import make_prompt, prompt_key, task_variables
+from evokd_data.strategies.quotas import divide, stratified_quotas, uniform_quotas
+from evokd_data.strategies.schemas import object_schema
+from evokd_data.strategies.useful import UsefulDemonstrations
+from evokd_data.strategies.writing import write_labelled_texts, write_texts
 from evokd_data.tasks import Task
 
 
 @dataclass(frozen=True)
 class EvoKD:
-    """`easy` share of easy texts in the untargeted part; `targeted` largest share of the budget spent on weaknesses,
-    from round `targeted_from` on, at most `weaknesses` of them; `analyse` asks the teacher for advice on each;
-    `correct` shows it what the student got right too; `separation` labels in a call of its own; `init` makes the first
-    `init_rounds` rounds by AugGPT; `demonstrations` and `per_request` texts in one generate call; `choose` demonstrations
-    at random, or by how much they help the teacher (see `strategies.useful`), found with `choosing_calls` calls a round.
+    """At most a share `targeted` of the budget is spent on weaknesses, from round `targeted_from` on, on at most
+    `weaknesses` of them; `easy` is the share of easy texts in the rest. `analyse` asks the teacher for advice on each
+    weakness; `correct` shows it what the student got right, too. `separation` labels texts in a separate call. `init`
+    makes the first `init_rounds` rounds by AugGPT. One call shows `demonstrations` samples and asks for `per_request` texts.
+    `choose` demonstrations at `random`, or `useful` ones: those that help the teacher most (see `strategies.useful`), by at
+    most `choosing_calls` calls a round.
 
     The paper's ablations: w/o Easy is `easy: 0`, w/o Correct `correct: false`, w/o Separation `separation: false`,
     w/o Review the student's `replay: 0`."""
@@ -76,9 +74,9 @@ class EvoKD:
         return None
 
     def allot(self, brief: Brief) -> Sequence[Quota]:
-        """The targeted quotas first, both sides of each confused pair; then every class alike, easy and hard."""
+        """The targeted quotas first, for both labels of each confused pair; then every label alike, easy and hard."""
         if self._initial(brief):
-            return evenly(brief.task.labels, brief.budget, brief.round)
+            return uniform_quotas(brief.task.labels, brief.budget, brief.round)
         chosen = brief.weaknesses[: self.weaknesses] if brief.round >= self.targeted_from else ()
         targeted: list[Quota] = []
         budgets = divide(int(brief.budget * self.targeted), [w.missed for w in chosen]) if chosen else []
@@ -88,44 +86,46 @@ class EvoKD:
             for (label, contrast), samples in zip(sides, divide(share, [1.0] * len(sides)), strict=True):
                 if samples:
                     targeted.append(Quota(label, samples, "hard", contrast, weakness.name))
-        rest = brief.budget - sum(quota.samples for quota in targeted)
-        return [*targeted, *stratified(brief.task.labels, rest, self.easy, brief.round)]
+        untargeted = brief.budget - sum(quota.samples for quota in targeted)
+        return [*targeted, *stratified_quotas(brief.task.labels, untargeted, self.easy, brief.round)]
 
     def _initial(self, brief: Brief) -> bool:
         return self.init == "auggpt" and brief.round <= self.init_rounds
 
     def writer(self, brief: Brief, ask: Ask) -> Write:
-        """One analysis a weakness, asked when the first request needs it: untargeted requests never wait for it."""
-        known = {weakness.name: weakness for weakness in brief.weaknesses}
+        """One analysis of each weakness, asked for when the first request needs it: untargeted requests never wait."""
+        weaknesses = {weakness.name: weakness for weakness in brief.weaknesses}
         analyses: dict[str, asyncio.Future[str]] = {}
 
         def advice(name: str) -> Awaitable[str]:
             if name not in analyses:
-                analyses[name] = asyncio.ensure_future(self._advice(brief, known[name], ask))
+                analyses[name] = asyncio.ensure_future(self._advice(brief, weaknesses[name], ask))
             return analyses[name]
 
-        useful = Useful(brief, ask, self.choosing_calls, self.demonstrations) if self.choose == "useful" else None
+        useful = None
+        if self.choose == "useful":
+            useful = UsefulDemonstrations(brief, ask, self.choosing_calls, self.demonstrations)
 
         async def write(request: GenerationRequest) -> list[Draft]:
             if self._initial(brief):
                 return await rephrase(brief, request, ask, self.name)
-            among = await useful.of(request.quota.target) if useful else None
-            targeted = request.quota.weakness
-            seen: dict[str, Any] = {
-                "advice": await advice(targeted) if targeted and self.analyse else "",
-                "demonstrations": demonstrations(brief, request, self.demonstrations, among),
+            candidates = await useful.of(request.quota.target) if useful else None
+            weakness = request.quota.weakness
+            variables: dict[str, Any] = {
+                "advice": await advice(weakness) if weakness and self.analyse else "",
+                "demonstrations": draw_demonstrations(brief, request, self.demonstrations, candidates),
             }
             if not self.separation:
-                return await write_labelled(brief, request, ask, self.name, **seen)
-            texts, problem = await write_texts(brief, request, ask, **seen)
+                return await write_labelled_texts(brief, request, ask, self.name, **variables)
+            texts, problem = await write_texts(brief, request, ask, **variables)
             return await label_texts(brief, request, ask, self.name, texts, problem)
 
         return write
 
     async def _advice(self, brief: Brief, weakness: Weakness, ask: Ask) -> str:
-        """What the teacher makes of one weakness; empty when it has nothing readable to say."""
-        seen = {
-            "task": brief.task.describe(),
+        """The teacher's advice to a writer of texts against one weakness; empty when its answer cannot be read."""
+        variables = {
+            "task": task_variables(brief),
             "kind": weakness.kind,
             "expected": weakness.expected,
             "got": weakness.got,
@@ -134,17 +134,15 @@ class EvoKD:
             "wrong": [brief.task.show(sample) for sample in weakness.wrong],
             "right": [brief.task.show(sample) for sample in weakness.right] if self.correct else [],
         }
-        answer = await ask(
-            Prompt(
-                request_key("analyse", weakness.name),
-                "analyse",
-                brief.templates.render("analyse", seen),
-                derive_seed(brief.seed, brief.round, "analyse", weakness.name),
-                brief.sampling,
-                Constraint(json_schema=object_schema("advice")),
-                seen,
-            )
+        prompt = make_prompt(
+            brief,
+            prompt_key("analyse", weakness.name),
+            "analyse",
+            variables,
+            seed=derive_seed(brief.seed, brief.round, "analyse", weakness.name),
+            constraint=Constraint(json_schema=object_schema("advice")),
         )
+        answer = await ask(prompt)
         try:
             return str(orjson.loads(answer.text)["advice"]).strip()
         except (orjson.JSONDecodeError, KeyError, TypeError):

@@ -1,14 +1,14 @@
-"""LLM-DA: few-shot tagging data by rewriting what surrounds the entities, and by exchanging the entities.
+"""LLM-DA: few-shot tagging data by rewriting the context of entities, and by exchanging the entities.
 
 Ye et al., "LLM-DA: Data Augmentation via Large Language Models for Few-Shot Named Entity Recognition", 2024 (arXiv
-2402.14568), section 3: at the level of the context the teacher rewrites a text in one of 14 ways, at the level of the
-entities each is replaced by another of its type, at both levels one follows the other; noise makes the tagger robust.
+2402.14568), section 3. At the level of the context the teacher rewrites a text in one of 14 ways. At the level of the
+entities each entity is replaced by another of its type. At both levels one follows the other. Noise makes the tagger robust.
 
-Where we differ from the paper: the four dimensions of its 14 ways are kept, their wording and division are ours. What was
-rewritten is labelled in a call of its own, as everywhere here, instead of searching the old entities in it; a text whose
-entities alone were exchanged keeps its spans, at their new places. Noise never touches an entity.
+Where we differ from the paper: the four dimensions of its 14 ways are kept, their wording and division are ours. A
+rewritten text is labelled in a separate call, as in every strategy here, instead of searching the old entities in it. A
+text of which only the entities were exchanged keeps its spans, at their new offsets. Noise never touches an entity.
 
-One entity exchanged in a long text is a near duplicate of it: with long seeds, raise `filters.near_duplicates`.
+A long text with one entity exchanged is a near-duplicate of itself: with long seeds, raise `filters.near_duplicates`.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from evokd_data.digest import derive_random
 from evokd_data.records import Draft, GenerationRequest, Quota, Sample, Span
 from evokd_data.strategies import Ask, Brief, Write
-from evokd_data.strategies.asking import label_texts, name_some, origin, write_texts
-from evokd_data.strategies.quotas import evenly
+from evokd_data.strategies.labelling import label_texts
+from evokd_data.strategies.quotas import uniform_quotas
+from evokd_data.strategies.writing import ask_for_names, origin, write_texts
 from evokd_data.tasks import Task
 
 REWRITINGS = {
@@ -50,16 +51,16 @@ REWRITINGS = {
     "encyclopedia": "write it as in an encyclopedia",
     "review": "write it as in a film review",
 }
-"""The 14 ways of rewriting a context, along the paper's four dimensions, as the teacher is told."""
+"""The 14 ways of rewriting a context, along the paper's four dimensions, in the words of the prompt."""
 
 Level = Literal["context", "entity", "both"]
 
 
 @dataclass(frozen=True)
 class LLMDA:
-    """`levels` are taken by turns, request by request. `entities` new ones of each type are asked of the teacher each
-    round, beside those seen (0: none); `noise` is the share of words outside entities that get a typing error or lose
-    their punctuation; `per_request` texts from one seed text in one call."""
+    """Requests take the `levels` in turns. The teacher names `entities` new entities of each type each round, beside those
+    of earlier samples (0: none). `noise` is the share of words outside entities that get a typing error, and of punctuation
+    marks that are dropped. One call makes `per_request` texts from one earlier sample."""
 
     name: ClassVar[str] = "llmda"
 
@@ -79,17 +80,17 @@ class LLMDA:
         return None
 
     def allot(self, brief: Brief) -> Sequence[Quota]:
-        return evenly(brief.task.labels, brief.budget, brief.round)
+        return uniform_quotas(brief.task.labels, brief.budget, brief.round)
 
     def writer(self, brief: Brief, ask: Ask) -> Write:
-        """One call for new entities a type, asked when the first request needs it."""
-        seen = _seen(brief)
-        asked: dict[str, asyncio.Future[list[str]]] = {}
+        """One call for new entities of each type, made when the first request needs them."""
+        earlier = _earlier_entities(brief)
+        entities_of: dict[str, asyncio.Future[list[str]]] = {}
 
-        def known(label: str) -> Awaitable[list[str]]:
-            if label not in asked:
-                asked[label] = asyncio.ensure_future(self._entities(brief, label, seen[label], ask))
-            return asked[label]
+        def entities(label: str) -> Awaitable[list[str]]:
+            if label not in entities_of:
+                entities_of[label] = asyncio.ensure_future(self._entities(brief, label, earlier[label], ask))
+            return entities_of[label]
 
         async def write(request: GenerationRequest) -> list[Draft]:
             level = self.levels[request.index % len(self.levels)]
@@ -98,7 +99,7 @@ class LLMDA:
             surrogates: dict[str, list[str]] = {}
             if level != "context":
                 types = dict.fromkeys(span.type for span in spans_of(base))
-                surrogates = dict(zip(types, await asyncio.gather(*map(known, types)), strict=True))
+                surrogates = dict(zip(types, await asyncio.gather(*map(entities, types)), strict=True))
             if level == "entity":
                 return self._exchanged(brief, request, base, surrogates)
             return await self._rewritten(brief, request, base, surrogates, chance, ask)
@@ -143,41 +144,43 @@ class LLMDA:
         text, spans = disturb(draft.text, draft.target, self.noise, derive_random(request.seed, "noise", position))
         return replace(draft, text=text, target=spans)
 
-    async def _entities(self, brief: Brief, label: str, seen: Sequence[str], ask: Ask) -> list[str]:
-        """The type's entities seen so far, then the teacher's new ones."""
+    async def _entities(self, brief: Brief, label: str, earlier: Sequence[str], ask: Ask) -> list[str]:
+        """The type's entities in earlier samples, then new ones that the teacher names."""
         if not self.entities:
-            return list(seen)
-        new = await name_some(brief, ask, "entities", label, self.entities, seen=list(seen[: self.entities]))
-        return list(dict.fromkeys([*seen, *new]))
+            return list(earlier)
+        new = await ask_for_names(brief, ask, "entities", label, self.entities, seen=list(earlier[: self.entities]))
+        return list(dict.fromkeys([*earlier, *new]))
 
 
 def spans_of(sample: Sample) -> tuple[Span, ...]:
+    """The target of a tagging sample."""
     assert isinstance(sample.target, tuple)
     return sample.target
 
 
 @lru_cache(maxsize=1)
-def _seen(brief: Brief) -> Mapping[str, Sequence[str]]:
+def _earlier_entities(brief: Brief) -> Mapping[str, Sequence[str]]:
     return {label: surfaces(brief.demonstrations.get(label, ()), label) for label in brief.task.labels}
 
 
 def surfaces(samples: Sequence[Sample], type_: str) -> list[str]:
-    """The different entities of a type, in the order in which they came."""
+    """The surfaces of a type's entities, each once, in the order of the samples."""
     return list(dict.fromkeys(span.surface for sample in samples for span in spans_of(sample) if span.type == type_))
 
 
 def exchange(
     text: str, spans: Sequence[Span], surrogates: Mapping[str, Sequence[str]], chance: random.Random
 ) -> tuple[str, tuple[Span, ...]]:
-    """The text with every span's surface replaced by another of its type; spans without one stay as they are.
+    """The text with every span's surface replaced by another of its type, and the spans at their new offsets.
 
-    A surface that occurs several times is replaced by the same one everywhere: the text goes on speaking of one thing.
+    A span stays as it is when `surrogates` has no other surface of its type. A surface that occurs several times is replaced
+    by the same one everywhere: the text still speaks of one entity.
     """
     chosen: dict[tuple[str, str], str] = {}
     for span in spans:
-        others = [one for one in surrogates.get(span.type, ()) if one != span.surface]
-        if others and (span.type, span.surface) not in chosen:
-            chosen[span.type, span.surface] = chance.choice(others)
+        candidates = [surface for surface in surrogates.get(span.type, ()) if surface != span.surface]
+        if candidates and (span.type, span.surface) not in chosen:
+            chosen[span.type, span.surface] = chance.choice(candidates)
     return _rebuilt(text, spans, lambda gap: gap, lambda span: chosen.get((span.type, span.surface), span.surface))
 
 
@@ -186,8 +189,10 @@ _PUNCTUATION = re.compile(r"[,;:.!?](?=\s|\Z)")
 
 
 def disturb(text: str, spans: Sequence[Span], share: float, chance: random.Random) -> tuple[str, tuple[Span, ...]]:
-    """The text with errors in `share` of the words outside spans: two letters swapped, one dropped or doubled, always
-    within the word; and with as large a share of punctuation marks dropped."""
+    """The text with typing errors in a share of the words outside spans, and the spans at their new offsets.
+
+    An error swaps two letters within the word, or drops or doubles one. The same share of punctuation marks is dropped.
+    """
 
     def mistyped(match: re.Match[str]) -> str:
         word = match[0]
@@ -206,15 +211,17 @@ def disturb(text: str, spans: Sequence[Span], share: float, chance: random.Rando
     return _rebuilt(text, spans, disturbed, lambda span: span.surface)
 
 
-def _rebuilt(text: str, spans: Sequence[Span], gap: Any, surface: Any) -> tuple[str, tuple[Span, ...]]:
-    """The text put together again from what `gap` makes of the pieces between spans and `surface` of the spans."""
+def _rebuilt(
+    text: str, spans: Sequence[Span], gap: Callable[[str], str], surface: Callable[[Span], str]
+) -> tuple[str, tuple[Span, ...]]:
+    """The text put together again: `gap` maps the pieces between spans, `surface` gives each span its new surface."""
     parts: list[str] = []
-    made: list[Span] = []
+    moved: list[Span] = []
     length = after = 0
     for span in spans:
         for piece in (gap(text[after : span.start]), surface(span)):
             parts.append(piece)
             length += len(piece)
-        made.append(Span(length - len(parts[-1]), length, span.type, parts[-1]))
+        moved.append(Span(length - len(parts[-1]), length, span.type, parts[-1]))
         after = span.end
-    return "".join([*parts, gap(text[after:])]), tuple(made)
+    return "".join([*parts, gap(text[after:])]), tuple(moved)

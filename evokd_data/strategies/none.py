@@ -1,4 +1,4 @@
-"""No augmentation: the student on its seeds, the baseline under all others. A run of it has round 0 alone."""
+"""No augmentation: the student learns its seeds alone, as a baseline. A run has round 0 only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evokd_data.tasks import Task
 
 @dataclass(frozen=True)
 class NoGeneration:
-    """Has no settings. Later rounds, where a recipe asks for some, hold no samples."""
+    """Has no settings. When a recipe asks for later rounds, they hold no samples."""
 
     name: ClassVar[str] = "none"
     prompt_templates: ClassVar[tuple[str, ...]] = ()

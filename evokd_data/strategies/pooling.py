@@ -1,36 +1,40 @@
-"""Real texts of the user's, labelled by the teacher with an explanation, beside whatever the strategy writes.
+"""Real texts of the user's pool, labelled by the teacher with an explanation, beside the texts that the strategy writes.
 
 ELAD, Zhang et al., "ELAD: Explanation-Guided Large Language Models Active Distillation", Findings of ACL 2024 (arXiv
 2402.13098): samples are chosen where the student is unsure, and the teacher explains its answers.
 
-Where we differ: the paper's student reasons in words, so that its doubts are found step by step, and the teacher revises
-the student's own wrong reasoning. A classifier gives no reasons: its doubt is the margin between its two likeliest
-answers, and there is nothing of it for the teacher to revise. The explanation comes before the label, where it makes the
-teacher's answer better; it is kept in the journal and teaches the student nothing. Tags of words are asked for without an
-explanation, under the labelling call's own constraint.
+Where we differ: the paper's student reasons in words. Its doubts are measured at each step, and the teacher revises its wrong
+reasoning. A classifier gives no reasons: its doubt is the margin between its two likeliest answers, and the teacher has
+nothing to revise. The explanation comes before the label, because there it makes the teacher's answer better. It stays in
+the journal and teaches the student nothing. Tags of words are asked for without an explanation, with the constraint of the
+labelling call.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import orjson
 
 from evokd_data.digest import derive_seed
-from evokd_data.records import Completion, Constraint, Draft, GenerationRequest, Prompt, Quota, Target
+from evokd_data.records import Completion, Constraint, Draft, GenerationRequest, Quota, Target
 from evokd_data.strategies import POOL, Ask, Brief, Strategy, Write
-from evokd_data.strategies.asking import label_texts, origin, request_key, shown_when_labelling
+from evokd_data.strategies.demonstrations import labelling_demonstrations
+from evokd_data.strategies.labelling import label_texts, majority
+from evokd_data.strategies.prompts import make_prompt, prompt_key, task_variables
+from evokd_data.strategies.schemas import explained_label_schema
+from evokd_data.strategies.writing import origin
 from evokd_data.tasks import Task, Unreadable
 
 
 @dataclass(frozen=True)
 class WithPool:
-    """The strategy of the recipe, `base`, on what the pool leaves of the budget. `explains`: labels are chosen from a list,
-    and so can follow an explanation in one answer."""
+    """The recipe's strategy, `base`, gets the part of the budget that the pool leaves.
+
+    `explains`: labels are chosen from a list, so that an explanation and the label fit into one answer.
+    """
 
     base: Strategy
     explains: bool
@@ -52,8 +56,8 @@ class WithPool:
 
     def allot(self, brief: Brief) -> Sequence[Quota]:
         """The strategy's quotas, then one for each text of the pool."""
-        written = self.base.allot(replace(brief, budget=brief.budget - len(brief.pool)))
-        return [*written, *(Quota("", 1, text=text) for text in brief.pool)]
+        quotas = self.base.allot(replace(brief, budget=brief.budget - len(brief.pool)))
+        return [*quotas, *(Quota("", 1, text=text) for text in brief.pool)]
 
     def writer(self, brief: Brief, ask: Ask) -> Write:
         write_new = self.base.writer(brief, ask)
@@ -68,56 +72,36 @@ class WithPool:
         return write
 
 
-def explained_schema(choices: Sequence[str]) -> Mapping[str, Any]:
-    """{"explanation", "label"}, in this order: the label is to follow from the explanation."""
-    return {
-        "type": "object",
-        "properties": {"explanation": {"type": "string"}, "label": {"enum": list(choices)}},
-        "required": ["explanation", "label"],
-        "additionalProperties": False,
-    }
-
-
 async def explain(brief: Brief, request: GenerationRequest, ask: Ask) -> Draft:
-    """The request's text with the label that the teacher's explanations lead to, the majority of `label_votes`.
+    """The request's text with the label that the teacher's explanations lead to: the majority of `label_votes`.
 
     There are no soft labels here: a label's probability after one explanation is not that of the label.
     """
     text = request.quota.text
-    where = origin(brief, request, 0, POOL)
-    seen: dict[str, Any] = {
-        "task": brief.task.describe(),
-        "text": text,
-        "demonstrations": shown_when_labelling(brief),
-    }
-    prompt = Prompt(
+    source = origin(brief, request, 0, POOL)
+    prompt = make_prompt(
+        brief,
         "",
         "explain",
-        brief.templates.render("explain", seen),
-        0,
-        brief.sampling if brief.label_votes > 1 else replace(brief.sampling, temperature=0.0, top_p=1.0),
-        Constraint(json_schema=explained_schema(brief.task.label_constraint(text).choices or ())),
-        seen,
+        {"task": task_variables(brief), "text": text, "demonstrations": labelling_demonstrations(brief)},
+        seed=0,
+        constraint=Constraint(json_schema=explained_label_schema(brief.task.label_constraint(text).choices or ())),
+        sampling=brief.sampling if brief.label_votes > 1 else replace(brief.sampling, temperature=0.0, top_p=1.0),
     )
-    answers = await asyncio.gather(
-        *(
-            ask(
-                replace(
-                    prompt,
-                    key=request_key("explain", request.index, vote),
-                    seed=derive_seed(request.seed, "explain", vote),
-                )
-            )
-            for vote in range(brief.label_votes)
+    votes = [
+        replace(
+            prompt,
+            key=prompt_key("explain", request.index, vote),
+            seed=derive_seed(request.seed, "explain", vote),
         )
-    )
+        for vote in range(brief.label_votes)
+    ]
+    answers = await asyncio.gather(*map(ask, votes))
     try:
-        ranked = Counter(read_explained(brief.task, answer, text) for answer in answers).most_common(2)
+        target = majority([read_explained(brief.task, answer, text) for answer in answers])
     except Unreadable as error:
-        return Draft(text, None, where, problem=str(error))
-    if len(ranked) == 2 and ranked[0][1] == ranked[1][1]:
-        return Draft(text, None, where, problem="label_tie")
-    return Draft(text, ranked[0][0], where)
+        return Draft(text, None, source, problem=str(error))
+    return Draft(text, target, source)
 
 
 def read_explained(task: Task, answer: Completion, text: str) -> Target:

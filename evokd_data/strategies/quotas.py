@@ -1,4 +1,4 @@
-"""Dividing a budget of texts into whole numbers, and a plan's quotas into requests."""
+"""Dividing a budget of texts into quotas, and the quotas of a plan into requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from evokd_data.records import GenerationRequest, Quota
 def divide(budget: int, weights: Sequence[float], turn: int = 0) -> list[int]:
     """`budget` split in proportion to `weights`, in whole numbers that sum to it (largest remainder).
 
-    Equal remainders are served from place `turn` on, so that over rounds nobody is always the one left out.
+    Of equal remainders the one at index `turn` is served first, then those after it, and so on in a circle. With the round as
+    `turn`, no index is left out in every round.
     """
     total = sum(weights)
     if not weights or total <= 0:
@@ -27,32 +28,33 @@ def divide(budget: int, weights: Sequence[float], turn: int = 0) -> list[int]:
     return shares
 
 
-def evenly(labels: Sequence[str], budget: int, turn: int) -> list[Quota]:
-    """Every class alike, difficulty left open."""
+def uniform_quotas(labels: Sequence[str], budget: int, turn: int) -> list[Quota]:
+    """The same number of texts for every label, of no particular difficulty. `turn` as in `divide`."""
     shares = divide(budget, [1.0] * len(labels), turn)
     return [Quota(label, samples) for label, samples in zip(labels, shares, strict=True) if samples]
 
 
-def stratified(labels: Sequence[str], budget: int, easy: float, turn: int) -> list[Quota]:
-    """The base of a plan: every class alike, each in easy and hard texts."""
+def stratified_quotas(labels: Sequence[str], budget: int, easy: float, turn: int) -> list[Quota]:
+    """The same number of texts for every label, a share `easy` of them easy, the others hard. `turn` as in `divide`."""
     quotas = []
-    for place, (label, samples) in enumerate(zip(labels, divide(budget, [1.0] * len(labels), turn), strict=True)):
-        simple, hard = divide(samples, [easy, 1 - easy], turn + place)
-        quotas += [Quota(label, simple, "easy"), Quota(label, hard, "hard")]
+    for index, (label, samples) in enumerate(zip(labels, divide(budget, [1.0] * len(labels), turn), strict=True)):
+        easy_samples, hard_samples = divide(samples, [easy, 1 - easy], turn + index)
+        quotas += [Quota(label, easy_samples, "easy"), Quota(label, hard_samples, "hard")]
     return [quota for quota in quotas if quota.samples]
 
 
-class requests(Sequence[GenerationRequest]):  # noqa: N801 - read as what it makes, like range
-    """The plan as generate calls of at most `per_request` texts, quota after quota: requests that share a prompt's
-    beginning follow each other, and the engine finds it in its prefix cache (4 to 8 % faster, measured).
+class RequestPlan(Sequence[GenerationRequest]):
+    """The requests of a round, of at most `per_request` texts each, quota after quota.
 
-    Each is made when it is looked at: a round of a million texts is as large in memory as its quotas.
+    Requests of one quota share the beginning of their prompts. They follow each other, so that the engine finds it in its
+    prefix cache (4 to 8 % faster, measured). A request is made when it is accessed: a round of a million texts takes as
+    much memory as its quotas.
     """
 
     def __init__(self, quotas: Sequence[Quota], per_request: int, seed: int, round: int) -> None:
         self._quotas = quotas
         self._per_request = per_request
-        self._place = seed, round
+        self._seed_path = seed, round
         self._ends = list(accumulate(-(-quota.samples // per_request) for quota in quotas))
 
     def __len__(self) -> int:
@@ -70,6 +72,6 @@ class requests(Sequence[GenerationRequest]):  # noqa: N801 - read as what it mak
         index %= len(self)
         number = bisect_right(self._ends, index)
         quota = self._quotas[number]
-        before = self._per_request * (index - (self._ends[number - 1] if number else 0))
-        count = min(self._per_request, quota.samples - before)
-        return GenerationRequest(index, quota, count, derive_seed(*self._place, "generate", index))
+        texts_before = self._per_request * (index - (self._ends[number - 1] if number else 0))
+        count = min(self._per_request, quota.samples - texts_before)
+        return GenerationRequest(index, quota, count, derive_seed(*self._seed_path, "generate", index))

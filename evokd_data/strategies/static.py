@@ -1,6 +1,6 @@
-"""Static distillation: EvoKD's prompts and budget with no feedback from the student; every class alike, easy and hard.
+"""Static distillation: EvoKD's prompts and budget without feedback from the student; every class alike, easy and hard.
 
-The baseline that tells what the feedback is worth (Liu et al. 2024, section 4: "the same budget with no feedback").
+The baseline that measures what the feedback is worth (Liu et al. 2024, section 4: "the same budget with no feedback").
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ from pydantic import Field
 
 from evokd_data.records import Draft, GenerationRequest, Quota
 from evokd_data.strategies import Ask, Brief, Write
-from evokd_data.strategies.asking import demonstrations, label_texts, write_texts
-from evokd_data.strategies.quotas import stratified
-from evokd_data.strategies.useful import Useful
+from evokd_data.strategies.demonstrations import draw_demonstrations
+from evokd_data.strategies.labelling import label_texts
+from evokd_data.strategies.quotas import stratified_quotas
+from evokd_data.strategies.useful import UsefulDemonstrations
+from evokd_data.strategies.writing import write_texts
 from evokd_data.tasks import Task
 
 
 @dataclass(frozen=True)
 class Static:
-    """`easy` share of easy texts; `demonstrations` and `per_request` texts in one generate call; `choose` demonstrations
-    at random, or by how much they help the teacher (see `strategies.useful`), found with `choosing_calls` calls a round."""
+    """`easy` is the share of easy texts. One call shows `demonstrations` samples and asks for `per_request` texts. `choose`
+    demonstrations at `random`, or `useful` ones: those that help the teacher most (see `strategies.useful`), by at most
+    `choosing_calls` calls a round."""
 
     name: ClassVar[str] = "static"
     prompt_templates: ClassVar[tuple[str, ...]] = ("generate", "label")
@@ -37,14 +40,16 @@ class Static:
         return None
 
     def allot(self, brief: Brief) -> Sequence[Quota]:
-        return stratified(brief.task.labels, brief.budget, self.easy, brief.round)
+        return stratified_quotas(brief.task.labels, brief.budget, self.easy, brief.round)
 
     def writer(self, brief: Brief, ask: Ask) -> Write:
-        useful = Useful(brief, ask, self.choosing_calls, self.demonstrations) if self.choose == "useful" else None
+        useful = None
+        if self.choose == "useful":
+            useful = UsefulDemonstrations(brief, ask, self.choosing_calls, self.demonstrations)
 
         async def write(request: GenerationRequest) -> list[Draft]:
-            among = await useful.of(request.quota.target) if useful else None
-            shown = demonstrations(brief, request, self.demonstrations, among)
+            candidates = await useful.of(request.quota.target) if useful else None
+            shown = draw_demonstrations(brief, request, self.demonstrations, candidates)
             texts, problem = await write_texts(brief, request, ask, demonstrations=shown)
             return await label_texts(brief, request, ask, self.name, texts, problem)
 

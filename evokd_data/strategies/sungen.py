@@ -1,8 +1,8 @@
-"""SunGen: texts generated as by ZeroGen; how far each is believed is learned by the student `reweighted`.
+"""SunGen: texts generated as by ZeroGen; the student `reweighted` learns how much each of them counts.
 
 Gao et al., "Self-Guided Noise-Free Data Generation for Efficient Zero-Shot Learning", ICLR 2023 (arXiv 2205.12679). The
-paper has two halves: the generation, which is ZeroGen's and is all there is here, and the sample weights, which follow
-from training and are in `students/reweighted.py`. With another student this is ZeroGen under another name.
+paper has two halves. The generation is ZeroGen's, and it is all that is here. The sample weights follow from training and
+are in `students/reweighted.py`. With another student this is ZeroGen under another name.
 """
 
 from __future__ import annotations
@@ -15,6 +15,6 @@ from evokd_data.strategies.zerogen import ZeroGen
 
 @dataclass(frozen=True)
 class SunGen(ZeroGen):
-    """`per_request` texts in one generate call."""
+    """One call asks for `per_request` texts."""
 
     name: ClassVar[str] = "sungen"

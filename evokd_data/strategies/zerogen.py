@@ -1,4 +1,4 @@
-"""ZeroGen: texts conditioned on their label, from no example and no feedback; the condition is the label.
+"""ZeroGen: texts conditioned on a label, without examples and without feedback; the condition is their label.
 
 Ye et al., "ZeroGen: Efficient Zero-shot Learning via Dataset Generation", EMNLP 2022, section 2.
 """
@@ -13,14 +13,14 @@ from pydantic import Field
 
 from evokd_data.records import Draft, GenerationRequest, Quota
 from evokd_data.strategies import Ask, Brief, Write
-from evokd_data.strategies.asking import believe_condition, write_texts
-from evokd_data.strategies.quotas import evenly
+from evokd_data.strategies.quotas import uniform_quotas
+from evokd_data.strategies.writing import label_by_condition, write_texts
 from evokd_data.tasks import Task
 
 
 @dataclass(frozen=True)
 class ZeroGen:
-    """`per_request` texts in one generate call."""
+    """One call asks for `per_request` texts."""
 
     name: ClassVar[str] = "zerogen"
     prompt_templates: ClassVar[tuple[str, ...]] = ("generate",)
@@ -33,11 +33,11 @@ class ZeroGen:
         return None
 
     def allot(self, brief: Brief) -> Sequence[Quota]:
-        return evenly(brief.task.labels, brief.budget, brief.round)
+        return uniform_quotas(brief.task.labels, brief.budget, brief.round)
 
     def writer(self, brief: Brief, ask: Ask) -> Write:
         async def write(request: GenerationRequest) -> list[Draft]:
             texts, problem = await write_texts(brief, request, ask)
-            return believe_condition(brief, request, self.name, texts, problem)
+            return label_by_condition(brief, request, self.name, texts, problem)
 
         return write

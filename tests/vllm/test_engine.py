@@ -15,9 +15,9 @@ from conftest import SETTINGS, Open, a_prompt
 from evokd_data.errors import RecipeError, TeacherError
 from evokd_data.models import find_model
 from evokd_data.records import Constraint, Prompt
-from evokd_data.strategies import asking
+from evokd_data.strategies.labelling import LABEL_CODES
 from evokd_data.teachers import vllm
-from evokd_data.teachers.vllm import VLLM
+from evokd_data.teachers.vllm.plug import VLLM
 
 pytestmark = pytest.mark.vllm
 
@@ -29,7 +29,7 @@ SCHEMA = {
 }
 GRAMMAR = 'root ::= "yes" | "no"'
 CODES = tuple("ABCDEFGH")
-ALL_CODES = tuple(asking.CODES)
+ALL_CODES = tuple(LABEL_CODES)
 
 
 def test_answers_come_in_the_order_asked(opened: Open) -> None:
