@@ -80,7 +80,7 @@ def open_run(
     A run that goes on from a published round, `origin` (org/name@round-003), is given that round's files first.
     `mirror`: the URL under which a copy of the folder is kept meanwhile; see `mirror.mirrored`.
     """
-    if distributed.started() > distributed.count():
+    if distributed.launched_world_size() > distributed.world_size():
         raise WorkspaceError(f"{recipe.path}: torchrun starts train-round and nothing else; start this with evokd-data")
     splits = load_splits(recipe)
     frozen = inputs(recipe, splits.digests())
@@ -118,13 +118,13 @@ async def _generate_once(run: Run, index: int, progress: Progress) -> dict[str, 
 
 def train_next(recipe: Recipe, runs: Path, progress: Progress, mirror: str | None = None) -> dict[str, Any] | None:
     """Train and score the student on the last generated round; its metrics. None in torchrun's other processes."""
-    with distributed.joined():
+    with distributed.process_group():
         if distributed.rank() > 0:
             learn_along(recipe, Workspace(runs / recipe.name))
             return None
         with open_run(recipe, runs, progress=progress, mirror=mirror) as run:
             metrics = _train(run, run.next_to_train(), progress)
-        distributed.told(None)
+        distributed.broadcast(None)
         return metrics
 
 

@@ -127,9 +127,9 @@ def learn():
     optimizer = torch.optim.AdamW(layer.parameters())  # imports what keeps a group that it finds
     torch.nn.parallel.DistributedDataParallel(layer)(torch.ones(1, 2)).sum().backward()
     optimizer.step()
-with distributed.joined():
+with distributed.process_group():
     learn()
-    distributed.told(None)
+    distributed.broadcast(None)
 names = {open(f"/proc/self/task/{thread}/comm").read().strip() for thread in os.listdir("/proc/self/task")}
 assert not any("gloo" in name for name in names), names
 """

@@ -90,7 +90,7 @@ def fit(recipe: Recipe, workspace: Workspace, folder: RoundFolder) -> None:
     data = make_training_data(recipe, workspace, folder, weighed)
     with whole_folder(folder.student) as draft:
         started = time.monotonic()
-        distributed.told(folder.index)
+        distributed.broadcast(folder.index)
         figures = recipe.student.fit(data, draft)
         figures = {
             **figures,
@@ -104,7 +104,7 @@ def fit(recipe: Recipe, workspace: Workspace, folder: RoundFolder) -> None:
 
 def learn_along(recipe: Recipe, workspace: Workspace) -> None:
     """What torchrun's other processes do: learn their part of what the first one learns, and leave no file behind."""
-    while (index := distributed.told(None)) is not None:
+    while (index := distributed.broadcast(None)) is not None:
         with tempfile.TemporaryDirectory() as scratch:
             weighed = Boost.of(recipe, workspace, index)
             recipe.student.fit(make_training_data(recipe, workspace, workspace.round(index), weighed), Path(scratch))

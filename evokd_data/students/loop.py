@@ -51,7 +51,7 @@ def train(
     import torch
 
     model.train()
-    alone = distributed.count() == 1
+    alone = distributed.world_size() == 1
     shared = model if alone else torch.nn.parallel.DistributedDataParallel(model)
     losses: list[torch.Tensor] = []
     tokens = computed = 0
@@ -66,7 +66,7 @@ def train(
                 with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                     logits = shared(**inputs).logits
                 loss = -(weights * (wanted * part.answers.of(logits).float().log_softmax(-1)).sum(-1)).sum()
-                (loss if alone else loss * distributed.count()).backward()  # processes' gradients are averaged
+                (loss if alone else loss * distributed.world_size()).backward()  # processes' gradients are averaged
             total += loss.detach()
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         # The fused optimizer divides by it while it reads them; clip_grad_norm_ would read and write all once more.
@@ -78,13 +78,13 @@ def train(
         if len(losses) % LOOK == 0:
             _require_finite(torch.stack(losses[-LOOK:]), len(losses))
     _require_finite(torch.stack([parameter.detach().sum() for parameter in model.parameters()]), len(losses))
-    return Trained(distributed.summed(torch.stack(losses)).tolist(), tokens, round(1 - tokens / max(1, computed), 6))
+    return Trained(distributed.all_reduce(torch.stack(losses)).tolist(), tokens, round(1 - tokens / max(1, computed), 6))
 
 
 def shares(batch: Sequence[int], parts: int) -> Iterator[tuple[list[int], bool]]:
     """This process' share of a batch, cut into `parts`; whether a part counts. One with nothing to learn repeats an
     example that does not count: processes step together."""
-    cut = np.array_split(np.asarray(batch), distributed.count() * parts)
+    cut = np.array_split(np.asarray(batch), distributed.world_size() * parts)
     for piece in cut[distributed.rank() * parts : (distributed.rank() + 1) * parts]:
         yield (piece.tolist(), True) if len(piece) else (list(batch[:1]), False)
 

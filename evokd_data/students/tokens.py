@@ -52,7 +52,7 @@ def tokenised(
     }
     if data.cache is not None and data.segments:
         data.cache.mkdir(parents=True, exist_ok=True)
-        with distributed.one_first():
+        with distributed.rank_zero_first():
             files = [_file(data.cache, segment, made_by, encoder, soft) for segment in data.segments]
         yield Tokens(files, words)
         return

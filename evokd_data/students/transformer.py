@@ -167,7 +167,7 @@ class Transformer(Student):
             ],
             "precision": "bfloat16" if self._bfloat16() else "float32",
             "device": str(device),
-            "processes": distributed.count(),
+            "processes": distributed.world_size(),
             "threads": torch.get_num_threads(),
             "learning_seconds": round(time.perf_counter() - started, 3),
         }
