@@ -42,7 +42,8 @@ from report import record
 from evokd_data.digest import digest
 from evokd_data.generation.scheduler import in_order
 from evokd_data.records import Message, Prompt, Sampling
-from evokd_data.teachers.vllm import VLLM, VLLMEngine
+from evokd_data.teachers.vllm.engine import VLLMEngine
+from evokd_data.teachers.vllm.plug import VLLM
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def at_once(engine: VLLMEngine, asked: list[Prompt], text: bool) -> Flow:
         answers = await asyncio.gather(*map(one, ready))
         if text:
             return lambda: [answer.outputs[0].text for answer in answers]
-        return lambda: [engine._chat.text(answer.prompt_token_ids, answer.outputs[0].token_ids) for answer in answers]
+        return lambda: [engine._chat.decode(answer.prompt_token_ids, answer.outputs[0].token_ids) for answer in answers]
 
     return all_at_once
 
@@ -170,7 +171,7 @@ async def take(way: str, engine: VLLMEngine, asked: list[Prompt]) -> Turn:
 
 def forget(engine: VLLMEngine) -> None:
     engine._chat.encode.cache_clear()
-    engine._chat._part.cache_clear()
+    engine._chat._encode_segment.cache_clear()
 
 
 def part(cores: set[int]) -> None:

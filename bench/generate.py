@@ -42,7 +42,8 @@ from evokd_data.records import Prompt
 from evokd_data.seeds import load_splits
 from evokd_data.stages.generate import generate
 from evokd_data.storage.workspace import Workspace
-from evokd_data.teachers.vllm import VLLM, VLLMEngine
+from evokd_data.teachers.vllm.engine import VLLMEngine
+from evokd_data.teachers.vllm.plug import VLLM
 
 ROOT = Path(__file__).parents[1]
 RECIPES = {"intents": "quickstart", "slots": "quickstart-slots"}

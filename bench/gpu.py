@@ -110,7 +110,7 @@ async def rest(options: argparse.Namespace, model: Path, log: Path) -> dict[str,
 
     teacher = feeding.VLLM(model=str(model), engine_args={"load_format": "dummy"}, **engine_settings(options))
     async with teacher.serve(log) as engine:
-        if not engine._sleeps:
+        if not engine._can_sleep:
             print("this engine cannot sleep; gpu_sleep_s and gpu_wake_s are left out", file=sys.stderr)
             return {}
         took: dict[str, list[float]] = {"sleep": [], "wake": []}

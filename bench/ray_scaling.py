@@ -49,8 +49,8 @@ from evokd_data.strategies.writing import origin
 from evokd_data.tasks import Task
 from evokd_data.teachers import Engine
 from evokd_data.teachers.ray import pipeline
-from evokd_data.teachers.ray.coordinator import ROWS
-from evokd_data.teachers.ray.engine import Cluster
+from evokd_data.teachers.ray.coordinator import ROWS_PER_WORKER
+from evokd_data.teachers.ray.engine import ClusterEngine
 from evokd_data.teachers.scripted import Scripted
 
 ROOT = Path(__file__).parents[1]
@@ -129,7 +129,7 @@ class MadeUp:
 
 
 @contextlib.asynccontextmanager
-async def fleet(kind: str, workers: int, of: argparse.Namespace, log: Path) -> AsyncIterator[Cluster]:
+async def fleet(kind: str, workers: int, of: argparse.Namespace, log: Path) -> AsyncIterator[ClusterEngine]:
     """All workers open."""
     streams = of.streams
     actors = min(of.processes, workers) if kind == "simulated" else workers
@@ -138,11 +138,11 @@ async def fleet(kind: str, workers: int, of: argparse.Namespace, log: Path) -> A
     says = "AddToPlaylist" if kind == "simulated" else ""
     teacher = Slow(streams=streams * each, window=window * each, tokens_per_s=of.tokens, says=says)
     asleep = {"CPU": 0.001}  # for they sleep
-    async with pipeline.serve(teacher, actors, log, resources=asleep, rows=ROWS * each) as opened:
-        while opened.opened < actors:  # noqa: ASYNC110 - nothing else wants to know
+    async with pipeline.serve(teacher, actors, log, resources=asleep, rows_per_worker=ROWS_PER_WORKER * each) as engine:
+        while engine.workers_opened < actors:  # noqa: ASYNC110 - nothing else waits for it
             await asyncio.sleep(0.1)
-        opened.workers, opened.window = workers, window * workers
-        yield opened
+        engine.workers, engine.window = workers, window * workers
+        yield engine
 
 
 async def turn(kind: str, workers: int, samples: int, of: argparse.Namespace, folder: Path) -> Mapping[str, float]:
@@ -153,9 +153,9 @@ async def turn(kind: str, workers: int, samples: int, of: argparse.Namespace, fo
         recipe = dataclasses.replace(recipe, strategy=MadeUp())
     workspace, splits = Workspace(folder), load_splits(recipe)
     async with (
-        fleet(kind, workers, of, folder / "teacher.log") as opened,
-        # Opened is a teacher as far as this asks: its engine is open already.
-        TeacherOnDemand(Opened(opened), folder / "teacher.log") as teacher,  # type: ignore[arg-type]
+        fleet(kind, workers, of, folder / "teacher.log") as engine,
+        # Opened has what TeacherOnDemand needs of a teacher; its engine is open already.
+        TeacherOnDemand(Opened(engine), folder / "teacher.log") as teacher,  # type: ignore[arg-type]
     ):
         await generate(recipe, workspace, 0, splits, teacher)
         cpu, wall = time.process_time(), time.perf_counter()

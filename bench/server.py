@@ -53,7 +53,7 @@ from evokd_data.records import Completion, Prompt
 from evokd_data.seeds import load_splits
 from evokd_data.stages.generate import generate
 from evokd_data.storage.workspace import Workspace
-from evokd_data.teachers.server import ServerEngine
+from evokd_data.teachers.server.engine import ServerEngine
 
 ROOT = Path(__file__).parents[1]
 WAYS = ["bare", "client", "ours"]

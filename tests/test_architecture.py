@@ -46,7 +46,7 @@ STANDARD_LIBRARY_ONLY = {
 GROUND = STANDARD_LIBRARY_ONLY | {"settings", "yaml_files", "models"}
 LOCALHUB_MAY_IMPORT = {"atomic_files", "yaml_files"}
 """Two modules that import nothing of ours themselves. The local Hub could be a package of its own with copies of them."""
-INPUTS = {"recipe", "seeds"}
+INPUTS = {"recipe", "recipe_file", "recipe_sections", "seeds", "sources"}
 LOOP = {"rounds", "compare"}
 HEAVY = {
     "torch",
@@ -60,7 +60,7 @@ HEAVY = {
     "scipy",
     "matplotlib",
 }
-BY_NAME = {"registry", "cli", "teachers.vllm"}
+BY_NAME = {"registry", "cli", "teachers.vllm.names"}
 """Who may import by a name in a string: plugs, commands, and vLLM's names, which wander between its modules."""
 
 
@@ -222,7 +222,7 @@ def names_in(path: Path) -> set[str]:
         ("stages.plan", "revisions.load", "up, from stages to revisions"),
         ("revisions.load", "rounds", "up, from revisions to loop"),
         ("strategies.evokd", "tasks.ner", "across, from strategies to tasks"),
-        ("teachers.vllm", "storage.journal", "up, from plugs to storage"),
+        ("teachers.vllm.plug", "storage.journal", "up, from plugs to storage"),
         ("localhub.store", "errors", "the local Hub"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A round written by many workers is the round that one engine writes, whoever dies. See crews.py for what is not real."""
+"""A round written by many workers equals the round that one engine writes, whichever workers die. crews.py replaces Ray."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import orjson
 import pytest
 from colours import brief, play
-from crews import Crew
+from crews import InProcessCluster
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,26 +29,27 @@ from evokd_data.stages.generate import generate
 from evokd_data.storage.journal import Journal, read
 from evokd_data.storage.journal_parts import JournalParts
 from evokd_data.storage.workspace import Workspace
-from evokd_data.strategies.asking import request_key
+from evokd_data.strategies.prompts import prompt_key
 from evokd_data.teachers.ray import worker
-from evokd_data.teachers.ray.coordinator import DEATHS
+from evokd_data.teachers.ray.coordinator import MAX_DEATHS
 from evokd_data.teachers.ray.plug import Ray
 from evokd_data.teachers.scripted import Scripted
-from evokd_data.teachers.vllm import VLLM
+from evokd_data.teachers.vllm.plug import VLLM
 
 ROUGH = {"engine: scripted": "engine: scripted, wrong_labels: 0.4, broken_answers: 0.1"}
 
 
 @dataclass(frozen=True)
 class Mortal(Scripted):
-    """A scripted teacher whose engine dies of the prompt number `until`, or of one whose key begins with `poison`. `said`
-    counts what all its engines were asked, by key. A `fickle` one never gives the same answer twice."""
+    """A scripted teacher whose engine dies at the prompt number `until`, or at one whose key begins with `poison`. It raises an
+    error for prompts whose key begins with `refuse`. `answered` counts the answers of all its engines, by key. A `fickle` one
+    never gives the same answer twice."""
 
     until: int | None = None
     poison: str | None = None
     fickle: bool = False
     refuse: str | None = None
-    said: Counter[str] = field(default_factory=Counter)
+    answered: Counter[str] = field(default_factory=Counter)
     states: list[str] = field(default_factory=list)
 
     @asynccontextmanager
@@ -72,10 +73,10 @@ class MortalEngine:
         if teacher.refuse is not None and prompt.key.startswith(teacher.refuse):
             raise TeacherError(f"refused {prompt.key}")
         answer = await self.engine.complete(prompt)
-        teacher.said[prompt.key] += 1
+        teacher.answered[prompt.key] += 1
         if teacher.fickle and prompt.template in ("analyse", "generate"):
             mark = f"{next(UNIQUE)}"
-            answer = Completion(answer.text.replace(" ", f" {mark} ", 2), *[getattr(answer, n) for n in FIELDS])
+            answer = Completion(answer.text.replace(" ", f" {mark} ", 2), *[getattr(answer, name) for name in FIELDS])
         return answer
 
     async def sleep(self) -> None:
@@ -93,25 +94,25 @@ FIELDS = ("finish_reason", "prompt_tokens", "completion_tokens", "choice_logprob
 
 
 def always(teacher: Scripted) -> Callable[[int], Scripted]:
-    return lambda index: teacher
+    return lambda slot: teacher
 
 
 def in_turn(*teachers: Scripted) -> Callable[[int], Scripted]:
-    """One after the other to whoever opens; the last one for ever."""
-    left = list(teachers)
-    return lambda index: left.pop(0) if len(left) > 1 else left[0]
+    """The next of the teachers to each worker that opens; the last one to all further workers."""
+    remaining = list(teachers)
+    return lambda slot: remaining.pop(0) if len(remaining) > 1 else remaining[0]
 
 
 def shards(run: Workspace, index: int) -> list[bytes]:
     return [path.read_bytes() for path in run.round(index).shard_files()]
 
 
-def write_round(recipe: Recipe, runs: Path, index: int, teacher, meanwhile=None, patience_s: float = 60) -> dict:
+def write_round(recipe: Recipe, runs: Path, index: int, teacher, meanwhile=None, timeout_s: float = 60) -> dict:
     """The totals of a round whose earlier ones are complete."""
 
     async def main() -> dict:
-        async with asyncio.timeout(patience_s), TeacherOnDemand(teacher, runs / "teacher.log") as opened:
-            task = asyncio.create_task(generate(recipe, run.workspace, index, run.splits, opened))
+        async with asyncio.timeout(timeout_s), TeacherOnDemand(teacher, runs / "teacher.log") as on_demand:
+            task = asyncio.create_task(generate(recipe, run.workspace, index, run.splits, on_demand))
             if meanwhile is not None:
                 await meanwhile(run.workspace, task)
             return await task
@@ -122,15 +123,15 @@ def write_round(recipe: Recipe, runs: Path, index: int, teacher, meanwhile=None,
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory):
-    """Runs whose first `rounds` rounds are complete, made once; copies of them."""
-    made: dict[tuple[str, int], Path] = {}
+    """Copies of runs whose first `rounds` rounds are complete. Each run is played once."""
+    originals: dict[tuple[str, int], Path] = {}
 
     def play_once(recipe: Recipe, rounds: int, to: Path) -> Path:
-        name = recipe.strategy.name, rounds
-        if name not in made:
-            made[name] = tmp_path_factory.mktemp("played")
-            play(recipe, made[name], rounds)
-        shutil.copytree(made[name], to)
+        key = recipe.strategy.name, rounds
+        if key not in originals:
+            originals[key] = tmp_path_factory.mktemp("played")
+            play(recipe, originals[key], rounds)
+        shutil.copytree(originals[key], to)
         return to
 
     return play_once
@@ -142,16 +143,17 @@ def rough(recipe, strategy: str = "evokd") -> Recipe:
     return recipe(**ROUGH, **hard, **{"name: evokd": f"name: {strategy}", "samples: 24": "samples: 60"})
 
 
-def teacher_of(recipe: Recipe, **more) -> Mortal:
-    told = recipe.teacher
-    return Mortal(wrong_labels=told.wrong_labels, broken_answers=told.broken_answers, **more)
+def mortal_teacher(recipe: Recipe, **settings) -> Mortal:
+    """Answers like the recipe's own teacher."""
+    own_teacher = recipe.teacher
+    return Mortal(wrong_labels=own_teacher.wrong_labels, broken_answers=own_teacher.broken_answers, **settings)
 
 
-class Identical(Crew):
-    """A crew whose driver has the recipe's own teacher."""
+class RecipeCluster(InProcessCluster):
+    """A cluster whose driver has the recipe's own teacher."""
 
-    def __init__(self, recipe: Recipe, *arguments, **more) -> None:
-        super().__init__(*arguments, **more)
+    def __init__(self, recipe: Recipe, *arguments, **settings) -> None:
+        super().__init__(*arguments, **settings)
         self._identity = recipe.teacher.identity()
 
 
@@ -160,31 +162,34 @@ def test_partitions_cover_what_is_left_in_order_and_stay_within_a_shard(sizes, w
     ends = list(itertools.accumulate(sizes))
     ranges = [range(end - size, end) for size, end in zip(sizes, ends, strict=True)]
     first = data.draw(st.integers(0, ends[-1] - 1))
-    found = list(Partitioner(ranges, first).ranges(lambda: workers, lambda: window))
-    assert [index for one in found for index in one] == list(range(first, ends[-1]))
-    each = max(1, window // workers)
-    assert all(0 < len(one) <= 2 * each for one in found)
-    whole = [one for one in found if not any(one.stop == shard.stop for shard in ranges)]
-    assert all(len(one) >= each // 8 for one in whole)
-    assert all(any(one.start >= shard.start and one.stop <= shard.stop for shard in ranges) for one in found)
+    partitions = list(Partitioner(ranges, first).ranges(lambda: workers, lambda: window))
+    assert [index for partition in partitions for index in partition] == list(range(first, ends[-1]))
+    worker_window = max(1, window // workers)
+    assert all(0 < len(partition) <= 2 * worker_window for partition in partitions)
+    inner = [partition for partition in partitions if not any(partition.stop == shard.stop for shard in ranges)]
+    assert all(len(partition) >= worker_window // 8 for partition in inner)
+    assert all(
+        any(partition.start >= shard.start and partition.stop <= shard.stop for shard in ranges)
+        for partition in partitions
+    )
 
 
 @pytest.mark.parametrize("strategy", ["evokd", "static", "attrprompt", "auggpt", "eda", "zerogen"])
-@pytest.mark.parametrize("places", [1, 3])
-def test_a_round_of_many_workers_is_the_round_of_one_engine(recipe, played, tmp_path, strategy, places):
-    made = rough(recipe, strategy)
-    alone, many = (played(made, 2, tmp_path / name) for name in ("alone", "many"))
-    expected = write_round(made, alone, 2, made.teacher)
-    crew = Identical(made, always(teacher_of(made, window=6 * places)), places, tmp_path / "log")
-    totals = write_round(made, many, 2, crew)
+@pytest.mark.parametrize("slots", [1, 3])
+def test_a_round_of_many_workers_is_the_round_of_one_engine(recipe, played, tmp_path, strategy, slots):
+    rough_recipe = rough(recipe, strategy)
+    alone, many = (played(rough_recipe, 2, tmp_path / name) for name in ("alone", "many"))
+    expected = write_round(rough_recipe, alone, 2, rough_recipe.teacher)
+    cluster = RecipeCluster(rough_recipe, always(mortal_teacher(rough_recipe, window=6 * slots)), slots, tmp_path / "log")
+    totals = write_round(rough_recipe, many, 2, cluster)
     assert shards(Workspace(many / "colours"), 2) == shards(Workspace(alone / "colours"), 2)
     same = ("asked", "kept", "rejected", "requests", "prompt_tokens", "completion_tokens")
     assert {name: totals[name] for name in same} == {name: expected[name] for name in same}
     keys = [sorted(row["key"] for row in read(Workspace(runs / "colours").round(2).journal)) for runs in (alone, many)]
     assert keys[0] == keys[1]
     if strategy != "eda":
-        assert len({where for _, where in crew.rows}) == places
-        assert totals["engine"] == {"engine": "mortal", "window": 6 * places, "workers": places, "deaths": 0}
+        assert len({slot for _, slot in cluster.rows}) == slots
+        assert totals["engine"] == {"engine": "mortal", "window": 6 * slots, "workers": slots, "deaths": 0}
 
 
 @pytest.mark.parametrize("chance", range(6))
@@ -192,27 +197,32 @@ def test_whoever_dies_whenever_the_rows_are_the_same(recipe, played, tmp_path, c
     import random
 
     draw = random.Random(chance)
-    made = rough(recipe)
-    alone, many = (played(made, 2, tmp_path / name) for name in ("alone", "many"))
-    write_round(made, alone, 2, made.teacher)
-    lives = [teacher_of(made, until=draw.randint(1, 25), latency_s=0.002, window=8) for _ in range(draw.randint(1, 2))]
-    crew = Identical(made, in_turn(*lives, teacher_of(made, latency_s=0.002, window=8)), 3, tmp_path / "log")
-    totals = write_round(made, many, 2, crew)
+    rough_recipe = rough(recipe)
+    alone, many = (played(rough_recipe, 2, tmp_path / name) for name in ("alone", "many"))
+    write_round(rough_recipe, alone, 2, rough_recipe.teacher)
+    mortals = [
+        mortal_teacher(rough_recipe, until=draw.randint(1, 25), latency_s=0.002, window=8)
+        for _ in range(draw.randint(1, 2))
+    ]
+    cluster = RecipeCluster(
+        rough_recipe, in_turn(*mortals, mortal_teacher(rough_recipe, latency_s=0.002, window=8)), 3, tmp_path / "log"
+    )
+    totals = write_round(rough_recipe, many, 2, cluster)
     assert shards(Workspace(many / "colours"), 2) == shards(Workspace(alone / "colours"), 2)
-    assert totals["engine"]["deaths"] == len(lives)
-    assert sum("caught fire" in note for note in crew.notes) == len(lives)
+    assert totals["engine"]["deaths"] == len(mortals)
+    assert sum("caught fire" in line for line in cluster.log_lines) == len(mortals)
 
 
 def test_an_answer_that_is_no_requests_own_is_asked_once_and_a_fickle_teachers_round_can_be_replayed(
     recipe, played, tmp_path
 ):
-    made = rough(recipe)
-    runs = played(made, 2, tmp_path / "runs")
-    teacher = teacher_of(made, fickle=True, window=6, latency_s=0.002)
-    mortal = teacher_of(made, fickle=True, window=6, latency_s=0.002, until=20, said=teacher.said)
-    write_round(made, runs, 2, Identical(made, in_turn(mortal, teacher), 3, tmp_path / "log"))
+    rough_recipe = rough(recipe)
+    runs = played(rough_recipe, 2, tmp_path / "runs")
+    teacher = mortal_teacher(rough_recipe, fickle=True, window=6, latency_s=0.002)
+    mortal = mortal_teacher(rough_recipe, fickle=True, window=6, latency_s=0.002, until=20, answered=teacher.answered)
+    write_round(rough_recipe, runs, 2, RecipeCluster(rough_recipe, in_turn(mortal, teacher), 3, tmp_path / "log"))
     run = Workspace(runs / "colours")
-    analyses = {key: count for key, count in teacher.said.items() if key.startswith("analyse/")}
+    analyses = {key: count for key, count in teacher.answered.items() if key.startswith("analyse/")}
     journalled = Counter(row["key"] for row in read(run.round(2).journal))
     assert len(analyses) >= 2 and all(journalled[key] == 1 for key in analyses)
     assert sum(analyses.values()) <= len(analyses) + 1, "one may have died with its worker"
@@ -220,37 +230,44 @@ def test_an_answer_that_is_no_requests_own_is_asked_once_and_a_fickle_teachers_r
     for path in (*run.round(2).shard_files(), run.round(2).generated):
         path.unlink()
 
-    class Nobody(Identical):
+    class Nobody(RecipeCluster):
         def serve(self, log=None):
             raise AssertionError("opened, though the journal has everything")
 
-    write_round(made, runs, 2, Nobody(made, always(teacher), 1, tmp_path / "log"))
+    write_round(rough_recipe, runs, 2, Nobody(rough_recipe, always(teacher), 1, tmp_path / "log"))
     assert shards(run, 2) == before
 
 
 def test_what_all_requests_need_travels_once_to_each_worker(recipe, played, tmp_path):
-    made = rough(recipe)
-    runs = played(made, 1, tmp_path / "runs")
-    crew = Identical(made, always(teacher_of(made, window=4, latency_s=0.002)), 3, tmp_path / "log")
+    rough_recipe = rough(recipe)
+    runs = played(rough_recipe, 1, tmp_path / "runs")
+    cluster = RecipeCluster(
+        rough_recipe, always(mortal_teacher(rough_recipe, window=4, latency_s=0.002)), 3, tmp_path / "log"
+    )
     fetched = []
-    fetch = crew.coordinator.fetch
+    fetch_work = cluster.coordinator.fetch_work
 
     async def counted(key: int) -> StrategyWork:
         fetched.append(key)
         await asyncio.sleep(0.01)
-        return await fetch(key)
+        return await fetch_work(key)
 
-    crew.coordinator.fetch = counted
-    write_round(made, runs, 1, crew)
-    assert len(crew.rows) > 3 and len(fetched) == len({where for _, where in crew.rows}) == 3
+    cluster.coordinator.fetch_work = counted
+    write_round(rough_recipe, runs, 1, cluster)
+    assert len(cluster.rows) > 3 and len(fetched) == len({slot for _, slot in cluster.rows}) == 3
 
 
 def test_a_run_that_was_cut_off_asks_for_the_rest_alone(recipe, played, tmp_path):
-    made = rough(recipe)
-    alone, runs = (played(made, 2, tmp_path / name) for name in ("alone", "runs"))
-    write_round(made, alone, 2, made.teacher)
-    said: Counter[str] = Counter()
-    crew = Identical(made, always(teacher_of(made, window=4, latency_s=0.01, said=said)), 2, tmp_path / "log")
+    rough_recipe = rough(recipe)
+    alone, runs = (played(rough_recipe, 2, tmp_path / name) for name in ("alone", "runs"))
+    write_round(rough_recipe, alone, 2, rough_recipe.teacher)
+    answered: Counter[str] = Counter()
+    cluster = RecipeCluster(
+        rough_recipe,
+        always(mortal_teacher(rough_recipe, window=4, latency_s=0.01, answered=answered)),
+        2,
+        tmp_path / "log",
+    )
 
     async def cut_off(run: Workspace, task: asyncio.Task) -> None:
         while not run.round(2).journal.exists() or sum(1 for _ in read(run.round(2).journal)) < 12:
@@ -258,130 +275,161 @@ def test_a_run_that_was_cut_off_asks_for_the_rest_alone(recipe, played, tmp_path
         task.cancel()
 
     with pytest.raises(asyncio.CancelledError):
-        write_round(made, runs, 2, crew, cut_off)
+        write_round(rough_recipe, runs, 2, cluster, cut_off)
     run = Workspace(runs / "colours")
-    kept = {row["key"] for row in read(run.round(2).journal)}
-    assert kept and not run.round(2).generated.exists()
-    said.clear()
-    write_round(made, runs, 2, Identical(made, always(teacher_of(made, window=4, said=said)), 2, tmp_path / "log"))
+    journalled = {row["key"] for row in read(run.round(2).journal)}
+    assert journalled and not run.round(2).generated.exists()
+    answered.clear()
+    write_round(
+        rough_recipe,
+        runs,
+        2,
+        RecipeCluster(
+            rough_recipe, always(mortal_teacher(rough_recipe, window=4, answered=answered)), 2, tmp_path / "log"
+        ),
+    )
     assert shards(run, 2) == shards(Workspace(alone / "colours"), 2)
-    assert kept and not kept & said.keys(), "asked again"
+    assert journalled and not journalled & answered.keys(), "asked again"
 
 
 def test_what_a_killed_worker_was_answered_is_not_asked_again(recipe, played, tmp_path, monkeypatch):
-    monkeypatch.setattr(worker, "EVERY_S", 0.02)
-    made = rough(recipe)
-    alone, runs = (played(made, 2, tmp_path / name) for name in ("alone", "runs"))
-    write_round(made, alone, 2, made.teacher)
-    said: Counter[str] = Counter()
-    crew = Identical(made, always(teacher_of(made, window=24, latency_s=0.06, said=said)), 2, tmp_path / "log")
-    left: set[str] = set()
+    monkeypatch.setattr(worker, "PART_INTERVAL_S", 0.02)
+    rough_recipe = rough(recipe)
+    alone, runs = (played(rough_recipe, 2, tmp_path / name) for name in ("alone", "runs"))
+    write_round(rough_recipe, alone, 2, rough_recipe.teacher)
+    answered: Counter[str] = Counter()
+    cluster = RecipeCluster(
+        rough_recipe,
+        always(mortal_teacher(rough_recipe, window=24, latency_s=0.06, answered=answered)),
+        2,
+        tmp_path / "log",
+    )
+    left_keys: set[str] = set()
 
     async def kill_one(run: Workspace, task: asyncio.Task) -> None:
         parts = JournalParts(str(run.round(2).root.absolute() / ".parts"))
-        while not left:
+        while not left_keys:
             await asyncio.sleep(0.005)
             lines = [line for part in parts.read() for line in part.splitlines()]
             rows = [line for line in lines if b'"key"' in line]
             if len(rows) >= 8:
-                left.update(orjson.loads(line)["key"] for line in rows)
-        crew.kill(0)
+                left_keys.update(orjson.loads(line)["key"] for line in rows)
+        cluster.kill(0)
 
-    write_round(made, runs, 2, crew, kill_one)
+    write_round(rough_recipe, runs, 2, cluster, kill_one)
     run = Workspace(runs / "colours")
     assert shards(run, 2) == shards(Workspace(alone / "colours"), 2)
-    assert crew.cluster.deaths == 1
-    assert all(said[key] == 1 for key in left), "asked again, though the answer lay there"
+    assert cluster.engine.deaths == 1
+    assert all(answered[key] == 1 for key in left_keys), "asked again, though the answer lay there"
     assert not (run.round(2).root / ".parts").exists(), "what has arrived is removed"
 
 
 @pytest.mark.parametrize("shared", [None, "memory://parts"])
 def test_what_a_killed_drivers_workers_were_answered_is_not_asked_again(recipe, played, tmp_path, monkeypatch, shared):
-    monkeypatch.setattr(worker, "EVERY_S", 0.02)
-    made = rough(recipe)
-    alone, runs = (played(made, 2, tmp_path / name) for name in ("alone", "runs"))
-    write_round(made, alone, 2, made.teacher)
+    monkeypatch.setattr(worker, "PART_INTERVAL_S", 0.02)
+    rough_recipe = rough(recipe)
+    alone, runs = (played(rough_recipe, 2, tmp_path / name) for name in ("alone", "runs"))
+    write_round(rough_recipe, alone, 2, rough_recipe.teacher)
     run = Workspace(runs / "colours")
-    place = (
-        f"memory://parts/colours-{made.fingerprint[:8]}/round-002"
+    parts_url = (
+        f"memory://parts/colours-{rough_recipe.fingerprint[:8]}/round-002"
         if shared
         else str(run.round(2).root.absolute() / ".parts")
     )
     if shared:
-        monkeypatch.setattr(type(made.teacher), "parts_url", lambda self: shared)
-    said: Counter[str] = Counter()
-    crew = Identical(made, always(teacher_of(made, window=24, latency_s=0.06, said=said)), 2, tmp_path / "log")
+        monkeypatch.setattr(type(rough_recipe.teacher), "parts_url", lambda self: shared)
+    answered: Counter[str] = Counter()
+    cluster = RecipeCluster(
+        rough_recipe,
+        always(mortal_teacher(rough_recipe, window=24, latency_s=0.06, answered=answered)),
+        2,
+        tmp_path / "log",
+    )
 
     async def cut_off(run: Workspace, task: asyncio.Task) -> None:
-        while sum(part.count(b'"key"') for part in JournalParts(place).read()) < 8:
+        while sum(part.count(b'"key"') for part in JournalParts(parts_url).read()) < 8:
             await asyncio.sleep(0.005)
         task.cancel()
 
     with pytest.raises(asyncio.CancelledError):
-        write_round(made, runs, 2, crew, cut_off)
+        write_round(rough_recipe, runs, 2, cluster, cut_off)
     if not shared:
         torn = max((run.round(2).root / ".parts").iterdir())
         torn.write_bytes(torn.read_bytes()[:-5])  # the machine died while it was written
-    known = {row["key"] for row in read(run.round(2).journal)}
-    for part in JournalParts(place).read():
+    left_keys = {row["key"] for row in read(run.round(2).journal)}
+    for part in JournalParts(parts_url).read():
         rows = [orjson.loads(line) for line in part.splitlines(keepends=True) if line.endswith(b"\n")]
-        known |= {row["key"] for row in rows if "key" in row}
-    said.clear()
-    write_round(made, runs, 2, Identical(made, always(teacher_of(made, window=24, said=said)), 2, tmp_path / "log"))
+        left_keys |= {row["key"] for row in rows if "key" in row}
+    answered.clear()
+    write_round(
+        rough_recipe,
+        runs,
+        2,
+        RecipeCluster(
+            rough_recipe, always(mortal_teacher(rough_recipe, window=24, answered=answered)), 2, tmp_path / "log"
+        ),
+    )
     assert shards(run, 2) == shards(Workspace(alone / "colours"), 2)
-    assert len(known) >= 8 and not {key for key in known if not key.startswith("analyse/")} & said.keys()
-    assert list(JournalParts(place).read()) == [] and not (run.round(2).root / ".parts").exists()
+    assert len(left_keys) >= 8
+    assert not {key for key in left_keys if not key.startswith("analyse/")} & answered.keys()
+    assert list(JournalParts(parts_url).read()) == [] and not (run.round(2).root / ".parts").exists()
 
 
 def test_requests_that_kill_every_worker_are_given_up(recipe, played, tmp_path):
-    made = rough(recipe)
-    runs = played(made, 1, tmp_path / "runs")
-    crew = Identical(made, always(teacher_of(made, poison="generate/000003", window=4)), 3, tmp_path / "log")
-    with pytest.raises(TeacherError, match=rf"{DEATHS} workers died .* caught fire"):
-        write_round(made, runs, 1, crew)
-    assert DEATHS <= crew.cluster.deaths <= 3 * DEATHS
+    rough_recipe = rough(recipe)
+    runs = played(rough_recipe, 1, tmp_path / "runs")
+    cluster = RecipeCluster(
+        rough_recipe, always(mortal_teacher(rough_recipe, poison="generate/000003", window=4)), 3, tmp_path / "log"
+    )
+    with pytest.raises(TeacherError, match=rf"{MAX_DEATHS} workers died .* caught fire"):
+        write_round(rough_recipe, runs, 1, cluster)
+    assert MAX_DEATHS <= cluster.engine.deaths <= 3 * MAX_DEATHS
 
 
 def test_an_error_of_the_teachers_is_told_as_it_is(recipe, played, tmp_path):
-    made = rough(recipe)
-    runs = played(made, 1, tmp_path / "runs")
-    crew = Identical(made, always(teacher_of(made, refuse="label/000002")), 2, tmp_path / "log")
+    rough_recipe = rough(recipe)
+    runs = played(rough_recipe, 1, tmp_path / "runs")
+    cluster = RecipeCluster(
+        rough_recipe, always(mortal_teacher(rough_recipe, refuse="label/000002")), 2, tmp_path / "log"
+    )
     with pytest.raises(TeacherError, match=r"^refused label/000002"):
-        write_round(made, runs, 1, crew)
+        write_round(rough_recipe, runs, 1, cluster)
 
 
 def prompt(number: int) -> Prompt:
-    wanted = Constraint(json_schema={"required": ["advice"]})
-    seen = {"target": f"red {number}", "got": "blue"}
-    return Prompt(f"analyse/{number:06}", "analyse", (Message("user", "x"),), number, Sampling(1.0, 64), wanted, seen)
+    schema = Constraint(json_schema={"required": ["advice"]})
+    variables = {"target": f"red {number}", "got": "blue"}
+    return Prompt(
+        f"analyse/{number:06}", "analyse", (Message("user", "x"),), number, Sampling(1.0, 64), schema, variables
+    )
 
 
 PROMPTS = [prompt(number) for number in range(60)]
 
 
-def ask(crew: Crew, prompts=PROMPTS, meanwhile=None) -> list:
+def ask(cluster: InProcessCluster, prompts=PROMPTS, meanwhile=None) -> list:
     async def main():
-        async with asyncio.timeout(30), crew.serve() as cluster:
+        async with asyncio.timeout(30), cluster.serve() as engine:
             if meanwhile is not None:
-                await meanwhile(cluster)
-            return await asyncio.gather(*map(cluster.complete, prompts), return_exceptions=True)
+                await meanwhile(engine)
+            return await asyncio.gather(*map(engine.complete, prompts), return_exceptions=True)
 
     return asyncio.run(main())
 
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory) -> list[Completion]:
-    return ask(Crew(always(Scripted()), 1, tmp_path_factory.mktemp("alone") / "log"))
+    return ask(InProcessCluster(always(Scripted()), 1, tmp_path_factory.mktemp("alone") / "log"))
 
 
-@pytest.mark.parametrize("places", [2, 7])
-def test_single_prompts_are_answered_by_any(places, expected, tmp_path):
-    assert ask(Crew(always(Scripted(window=16)), places, tmp_path / "log")) == expected
+@pytest.mark.parametrize("slots", [2, 7])
+def test_single_prompts_are_answered_by_any(slots, expected, tmp_path):
+    assert ask(InProcessCluster(always(Scripted(window=16)), slots, tmp_path / "log")) == expected
     assert len({answer.text for answer in expected}) == 60
 
 
 def test_an_error_of_one_prompt_is_that_prompts_alone(expected, tmp_path):
-    answers = ask(Crew(always(Mortal(refuse="analyse/000003")), 2, tmp_path / "log"))
+    answers = ask(InProcessCluster(always(Mortal(refuse="analyse/000003")), 2, tmp_path / "log"))
     assert str(answers[3]) == "refused analyse/000003"
     assert answers[:3] + answers[4:] == expected[:3] + expected[4:]
 
@@ -392,7 +440,7 @@ def test_what_keeps_the_first_workers_from_opening_is_told_at_once(tmp_path):
             raise RecipeError("teacher.engine_args.block_sise: no such argument")
 
     with pytest.raises(RecipeError, match="block_sise"):
-        ask(Crew(always(Wrong()), 3, tmp_path / "log"))
+        ask(InProcessCluster(always(Wrong()), 3, tmp_path / "log"))
 
 
 class Closed(Scripted):
@@ -402,64 +450,66 @@ class Closed(Scripted):
 
 def test_when_none_of_the_first_workers_opens_it_is_told(tmp_path):
     with pytest.raises(TeacherError, match="no memory here"):
-        ask(Crew(always(Closed()), 3, tmp_path / "log"))
+        ask(InProcessCluster(always(Closed()), 3, tmp_path / "log"))
 
 
 def test_one_place_that_cannot_be_filled_leaves_the_others_at_work(expected, tmp_path):
-    crew = Crew(lambda index: Closed() if index == 1 else Scripted(), 3, tmp_path / "log")
-    assert ask(crew) == expected
-    assert any("worker 1 did not open" in note and "no memory here" in note for note in crew.notes)
+    cluster = InProcessCluster(lambda slot: Closed() if slot == 1 else Scripted(), 3, tmp_path / "log")
+    assert ask(cluster) == expected
+    assert any("worker 1 did not open" in line and "no memory here" in line for line in cluster.log_lines)
 
 
 def test_another_model_on_a_workers_machine_is_refused(tmp_path):
-    crew = Crew(always(Scripted()), 1, tmp_path / "log")
-    crew._identity = {"digest": "0123"}
+    cluster = InProcessCluster(always(Scripted()), 1, tmp_path / "log")
+    cluster._identity = {"digest": "0123"}
     with pytest.raises(TeacherError, match=r"teacher.model: here it is .*, at the driver {'digest': '0123'}"):
-        ask(crew)
+        ask(cluster)
 
 
 def test_all_sleep_and_wake_and_one_that_opens_meanwhile_does_too(tmp_path):
     teacher = Mortal()
 
-    async def sleep(cluster) -> None:
-        while cluster.opened < 3:
+    async def sleep(engine) -> None:
+        while engine.workers_opened < 3:
             await asyncio.sleep(0.005)
-        await cluster.sleep()
+        await engine.sleep()
         assert teacher.states == ["asleep"] * 3
-        crew.kill(1)
-        while cluster.opened < 4:
+        cluster.kill(1)
+        while engine.workers_opened < 4:
             await asyncio.sleep(0.005)
         while len(teacher.states) < 4:
             await asyncio.sleep(0.005)
         assert teacher.states == ["asleep"] * 4
-        await cluster.wake()
+        await engine.wake()
         assert teacher.states[4:] == ["awake"] * 3
 
-    crew = Crew(always(teacher), 3, tmp_path / "log")
-    assert all(isinstance(answer, Completion) for answer in ask(crew, meanwhile=sleep))
+    cluster = InProcessCluster(always(teacher), 3, tmp_path / "log")
+    assert all(isinstance(answer, Completion) for answer in ask(cluster, meanwhile=sleep))
 
 
 def test_a_worker_of_whom_nothing_is_heard_is_dead_and_its_rows_are_others(expected, tmp_path, monkeypatch):
-    """As when its machine is gone: nobody opens it again, and nobody says so."""
-    crew = Crew(lambda index: Mortal(latency_s=30 if index == 0 else 0.001, window=8), 2, tmp_path / "log", lost_s=0.5)
+    """As when its machine is gone: nobody opens it again, and nobody reports it."""
+    cluster = InProcessCluster(
+        lambda slot: Mortal(latency_s=30 if slot == 0 else 0.001, window=8), 2, tmp_path / "log", 0.5
+    )
 
-    async def silence(cluster) -> None:
-        while cluster.opened < 2:
+    async def silence(engine) -> None:
+        while engine.workers_opened < 2:
             await asyncio.sleep(0.005)
-        known, poll = crew.coordinator._workers, crew.coordinator.poll
+        workers, poll = cluster.coordinator._workers, cluster.coordinator.poll
 
-        async def heard(name, version):
-            before = known[name].heard
+        async def poll_without_heartbeat(name, version):
+            before = workers[name].last_heartbeat
             state = await poll(name, version)
-            if name == "place 0":
-                known[name].heard = before
+            if name == "slot 0":
+                workers[name].last_heartbeat = before
             return state
 
-        monkeypatch.setattr(crew.coordinator, "poll", heard)
+        monkeypatch.setattr(cluster.coordinator, "poll", poll_without_heartbeat)
         monkeypatch.setattr("evokd_data.teachers.ray.coordinator.POLL_S", 0.05)
 
-    assert ask(crew, meanwhile=silence) == expected
-    assert any("nothing was heard of it" in note for note in crew.notes)
+    assert ask(cluster, meanwhile=silence) == expected
+    assert any("no heartbeat for" in line for line in cluster.log_lines)
 
 
 @given(st.lists(st.tuples(st.integers(-1, 9), st.integers(0, 3)), max_size=40), st.integers(1, 4))
@@ -467,8 +517,8 @@ def test_slots_go_to_whoever_was_begun_first_and_none_is_lost(visits, count):
     inside: list[int] = []
     order: list[int] = []
 
-    async def visit(slots: worker.Slots, number: int, steps: int) -> None:
-        async with slots.one(number):
+    async def visit(semaphore: worker.PrioritySemaphore, number: int, steps: int) -> None:
+        async with semaphore.acquire(number):
             order.append(number)
             inside.append(number)
             assert len(inside) <= count
@@ -477,16 +527,16 @@ def test_slots_go_to_whoever_was_begun_first_and_none_is_lost(visits, count):
             inside.remove(number)
 
     async def main() -> None:
-        slots = worker.Slots(count)
-        tasks = [asyncio.create_task(visit(slots, number, steps)) for number, steps in visits]
-        gone = [task for task, (_, steps) in zip(tasks, visits, strict=True) if steps == 3]
+        semaphore = worker.PrioritySemaphore(count)
+        tasks = [asyncio.create_task(visit(semaphore, number, steps)) for number, steps in visits]
+        cancelled = [task for task, (_, steps) in zip(tasks, visits, strict=True) if steps == 3]
         for _ in range(4):
             await asyncio.sleep(0)
-        for task in gone[::2]:
+        for task in cancelled[::2]:
             task.cancel()
-        inside_of_gone = [task for task in gone[::2] if not task.done()]
+        cancelled_inside = [task for task in cancelled[::2] if not task.done()]
         await asyncio.gather(*tasks, return_exceptions=True)
-        assert slots._free == count and not slots._waiting and all(task.done() for task in inside_of_gone)
+        assert semaphore._free == count and not semaphore._waiters and all(task.done() for task in cancelled_inside)
 
     asyncio.run(main())
 
@@ -494,14 +544,14 @@ def test_slots_go_to_whoever_was_begun_first_and_none_is_lost(visits, count):
 def test_labels_come_before_texts_that_were_begun_later():
     order: list[int] = []
 
-    async def visit(slots: worker.Slots, number: int) -> None:
-        async with slots.one(number):
+    async def visit(semaphore: worker.PrioritySemaphore, number: int) -> None:
+        async with semaphore.acquire(number):
             order.append(number)
             await asyncio.sleep(0)
 
     async def main() -> None:
-        slots = worker.Slots(1)
-        await asyncio.gather(*(visit(slots, number) for number in (5, 7, 6, 1, 7, -1, 1)))
+        semaphore = worker.PrioritySemaphore(1)
+        await asyncio.gather(*(visit(semaphore, number) for number in (5, 7, 6, 1, 7, -1, 1)))
 
     asyncio.run(main())
     assert order == [5, -1, 1, 1, 6, 7, 7]
@@ -510,42 +560,42 @@ def test_labels_come_before_texts_that_were_begun_later():
 def test_a_work_is_whole_where_the_files_are_not(recipe, played, tmp_path):
     from evokd_data.stages.plan import plan
 
-    made = rough(recipe)
-    runs = played(made, 2, tmp_path / "runs")
-    with open_run(made, runs) as run:
-        known, _ = plan(made, run.workspace, 2, run.splits)
-        shown = {label: list(samples) for label, samples in known.demonstrations.items()}
-        travels = pickle.dumps(StrategyWork(made.strategy, known, [], None))
+    rough_recipe = rough(recipe)
+    runs = played(rough_recipe, 2, tmp_path / "runs")
+    with open_run(rough_recipe, runs) as run:
+        round_brief, _ = plan(rough_recipe, run.workspace, 2, run.splits)
+        demonstrations = {label: list(samples) for label, samples in round_brief.demonstrations.items()}
+        pickled = pickle.dumps(StrategyWork(rough_recipe.strategy, round_brief, [], None))
     shutil.rmtree(runs)
-    arrived = pickle.loads(travels).brief
-    assert {label: list(samples) for label, samples in arrived.demonstrations.items()} == shown
-    assert sum(map(len, shown.values())) > 20
-    assert arrived.templates.sources(made.strategy.prompt_templates) == known.templates.sources(
-        made.strategy.prompt_templates
+    arrived = pickle.loads(pickled).brief
+    assert {label: list(samples) for label, samples in arrived.demonstrations.items()} == demonstrations
+    assert sum(map(len, demonstrations.values())) > 20
+    assert arrived.templates.sources(rough_recipe.strategy.prompt_templates) == round_brief.templates.sources(
+        rough_recipe.strategy.prompt_templates
     )
-    assert (arrived.weaknesses, arrived.seed) == (known.weaknesses, known.seed)
+    assert (arrived.weaknesses, arrived.seed) == (round_brief.weaknesses, round_brief.seed)
 
 
 def test_a_name_of_digits_is_no_requests_number():
-    assert request_key("label", 12, 3) == "label/000012/000003"
-    assert request_key("topics", "12") == "topics/=12" != request_key("topics", 12)
+    assert prompt_key("label", 12, 3) == "label/000012/000003"
+    assert prompt_key("topics", "12") == "topics/=12" != prompt_key("topics", 12)
     assert brief().task.labels == ("red", "green", "blue")
 
 
 def test_answers_from_parts_are_found_and_counted_once(tmp_path):
     answer = Completion("a", "stop", 2, 3)
     with Journal(tmp_path / "elsewhere") as journal:
-        for one in PROMPTS[:3]:
-            journal.add(one, answer)
+        for asked in PROMPTS[:3]:
+            journal.add(asked, answer)
     lines = (tmp_path / "elsewhere/00000.jsonl").read_bytes()
     with Journal(tmp_path / "here") as journal:
         journal.add(PROMPTS[0], answer)
     with Journal(tmp_path / "here") as journal:
         assert not journal.empty
         journal.take_in(lines + b'{"key": "torn')
-        assert [journal.find(one) == answer for one in PROMPTS[:4]] == [True, True, True, False]
+        assert [journal.find(asked) == answer for asked in PROMPTS[:4]] == [True, True, True, False]
         assert (journal.prompt_tokens, journal.completion_tokens) == (6, 9)
-    assert [row["key"] for row in read(tmp_path / "here")] == [one.key for one in PROMPTS[:3]]
+    assert [row["key"] for row in read(tmp_path / "here")] == [asked.key for asked in PROMPTS[:3]]
 
 
 def test_how_many_workers_there_are_is_no_part_of_what_the_teacher_is():

@@ -17,7 +17,7 @@ from evokd_data.localhub.child import RunningHub
 from evokd_data.revisions.reproduce import reproduce
 from evokd_data.storage.shards import ShardedSamples
 from evokd_data.storage.workspace import read_json
-from evokd_data.teachers.scripted import _Script
+from evokd_data.teachers.scripted import ScriptedEngine
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +84,13 @@ def test_killed_it_asks_only_for_what_is_missing_and_never_mixes_teachers(
     run: Played, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    complete = _Script.complete
+    complete = ScriptedEngine.complete
 
     async def counted(self, prompt):
         asked.append(prompt.key)
         return await complete(self, prompt)
 
-    monkeypatch.setattr(_Script, "complete", counted)
+    monkeypatch.setattr(ScriptedEngine, "complete", counted)
     reproduce(run.repo, 3, limit=5, out=tmp_path, cache_dir=cache, **run.at)
     first = len(asked)
     found = reproduce(run.repo, 3, out=tmp_path, cache_dir=cache, **run.at)

@@ -1,10 +1,9 @@
-"""The teacher behind HTTP, against a server of this process that speaks as much of the protocol as is needed."""
+"""The teacher behind HTTP, against a server in this process that speaks as much of the protocol as is needed."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import json
 import math
 import time
@@ -19,7 +18,9 @@ import pytest
 from evokd_data.errors import TeacherError
 from evokd_data.records import Completion, Constraint, Message, Prompt, Sampling
 from evokd_data.settings import build, json_schema
-from evokd_data.teachers.server import Server, ServerEngine, _Place
+from evokd_data.teachers.server.endpoints import Endpoint, EndpointPool
+from evokd_data.teachers.server.engine import ServerEngine
+from evokd_data.teachers.server.plug import Server
 
 KEY = "sk-very-secret-1234"
 CODES = ("A", "B", "C")
@@ -29,16 +30,16 @@ Reply = tuple[int, dict[str, str], bytes]
 
 
 @dataclass
-class Fake:
-    """`script` holds answers to the first chat requests, in turn: (status, headers, body), or None for a dropped
-    connection. Then `answer` decides. `seen` are the bodies received."""
+class FakeServer:
+    """`script` holds replies to the first chat requests, in turn: (status, headers, body), or None for a dropped
+    connection. After them `text` decides. `bodies` are those of the chat requests it received."""
 
     model: str = "org/teacher"
     version: str | None = "0.32.0"
     delay_s: float = 0.0
     idle_s: float = 60.0
     script: list[Reply | None] = field(default_factory=list)
-    seen: list[dict[str, Any]] = field(default_factory=list)
+    bodies: list[dict[str, Any]] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
     connections: int = 0
     at_once: int = 0
@@ -50,7 +51,7 @@ class Fake:
         return f"http://127.0.0.1:{self.port}/v1"
 
     @contextlib.asynccontextmanager
-    async def serving(self) -> AsyncIterator[Fake]:
+    async def serving(self) -> AsyncIterator[FakeServer]:
         server = await asyncio.start_server(self.connected, "127.0.0.1", self.port)
         self.port = server.sockets[0].getsockname()[1]
         try:
@@ -74,7 +75,7 @@ class Fake:
                 lines = [
                     f"HTTP/1.1 {status} -",
                     f"Content-Length: {len(raw)}",
-                    *(f"{k}: {v}" for k, v in extra.items()),
+                    *(f"{name}: {value}" for name, value in extra.items()),
                 ]
                 writer.write("\r\n".join([*lines, "", ""]).encode() + raw)
                 await writer.drain()
@@ -88,7 +89,7 @@ class Fake:
         if path == "/tokenize":
             return ok({"tokens": [ord(body["prompt"][0])]})
         assert (method, path) == ("POST", "/v1/chat/completions")
-        self.seen.append(body)
+        self.bodies.append(body)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
@@ -106,10 +107,10 @@ def ok(body: dict[str, Any]) -> Reply:
     return 200, {"Content-Type": "application/json"}, json.dumps(body).encode()
 
 
-def chat(text: str | None, reason: str = "stop", **more: Any) -> dict[str, Any]:
+def chat(text: str | None, reason: str = "stop", **fields: Any) -> dict[str, Any]:
     message = {"role": "assistant", "content": text}
     usage = {"prompt_tokens": 10, "completion_tokens": 3}
-    return {"choices": [{"message": message, "finish_reason": reason, **more}], "usage": usage}
+    return {"choices": [{"message": message, "finish_reason": reason, **fields}], "usage": usage}
 
 
 def failing(status: int, message: str = "no", **headers: str) -> Reply:
@@ -123,18 +124,18 @@ def prompt(index: int, constraint: Constraint | None = None) -> Prompt:
 
 
 def talk(
-    fake: Fake,
+    fake: FakeServer,
     path: Path,
     ask: Callable[[ServerEngine], Awaitable[Any]],
-    others: tuple[Fake, ...] = (),
+    others: tuple[FakeServer, ...] = (),
     **settings: Any,
 ) -> Any:
     """What `ask` returns, with the fakes served meanwhile."""
 
     async def run() -> Any:
         async with contextlib.AsyncExitStack() as stack:
-            places = [await stack.enter_async_context(one.serving()) for one in (fake, *others)]
-            teacher = Server(model="org/teacher", urls=tuple(place.url for place in places), **settings)
+            servers = [await stack.enter_async_context(server.serving()) for server in (fake, *others)]
+            teacher = Server(model="org/teacher", urls=tuple(server.url for server in servers), **settings)
             engine = await stack.enter_async_context(teacher.serve(path / "teacher.log"))
             return await asyncio.wait_for(ask(engine), 30)
 
@@ -146,7 +147,7 @@ def completing(*prompts: Prompt) -> Callable[[ServerEngine], Awaitable[list[Comp
 
 
 def test_answers_come_in_order_over_few_connections(tmp_path: Path) -> None:
-    fake = Fake()
+    fake = FakeServer()
 
     async def ask(engine: ServerEngine) -> list[Completion]:
         assert engine.window == 8
@@ -162,9 +163,9 @@ def test_answers_come_in_order_over_few_connections(tmp_path: Path) -> None:
 
 
 def test_the_body_holds_what_the_prompt_says(tmp_path: Path) -> None:
-    fake = Fake()
+    fake = FakeServer()
     talk(fake, tmp_path, completing(prompt(1)), extra_body={"repetition_penalty": 1.1})
-    assert fake.seen == [
+    assert fake.bodies == [
         {
             "model": "org/teacher",
             "messages": [{"role": "system", "content": "Write."}, {"role": "user", "content": "text 1"}],
@@ -192,21 +193,21 @@ def test_the_body_holds_what_the_prompt_says(tmp_path: Path) -> None:
 def test_constraints_are_asked_for_in_the_servers_own_words(
     dialect: str, version: str | None, constraint: Constraint, part: dict[str, Any], tmp_path: Path
 ) -> None:
-    fake = Fake(version=version)
+    fake = FakeServer(version=version)
     talk(fake, tmp_path, completing(prompt(1, constraint)), dialect=dialect)
-    assert part.items() <= fake.seen[0].items()
+    assert part.items() <= fake.bodies[0].items()
 
 
 @pytest.mark.parametrize("dialect", ["openai", "sglang"])
 def test_a_schema_is_a_response_format(dialect: str, tmp_path: Path) -> None:
-    fake = Fake()
+    fake = FakeServer()
     talk(fake, tmp_path, completing(prompt(1, Constraint(json_schema=SCHEMA))), dialect=dialect)
-    assert fake.seen[0]["response_format"]["json_schema"]["schema"] == SCHEMA
-    assert ("chat_template_kwargs" in fake.seen[0]) == (dialect == "sglang")
+    assert fake.bodies[0]["response_format"]["json_schema"]["schema"] == SCHEMA
+    assert ("chat_template_kwargs" in fake.bodies[0]) == (dialect == "sglang")
 
 
 def test_openai_gets_choices_as_an_object_and_gives_them_back_bare(tmp_path: Path) -> None:
-    fake = Fake(script=[ok(chat('{"answer": "B"}')), ok(chat("B, I think"))])
+    fake = FakeServer(script=[ok(chat('{"answer": "B"}')), ok(chat("B, I think"))])
     answers = talk(
         fake,
         tmp_path,
@@ -215,7 +216,7 @@ def test_openai_gets_choices_as_an_object_and_gives_them_back_bare(tmp_path: Pat
     )
     assert sorted(answer.text for answer in answers) == ["B", "B, I think"]
     with pytest.raises(TeacherError, match="has no grammars"):
-        talk(Fake(), tmp_path, completing(prompt(1, Constraint(grammar="x"))), dialect="openai")
+        talk(FakeServer(), tmp_path, completing(prompt(1, Constraint(grammar="x"))), dialect="openai")
 
 
 def test_vllm_scores_exactly_the_tokens_of_the_choices(tmp_path: Path) -> None:
@@ -223,96 +224,96 @@ def test_vllm_scores_exactly_the_tokens_of_the_choices(tmp_path: Path) -> None:
         {"token": f"token_id:{ord(code)}", "logprob": value}
         for code, value in zip(CODES, (-1.0, -2.0, -7.0), strict=True)
     ]
-    fake = Fake(script=[ok(chat("B", logprobs={"content": [{**entries[1], "top_logprobs": entries}]}))])
+    fake = FakeServer(script=[ok(chat("B", logprobs={"content": [{**entries[1], "top_logprobs": entries}]}))])
     (answer,) = talk(fake, tmp_path, completing(prompt(1, Constraint(choices=CODES, score=True))))
-    assert fake.seen[0]["allowed_token_ids"] == fake.seen[0]["logprob_token_ids"] == [65, 66, 67]
-    assert fake.seen[0]["max_tokens"] == 1
+    assert fake.bodies[0]["allowed_token_ids"] == fake.bodies[0]["logprob_token_ids"] == [65, 66, 67]
+    assert fake.bodies[0]["max_tokens"] == 1
     assert answer.text == "B", "the token that was drawn, not the likeliest"
     assert math.fsum(map(math.exp, answer.choice_logprobs.values())) == pytest.approx(1)
     assert answer.choice_logprobs["A"] - answer.choice_logprobs["C"] == pytest.approx(6)
 
 
 def test_elsewhere_a_choice_out_of_sight_gets_the_last_one_in_sight(tmp_path: Path) -> None:
-    seen = [{"token": "A", "logprob": -0.5}, {"token": "Sure", "logprob": -1.0}, {"token": "B", "logprob": -3.0}]
-    fake = Fake(script=[ok(chat("Sure", logprobs={"content": [{**seen[1], "top_logprobs": seen}]}))])
+    top = [{"token": "A", "logprob": -0.5}, {"token": "Sure", "logprob": -1.0}, {"token": "B", "logprob": -3.0}]
+    fake = FakeServer(script=[ok(chat("Sure", logprobs={"content": [{**top[1], "top_logprobs": top}]}))])
     (answer,) = talk(fake, tmp_path, completing(prompt(1, Constraint(choices=CODES, score=True))), dialect="openai")
     assert answer.text == "A"
     assert answer.choice_logprobs["C"] == answer.choice_logprobs["B"]
-    assert fake.seen[0]["top_logprobs"] == 20
-    assert "response_format" not in fake.seen[0]
+    assert fake.bodies[0]["top_logprobs"] == 20
+    assert "response_format" not in fake.bodies[0]
 
 
 def test_choices_that_begin_alike_cannot_be_scored(tmp_path: Path) -> None:
     with pytest.raises(TeacherError, match="different first tokens"):
-        talk(Fake(), tmp_path, completing(prompt(1, Constraint(choices=("Play", "Pause"), score=True))))
+        talk(FakeServer(), tmp_path, completing(prompt(1, Constraint(choices=("Play", "Pause"), score=True))))
 
 
 def test_scores_that_did_not_come_are_an_error_of_that_row_alone(tmp_path: Path) -> None:
-    fake = Fake()
+    fake = FakeServer()
     scored, plain = talk(fake, tmp_path, completing(prompt(1, Constraint(choices=CODES, score=True)), prompt(2)))
     assert (scored.finish_reason, scored.choice_logprobs) == ("error", None)
     assert plain.finish_reason == "stop"
 
 
 def test_a_busy_server_is_left_alone_as_long_as_it_asks(tmp_path: Path) -> None:
-    fake = Fake(script=[failing(429, Retry_After="0.4")])
+    fake = FakeServer(script=[failing(429, Retry_After="0.4")])
     started = time.monotonic()
     (answer,) = talk(fake, tmp_path, completing(prompt(1)))
     assert answer.text.startswith("text 1")
     assert 0.4 <= time.monotonic() - started < 5
-    fake = Fake(script=[failing(503, Retry_After=formatdate(time.time() - 5, usegmt=True))])
+    fake = FakeServer(script=[failing(503, Retry_After=formatdate(time.time() - 5, usegmt=True))])
     assert talk(fake, tmp_path, completing(prompt(1)))[0].text
 
 
 def test_failures_and_lost_connections_are_tried_again(tmp_path: Path) -> None:
-    fake = Fake(script=[None, failing(500), (200, {}, b"not json"), failing(502), None])
+    fake = FakeServer(script=[None, failing(500), (200, {}, b"not json"), failing(502), None])
     answers = talk(fake, tmp_path, completing(*map(prompt, range(4))))
     assert [answer.text for answer in answers] == [f"text {index} {2**62 + index}" for index in range(4)]
-    assert len(fake.seen) == 9
+    assert len(fake.bodies) == 9
 
 
 def test_it_gives_up_with_the_servers_last_words(tmp_path: Path) -> None:
-    fake = Fake(script=[failing(500, "out of cheese")] * 3)
+    fake = FakeServer(script=[failing(500, "out of cheese")] * 3)
     with pytest.raises(TeacherError, match=r"generate/000001 failed 3 times, .* 500: out of cheese"):
         talk(fake, tmp_path, completing(prompt(1)), retries=2)
 
 
 def test_another_server_takes_over(tmp_path: Path) -> None:
-    broken = Fake(script=[None] * 1000)
-    whole = Fake()
+    broken = FakeServer(script=[None] * 1000)
+    whole = FakeServer()
     answers = talk(broken, tmp_path, completing(*map(prompt, range(20))), (whole,), concurrency=4)
     assert [answer.text for answer in answers] == [f"text {index} {2**62 + index}" for index in range(20)]
-    assert len(whole.seen) == 20
-    assert len(broken.seen) < 20, "it was not left alone"
+    assert len(whole.bodies) == 20
+    assert len(broken.bodies) < 20, "it was not left alone"
 
 
 def test_requests_are_shared_evenly_and_never_too_many_at_once(tmp_path: Path) -> None:
-    one, two = Fake(delay_s=0.02), Fake(delay_s=0.02)
-    talk(one, tmp_path, completing(*map(prompt, range(40))), (two,), concurrency=4)
-    assert (one.most_at_once, two.most_at_once) == (4, 4)
-    assert abs(len(one.seen) - len(two.seen)) <= 8
+    first, second = FakeServer(delay_s=0.02), FakeServer(delay_s=0.02)
+    talk(first, tmp_path, completing(*map(prompt, range(40))), (second,), concurrency=4)
+    assert (first.most_at_once, second.most_at_once) == (4, 4)
+    assert abs(len(first.bodies) - len(second.bodies)) <= 8
 
 
 def test_a_prompt_too_long_is_an_answer(tmp_path: Path) -> None:
-    said = "This model's maximum context length is 2048 tokens. However, your prompt contains 2300 input tokens"
-    fake = Fake(script=[failing(400, said)])
+    message = "This model's maximum context length is 2048 tokens. However, your prompt contains 2300 input tokens"
+    fake = FakeServer(script=[failing(400, message)])
     assert talk(fake, tmp_path, completing(prompt(1))) == [Completion("", "too_long", 2300, 0)]
 
 
 def test_an_answer_that_does_not_fit_gets_the_room_there_is(tmp_path: Path) -> None:
-    said = (
+    message = (
         "This model's maximum context length is 2048 tokens and your request has 2040 input tokens (64 > 2048 - 2040)"
     )
-    fake = Fake(script=[failing(400, said)])
+    fake = FakeServer(script=[failing(400, message)])
     assert talk(fake, tmp_path, completing(prompt(1)))[0].text
-    assert [body["max_tokens"] for body in fake.seen] == [64, 8]
+    assert [body["max_tokens"] for body in fake.bodies] == [64, 8]
 
 
 def test_a_request_the_server_cannot_understand_is_no_reason_to_try_again(tmp_path: Path) -> None:
-    fake = Fake(script=[failing(400, "Grammar error at line 1")])
+    fake = FakeServer(script=[failing(400, "Grammar error at line 1")])
     with pytest.raises(TeacherError, match=r"refused generate/000001: 400 Grammar error at line 1"):
         talk(fake, tmp_path, completing(prompt(1)))
-    assert len(fake.seen) == 1
+    assert len(fake.bodies) == 1
 
 
 def test_no_server_and_no_such_model_are_told_at_once(tmp_path: Path) -> None:
@@ -323,12 +324,12 @@ def test_no_server_and_no_such_model_are_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(TeacherError, match=r"nothing answers at http://127\.0\.0\.1:9/v1 .*vllm serve org/teacher"):
         asyncio.run(open_it("http://127.0.0.1:9/v1"))
     with pytest.raises(TeacherError, match=r"has no 'org/teacher'; did you mean 'org/teachers'"):
-        talk(Fake(model="org/teachers"), tmp_path, completing())
+        talk(FakeServer(model="org/teachers"), tmp_path, completing())
 
 
 def test_the_key_goes_into_the_header_and_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEACHER_KEY", KEY)
-    fake = Fake(script=[failing(500, f"who is {KEY}?"), failing(400, f"do not like {KEY}")])
+    fake = FakeServer(script=[failing(500, f"who is {KEY}?"), failing(400, f"do not like {KEY}")])
     with pytest.raises(TeacherError) as caught:
         talk(fake, tmp_path, completing(prompt(1)), api_key_env="TEACHER_KEY")
     assert fake.keys == {f"bearer {KEY}"}
@@ -342,10 +343,10 @@ def test_the_key_goes_into_the_header_and_nowhere_else(tmp_path: Path, monkeypat
 def test_a_key_that_is_missing_or_wrong_is_told_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TEACHER_KEY", raising=False)
     with pytest.raises(TeacherError, match="the variable TEACHER_KEY is not set"):
-        talk(Fake(), tmp_path, completing(prompt(1)), api_key_env="TEACHER_KEY")
+        talk(FakeServer(), tmp_path, completing(prompt(1)), api_key_env="TEACHER_KEY")
     monkeypatch.setenv("TEACHER_KEY", KEY)
     with pytest.raises(TeacherError, match="does not take the key in TEACHER_KEY"):
-        talk(Fake(script=[failing(401)]), tmp_path, completing(prompt(1)), api_key_env="TEACHER_KEY")
+        talk(FakeServer(script=[failing(401)]), tmp_path, completing(prompt(1)), api_key_env="TEACHER_KEY")
 
 
 def test_settings_are_checked_without_repeating_a_key() -> None:
@@ -363,7 +364,7 @@ def test_settings_are_checked_without_repeating_a_key() -> None:
 def test_connections_closed_between_rounds_do_not_show(tmp_path: Path) -> None:
     async def run() -> None:
         async with contextlib.AsyncExitStack() as stack:
-            fake = await stack.enter_async_context(Fake(idle_s=0.2).serving())
+            fake = await stack.enter_async_context(FakeServer(idle_s=0.2).serving())
             teacher = Server(model="org/teacher", urls=(fake.url,))
             engine = await stack.enter_async_context(teacher.serve(tmp_path / "log"))
             assert (await engine.complete(prompt(1))).text
@@ -379,34 +380,34 @@ def test_tokens_and_cost_are_counted(tmp_path: Path) -> None:
         await completing(*map(prompt, range(5)))(engine)
         return dict(engine.environment())
 
-    told = talk(Fake(), tmp_path, ask, prompt_usd_per_million=2.0, completion_usd_per_million=10.0)
-    assert (told["requests"], told["prompt_tokens"], told["completion_tokens"]) == (5, 50, 15)
-    assert told["cost_usd"] == pytest.approx((50 * 2 + 15 * 10) / 1e6)
-    assert told["vllm"] == "0.32.0"
-    assert "cost_usd" not in talk(Fake(), tmp_path, ask)
+    environment = talk(FakeServer(), tmp_path, ask, prompt_usd_per_million=2.0, completion_usd_per_million=10.0)
+    assert (environment["requests"], environment["prompt_tokens"], environment["completion_tokens"]) == (5, 50, 15)
+    assert environment["cost_usd"] == pytest.approx((50 * 2 + 15 * 10) / 1e6)
+    assert environment["vllm"] == "0.32.0"
+    assert "cost_usd" not in talk(FakeServer(), tmp_path, ask)
 
 
 def test_where_and_how_fast_is_no_part_of_the_identity() -> None:
-    one = Server(model="m", urls=("http://a/v1",), revision="abc")
-    assert one.identity() == Server(model="m", urls=("http://b/v1",), revision="abc", concurrency=1).identity()
-    assert one.identity() != Server(model="m", urls=("http://a/v1",), revision="abd").identity()
+    teacher = Server(model="m", urls=("http://a/v1",), revision="abc")
+    assert teacher.identity() == Server(model="m", urls=("http://b/v1",), revision="abc", concurrency=1).identity()
+    assert teacher.identity() != Server(model="m", urls=("http://a/v1",), revision="abd").identity()
 
 
 def test_reasoning_is_cut_off(tmp_path: Path) -> None:
-    fake = Fake(script=[ok(chat("<think>hm</think>\nyes")), ok(chat(None, "length"))])
+    fake = FakeServer(script=[ok(chat("<think>hm</think>\nyes")), ok(chat(None, "length"))])
     answers = talk(fake, tmp_path, completing(prompt(1), prompt(2)))
     assert {(answer.text, answer.finish_reason) for answer in answers} == {("yes", "stop"), ("", "length")}
 
 
 def test_a_rest_that_ends_while_it_is_looked_at_is_not_waited_for():
-    async def ask_after_rests() -> None:
-        place = _Place("http://nowhere/v1")
-        teacher = Server(model="m", urls=(place.url,))
-        engine = ServerEngine(teacher, None, [place], "", io.StringIO())  # type: ignore[arg-type]  # nothing is sent
+    async def acquire_after_rests() -> None:
+        endpoint = Endpoint("http://nowhere/v1")
+        pool = EndpointPool([endpoint], concurrency=1)
         clock = asyncio.get_running_loop().time
         async with asyncio.timeout(30):
             for number in range(2000):
-                place.rest_until = clock() + number % 40 * 1e-6
-                assert await engine._freed_place() is place
+                endpoint.rest_until = clock() + number % 40 * 1e-6
+                assert await pool.acquire() is endpoint
+                pool.release(endpoint)
 
-    asyncio.run(ask_after_rests())
+    asyncio.run(acquire_after_rests())

@@ -12,9 +12,9 @@ from evokd_data.models import ModelReference
 from evokd_data.records import Completion, Draft, Prompt
 
 TEACHERS = {
-    "vllm": "evokd_data.teachers.vllm:VLLM",
+    "vllm": "evokd_data.teachers.vllm.plug:VLLM",
     "ray": "evokd_data.teachers.ray.plug:Ray",
-    "server": "evokd_data.teachers.server:Server",
+    "server": "evokd_data.teachers.server.plug:Server",
     "scripted": "evokd_data.teachers.scripted:Scripted",
 }
 

@@ -1,4 +1,4 @@
-"""Messages to token ids, by a model's own chat template, and the ids of an answer to text."""
+"""Messages to token ids, by a model's own chat template, and the token ids of an answer to text."""
 
 from __future__ import annotations
 
@@ -10,121 +10,135 @@ from typing import Any
 
 from evokd_data.errors import TeacherError
 from evokd_data.records import Message
-from evokd_data.teachers.logs import one_line
+from evokd_data.teachers.logs import single_line
+
+CACHE_SIZE = 256
+
+POSITION_INDEPENDENT = {
+    "ByteLevel",
+    "Split",
+    "Digits",
+    "Punctuation",
+    "Whitespace",
+    "WhitespaceSplit",
+    "BertPreTokenizer",
+}
+"""Pre-tokenizers that treat the beginning of a text like any position after an added token."""
 
 
-class Chat:
-    """Messages to token ids, by the model's chat template.
+class ChatTokenizer:
+    """Turns messages into token ids by the model's chat template, and token ids into text.
 
-    A template that refuses or drops a system message gets it at the head of the first user message.
+    `tokenizer` is one of transformers; `model` is named in errors. When the template refuses or drops a system message, it
+    is put at the head of the first user message. Raises TeacherError when there is no usable template.
     """
 
     def __init__(self, tokenizer: Any, model: str) -> None:
-        from tokenizers import Tokenizer  # 20 ms that a mere `check` need not wait for
+        from tokenizers import Tokenizer  # takes 20 ms, which a mere `check` does not wait for
         from tokenizers.decoders import ByteLevel
 
         self._tokenizer = tokenizer
         backend = getattr(tokenizer, "_tokenizer", None)
         self._fast: Any = backend if isinstance(backend, Tokenizer) else None
-        if self._fast is not None:  # what a tokenizer.json may ask for, and transformers undoes at each call
+        if self._fast is not None:  # a tokenizer.json may ask for both; transformers undoes them at each call
             self._fast.no_truncation()
             self._fast.no_padding()
-        self._bytes = self._fast is not None and isinstance(self._fast.decoder, ByteLevel)
-        self._cuts = _cuts(self._fast) if self._fast is not None else None
-        # What all prompts of a stage begin with is the longest part of most.
-        self._part = lru_cache(maxsize=256)(self._whole)
+        self._is_byte_level = self._fast is not None and isinstance(self._fast.decoder, ByteLevel)
+        self._separators = _separators(self._fast) if self._fast is not None else None
+        # Tokens are cached per segment of a text, because prompts of one template share a long prefix.
+        self._encode_segment = lru_cache(maxsize=CACHE_SIZE)(self._encode_whole)
         template = getattr(tokenizer, "chat_template", None)
         if isinstance(template, dict):
             template = template.get("default")
-        self._switch = isinstance(template, str) and "enable_thinking" in template
+        self._has_thinking_switch = isinstance(template, str) and "enable_thinking" in template
         probe = "be brief, 7341"
         try:
             if probe not in self._render((Message("user", probe),), False):
                 raise ValueError("it leaves the user's message out")
         except Exception as error:
             raise TeacherError(
-                f"teacher.model: {model!r} has no usable chat template ({one_line(str(error))}); "
+                f"teacher.model: {model!r} has no usable chat template ({single_line(str(error))}); "
                 "take the instruction-tuned model of the family"
             ) from error
         try:
-            self._system = probe in self._render((Message("system", probe), Message("user", "?")), False)
-        except Exception:  # whatever the template's author chose to raise
-            self._system = False
-        # The same prompt is asked more than once when labels are voted on.
-        self.encode = lru_cache(maxsize=256)(self._encode)
+            self._has_system_role = probe in self._render((Message("system", probe), Message("user", "?")), False)
+        except Exception:  # the template's author decides what is raised
+            self._has_system_role = False
+        # When labels are voted on, the same prompt is asked several times.
+        self.encode = lru_cache(maxsize=CACHE_SIZE)(self._encode)
 
     def _encode(self, messages: tuple[Message, ...], thinking: bool) -> tuple[int, ...]:
-        return self.tokens(self._render(messages if self._system else _folded(messages), thinking))
+        turns = messages if self._has_system_role else _merge_system(messages)
+        return self.encode_text(self._render(turns, thinking))
 
     def _render(self, messages: Sequence[Message], thinking: bool) -> str:
-        options = {"enable_thinking": thinking} if self._switch else {}
+        options = {"enable_thinking": thinking} if self._has_thinking_switch else {}
         turns = [{"role": message.role, "content": message.content} for message in messages]
         return self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **options)
 
-    def tokens(self, text: str) -> tuple[int, ...]:
-        if self._cuts is not None:
-            return tuple(token for part in self._cuts.split(text) if part for token in self._part(part))
-        return self._whole(text)
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        """Token ids of a text as it is, without special tokens around it."""
+        if self._separators is not None:
+            segments = self._separators.split(text)
+            return tuple(token for segment in segments if segment for token in self._encode_segment(segment))
+        return self._encode_whole(text)
 
-    def _whole(self, text: str) -> tuple[int, ...]:
+    def _encode_whole(self, text: str) -> tuple[int, ...]:
         if self._fast is not None:
             return tuple(self._fast.encode_batch_fast([text], add_special_tokens=False)[0].ids)
-        # Not verbose: of a prompt too long for the model the tokenizer would warn on the terminal.
+        # Not verbose: the tokenizer would warn on the terminal about a prompt that is too long for the model.
         return tuple(self._tokenizer.encode(text, add_special_tokens=False, verbose=False))
 
     @property
-    def decodes(self) -> bool:
-        """Whether `text` can be used: the tokenizer is one of the tokenizers library."""
+    def can_decode(self) -> bool:
+        """Whether `decode` can be used: the tokenizer is one of the tokenizers library."""
         return self._fast is not None
 
-    def text(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
-        """The answer's text as it goes on from the prompt, without special tokens, all of it at once.
+    def decode(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
+        """The text with which the answer's tokens continue the prompt, without special tokens, decoded at once.
 
-        What decoding token by token gives: bytes at the end that make no whole character are left out.
+        Equals decoding token by token: bytes at the end that form no whole character are left out.
         """
         from tokenizers.decoders import DecodeStream
 
         if not answer:
             return ""
-        if self._bytes:  # of which each is what it is, whatever stands before
-            whole: str | None = self._fast.decode(list(answer))
+        if self._is_byte_level:  # each token means the same bytes, whatever precedes it
+            text: str | None = self._fast.decode(list(answer))
         else:
-            whole = DecodeStream(ids=list(prompt), skip_special_tokens=True).step(self._fast, list(answer))
-        if whole is None or whole.endswith("\ufffd"):
+            text = DecodeStream(ids=list(prompt), skip_special_tokens=True).step(self._fast, list(answer))
+        if text is None or text.endswith("\ufffd"):
             stream = DecodeStream(ids=list(prompt), skip_special_tokens=True)
-            whole = "".join(stream.step(self._fast, token) or "" for token in answer)
-        return whole
+            text = "".join(stream.step(self._fast, token) or "" for token in answer)
+        return text
 
 
-# Pre-tokenizers to which the beginning of a text is as good as any place after an added token.
-PLACELESS = {"ByteLevel", "Split", "Digits", "Punctuation", "Whitespace", "WhitespaceSplit", "BertPreTokenizer"}
+def _separators(tokenizer: Any) -> re.Pattern[str] | None:
+    """A pattern of the added tokens, at which a text may be split and its segments encoded alone; None: it may not.
 
-
-def _cuts(tokenizer: Any) -> re.Pattern[str] | None:
-    """Where a text may be cut and its parts be encoded alone: around each added token. None: it may not.
-
-    The tokenizers library itself cuts there first, at the longest of those that begin leftmost, and then treats what is
-    between as texts of their own; unless white space around a token goes with it, or it must be a word, or a
-    pre-tokenizer looks where in the text it is.
+    The tokenizers library itself splits there first, at the longest of the tokens that begin leftmost, and treats the
+    segments as independent texts. There are exceptions: a token that takes white space around it along, a token that must
+    be a word, and a pre-tokenizer that depends on the position in the text.
     """
     added = tokenizer.get_added_tokens_decoder().values()
-    first = [token for token in added if not token.normalized]
-    described = json.loads(tokenizer.pre_tokenizer.__getstate__()) if tokenizer.pre_tokenizer else {"pretokenizers": []}
-    steps = described.get("pretokenizers", [described])
+    tokens = [token for token in added if not token.normalized]
+    state = json.loads(tokenizer.pre_tokenizer.__getstate__()) if tokenizer.pre_tokenizer else {"pretokenizers": []}
+    steps = state.get("pretokenizers", [state])
     if (
-        not first
+        not tokens
         or tokenizer.encode_special_tokens
-        or any(token.lstrip or token.rstrip or token.single_word for token in first)
-        or not all(step.get("type") in PLACELESS for step in steps)
+        or any(token.lstrip or token.rstrip or token.single_word for token in tokens)
+        or not all(step.get("type") in POSITION_INDEPENDENT for step in steps)
     ):
         return None
-    longest_first = sorted((token.content for token in first), key=len, reverse=True)
+    longest_first = sorted((token.content for token in tokens), key=len, reverse=True)
     return re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
 
 
-def _folded(messages: Sequence[Message]) -> Sequence[Message]:
+def _merge_system(messages: Sequence[Message]) -> Sequence[Message]:
+    """The messages without the system role: its text goes to the head of the first message, if that is the user's."""
     system = "\n\n".join(message.content for message in messages if message.role == "system")
-    rest = [message for message in messages if message.role != "system"]
-    if system and rest and rest[0].role == "user":
-        rest[0] = Message("user", f"{system}\n\n{rest[0].content}")
-    return rest
+    turns = [message for message in messages if message.role != "system"]
+    if system and turns and turns[0].role == "user":
+        turns[0] = Message("user", f"{system}\n\n{turns[0].content}")
+    return turns

@@ -1,4 +1,5 @@
-"""Choices scored by the first token of each: one token of output tells the teacher's probability of every choice."""
+"""Scores of choices: the first token of each choice stands for it, so one token of output gives the teacher's probability
+of every choice."""
 
 from __future__ import annotations
 
@@ -9,15 +10,18 @@ from evokd_data.errors import TeacherError
 
 
 def first_tokens(choices: Sequence[str], tokens: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    """The first token of each choice, given the tokens of each. Raises TeacherError when two begin alike, for then no
-    score of one is a score of it alone."""
-    for choice, own in zip(choices, tokens, strict=True):
-        if not own:
+    """The first token id of each choice; `tokens` are the token ids of each.
+
+    Raises TeacherError when a choice has no token, or when two begin with the same one: its probability would be that of
+    both together.
+    """
+    for choice, ids in zip(choices, tokens, strict=True):
+        if not ids:
             raise TeacherError(f"the choice {choice!r} has no token in the teacher's vocabulary, so no score either")
-    first = tuple(own[0] for own in tokens)
+    first = tuple(ids[0] for ids in tokens)
     if len(set(first)) < len(first):
-        twice = next(token for token in first if first.count(token) > 1)
-        alike = [choice for choice, token in zip(choices, first, strict=True) if token == twice]
+        repeated = next(token for token in first if first.count(token) > 1)
+        alike = [choice for choice, token in zip(choices, first, strict=True) if token == repeated]
         raise TeacherError(
             f"choices {', '.join(map(repr, alike[:3]))} begin with the same token of the teacher's vocabulary: "
             "scores need choices with different first tokens, such as A, B, C"
@@ -26,7 +30,7 @@ def first_tokens(choices: Sequence[str], tokens: Sequence[Sequence[int]]) -> tup
 
 
 def renormalised(choices: Sequence[str], logprobs: Sequence[float]) -> dict[str, float]:
-    """Natural log-probabilities over the choices alone."""
+    """Natural log-probabilities over the choices alone: their probabilities add up to 1."""
     top = max(logprobs)
     total = top + math.log(sum(math.exp(value - top) for value in logprobs))
     return {choice: value - total for choice, value in zip(choices, logprobs, strict=True)}

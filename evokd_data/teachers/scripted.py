@@ -1,7 +1,7 @@
-"""A teacher without a model: deterministic, instant, for tests, dry runs and benchmarks of everything else.
+"""A teacher without a model: deterministic and instant, for tests, dry runs and benchmarks of everything else.
 
-It obeys each prompt's constraint and answers from what the template was shown: texts are recombined from the
-demonstrations with invented words, labels follow the demonstrations' words. Its texts teach a student next to nothing.
+It obeys each prompt's constraint and answers from the variables of its template. Texts are recombined from the demonstrations
+with invented words, and labels follow the demonstrations' words. A student learns next to nothing from its texts.
 """
 
 from __future__ import annotations
@@ -22,42 +22,45 @@ from pydantic import Field
 
 from evokd_data.digest import derive_random
 from evokd_data.records import Completion, Prompt
-from evokd_data.settings import Share
+from evokd_data.settings import NOT_IDENTITY, Count, Share
 from evokd_data.teachers import Engine, Teacher
+
+CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True)
 class Scripted(Teacher):
     """`wrong_labels` and `broken_answers` are the shares of answers that are wrong on purpose, so that a dry run shows
-    what filters and rejections do; `latency_s` is how long each answer takes."""
+    filters and rejections at work. `latency_s`: how long each answer takes."""
 
     name: ClassVar[str] = "scripted"
 
     temperature: float = 1.0
     top_p: float = 1.0
-    max_tokens: Annotated[int, Field(ge=1)] = 512
+    max_tokens: Count = 512
     wrong_labels: Share = 0.0
     broken_answers: Share = 0.0
-    latency_s: Annotated[float, Field(ge=0)] = field(default=0.0, metadata={"identity": False})
-    window: Annotated[int, Field(ge=1)] = field(default=256, metadata={"identity": False})
+    latency_s: Annotated[float, Field(ge=0)] = field(default=0.0, metadata=NOT_IDENTITY)
+    window: Count = field(default=256, metadata=NOT_IDENTITY)
 
     def identity(self) -> Mapping[str, Any]:
+        # The script does not use them, but they are in the digest of every prompt.
         sampling = {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens}
         return {
             "model": "scripted",
-            **sampling,  # of no use to a script, but in every prompt's digest
+            **sampling,
             "wrong_labels": self.wrong_labels,
             "broken_answers": self.broken_answers,
         }
 
     @asynccontextmanager
     async def serve(self, log: Path) -> AsyncIterator[Engine]:
-        yield _Script(self)
+        yield ScriptedEngine(self)
 
 
 @dataclass(frozen=True)
-class _Script:
-    """The engine of a scripted teacher."""
+class ScriptedEngine:
+    """The engine of a scripted teacher; see `teachers.Engine`."""
 
     settings: Scripted
 
@@ -68,96 +71,103 @@ class _Script:
     async def complete(self, prompt: Prompt) -> Completion:
         if self.settings.latency_s:
             await asyncio.sleep(self.settings.latency_s)
-        chance = derive_random(prompt.seed, "scripted")
+        rng = derive_random(prompt.seed, "scripted")
+        variables = prompt.variables
         scores = None
-        wanted = _required(prompt)
-        if prompt.template == "label" and "types" in prompt.variables["task"]:
-            answer = self._tagged(prompt.variables, prompt.variables["text"], chance)
+        keys = _required_keys(prompt)
+        if prompt.template == "label" and "types" in variables["task"]:
+            answer = self._spans(variables, variables["text"], rng)
         elif prompt.template == "label":
-            answer, scores = self._label(prompt, chance)
+            answer, scores = self._label(prompt, rng)
         elif prompt.template == "explain":
-            answer = orjson.dumps({"explanation": "its words say so", "label": self._label(prompt, chance)[0]}).decode()
-        elif wanted == ["texts"]:
-            answer = orjson.dumps({"texts": _texts(prompt.variables, chance)}).decode()
-        elif wanted == ["samples"]:
-            seen = prompt.variables
-            samples = [{"text": text, "answer": self._answer(seen, text, chance)} for text in _texts(seen, chance)]
+            answer = orjson.dumps({"explanation": "its words say so", "label": self._label(prompt, rng)[0]}).decode()
+        elif keys == ["texts"]:
+            answer = orjson.dumps({"texts": _texts(variables, rng)}).decode()
+        elif keys == ["samples"]:
+            samples = [{"text": text, "answer": self._target(variables, text, rng)} for text in _texts(variables, rng)]
             answer = orjson.dumps({"samples": samples}).decode()
         else:
-            answer = orjson.dumps(_filled(prompt)).decode()
-        finish = "stop"
-        if self.settings.broken_answers and chance.random() < self.settings.broken_answers:
-            answer, finish = answer[: len(answer) * 2 // 3], "length"
-        asked = sum(len(message.content) for message in prompt.messages)
-        return Completion(answer, finish, asked // 4, max(1, len(answer) // 4), scores)  # about 4 characters a token
+            answer = orjson.dumps(_advice(prompt)).decode()
+        finish_reason = "stop"
+        if self.settings.broken_answers and rng.random() < self.settings.broken_answers:
+            answer, finish_reason = answer[: len(answer) * 2 // 3], "length"
+        prompt_tokens = sum(len(message.content) for message in prompt.messages) // CHARACTERS_PER_TOKEN
+        return Completion(answer, finish_reason, prompt_tokens, max(1, len(answer) // CHARACTERS_PER_TOKEN), scores)
 
     async def sleep(self) -> None:
-        """There is nothing to free."""
+        """There is no accelerator to free."""
 
     async def wake(self) -> None:
-        """There is nothing to take back."""
+        """There is no accelerator to take back."""
 
     def environment(self) -> Mapping[str, Any]:
         return {"engine": "scripted"}
 
-    def _answer(self, seen: Mapping[str, Any], text: str, chance: random.Random) -> str:
-        return self._tagged(seen, text, chance) if "types" in seen["task"] else seen["target"]
+    def _target(self, variables: Mapping[str, Any], text: str, rng: random.Random) -> str:
+        return self._spans(variables, text, rng) if "types" in variables["task"] else variables["target"]
 
-    def _tagged(self, seen: Mapping[str, Any], text: str, chance: random.Random) -> str:
-        """The text's spans, in the form the task asks for: surfaces known from the demonstrations, and the types' cues."""
-        types: Sequence[str] = seen["task"]["types"]
-        known = {cue(type_): type_ for type_ in types}
-        known |= {span["surface"]: span["type"] for shown in seen["demonstrations"] for span in shown["spans"]}
-        found = re.compile(
-            "|".join(rf"(?<!\w){re.escape(surface)}(?!\w)" for surface in sorted(known, key=len, reverse=True))
-        )
-        if self.settings.wrong_labels and chance.random() < self.settings.wrong_labels:
-            known = dict.fromkeys(known, chance.choice(types))
-        spans = [(match.start(), match.end(), known[match[0]]) for match in found.finditer(text)]
-        if seen["task"]["labelling"] != "grammar":
+    def _spans(self, variables: Mapping[str, Any], text: str, rng: random.Random) -> str:
+        """The text's spans in the form the task asks for: surfaces from the demonstrations, and the cues of the types."""
+        task = variables["task"]
+        types: Sequence[str] = task["types"]
+        type_by_surface = {cue(type_): type_ for type_ in types}
+        type_by_surface |= {
+            span["surface"]: span["type"]
+            for demonstration in variables["demonstrations"]
+            for span in demonstration["spans"]
+        }
+        longest_first = sorted(type_by_surface, key=len, reverse=True)
+        pattern = re.compile("|".join(rf"(?<!\w){re.escape(surface)}(?!\w)" for surface in longest_first))
+        if self.settings.wrong_labels and rng.random() < self.settings.wrong_labels:
+            type_by_surface = dict.fromkeys(type_by_surface, rng.choice(types))
+        spans = [(match.start(), match.end(), type_by_surface[match[0]]) for match in pattern.finditer(text)]
+        if task["labelling"] != "grammar":
             entities = list(dict.fromkeys((text[start:end], type_) for start, end, type_ in spans))
             return orjson.dumps(
                 {"entities": [{"text": surface, "type": type_} for surface, type_ in entities]}
             ).decode()
-        marked, after = [], 0
+        pieces, position = [], 0
         for start, end, type_ in spans:
-            marked += [_escaped(text[after:start]), f"[{type_}: {_escaped(text[start:end])}]"]
-            after = end
-        return "".join([*marked, _escaped(text[after:])])
+            pieces += [_escaped(text[position:start]), f"[{type_}: {_escaped(text[start:end])}]"]
+            position = end
+        return "".join([*pieces, _escaped(text[position:])])
 
-    def _label(self, prompt: Prompt, chance: random.Random) -> tuple[str, dict[str, float] | None]:
-        seen = prompt.variables
-        labels: Sequence[str] = seen["task"]["labels"]
-        words = set(_words(seen["text"]))
-        cues = _vocabulary(tuple((shown["target"], shown["text"]) for shown in seen["demonstrations"]))
-        votes = {label: 2.0 * (cue(label) in words) + len(words & cues.get(label, _NONE)) for label in labels}
+    def _label(self, prompt: Prompt, rng: random.Random) -> tuple[str, dict[str, float] | None]:
+        """The label whose demonstrations share the most words with the text, and log-probabilities if they are asked for."""
+        variables = prompt.variables
+        labels: Sequence[str] = variables["task"]["labels"]
+        words = set(_words(variables["text"]))
+        demonstrations = variables["demonstrations"]
+        vocabulary = _words_by_target(tuple((example["target"], example["text"]) for example in demonstrations))
+        votes = {
+            label: 2.0 * (cue(label) in words) + len(words & vocabulary.get(label, frozenset())) for label in labels
+        }
         best = max(labels, key=lambda label: votes[label])
-        if self.settings.wrong_labels and chance.random() < self.settings.wrong_labels:
-            best = chance.choice(labels)
+        if self.settings.wrong_labels and rng.random() < self.settings.wrong_labels:
+            best = rng.choice(labels)
         constraint = prompt.constraint
         if constraint is None or not constraint.score:
             return best, None
         votes[best] += 3.0
         total = math.log(sum(math.exp(vote) for vote in votes.values()))
-        codes: Mapping[str, str] = seen["codes"]
+        codes: Mapping[str, str] = variables["codes"]
         return codes[best], {codes[label]: votes[label] - total for label in labels}
 
 
-_NONE: frozenset[str] = frozenset()
-_SYLLABLES = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
+_SYLLABLES = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
 
 
 def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
 
 
-def invented(chance: random.Random) -> str:
-    """A word that means nothing, of three syllables: one of 343,000."""
-    return "".join(chance.choice(_SYLLABLES) for _ in range(3))
+def invented(rng: random.Random) -> str:
+    """A word without meaning, of three syllables: one of 343,000."""
+    return "".join(rng.choice(_SYLLABLES) for _ in range(3))
 
 
 def cue(target: str) -> str:
-    """The invented word by which a target's texts can be known."""
+    """The invented word that marks the texts of a label or span type."""
     return invented(derive_random(0, "cue", target))
 
 
@@ -166,39 +176,41 @@ def _escaped(text: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def _vocabulary(demonstrations: tuple[tuple[str, str], ...]) -> dict[str, frozenset[str]]:
+def _words_by_target(demonstrations: tuple[tuple[str, str], ...]) -> dict[str, frozenset[str]]:
     words: dict[str, set[str]] = {}
     for target, text in demonstrations:
         words.setdefault(target, set()).update(_words(text))
-    return {target: frozenset(own) for target, own in words.items()}
+    return {target: frozenset(target_words) for target, target_words in words.items()}
 
 
-def _texts(seen: Mapping[str, Any], chance: random.Random) -> list[str]:
-    """Beginnings and ends of demonstrations, two invented words between, and a span of the target's type, or its cue."""
-    named = [
+def _texts(variables: Mapping[str, Any], rng: random.Random) -> list[str]:
+    """Texts that begin and end like demonstrations. Between are two invented words around a span of the target's type, or
+    around the target's cue."""
+    surfaces = [
         span["surface"]
-        for shown in seen["demonstrations"]
-        for span in shown.get("spans", ())
-        if span["type"] == seen["target"]
+        for demonstration in variables["demonstrations"]
+        for span in demonstration.get("spans", ())
+        if span["type"] == variables["target"]
     ]
-    shown = [demonstration["text"].split() for demonstration in seen["demonstrations"]] or [[]]
+    demonstrations = [demonstration["text"].split() for demonstration in variables["demonstrations"]] or [[]]
     texts = []
-    for _ in range(seen["count"]):
-        first, last = chance.choice(shown), chance.choice(shown)
-        aimed = chance.choice(named) if named else cue(seen["target"])
-        middle = [invented(chance), aimed, invented(chance)]
+    for _ in range(variables["count"]):
+        first, last = rng.choice(demonstrations), rng.choice(demonstrations)
+        mark = rng.choice(surfaces) if surfaces else cue(variables["target"])
+        middle = [invented(rng), mark, invented(rng)]
         texts.append(" ".join([*first[: (len(first) + 1) // 2], *middle, *last[len(last) // 2 :]]))
     return texts
 
 
-def _filled(prompt: Prompt) -> dict[str, str]:
-    """Every string of an object schema, said in one line."""
-    seen = prompt.variables
-    line = f"more texts of {seen.get('expected') or seen.get('target')} unlike {seen.get('got') or 'others'}"
-    return dict.fromkeys(_required(prompt) or ["answer"], line)
+def _advice(prompt: Prompt) -> dict[str, str]:
+    """The same sentence for every string of the object that the prompt's schema asks for."""
+    variables = prompt.variables
+    target = variables.get("expected") or variables.get("target")
+    sentence = f"more texts of {target} unlike {variables.get('got') or 'others'}"
+    return dict.fromkeys(_required_keys(prompt) or ["answer"], sentence)
 
 
-def _required(prompt: Prompt) -> list[str]:
-    """The keys of the object the prompt's schema asks for."""
+def _required_keys(prompt: Prompt) -> list[str]:
+    """The keys of the object that the prompt's schema asks for."""
     schema = prompt.constraint.json_schema if prompt.constraint else None
     return list((schema or {}).get("required", ()))

@@ -1,4 +1,4 @@
-"""Real actors, where Ray is installed."""
+"""Tests with real actors, skipped where Ray is not installed."""
 
 from __future__ import annotations
 

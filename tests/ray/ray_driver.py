@@ -1,7 +1,7 @@
-"""A program with a fleet of actors, for tests that end it: ray_driver.py LOG READY
+"""A program with a cluster of actors, for tests that end it: ray_driver.py LOG READY
 
-Writes the process ids of its actors to READY once all are open and the fleet answers; when one of them has died and the
-fleet answers again, it makes a file `again` beside READY, and waits. Prints nothing.
+Once all actors are open and the engine answers, it writes their process ids to READY. When one of them has died and the
+engine answers again, it makes a file `again` beside READY, and waits. It prints nothing.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from evokd_data.teachers.scripted import Scripted
 
 
 async def main(log: Path, ready: Path) -> None:
-    async with pipeline.serve(Scripted(), 2, log) as fleet:
-        while fleet.opened < 2:  # the death of one that is not open yet is none of the fleet's
+    async with pipeline.serve(Scripted(), 2, log) as engine:
+        while engine.workers_opened < 2:  # a worker that dies before it is open is not counted
             await asyncio.sleep(0.05)
-        wanted = Constraint(json_schema={"required": ["advice"]})
-        await fleet.complete(Prompt("a/1", "analyse", (Message("user", "x"),), 1, Sampling(1.0, 9), wanted))
+        schema = Constraint(json_schema={"required": ["advice"]})
+        await engine.complete(Prompt("a/1", "analyse", (Message("user", "x"),), 1, Sampling(1.0, 9), schema))
         scratch = ready.with_suffix(".tmp")
         scratch.write_text(json.dumps(pids()))
         scratch.rename(ready)
-        while fleet.deaths == 0:
+        while engine.deaths == 0:
             await asyncio.sleep(0.05)
-        await fleet.complete(Prompt("a/2", "analyse", (Message("user", "x"),), 2, Sampling(1.0, 9), wanted))
+        await engine.complete(Prompt("a/2", "analyse", (Message("user", "x"),), 2, Sampling(1.0, 9), schema))
         ready.with_name("again").touch()
         await asyncio.sleep(600)
 

@@ -1,4 +1,4 @@
-"""A fleet of real Ray actors on this machine. Scripted engines, so that a start takes seconds; one test has vLLM's."""
+"""Real Ray actors on this machine, with scripted engines, so that a start takes seconds."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from evokd_data.rounds import open_run
 from evokd_data.stages.generate import generate
 from evokd_data.storage.journal import read
 from evokd_data.storage.workspace import Workspace
-from evokd_data.teachers.ray import pipeline as engine
+from evokd_data.teachers.ray import pipeline
 from evokd_data.teachers.scripted import Scripted
 
 pytestmark = pytest.mark.ray
 
-NEEDED = {"GPU": 1000.0}
+TOO_MUCH = {"GPU": 1000.0}
 PR_GET_PDEATHSIG = 2
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """Ray on this machine, started once: the tests below are programs that have it already."""
+    """Ray on this machine, started once: to the tests below it is already initialized."""
     import ray
 
-    has = {"num_cpus": 4, "num_gpus": 2, "resources": {"slot": 4}}
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR", **has)
+    resources = {"num_cpus": 4, "num_gpus": 2, "resources": {"slot": 4}}
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR", **resources)
     yield
     ray.shutdown()
 
@@ -52,16 +52,16 @@ class Actors:
         self.teacher, self.workers = Scripted(**settings), workers
 
     def serve(self, log: Path):
-        return engine.serve(self.teacher, self.workers, log, resources={"CPU": 1.0})
+        return pipeline.serve(self.teacher, self.workers, log, resources={"CPU": 1.0})
 
 
 def round_1(recipe: Recipe, runs: Path, teacher, while_it_runs=None) -> tuple[str, dict]:
-    """The digest of what round 1 made, and its totals."""
+    """The contents of round 1's shards, and its totals."""
 
     async def main() -> dict:
-        async with TeacherOnDemand(teacher, runs / "teacher.log") as opened:
-            await generate(recipe, run.workspace, 0, run.splits, opened)
-            task = asyncio.create_task(generate(recipe, run.workspace, 1, run.splits, opened))
+        async with TeacherOnDemand(teacher, runs / "teacher.log") as on_demand:
+            await generate(recipe, run.workspace, 0, run.splits, on_demand)
+            task = asyncio.create_task(generate(recipe, run.workspace, 1, run.splits, on_demand))
             if while_it_runs is not None:
                 await asyncio.to_thread(while_it_runs, run.workspace)
             return await task
@@ -74,31 +74,31 @@ def round_1(recipe: Recipe, runs: Path, teacher, while_it_runs=None) -> tuple[st
 
 def pids() -> list[int]:
     """The actors below this process."""
-    found = []
+    ids = []
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):  # it ended meanwhile
             if "MapWorker" in " ".join(child.cmdline()):
-                found.append(child.pid)
-    return found
+                ids.append(child.pid)
+    return ids
 
 
 def opened(workspace: Workspace, count: int) -> list[int]:
     """The processes of the first `count` workers that open."""
     log = workspace.root.parent / "teacher.log"
-    told = r"worker \d is open on \S+ \(process (\d+)\)"
-    while len(found := re.findall(told, log.read_text() if log.exists() else "")) < count:
+    pattern = r"worker \d is open on \S+ \(process (\d+)\)"
+    while len(ids := re.findall(pattern, log.read_text() if log.exists() else "")) < count:
         time.sleep(0.05)
-    return [int(pid) for pid in found[:count]]
+    return [int(pid) for pid in ids[:count]]
 
 
-def alive(processes: list[int], patience_s: float) -> list[int]:
-    """Those that still run after at most `patience_s`; one that only waits to be noticed does not."""
-    deadline = time.monotonic() + patience_s
-    while left := [pid for pid in processes if _runs(pid)]:
+def alive(processes: list[int], timeout_s: float) -> list[int]:
+    """The processes that still run after at most `timeout_s`, without zombies."""
+    deadline = time.monotonic() + timeout_s
+    while running := [pid for pid in processes if _runs(pid)]:
         if time.monotonic() > deadline:
             break
         time.sleep(0.05)
-    return left
+    return running
 
 
 def _runs(pid: int) -> bool:
@@ -114,8 +114,8 @@ def test_a_round_from_actors_is_the_round_from_one_engine(recipe, tmp_path):
     many, totals = round_1(recipe(), tmp_path / "many", Actors(3))
     assert many == alone
     assert (totals["engine"]["workers"], totals["engine"]["deaths"]) == (3, 0)
-    assert totals["engine"]["engine"] == "scripted" and totals["engine"]["ray"] == engine.version()
-    assert alive(pids(), 20) == [], "actors that outlive their fleet"
+    assert totals["engine"]["engine"] == "scripted" and totals["engine"]["ray"] == pipeline.version()
+    assert alive(pids(), 20) == [], "actors that outlive their engine"
 
 
 @pytest.mark.usefixtures("cluster")
@@ -139,7 +139,7 @@ def test_a_worker_killed_in_the_middle_loses_nothing(recipe, tmp_path):
 @pytest.mark.usefixtures("cluster")
 def test_a_worker_no_machine_has_room_for_is_refused_at_once(tmp_path):
     async def main() -> None:
-        async with engine.serve(Scripted(), 2, tmp_path / "log", resources=NEEDED):
+        async with pipeline.serve(Scripted(), 2, tmp_path / "log", resources=TOO_MUCH):
             raise AssertionError("opened")
 
     with pytest.raises(TeacherError, match=r"teacher.resources: a worker needs {'GPU': 1000.0} on one machine"):
@@ -153,7 +153,7 @@ def test_what_a_worker_cannot_open_is_told_with_its_machine(tmp_path):
             raise RecipeError("teacher.engine_args.a: no such argument", "teacher.engine_args.b: no such argument")
 
     async def main() -> None:
-        async with engine.serve(Closed(), 2, tmp_path / "log"):
+        async with pipeline.serve(Closed(), 2, tmp_path / "log"):
             raise AssertionError("opened")
 
     with pytest.raises(RecipeError) as raised:
@@ -163,40 +163,40 @@ def test_what_a_worker_cannot_open_is_told_with_its_machine(tmp_path):
 
 
 @pytest.mark.usefixtures("cluster")
-@pytest.mark.parametrize("wanted", [{"GPU": 1.0}, {"GPU": 1.0, "CPU": 1.0}, {"slot": 2.0}, {}])
-def test_a_worker_has_the_resources_that_were_asked_for(tmp_path, wanted):
-    """Of a cluster that says it has two GPUs: each of two workers sees its own, as vLLM will."""
+@pytest.mark.parametrize("resources", [{"GPU": 1.0}, {"GPU": 1.0, "CPU": 1.0}, {"slot": 2.0}, {}])
+def test_a_worker_has_the_resources_that_were_asked_for(tmp_path, resources):
+    """In a cluster that claims two GPUs, each of two workers sees its own, as vLLM will."""
 
-    class Seen(Scripted):
+    class Inspecting(Scripted):
         @contextlib.asynccontextmanager
         async def serve(self, log: Path):
             import ray
 
-            held = {
+            assigned = {
                 name: amount for name, amount in ray.get_runtime_context().get_assigned_resources().items() if amount
             }
             visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-            async with super().serve(log) as opened:
+            async with super().serve(log) as engine:
                 signalled = ctypes.c_int()
                 ctypes.CDLL(None).prctl(PR_GET_PDEATHSIG, ctypes.byref(signalled))
-                yield Telling(opened, {"held": held, "visible": visible, "with Ray": signalled.value})
+                yield Reporting(engine, {"assigned": assigned, "visible": visible, "with Ray": signalled.value})
 
-    class Telling:
-        def __init__(self, opened, told: dict) -> None:
-            self.window, self.complete, self._told = opened.window, opened.complete, told
+    class Reporting:
+        def __init__(self, engine, environment: dict) -> None:
+            self.window, self.complete, self._environment = engine.window, engine.complete, environment
 
         def environment(self) -> dict:
-            return self._told
+            return self._environment
 
     async def main() -> dict:
-        async with engine.serve(Seen(), 2, tmp_path / "log", resources=wanted, gpus=1) as fleet:
-            while fleet.opened < 2:
+        async with pipeline.serve(Inspecting(), 2, tmp_path / "log", resources=resources, gpus=1) as engine:
+            while engine.workers_opened < 2:
                 await asyncio.sleep(0.05)
-            return dict(fleet.environment())
+            return dict(engine.environment())
 
-    told = asyncio.run(main())
-    kinds = told.get("kinds") or [told]
-    assert all(kind["held"] == (wanted or {"GPU": 1.0}) for kind in kinds)
+    environment = asyncio.run(main())
+    kinds = environment.get("kinds") or [environment]
+    assert all(kind["assigned"] == (resources or {"GPU": 1.0}) for kind in kinds)
     assert all(kind["with Ray"] == signal.SIGKILL for kind in kinds), "would outlive the raylet"
-    if wanted.get("GPU") or not wanted:
+    if resources.get("GPU") or not resources:
         assert sorted(kind["visible"] for kind in kinds) == ["0", "1"]

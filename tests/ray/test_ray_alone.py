@@ -1,4 +1,4 @@
-"""Ray started and ended by the fleet itself, and what is left of it when the program dies."""
+"""Ray started and ended by the engine itself, and what remains of it when the program dies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from test_ray_actors import alive, opened, pids, round_1
 from evokd_data.errors import TeacherError
 from evokd_data.storage.journal import read
 from evokd_data.storage.workspace import Workspace
-from evokd_data.teachers.ray import pipeline as engine
+from evokd_data.teachers.ray import pipeline
 from evokd_data.teachers.scripted import Scripted
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def test_a_driver_killed_leaves_no_actor_behind(tmp_path):
     while not (tmp_path / "again").exists():
         assert driver.poll() is None, driver.communicate()
         time.sleep(0.1)
-    time.sleep(1)  # for Ray to say what it thinks of it
+    time.sleep(1)  # time in which Ray might print something
     driver.kill()
     assert driver.communicate() == (b"", b""), "Ray prints nothing of its own"
     assert alive(processes, 30) == []
@@ -53,7 +53,7 @@ def test_a_driver_killed_leaves_no_actor_behind(tmp_path):
 
 @pytest.fixture
 def machines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """A cluster of a machine without slots, the driver's, and two of one slot each: processes here, but Ray knows no better."""
+    """The driver's machine, without slots, and two machines with a slot each. All are processes here, which Ray cannot tell."""
     import ray
     from ray.cluster_utils import Cluster
 
@@ -67,56 +67,55 @@ def machines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     cluster.shutdown()
 
 
-class Far:
+class Remote:
     """A scripted teacher on the machines that have a slot."""
 
     partitioned = True
 
     def serve(self, log: Path):
         teacher = Scripted(latency_s=0.3, window=4)
-        return engine.serve(teacher, 2, log, resources={"slot": 1.0}, lost_s=8)
+        return pipeline.serve(teacher, 2, log, resources={"slot": 1.0}, heartbeat_timeout_s=8)
 
 
 def test_when_a_machine_is_gone_for_good_the_others_write_its_part(recipe, tmp_path, machines):
-    """No room is left for its worker, and Ray Data waits for it: nobody but the coordinator notices."""
+    """No machine has room for its worker, and Ray Data waits for it. Only the coordinator notices."""
 
     def take_one_away(run: Workspace) -> None:
         opened(run, 2)
         while not run.round(1).journal.exists() or sum(1 for _ in read(run.round(1).journal)) < 4:
             time.sleep(0.005)
-        gone = next(node for node in machines.worker_nodes)
-        machines.remove_node(gone, allow_graceful=False)
+        machines.remove_node(next(iter(machines.worker_nodes)), allow_graceful=False)
 
-    made = recipe(**{"samples: 24": "samples: 90"})
-    alone, _ = round_1(made, tmp_path / "alone", Scripted())
-    rest, totals = round_1(made, tmp_path / "rest", Far(), take_one_away)
-    assert rest == alone
+    longer = recipe(**{"samples: 24": "samples: 90"})
+    alone, _ = round_1(longer, tmp_path / "alone", Scripted())
+    remaining, totals = round_1(longer, tmp_path / "remaining", Remote(), take_one_away)
+    assert remaining == alone
     assert totals["engine"]["deaths"] == 1
-    assert "nothing was heard of it for 8 s" in (tmp_path / "rest/teacher.log").read_text()
+    assert "no heartbeat for 8 s" in (tmp_path / "remaining/teacher.log").read_text()
 
 
 def test_a_worker_that_still_opens_when_ray_ends_does_not_outlive_it(tmp_path):
-    class Long(Scripted):
+    class SlowToOpen(Scripted):
         @contextlib.asynccontextmanager
         async def serve(self, log: Path):
             if log.stem.endswith("-1"):
                 await asyncio.sleep(600)
-            async with super().serve(log) as opened:
-                yield opened
+            async with super().serve(log) as engine:
+                yield engine
 
     async def main() -> list[int]:
-        async with engine.serve(Long(), 2, tmp_path / "log"):
-            while len(found := pids()) < 2:
+        async with pipeline.serve(SlowToOpen(), 2, tmp_path / "log"):
+            while len(ids := pids()) < 2:
                 await asyncio.sleep(0.1)
             await asyncio.sleep(3)
-            return found
+            return ids
 
     assert alive(asyncio.run(main()), 20) == []
 
 
 def test_a_cluster_that_is_not_there_is_told(tmp_path):
     async def main() -> None:
-        async with engine.serve(Scripted(), 1, tmp_path / "log", address="127.0.0.1:1"):
+        async with pipeline.serve(Scripted(), 1, tmp_path / "log", address="127.0.0.1:1"):
             raise AssertionError("opened")
 
     with pytest.raises(TeacherError, match=r"teacher.address: no Ray cluster at '127.0.0.1:1'"):

@@ -1,4 +1,4 @@
-"""vLLM's engines in actors: the round that they write is the round that one engine of this process writes. Two minutes."""
+"""vLLM engines in actors write the same round as one engine in this process. Takes two minutes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from evokd_data.recipe import Recipe
 from evokd_data.storage.journal import read
 from evokd_data.storage.shards import ShardedSamples
 from evokd_data.storage.workspace import Workspace
-from evokd_data.teachers.vllm import version
+from evokd_data.teachers.vllm.names import version
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "vllm"))
 
@@ -33,30 +33,30 @@ def test_two_workers_one_of_them_killed_write_what_one_engine_writes(recipe: Cal
         pytest.skip(str(error))
     from tiny import build
 
-    # Texts of some hundred characters that mean nothing, ended by chance; labels of a model that knows nothing.
+    # The model has random weights: it writes meaningless texts of some hundred characters, and labels by chance.
     model = build(tmp_path / "model", max_length=4096)
     settings = f"model: {model}, dtype: float32, kv_cache_gib: 0.2, max_num_seqs: 4, max_tokens: 300"
-    more = {"evokd}": "static, per_request: 1}", "shard_size: 10": "shard_size: 7"}
-    one = recipe(**more, **{"engine: scripted": f"engine: vllm, {settings}"})
-    alone, expected = round_1(one, tmp_path / "alone", one.teacher)
-    two = recipe(**more, **{"engine: scripted": f"engine: ray, workers: 2, {settings}"})
-    below: list[int] = []
+    changes = {"evokd}": "static, per_request: 1}", "shard_size: 10": "shard_size: 7"}
+    one_engine = recipe(**changes, **{"engine: scripted": f"engine: vllm, {settings}"})
+    alone, expected = round_1(one_engine, tmp_path / "alone", one_engine.teacher)
+    two_workers = recipe(**changes, **{"engine: scripted": f"engine: ray, workers: 2, {settings}"})
+    engine_processes: list[int] = []
 
     def kill_one(run: Workspace) -> None:
         victim = psutil.Process(opened(run, 2)[0])
         assert victim.pid in pids()
-        below.extend(child.pid for child in victim.children(recursive=True))
+        engine_processes.extend(child.pid for child in victim.children(recursive=True))
         while len(answers(run)) < 4:
             pass
         victim.kill()
 
-    many, totals = round_1(two, tmp_path / "many", two.teacher, kill_one)
-    assert below and alive(below, 10) == [], "engine processes that outlive their actor"
+    many, totals = round_1(two_workers, tmp_path / "many", two_workers.teacher, kill_one)
+    assert engine_processes and alive(engine_processes, 10) == [], "engine processes that outlive their actor"
     runs = [Workspace(tmp_path / name / "colours") for name in ("alone", "many")]
     assert answers(runs[1]) == answers(runs[0])
     assert many == alone, "the shards are not the same, byte for byte"
     same = ("asked", "kept", "rejected", "requests", "prompt_tokens", "completion_tokens")
     assert {name: totals[name] for name in same} == {name: expected[name] for name in same}
     assert (totals["engine"]["workers"], totals["engine"]["deaths"]) == (2, 1)
-    samples = list(ShardedSamples(one.task, runs[0].round(1).shard_files()))
+    samples = list(ShardedSamples(one_engine.task, runs[0].round(1).shard_files()))
     assert len(samples) > 12 and any(sample.soft for sample in samples)

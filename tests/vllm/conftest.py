@@ -13,7 +13,9 @@ from tiny import build
 
 from evokd_data.errors import TeacherError
 from evokd_data.records import Constraint, Message, Prompt, Sampling
-from evokd_data.teachers.vllm import VLLM, VLLMEngine, version
+from evokd_data.teachers.vllm.engine import VLLMEngine
+from evokd_data.teachers.vllm.names import version
+from evokd_data.teachers.vllm.plug import VLLM
 
 SETTINGS: dict[str, Any] = {"dtype": "float32", "kv_cache_gib": 0.25}
 
@@ -33,7 +35,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @dataclass
-class Open:
+class OpenEngine:
     """An engine and its event loop, which runs only while a test asks something."""
 
     engine: VLLMEngine
@@ -48,11 +50,11 @@ class Open:
 
 
 @pytest.fixture(scope="module")
-def opened(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
+def opened(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenEngine]:
     log = tmp_path_factory.mktemp("log") / "teacher.log"
     serving = VLLM(model=str(model), **SETTINGS).serve(log)
     with asyncio.Runner() as runner:
-        yield Open(runner.run(serving.__aenter__()), runner, log)
+        yield OpenEngine(runner.run(serving.__aenter__()), runner, log)
         runner.run(serving.__aexit__(None, None, None))
 
 

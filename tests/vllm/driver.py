@@ -1,7 +1,7 @@
 """A program with a teacher, for tests that end it: driver.py MODEL LOG READY
 
-Writes the process ids of its engine and some texts to READY once the engine has answered one of everything, then waits.
-It prints nothing of its own, so that whatever is printed is the engine's.
+Once the engine has answered a prompt of every kind, it writes the engine's process ids and some texts to READY and waits.
+It prints nothing itself, so everything that is printed comes from the engine.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import psutil
 from conftest import SETTINGS, a_prompt
 
 from evokd_data.records import Constraint
-from evokd_data.teachers.vllm import VLLM
+from evokd_data.teachers.vllm.plug import VLLM
 
 
 async def main(model: str, log: Path, ready: Path) -> None:

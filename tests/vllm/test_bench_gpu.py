@@ -1,4 +1,4 @@
-"""The benchmark that needs a GPU runs to its end without one, in small: nobody here would see it break."""
+"""The benchmark that needs a GPU runs without one, in small: otherwise nobody here would notice that it is broken."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_gpu_benchmark_runs_to_its_end_in_small() -> None:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "bench/gpu.py", "--tiny", "--repeats", "1", "--requests", "20"],
         cwd=ROOT,
         capture_output=True,
@@ -24,8 +24,8 @@ def test_the_gpu_benchmark_runs_to_its_end_in_small() -> None:
         env={**os.environ, "GOMP_SPINCOUNT": "0"},
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    figures = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line.startswith("gpu_"))
+    assert process.returncode == 0, process.stderr[-3000:]
+    figures = dict(line.split(maxsplit=1) for line in process.stdout.splitlines() if line.startswith("gpu_"))
     assert figures["gpu_feeding_same_texts"] == "True"
     for name in ("gpu_feeding_ours_over_raw_wall_ratio", "gpu_feeding_ours_over_generate_ratio"):
         assert float(figures[name]) > 0

@@ -1,4 +1,4 @@
-"""What the contract promises, on a real engine; `opened` starts once for all of them."""
+"""The contract of a teacher, on a real engine that the fixture `opened` starts once for all tests."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import SETTINGS, Open, a_prompt
+from conftest import SETTINGS, OpenEngine, a_prompt
 
 from evokd_data.errors import RecipeError, TeacherError
 from evokd_data.models import find_model
 from evokd_data.records import Constraint, Prompt
 from evokd_data.strategies.labelling import LABEL_CODES
-from evokd_data.teachers import vllm
+from evokd_data.teachers.vllm import names as vllm_names
+from evokd_data.teachers.vllm.arguments import engine_arguments
 from evokd_data.teachers.vllm.plug import VLLM
 
 pytestmark = pytest.mark.vllm
@@ -32,14 +33,14 @@ CODES = tuple("ABCDEFGH")
 ALL_CODES = tuple(LABEL_CODES)
 
 
-def test_answers_come_in_the_order_asked(opened: Open) -> None:
+def test_answers_come_in_the_order_asked(opened: OpenEngine) -> None:
     together = opened.ask(*(a_prompt(index) for index in range(24)))
     assert len(together) == 24
     alone = [opened.ask(a_prompt(index))[0] for index in (23, 0, 11)]
     assert alone == [together[23], together[0], together[11]]
 
 
-def test_the_same_seeds_give_the_same_texts_in_any_order(opened: Open) -> None:
+def test_the_same_seeds_give_the_same_texts_in_any_order(opened: OpenEngine) -> None:
     prompts = [a_prompt(index) for index in range(40)]
     forwards = opened.ask(*prompts)
     backwards = opened.ask(*reversed(prompts))
@@ -47,14 +48,14 @@ def test_the_same_seeds_give_the_same_texts_in_any_order(opened: Open) -> None:
     assert len({answer.text for answer in forwards}) > 30, "seeds that do not matter"
 
 
-def test_tokens_are_counted_and_a_cut_answer_says_so(opened: Open) -> None:
+def test_tokens_are_counted_and_a_cut_answer_says_so(opened: OpenEngine) -> None:
     (answer,) = opened.ask(a_prompt(1, max_tokens=5))
     assert (answer.finish_reason, answer.completion_tokens) == ("length", 5)
     assert answer.prompt_tokens == len(opened.engine._chat.encode(a_prompt(1).messages, False))
     assert answer.choice_logprobs is None
 
 
-def test_texts_are_what_vllm_itself_decodes(opened: Open) -> None:
+def test_texts_are_what_vllm_itself_decodes(opened: OpenEngine) -> None:
     """Random weights end in the middle of characters, and at the end token."""
     engine = opened.engine
     prompts = [a_prompt(index, max_tokens=1 + index) for index in range(96)]
@@ -76,7 +77,7 @@ def test_texts_are_what_vllm_itself_decodes(opened: Open) -> None:
     assert {answer.finish_reason for answer in answers} == {"stop", "length"}
 
 
-def test_a_schema_is_obeyed(opened: Open) -> None:
+def test_a_schema_is_obeyed(opened: OpenEngine) -> None:
     answers = opened.ask(*(a_prompt(index, Constraint(json_schema=SCHEMA), max_tokens=120) for index in range(16)))
     whole = [answer for answer in answers if answer.finish_reason == "stop"]
     assert len(whole) >= 14
@@ -87,14 +88,14 @@ def test_a_schema_is_obeyed(opened: Open) -> None:
         assert answer.text == json.dumps(value, separators=(",", ":")), "white space"
 
 
-def test_choices_are_obeyed(opened: Open) -> None:
+def test_choices_are_obeyed(opened: OpenEngine) -> None:
     choices = ("PlayMusic", "GetWeather", "BookRestaurant")
     answers = opened.ask(*(a_prompt(index, Constraint(choices=choices)) for index in range(24)))
     assert {answer.text for answer in answers} <= set(choices)
     assert len({answer.text for answer in answers}) > 1
 
 
-def test_a_grammar_is_obeyed(opened: Open) -> None:
+def test_a_grammar_is_obeyed(opened: OpenEngine) -> None:
     answers = opened.ask(*(a_prompt(index, Constraint(grammar=GRAMMAR)) for index in range(4)))
     assert {answer.text for answer in answers} <= {"yes", "no"}
 
@@ -105,12 +106,12 @@ def test_a_grammar_is_obeyed(opened: Open) -> None:
     ids=["schema", "choices", "grammar"],
 )
 def test_a_constraint_is_checked_once_and_holds_for_all(
-    opened: Open, constraint: Constraint, monkeypatch: pytest.MonkeyPatch
+    opened: OpenEngine, constraint: Constraint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checks = []
-    check = opened.engine._names.SamplingParams.verify
+    verify = opened.engine._names.SamplingParams.verify
     monkeypatch.setattr(
-        opened.engine._names.SamplingParams, "verify", lambda *given: (checks.append(given), check(*given))
+        opened.engine._names.SamplingParams, "verify", lambda *arguments: (checks.append(arguments), verify(*arguments))
     )
     monkeypatch.setattr(opened.engine, "_checked", {})
     prompts = [a_prompt(index, constraint, max_tokens=120) for index in range(12)]
@@ -121,7 +122,7 @@ def test_a_constraint_is_checked_once_and_holds_for_all(
 
 
 @pytest.mark.parametrize("choices", [CODES[:2], CODES, ALL_CODES], ids=len)
-def test_scores_are_the_models_own_probabilities(opened: Open, model: Path, choices: tuple[str, ...]) -> None:
+def test_scores_are_the_models_own_probabilities(opened: OpenEngine, model: Path, choices: tuple[str, ...]) -> None:
     """Against a forward pass in transformers, in float32; other requests are in the same batches."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -145,7 +146,7 @@ def test_scores_are_the_models_own_probabilities(opened: Open, model: Path, choi
         assert answer.completion_tokens == 1
 
 
-def test_more_choices_than_one_request_may_score(opened: Open) -> None:
+def test_more_choices_than_one_request_may_score(opened: OpenEngine) -> None:
     tokenizer = opened.engine._tokenizer
     words = [tokenizer.decode([token]) for token in range(5, len(tokenizer))]
     words = [word for word in words if len(tokenizer.encode(word, add_special_tokens=False)) == 1][:150]
@@ -157,36 +158,36 @@ def test_more_choices_than_one_request_may_score(opened: Open) -> None:
         assert apart == pytest.approx(few.choice_logprobs[left] - few.choice_logprobs[right], abs=1e-4)
 
 
-def test_choices_that_begin_alike_cannot_be_scored(opened: Open) -> None:
+def test_choices_that_begin_alike_cannot_be_scored(opened: OpenEngine) -> None:
     with pytest.raises(TeacherError, match=r"'PlayMusic', 'PlayMusic now' begin with the same token"):
         opened.ask(a_prompt(1, Constraint(choices=("PlayMusic", "GetWeather", "PlayMusic now"), score=True)))
 
 
-def test_a_prompt_too_long_is_an_answer_not_an_accident(opened: Open) -> None:
+def test_a_prompt_too_long_is_an_answer_not_an_accident(opened: OpenEngine) -> None:
     long, short = opened.ask(a_prompt(1, text="will it rain tomorrow " * 400), a_prompt(2))
     assert (long.text, long.finish_reason, long.completion_tokens) == ("", "too_long", 0)
     assert long.prompt_tokens > 1024
     assert short.text
 
 
-def test_a_prompt_that_just_fits_is_answered_in_the_room_there_is(opened: Open) -> None:
+def test_a_prompt_that_just_fits_is_answered_in_the_room_there_is(opened: OpenEngine) -> None:
     room = 1024 - len(opened.engine._chat.encode(a_prompt(1, text="!").messages, False))
     (answer,) = opened.ask(a_prompt(1, text="!" * (room - 2), max_tokens=50))
     assert answer.prompt_tokens < 1024
     assert 1 <= answer.completion_tokens <= 1024 - answer.prompt_tokens
 
 
-def test_a_wrong_constraint_names_the_request(opened: Open) -> None:
+def test_a_wrong_constraint_names_the_request(opened: OpenEngine) -> None:
     for _ in range(2):
         with pytest.raises(TeacherError, match=r"vLLM refused generate/000001"):
             opened.ask(a_prompt(1, Constraint(grammar="root ::= (")))
     assert opened.ask(a_prompt(2))[0].text
 
 
-def test_a_cancelled_request_leaves_the_engine(opened: Open) -> None:
+def test_a_cancelled_request_leaves_the_engine(opened: OpenEngine) -> None:
     async def cancel() -> int:
         # Tasks, not a timeout: the requests must be inside the engine before they are cancelled.
-        tasks = [asyncio.create_task(opened.engine.complete(a_prompt(i, max_tokens=900))) for i in range(8)]
+        tasks = [asyncio.create_task(opened.engine.complete(a_prompt(index, max_tokens=900))) for index in range(8)]
         while opened.engine._llm.get_num_unfinished_requests() < 8:
             await asyncio.sleep(0.01)
         for task in tasks:
@@ -199,19 +200,19 @@ def test_a_cancelled_request_leaves_the_engine(opened: Open) -> None:
     assert opened.ask(a_prompt(3))[0].text
 
 
-def test_the_loop_may_stand_still_between_rounds(opened: Open) -> None:
+def test_the_loop_may_stand_still_between_rounds(opened: OpenEngine) -> None:
     before = opened.ask(*(a_prompt(index) for index in range(8)))
     time.sleep(5)
     assert opened.ask(*(a_prompt(index) for index in range(8))) == before
 
 
-def test_sleeping_is_harmless_without_an_accelerator(opened: Open) -> None:
+def test_sleeping_is_harmless_without_an_accelerator(opened: OpenEngine) -> None:
     opened.runner.run(opened.engine.sleep())
     opened.runner.run(opened.engine.wake())
     assert opened.ask(a_prompt(3))[0].text
 
 
-def test_the_window_and_the_environment_are_told(opened: Open) -> None:
+def test_the_window_and_the_environment_are_told(opened: OpenEngine) -> None:
     environment = opened.engine.environment()
     assert opened.engine.window > environment["max_num_seqs"] > 0
     assert environment["vllm"].startswith("0.")
@@ -228,7 +229,7 @@ def test_a_missing_model_is_told_before_anything_starts(tmp_path: Path) -> None:
 
     with pytest.raises(TeacherError, match="there is no folder"):
         asyncio.run(serve(str(tmp_path / "nowhere")))
-    with pytest.raises(TeacherError, match=r"without a config.json"):
+    with pytest.raises(TeacherError, match=r"holds no config.json"):
         asyncio.run(serve(str(tmp_path)))
 
 
@@ -252,25 +253,25 @@ def test_an_unknown_engine_argument_gets_the_nearest_name(model: Path, tmp_path:
         asyncio.run(serve())
 
 
-def test_parallelism_and_the_rest_reach_vllm_by_its_names(model: Path, tmp_path: Path) -> None:
+def test_parallelism_and_the_rest_reach_vllm_by_its_names(model: Path) -> None:
     teacher = VLLM(
         model=str(model), tensor_parallel_size=2, pipeline_parallel_size=3, data_parallel_size=4, max_num_seqs=8,
         gpu_memory_utilization=0.5, kv_cache_gib=0.5, quantization="fp8", engine_args={"enable_expert_parallel": True},
     )  # fmt: skip
-    names = vllm._names()
-    arguments = vllm._Owner(
-        teacher, find_model(teacher.base_model, "teacher", TeacherError), tmp_path / "log"
-    )._arguments(names)
-    made = names.AsyncEngineArgs(**arguments)
-    assert (made.tensor_parallel_size, made.pipeline_parallel_size, made.data_parallel_size) == (2, 3, 4)
-    assert (made.gpu_memory_utilization, made.kv_cache_memory_bytes) == (0.5, 2**29)
-    assert (made.max_num_seqs, made.quantization, made.enable_expert_parallel) == (8, "fp8", True)
+    names = vllm_names.load_names()
+    model_files = find_model(teacher.base_model, "teacher", TeacherError)
+    engine_args = names.AsyncEngineArgs(**engine_arguments(teacher, model_files, names))
+    assert engine_args.tensor_parallel_size == 2
+    assert engine_args.pipeline_parallel_size == 3
+    assert engine_args.data_parallel_size == 4
+    assert (engine_args.gpu_memory_utilization, engine_args.kv_cache_memory_bytes) == (0.5, 2**29)
+    assert (engine_args.max_num_seqs, engine_args.quantization, engine_args.enable_expert_parallel) == (8, "fp8", True)
 
 
 def test_another_vllm_is_told_by_the_name_it_lacks(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(vllm.NAMES, "SamplingParams", ("vllm.sampling_params", ("guided_decoding",)))
+    monkeypatch.setitem(vllm_names.NAMES, "SamplingParams", ("vllm.sampling_params", ("guided_decoding",)))
 
     async def serve() -> None:
         async with VLLM(model=str(model)).serve(tmp_path / "log"):
@@ -280,18 +281,18 @@ def test_another_vllm_is_told_by_the_name_it_lacks(
         asyncio.run(serve())
 
 
-def test_a_dead_engine_is_told_at_once_and_leaves_nothing(opened: Open) -> None:
+def test_a_dead_engine_is_told_at_once_and_leaves_nothing(opened: OpenEngine) -> None:
     """The last test of this module: the engine is gone after it."""
-    mine = [
+    processes = [
         child for child in psutil.Process().children(recursive=True) if "resource_tracker" not in child.cmdline()[-1]
     ]
-    assert mine, "no process to kill"
+    assert processes, "no process to kill"
 
     async def kill() -> float:
-        pending = [asyncio.create_task(opened.engine.complete(a_prompt(i, max_tokens=900))) for i in range(4)]
+        pending = [asyncio.create_task(opened.engine.complete(a_prompt(index, max_tokens=900))) for index in range(4)]
         while opened.engine._llm.get_num_unfinished_requests() < 4:
             await asyncio.sleep(0.01)
-        for child in mine:
+        for child in processes:
             child.kill()
         killed = time.monotonic()
         results = await asyncio.gather(*pending, return_exceptions=True)
@@ -302,6 +303,6 @@ def test_a_dead_engine_is_told_at_once_and_leaves_nothing(opened: Open) -> None:
     assert opened.runner.run(kill()) < 5
     with pytest.raises(TeacherError, match=r"engine stopped: .*as if killed; its log: "):
         opened.ask(a_prompt(1))
-    gone, alive = psutil.wait_procs(mine, timeout=5)
+    gone, alive = psutil.wait_procs(processes, timeout=5)
     assert gone
     assert not alive

@@ -1,4 +1,4 @@
-"""However the program ends, its engine ends with it, and the terminal stays clean. Each test starts an engine of its own."""
+"""The engine ends with its program, however that ends, and the terminal stays clean. Each test starts its own engine."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class Driver:
         os.killpg(self.process.pid, signal.SIGINT)
 
 
-def alive(processes: list[int], patience_s: float) -> list[int]:
-    """Those still running, zombies not counted, after at most `patience_s`."""
-    deadline = time.monotonic() + patience_s
+def alive(processes: list[int], timeout_s: float) -> list[int]:
+    """The processes that still run after at most `timeout_s`, without zombies."""
+    deadline = time.monotonic() + timeout_s
     while True:
-        left = [pid for pid in processes if psutil.pid_exists(pid) and _status(pid) != psutil.STATUS_ZOMBIE]
-        if not left or time.monotonic() > deadline:
-            return left
+        running = [pid for pid in processes if psutil.pid_exists(pid) and _status(pid) != psutil.STATUS_ZOMBIE]
+        if not running or time.monotonic() > deadline:
+            return running
         time.sleep(0.05)
 
 
@@ -67,29 +67,29 @@ def _status(pid: int) -> str:
 
 @pytest.fixture(scope="module")
 def texts() -> list[list[str]]:
-    """What each engine of this module wrote for the same prompts and seeds."""
+    """The texts that each engine of this module wrote for the same prompts and seeds."""
     return []
 
 
 def test_ctrl_c_ends_the_engine_and_nothing_was_printed(model: Path, tmp_path: Path, texts: list[list[str]]) -> None:
     driver = Driver(model, tmp_path)
-    told = driver.wait_until_ready()
-    texts.append(told["texts"])
-    assert len(told["processes"]) >= 2
+    report = driver.wait_until_ready()
+    texts.append(report["texts"])
+    assert len(report["processes"]) >= 2
     driver.interrupt()
     out, err = driver.process.communicate(timeout=20)
     assert (driver.process.returncode, out, err) == (3, b"", b"")
-    assert alive(told["processes"], 1) == []
+    assert alive(report["processes"], 1) == []
     assert "Initializing a V1 LLM engine" in driver.log.read_text()
 
 
 def test_a_killed_driver_takes_its_engine_along(model: Path, tmp_path: Path, texts: list[list[str]]) -> None:
     driver = Driver(model, tmp_path)
-    told = driver.wait_until_ready()
-    texts.append(told["texts"])
-    assert len(told["processes"]) >= 2
+    report = driver.wait_until_ready()
+    texts.append(report["texts"])
+    assert len(report["processes"]) >= 2
     driver.process.kill()
-    assert alive(told["processes"], 5) == []
+    assert alive(report["processes"], 5) == []
     out, err = driver.process.communicate(timeout=5)
     assert (out, err) == (b"", b"")
 

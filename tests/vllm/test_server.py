@@ -21,7 +21,7 @@ from conftest import a_prompt
 
 from evokd_data.errors import TeacherError
 from evokd_data.records import Completion, Constraint, Prompt
-from evokd_data.teachers.server import Server
+from evokd_data.teachers.server.plug import Server
 
 pytestmark = pytest.mark.vllm
 
@@ -105,16 +105,16 @@ def test_the_same_seeds_give_the_same_texts(url: str, tmp_path: Path) -> None:
 def test_constraints_are_obeyed(url: str, tmp_path: Path) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string", "maxLength": 5}}, "required": ["a"]}
     choices = ("PlayMusic", "GetWeather")
-    one, two, three = ask(
+    by_schema, by_choices, by_grammar = ask(
         url,
         tmp_path,
         a_prompt(1, Constraint(json_schema={**schema, "additionalProperties": False}), max_tokens=60),
         a_prompt(2, Constraint(choices=choices)),
         a_prompt(3, Constraint(grammar='root ::= "yes" | "no"')),
     )
-    assert list(json.loads(one.text)) == ["a"]
-    assert two.text in choices
-    assert three.text in ("yes", "no")
+    assert list(json.loads(by_schema.text)) == ["a"]
+    assert by_choices.text in choices
+    assert by_grammar.text in ("yes", "no")
 
 
 def test_scores_are_the_models_own_probabilities(url: str, model: Path, tmp_path: Path) -> None:
@@ -136,16 +136,16 @@ def test_scores_are_the_models_own_probabilities(url: str, model: Path, tmp_path
 
 
 def test_what_does_not_fit_is_an_answer(url: str, tmp_path: Path) -> None:
-    far, just, short = ask(
+    too_long, barely, short = ask(
         url,
         tmp_path,
         a_prompt(1, text="will it rain tomorrow " * 400),
         a_prompt(2, text="!" * 980, max_tokens=200),
         a_prompt(3),
     )
-    assert (far.text, far.finish_reason) == ("", "too_long")
-    assert 980 < just.prompt_tokens < 1024
-    assert 1 <= just.completion_tokens <= 1024 - just.prompt_tokens
+    assert (too_long.text, too_long.finish_reason) == ("", "too_long")
+    assert 980 < barely.prompt_tokens < 1024
+    assert 1 <= barely.completion_tokens <= 1024 - barely.prompt_tokens
     assert short.text
 
 

@@ -1,4 +1,4 @@
-"""What needs no engine: settings, chat templates, model identities, and reading a log."""
+"""The parts that need no engine: settings, chat templates, identities, and reading a log."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from evokd_data.errors import TeacherError
 from evokd_data.records import Message
 from evokd_data.settings import build as build_settings
 from evokd_data.settings import identity, json_schema
-from evokd_data.teachers import vllm
-from evokd_data.teachers.answers import without_thoughts
-from evokd_data.teachers.chat import Chat
-from evokd_data.teachers.vllm import VLLM, last_error
+from evokd_data.teachers.chat import ChatTokenizer
+from evokd_data.teachers.reasoning import strip_reasoning
+from evokd_data.teachers.vllm import names as vllm_names
+from evokd_data.teachers.vllm.plug import VLLM
+from evokd_data.teachers.vllm.startup import last_error
 
 SYSTEM, USER = Message("system", "Write one request."), Message("user", "About music.")
 GEMMA = (
@@ -34,50 +35,50 @@ QWEN = (
 )
 
 
-def chat(folder: Path, template: str) -> Chat:
+def chat_tokenizer(folder: Path, template: str) -> ChatTokenizer:
     from transformers import AutoTokenizer
 
     build(folder, template)
-    return Chat(AutoTokenizer.from_pretrained(folder), str(folder))
+    return ChatTokenizer(AutoTokenizer.from_pretrained(folder), str(folder))
 
 
-def shown(of: Chat, *messages: Message, thinking: bool = False) -> str:
-    return of._tokenizer.decode(of.encode(messages, thinking))
+def rendered(chat: ChatTokenizer, *messages: Message, thinking: bool = False) -> str:
+    return chat._tokenizer.decode(chat.encode(messages, thinking))
 
 
 def test_a_template_with_a_system_role_is_used_as_it_is(model: Path) -> None:
     from transformers import AutoTokenizer
 
-    of = Chat(AutoTokenizer.from_pretrained(model), str(model))
-    assert shown(of, SYSTEM, USER) == "<|system|>Write one request.<|end|><|user|>About music.<|end|><|assistant|>"
+    chat = ChatTokenizer(AutoTokenizer.from_pretrained(model), str(model))
+    assert rendered(chat, SYSTEM, USER) == "<|system|>Write one request.<|end|><|user|>About music.<|end|><|assistant|>"
 
 
 @pytest.mark.parametrize("template", [GEMMA, DEAF])
 def test_a_template_without_a_system_role_gets_it_in_the_user_turn(template: str, tmp_path: Path) -> None:
-    of = chat(tmp_path, template)
-    assert shown(of, SYSTEM, USER) == "<|user|>Write one request.\n\nAbout music.<|end|><|assistant|>"
-    assert shown(of, USER) == "<|user|>About music.<|end|><|assistant|>"
+    chat = chat_tokenizer(tmp_path, template)
+    assert rendered(chat, SYSTEM, USER) == "<|user|>Write one request.\n\nAbout music.<|end|><|assistant|>"
+    assert rendered(chat, USER) == "<|user|>About music.<|end|><|assistant|>"
 
 
 def test_thinking_is_switched_where_the_template_knows_it(tmp_path: Path) -> None:
-    of = chat(tmp_path, QWEN)
-    assert shown(of, USER).endswith("<think>\n\n</think>\n\n")
-    assert "<think>" not in shown(of, USER, thinking=True)
+    chat = chat_tokenizer(tmp_path, QWEN)
+    assert rendered(chat, USER).endswith("<think>\n\n</think>\n\n")
+    assert "<think>" not in rendered(chat, USER, thinking=True)
 
 
 def sentencepiece(folder: Path) -> None:
     """Like Llama 2's: a space before the first word, bytes as tokens, the space stripped where a text begins."""
     from tokenizers import Tokenizer, decoders, models, normalizers, trainers
 
-    of = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
-    of.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
     steps = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    of.decoder = decoders.Sequence(steps)
+    tokenizer.decoder = decoders.Sequence(steps)
     bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
     trainer = trainers.BpeTrainer(vocab_size=420, special_tokens=[*SPECIAL, "<unk>"], show_progress=False)
-    of.train_from_iterator(["\u2581" + line.replace(" ", "\u2581") for line in CORPUS], trainer)
-    of.add_tokens(bytes_)
-    of.save(str(folder / "tokenizer.json"))
+    tokenizer.train_from_iterator(["\u2581" + line.replace(" ", "\u2581") for line in CORPUS], trainer)
+    tokenizer.add_tokens(bytes_)
+    tokenizer.save(str(folder / "tokenizer.json"))
 
 
 @pytest.mark.parametrize("kind", ["bytes", "sentencepiece"])
@@ -89,26 +90,26 @@ def test_a_text_is_what_decoding_token_by_token_gives(kind: str, tmp_path: Path)
     if kind == "sentencepiece":
         sentencepiece(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    of = Chat(tokenizer, str(tmp_path))
-    assert of.decodes
-    prompt = of.encode((SYSTEM, USER), False)
-    words = of.tokens("play some \u4e2d\u6587 jazz \U0001f600 caf\u00e9")
+    chat = ChatTokenizer(tokenizer, str(tmp_path))
+    assert chat.can_decode
+    prompt = chat.encode((SYSTEM, USER), False)
+    words = chat.encode_text("play some \u4e2d\u6587 jazz \U0001f600 caf\u00e9")
     draw = random.Random(0)
-    cut = 0
+    cut_characters = 0
     for _ in range(600):
         # Whole words, stray bytes and special tokens, in any order and cut anywhere.
         answer = [draw.choice(words) if draw.random() < 0.5 else draw.randrange(len(tokenizer)) for _ in range(30)]
         answer = (list(words) + answer)[draw.randrange(len(words)) :][: draw.randrange(30)]
         stream = DecodeStream(ids=list(prompt), skip_special_tokens=True)
         pieces = [stream.step(tokenizer._tokenizer, token) for token in answer]
-        assert of.text(prompt, answer) == "".join(piece or "" for piece in pieces)
-        cut += bool(pieces) and pieces[-1] is None
-    assert cut > 30, "no answer ended inside a character"
+        assert chat.decode(prompt, answer) == "".join(piece or "" for piece in pieces)
+        cut_characters += bool(pieces) and pieces[-1] is None
+    assert cut_characters > 30, "no answer ended inside a character"
 
 
 def pieces(draw: random.Random, count: int) -> str:
     """Words, spaces, special tokens whole and broken, letters that normalizers change, in any order."""
-    some = [
+    choices = [
         *SPECIAL,
         "<|",
         "|>",
@@ -123,7 +124,7 @@ def pieces(draw: random.Random, count: int) -> str:
         "e\u0301",
         "\u4e2d\u6587",
     ]
-    return "".join(draw.choice(some) for _ in range(count))
+    return "".join(draw.choice(choices) for _ in range(count))
 
 
 LLAMA_3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -163,12 +164,14 @@ def test_a_prompt_put_together_from_parts_has_the_tokens_of_the_whole(kind: str,
     build(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     variants()[kind](tokenizer._tokenizer)
-    of = Chat(tokenizer, "tiny")
-    assert (of._cuts is None) == (kind in ("first word", "greedy")), "cut where it may not be, or not where it may"
+    chat = ChatTokenizer(tokenizer, "tiny")
+    assert (chat._separators is None) == (kind in ("first word", "greedy")), (
+        "split where it may not be, or not where it may"
+    )
     draw = random.Random(0)
     for _ in range(500):
         text = pieces(draw, draw.randrange(20))
-        assert list(of.tokens(text)) == tokenizer.encode(text, add_special_tokens=False)
+        assert list(chat.encode_text(text)) == tokenizer.encode(text, add_special_tokens=False)
 
 
 def test_a_tokenizer_that_would_cut_or_pad_does_not(tmp_path: Path) -> None:
@@ -176,16 +179,16 @@ def test_a_tokenizer_that_would_cut_or_pad_does_not(tmp_path: Path) -> None:
 
     build(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    whole = Chat(tokenizer, "tiny").tokens("play some jazz by Miles Davis")
+    whole = ChatTokenizer(tokenizer, "tiny").encode_text("play some jazz by Miles Davis")
     tokenizer._tokenizer.enable_truncation(3)
     tokenizer._tokenizer.enable_padding(length=64)
     assert len(whole) > 3
-    assert Chat(tokenizer, "tiny").tokens("play some jazz by Miles Davis") == whole
+    assert ChatTokenizer(tokenizer, "tiny").encode_text("play some jazz by Miles Davis") == whole
 
 
 def test_a_base_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TeacherError, match="no usable chat template"):
-        chat(tmp_path, "")
+        chat_tokenizer(tmp_path, "")
 
 
 @pytest.mark.parametrize(
@@ -199,14 +202,14 @@ def test_a_base_model_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_reasoning_is_cut_off(text: str, thinking: bool, left: str) -> None:
-    assert without_thoughts(text, thinking) == left
+    assert strip_reasoning(text, thinking) == left
 
 
 def test_settings_are_checked_with_their_place() -> None:
-    made, problems = build_settings(
+    settings, problems = build_settings(
         VLLM, {"model": "org/name", "temprature": 1, "top_p": 0, "engine_args": {"trust_remote_code": True}}, "teacher"
     )
-    assert made is None
+    assert settings is None
     assert problems[0] == "teacher.temprature: no such setting; did you mean 'temperature'?"
     assert any(problem.startswith("teacher.top_p") for problem in problems)
     _, problems = build_settings(VLLM, {"model": "m", "engine_args": {"trust_remote_code": True}}, "teacher")
@@ -232,28 +235,28 @@ def test_a_secret_in_a_recipe_is_refused_and_not_repeated(arguments: dict[str, A
 
 
 def test_where_files_lie_on_a_machine_is_no_part_of_the_identity(model: Path) -> None:
-    def told(home: str) -> Any:
+    def identity_at(home: str) -> Any:
         arguments = {"download_dir": f"{home}/hub", "speculative_config": {"model": f"{home}/draft", "tokens": [3]}}
         return VLLM(model=str(model), engine_args=arguments).identity()["engine_args"]
 
-    assert told("/home/ann") == told("~/b") == {"speculative_config": {"model": "draft", "tokens": [3]}}
+    assert identity_at("/home/ann") == identity_at("~/b") == {"speculative_config": {"model": "draft", "tokens": [3]}}
 
 
 def test_a_missing_vllm_is_told_with_the_command_that_helps(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(vllm.metadata, "version", missing)
+    monkeypatch.setattr(vllm_names.metadata, "version", missing)
     with pytest.raises(TeacherError, match=r"pip install 'evokd-data\[vllm\]'.*requirements/cpu\.txt"):
-        vllm.version()
+        vllm_names.version()
 
 
 def test_hardware_is_no_part_of_the_identity(model: Path) -> None:
-    one = VLLM(model=str(model))
+    teacher = VLLM(model=str(model))
     other = VLLM(model=str(model), tensor_parallel_size=8, gpu_memory_utilization=0.5, window=7, kv_cache_gib=1.0)
-    assert one.identity() == other.identity()
-    assert one.identity() != VLLM(model=str(model), temperature=0.7).identity()
-    assert "window" not in identity(one)
+    assert teacher.identity() == other.identity()
+    assert teacher.identity() != VLLM(model=str(model), temperature=0.7).identity()
+    assert "window" not in identity(teacher)
 
 
 def test_the_last_error_of_a_log_is_the_cause_not_its_echo(tmp_path: Path) -> None:
@@ -268,7 +271,7 @@ def test_the_last_error_of_a_log_is_the_cause_not_its_echo(tmp_path: Path) -> No
     assert last_error(log) == "ValueError: No available memory for the cache blocks."
     log.write_text("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB\nbye\n")
     assert last_error(log) == "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
-    assert last_error(log, since=log.stat().st_size) == "", "what an older run left in the file is not the cause"
+    assert last_error(log, offset=log.stat().st_size) == "", "what an older run left in the file is not the cause"
     assert last_error(tmp_path / "none") == ""
 
 

@@ -1,6 +1,6 @@
-"""Many engines as one, for the driver: partitions and prompts go out as rows, what becomes of them comes back.
+"""Many engines as one, for the driver: partitions and prompts become work items, and their results come back.
 
-Who works where is the coordinator's to know; who brings rows to workers and results back is whoever opened this.
+The coordinator knows which worker has which item. Whoever opens this brings rows to workers and calls `deliver` with results.
 """
 
 from __future__ import annotations
@@ -8,104 +8,108 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from evokd_data.errors import EngineStopped, EvokdError, TeacherError
 from evokd_data.records import Completion, Prompt
 from evokd_data.teachers import Partition, RoundWork, WrittenPartition
-from evokd_data.teachers.ray.coordinator import DEATHS, ROWS, News
-from evokd_data.teachers.ray.worker import Result
+from evokd_data.teachers.logs import single_line
+from evokd_data.teachers.ray.api import (
+    DriverApi,
+    Event,
+    ItemAbandoned,
+    ItemResult,
+    PartitionItem,
+    PromptsItem,
+    StartFailed,
+    WorkerDied,
+    WorkerOpened,
+    WorkItem,
+)
+from evokd_data.teachers.ray.coordinator import MAX_DEATHS, ROWS_PER_WORKER
 
 GATHER_S = 0.02
-"""In which single prompts gather for a row."""
+"""Single prompts that come within this time go to a worker together."""
 
 
-class ForDriver(Protocol):
-    """A `Coordinator`, near or far: its methods for the driver."""
+class ClusterEngine:
+    """See `teachers.PartitionedEngine`.
 
-    async def shelve(self, key: int, what: Any) -> None: ...
-    async def unshelve(self, key: int) -> None: ...
-    async def put(self, number: int, what: Any) -> None: ...
-    async def received(self, number: int) -> None: ...
-    async def news(self, seen: int) -> Sequence[News]: ...
-    async def order(self, asleep: bool) -> None: ...
-    async def end(self, patience_s: float) -> None: ...
+    `workers`: how many there should be. `write_log` gets lines for the driver's log. `store_work` turns a RoundWork into what
+    the coordinator keeps of it. `leave_parts`: whether workers may leave parts of the journal. `drop_variables`: send prompts
+    without the template variables, which only a scripted teacher reads. `rows_per_worker`: rows in one worker at a time.
 
-
-class Cluster:
-    """See `teachers.PartitionedEngine`. `share` makes of a RoundWork what the coordinator keeps of it; without `parts`
-    workers leave none; `lean` prompts leave behind what only a scripted teacher reads; `rows` that one worker has at a time.
-
-    `workers` are those wanted, `opened` how often one has opened, `deaths` how many died.
+    `workers_opened` counts how often a worker has opened, `deaths` how many died.
     """
 
     def __init__(
         self,
-        coordinator: ForDriver,
+        coordinator: DriverApi,
         workers: int,
-        note: Callable[[str], None],
+        write_log: Callable[[str], None],
         *,
-        share: Callable[[RoundWork], Any] = lambda work: work,
-        parts: bool = True,
-        lean: bool = False,
-        rows: int = ROWS,
+        store_work: Callable[[RoundWork], Any] = lambda work: work,
+        leave_parts: bool = True,
+        drop_variables: bool = False,
+        rows_per_worker: int = ROWS_PER_WORKER,
     ) -> None:
         self.workers = workers
-        self._rows_each = rows
-        self.window = self.opened = self.deaths = 0
+        self.window = self.workers_opened = self.deaths = 0
         self._coordinator = coordinator
-        self._note = note
-        self._share = share
-        self._parts = parts
-        self._lean = lean
+        self._write_log = write_log
+        self._store_work = store_work
+        self._leave_parts = leave_parts
+        self._drop_variables = drop_variables
+        self._rows_per_worker = rows_per_worker
         self._numbers = itertools.count()
-        self._asked: dict[int, asyncio.Future[Any]] = {}
-        # By the object's id, which is its own as long as the object is here.
+        self._results: dict[int, asyncio.Future[Any]] = {}
+        # By the object's id, which nothing else can have while the object is referenced here.
         self._works: dict[int, tuple[RoundWork, asyncio.Task[int]]] = {}
         self._prompts: list[tuple[Prompt, asyncio.Future[Completion]]] = []
         self._environments: dict[int, Mapping[str, Any]] = {}
         self._failure: EvokdError | None = None
-        self._first = asyncio.Event()
+        self._first_open = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
-        """Returns when the first worker is open. Raises what kept the workers from it."""
-        self._start(self._hear())
-        await self._first.wait()
+        """Returns when the first worker is open. Raises the error that kept the workers from opening."""
+        self._start(self._handle_events())
+        await self._first_open.wait()
         if self._failure is not None:
             raise self._failure
 
-    async def close(self, patience_s: float) -> None:
-        """Returns when every worker has ended its engine, or after `patience_s`. What is still asked fails."""
+    async def close(self, timeout_s: float) -> None:
+        """Returns when every worker has ended its engine, or after `timeout_s`. Whatever still waits for a result fails."""
         self.fail(TeacherError("the teacher is closed"))
         with contextlib.suppress(Exception):  # the coordinator is gone, and so are the workers
-            await self._coordinator.end(patience_s)
+            await self._coordinator.shut_down(timeout_s)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def take(self, number: int, result: Result) -> None:
-        """What `number` led to; the first that comes counts."""
-        waiting = self._asked.pop(number, None)
-        if waiting is None or waiting.done():  # written twice, or nobody waits for it any more
+    def deliver(self, number: int, result: ItemResult) -> None:
+        """Take an item's result. The first one counts; an item may be written twice."""
+        future = self._results.pop(number, None)
+        if future is None or future.done():
             return
         if isinstance(result, EvokdError):
-            waiting.set_exception(result)
+            future.set_exception(result)
         else:
-            waiting.set_result(result)
+            future.set_result(result)
 
     def fail(self, error: EvokdError) -> None:
-        """Everything asked fails with it, now and from now on."""
+        """Every item fails with this error, now and from now on. A second error changes nothing."""
         self._failure = self._failure or error
-        for number in list(self._asked):
-            self.take(number, self._failure)
+        for number in list(self._results):
+            self.deliver(number, self._failure)
         prompts, self._prompts = self._prompts, []
-        for _, waiting in prompts:
-            if not waiting.done():
-                waiting.set_exception(self._failure)
-        self._first.set()
+        for _, future in prompts:
+            if not future.done():
+                future.set_exception(self._failure)
+        self._first_open.set()
 
     def _start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
@@ -113,131 +117,129 @@ class Cluster:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _hear(self) -> None:
-        """What the coordinator has to say, until the end."""
-        seen = 0
+    async def _handle_events(self) -> None:
+        count = 0
         while True:
             try:
-                news = await self._coordinator.news(seen)
-            except Exception as error:  # of whatever kind, from far away
-                self.fail(EngineStopped(f"the coordinator is gone: {' '.join(str(error).split())[:300]}"))
+                events = await self._coordinator.events(count)
+            except Exception as error:  # a remote coordinator may raise anything
+                self.fail(EngineStopped(f"the coordinator is gone: {single_line(str(error))}"))
                 return
-            seen += len(news)
-            for one in news:
-                self._heard(one)
+            count += len(events)
+            for event in events:
+                self._handle(event)
 
-    def _heard(self, news: News) -> None:
-        said = news.said
-        if news.what == "open":
-            where, window, self._environments[news.worker] = said
-            self.window = self.window or window * self.workers
-            self.opened += 1
-            self._note(f"worker {news.worker} is open on {where}")
-            self._first.set()
-        elif news.what == "failed":
-            error, hopeless = said
-            self._note(f"worker {news.worker} did not open: {error}")
-            if hopeless:
-                self.fail(error)
-        elif news.what == "died":
-            reason, where, done = said
+    def _handle(self, event: Event) -> None:
+        worker = f"worker {event.worker}"
+        if isinstance(event, WorkerOpened):
+            self._environments[event.worker] = event.environment
+            self.window = self.window or event.window * self.workers
+            self.workers_opened += 1
+            self._write_log(f"{worker} is open on {event.location}")
+            self._first_open.set()
+        elif isinstance(event, StartFailed):
+            self._write_log(f"{worker} did not open: {event.error}")
+            if event.fatal:
+                self.fail(event.error)
+        elif isinstance(event, WorkerDied):
             self.deaths += 1
-            self._note(f"worker {news.worker} on {where} died after {done} rows: {reason}")
-        elif news.what == "given up":
-            number, reason = said
-            self.take(
-                number, TeacherError(f"{DEATHS} workers died while they wrote the same requests, the last: {reason}")
-            )
+            self._write_log(f"{worker} on {event.location} died after {event.finished} rows: {event.reason}")
+        elif isinstance(event, ItemAbandoned):
+            error = f"{MAX_DEATHS} workers died while they wrote the same requests, the last: {event.reason}"
+            self.deliver(event.number, TeacherError(error))
         else:
-            self._note(f"worker {news.worker}: {said}")
+            self._write_log(f"{worker}: {event.text}")
 
-    async def _ask(self, what: Any) -> Any:
+    async def _submit(self, item: WorkItem) -> Any:
+        """The item's result. Raises the error that it came to."""
         if self._failure is not None:
             raise self._failure
         number = next(self._numbers)
-        answer = self._asked[number] = asyncio.get_running_loop().create_future()
+        future = self._results[number] = asyncio.get_running_loop().create_future()
         try:
-            await self._coordinator.put(number, what)
-            return await answer
+            await self._coordinator.submit(number, item)
+            return await future
         finally:
-            self._asked.pop(number, None)
-            self._start(self._received(number))
+            self._results.pop(number, None)
+            self._start(self._acknowledge(number))
 
-    async def _received(self, number: int) -> None:
-        with contextlib.suppress(Exception):  # if the coordinator is gone, others will notice
-            await self._coordinator.received(number)
+    async def _acknowledge(self, number: int) -> None:
+        with contextlib.suppress(Exception):  # when the coordinator is gone, `_handle_events` notices
+            await self._coordinator.acknowledge(number)
 
     @property
     def partitions(self) -> int:
-        return (self._rows_each + 1) * self.workers
+        return (self._rows_per_worker + 1) * self.workers
 
     async def write(self, work: RoundWork, partition: Partition) -> WrittenPartition:
+        """The partition's drafts. Raises TeacherError when the engine refuses a prompt or MAX_DEATHS workers died on it."""
         if id(work) not in self._works:
-            self._works[id(work)] = work, self._start(self._shelve(work))
+            self._works[id(work)] = work, self._start(self._add_work(work))
         key = await asyncio.shield(self._works[id(work)][1])
-        written: WrittenPartition = await self._ask((key, partition))
+        written: WrittenPartition = await self._submit(PartitionItem(key, partition))
         return written
 
-    async def _shelve(self, work: RoundWork) -> int:
+    async def _add_work(self, work: RoundWork) -> int:
         key = next(self._numbers)
-        sent = work if self._parts else work.without_parts()
-        await self._coordinator.shelve(key, await asyncio.to_thread(self._share, sent))
+        sent = work if self._leave_parts else work.without_parts()
+        await self._coordinator.add_work(key, await asyncio.to_thread(self._store_work, sent))
         return key
 
     async def forget(self, work: RoundWork) -> None:
-        known = self._works.pop(id(work), None)
-        if known is not None and self._failure is None:
-            await self._coordinator.unshelve(await known[1])
+        entry = self._works.pop(id(work), None)
+        if entry is not None and self._failure is None:
+            await self._coordinator.remove_work(await entry[1])
 
     async def complete(self, prompt: Prompt) -> Completion:
-        """Prompts that come together go to one worker: where there is a plan, `write` is the way."""
+        """See `teachers.Engine`. Prompts that come together go to one worker; a planned round uses `write`."""
         if self._failure is not None:
             raise self._failure
-        answer: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-        self._prompts.append((replace(prompt, variables={}) if self._lean else prompt, answer))
+        future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        self._prompts.append((replace(prompt, variables={}) if self._drop_variables else prompt, future))
         if len(self._prompts) == 1:
-            asyncio.get_running_loop().call_later(GATHER_S, self._send)
+            asyncio.get_running_loop().call_later(GATHER_S, self._send_prompts)
         elif len(self._prompts) >= self.window // self.workers:
-            self._send()
-        return await answer
+            self._send_prompts()
+        return await future
 
-    def _send(self) -> None:
+    def _send_prompts(self) -> None:
         prompts, self._prompts = self._prompts, []
         if prompts:
-            self._start(self._complete(prompts))
+            self._start(self._complete_all(prompts))
 
-    async def _complete(self, prompts: Sequence[tuple[Prompt, asyncio.Future[Completion]]]) -> None:
+    async def _complete_all(self, prompts: Sequence[tuple[Prompt, asyncio.Future[Completion]]]) -> None:
         try:
-            answers: Sequence[Completion | TeacherError] = await self._ask([prompt for prompt, _ in prompts])
+            answers: Sequence[Completion | TeacherError] = await self._submit(
+                PromptsItem([prompt for prompt, _ in prompts])
+            )
         except Exception as error:
             answers = [error if isinstance(error, TeacherError) else TeacherError(str(error))] * len(prompts)
-        for (_, waiting), answer in zip(prompts, answers, strict=True):
-            if waiting.done():
+        for (_, future), answer in zip(prompts, answers, strict=True):
+            if future.done():
                 continue
             if isinstance(answer, Completion):
-                waiting.set_result(answer)
+                future.set_result(answer)
             else:
-                waiting.set_exception(answer)
+                future.set_exception(answer)
 
     async def sleep(self) -> None:
-        await self._coordinator.order(True)
+        await self._coordinator.set_asleep(True)
 
     async def wake(self) -> None:
-        await self._coordinator.order(False)
+        await self._coordinator.set_asleep(False)
 
     def environment(self) -> Mapping[str, Any]:
-        """Of the engines: one table when they are alike, else every kind with its number of workers."""
-        kinds: list[tuple[Mapping[str, Any], int]] = []
-        for one in self._environments.values():
-            at = next((at for at, (kind, _) in enumerate(kinds) if kind == one), None)
-            if at is None:
-                kinds.append((one, 1))
-            else:
-                kinds[at] = (one, kinds[at][1] + 1)
+        """The engines' environment: one table when all are equal, else each kind with its number of workers."""
+        kinds: list[Mapping[str, Any]] = []
+        counts: Counter[int] = Counter()
+        for environment in self._environments.values():
+            if environment not in kinds:
+                kinds.append(environment)
+            counts[kinds.index(environment)] += 1
         if len(kinds) == 1:
-            return {**kinds[0][0], "workers": self.workers, "deaths": self.deaths}
+            return {**kinds[0], "workers": self.workers, "deaths": self.deaths}
         return {
             "workers": self.workers,
             "deaths": self.deaths,
-            "kinds": [{**kind, "workers": count} for kind, count in kinds],
+            "kinds": [{**kind, "workers": counts[index]} for index, kind in enumerate(kinds)],
         }

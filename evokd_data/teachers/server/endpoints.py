@@ -1,0 +1,91 @@
+"""The servers that share the requests: which is asked next, and for how long one that failed is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import email.utils
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MAX_BACKOFF_S = 60.0
+MAX_RETRY_AFTER_S = 300.0
+
+
+@dataclass(eq=False)
+class Endpoint:
+    """One server. `busy`: our requests to it in flight. `rest_until`: no request before this time of the loop's clock.
+    `failures`: failed requests since the last answer."""
+
+    url: str
+    busy: int = 0
+    rest_until: float = 0.0
+    failures: int = 0
+
+    @property
+    def root(self) -> str:
+        """The URL without /v1, below which vLLM has its other routes."""
+        return self.url.removesuffix("/v1")
+
+
+class EndpointPool:
+    """Gives each request the least busy endpoint that does not rest, at most `concurrency` requests to one."""
+
+    def __init__(self, endpoints: Sequence[Endpoint], concurrency: int) -> None:
+        self.endpoints = endpoints
+        self._concurrency = concurrency
+        self._released = asyncio.Event()
+
+    async def acquire(self) -> Endpoint:
+        """An endpoint that may be asked now. The caller must `release` it."""
+        clock = asyncio.get_running_loop().time
+        while (endpoint := self._least_busy(now := clock())) is None:
+            self._released.clear()
+            # An endpoint becomes free when a request ends. When all of them rest, also when the shortest rest ends.
+            shortest_rest = min(resting.rest_until for resting in self.endpoints) - now
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._released.wait(), shortest_rest if shortest_rest > 0 else None)
+        endpoint.busy += 1
+        return endpoint
+
+    def release(self, endpoint: Endpoint) -> None:
+        """The request is over, whatever came of it."""
+        endpoint.busy -= 1
+        self._released.set()
+
+    def back_off(self, endpoint: Endpoint, attempt: int, status: int, retry_after_s: float | None) -> float:
+        """Let the endpoint rest after a failed request; returns for how many seconds.
+
+        The server may have said how long (`retry_after_s`). Otherwise the time doubles with each failure; a first attempt
+        whose connection was lost (`status` 0) is repeated at once.
+        """
+        endpoint.failures += 1
+        rest_s = retry_after_s
+        if rest_s is None:
+            first_loss = not attempt and not status
+            rest_s = 0.0 if first_loss else min(0.5 * 2 ** min(endpoint.failures - 1, attempt), MAX_BACKOFF_S)
+        endpoint.rest_until = max(endpoint.rest_until, asyncio.get_running_loop().time() + rest_s)
+        return rest_s
+
+    def _least_busy(self, now: float) -> Endpoint | None:
+        chosen = None
+        for endpoint in self.endpoints:
+            if endpoint.busy < (chosen.busy if chosen else self._concurrency) and endpoint.rest_until <= now:
+                chosen = endpoint
+        return chosen
+
+
+def retry_after(header: str | None) -> float | None:
+    """Seconds from a Retry-After header, which holds a number of seconds or a date; at most 300. None: it says nothing."""
+    if not header:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(header).timestamp() - time.time()
+        except (ValueError, TypeError):
+            return None
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_S) if math.isfinite(seconds) else None

@@ -1,0 +1,113 @@
+"""The settings of a teacher behind HTTP.
+
+    teacher:
+      engine: server
+      urls: [http://gpu-1:8000/v1, http://gpu-2:8000/v1]
+      model: Qwen/Qwen3-8B
+      api_key_env: TEACHER_KEY          # the name of a variable, never the key
+
+The key is read when the teacher opens and goes into one header. No message and no log contains it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from evokd_data.errors import TeacherError
+from evokd_data.models import ModelReference
+from evokd_data.settings import NOT_IDENTITY, Count, identity
+from evokd_data.teachers import Teacher
+from evokd_data.teachers.server.endpoints import Endpoint
+from evokd_data.teachers.server.engine import ServerEngine
+
+Dollars = Annotated[float, Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class Server(Teacher):
+    """`urls` are base URLs ending in /v1; requests go to the least busy one, at most `concurrency` to each.
+
+    `dialect` decides how constraints are asked for. "openai": `response_format` only, no grammars. "vllm" also scores
+    choices exactly. The others return 20 log-probabilities; a choice that is not among them gets the last of these,
+    which is more than it has. `revision` cannot be checked: it is what you know the server to run. Without a price per
+    million tokens no cost is counted. `extra_body` is added to every request.
+    """
+
+    name: ClassVar[str] = "server"
+
+    model: Annotated[str, Field(min_length=1)]
+    urls: Annotated[tuple[str, ...], Field(min_length=1)] = field(metadata=NOT_IDENTITY)
+    revision: str | None = None
+    dialect: Literal["openai", "vllm", "sglang"] = "vllm"
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_tokens: Count = 512
+    thinking: bool = False
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    api_key_env: str | None = field(default=None, metadata=NOT_IDENTITY)
+    concurrency: Count = field(default=256, metadata=NOT_IDENTITY)
+    timeout_s: Annotated[float, Field(gt=0)] = field(default=600.0, metadata=NOT_IDENTITY)
+    retries: Annotated[int, Field(ge=0)] = field(default=8, metadata=NOT_IDENTITY)
+    prompt_usd_per_million: Dollars | None = field(default=None, metadata=NOT_IDENTITY)
+    completion_usd_per_million: Dollars | None = field(default=None, metadata=NOT_IDENTITY)
+
+    def __post_init__(self) -> None:
+        for url in self.urls:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError(f"urls: {url!r} is no http(s) address; write it as http://host:8000/v1")
+            if parts.username or parts.password:
+                raise ValueError("urls: a key has no place in an address; name its variable in api_key_env")
+        if self.api_key_env is not None and not re.fullmatch(r"[A-Za-z_]\w*", self.api_key_env):
+            # The value is not quoted: it may be the key itself.
+            raise ValueError(
+                "api_key_env: is the name of an environment variable, not a key; export the key and give its name"
+            )
+        for key in ("messages", "model", "seed", "stream"):
+            if key in self.extra_body:
+                raise ValueError(f"extra_body.{key}: is set for each request; remove it")
+
+    @property
+    def base_model(self) -> ModelReference:
+        return ModelReference(self.model, self.revision)
+
+    def identity(self) -> Mapping[str, Any]:
+        return identity(self)
+
+    @contextlib.asynccontextmanager
+    async def serve(self, log: Path) -> AsyncIterator[ServerEngine]:
+        """Ask every server for its models first. Raises TeacherError when one does not answer or lacks the model."""
+        import aiohttp
+
+        headers = {"Content-Type": "application/json"}
+        key = ""
+        if self.api_key_env is not None:
+            key = os.environ.get(self.api_key_env, "")
+            if not key:
+                raise TeacherError(f"teacher.api_key_env: the variable {self.api_key_env} is not set; export it")
+            headers["Authorization"] = f"Bearer {key}"
+        with log.open("a", encoding="utf-8", buffering=1) as file:
+            async with aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
+                timeout=aiohttp.ClientTimeout(total=self.timeout_s, connect=30),
+                headers=headers,
+                auto_decompress=True,
+            ) as session:
+                endpoints = [Endpoint(_base_url(url)) for url in self.urls]
+                engine = ServerEngine(self, session, endpoints, key, file)
+                await engine.check()
+                yield engine
+
+
+def _base_url(url: str) -> str:
+    url = url.rstrip("/")
+    return url if urlsplit(url).path else f"{url}/v1"

@@ -1,0 +1,207 @@
+"""An open vLLM engine: prompts in, completions and scores of choices out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from evokd_data.errors import EngineStopped, TeacherError
+from evokd_data.records import Completion, Constraint, Prompt
+from evokd_data.teachers.chat import ChatTokenizer
+from evokd_data.teachers.logs import describe_error
+from evokd_data.teachers.reasoning import strip_reasoning
+from evokd_data.teachers.scoring import first_tokens, renormalised
+from evokd_data.teachers.vllm.arguments import without_folders
+from evokd_data.teachers.vllm.names import version
+from evokd_data.teachers.vllm.startup import last_error
+
+if TYPE_CHECKING:
+    from evokd_data.teachers.vllm.plug import VLLM
+
+MAX_CHECKED_CONSTRAINTS = 256
+"""Then the cache is emptied: a grammar that was made for one text never comes again."""
+
+
+class VLLMEngine:
+    """An open engine; see `teachers.Engine`. `EngineThread` makes it and owns the engine's processes.
+
+    `llm`: vLLM's AsyncLLM. `arguments`: those of AsyncEngineArgs it was opened with.
+    """
+
+    def __init__(
+        self, teacher: VLLM, llm: Any, names: SimpleNamespace, log: Path, arguments: Mapping[str, Any]
+    ) -> None:
+        config = llm.vllm_config
+        self._teacher = teacher
+        self._llm: Any | None = llm
+        self._names = names
+        self._log = log
+        self._log_offset = log.stat().st_size  # an earlier run may have written to the same file
+        self._arguments = dict(arguments)
+        self._max_model_len: int = config.model_config.max_model_len
+        self._tokenizer = llm.get_tokenizer()
+        self._chat = ChatTokenizer(self._tokenizer, teacher.model)
+        self._can_sleep = bool(self._arguments.get("enable_sleep_mode"))
+        self._choice_tokens: dict[tuple[str, ...], tuple[int, ...]] = {}
+        # Constraint -> vLLM's form of it after its check, in which choices have become a grammar.
+        self._checked: dict[tuple[str, Any] | None, Any] = {}
+        sequences = config.scheduler_config.max_num_seqs * config.parallel_config.data_parallel_size
+        # When a sequence ends, the next one begins at once only if its request already waits inside the engine.
+        self.window: int = teacher.window or sequences + max(1, sequences // 8)
+
+    async def complete(self, prompt: Prompt) -> Completion:
+        """See `teachers.Engine`. `finish_reason` "error" marks the rare request that the engine gave up on alone."""
+        scored = prompt.constraint is not None and prompt.constraint.score
+        ids = self._chat.encode(prompt.messages, self._teacher.thinking and not scored)
+        room = self._max_model_len - len(ids)
+        if room < 1:
+            return Completion("", "too_long", len(ids), 0)
+        if scored:
+            return await self._score(prompt, ids)
+        sampling = prompt.sampling
+        constraint = _named_constraint(prompt.constraint)
+        checked = self._checked.get(constraint)
+        parameters = (self._names.CheckedParams if checked else self._names.SamplingParams)(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=min(sampling.max_tokens, room),
+            seed=prompt.seed,
+            structured_outputs=checked or self._structured_outputs(constraint),
+            output_kind=self._names.RequestOutputKind.FINAL_ONLY,
+            skip_clone=True,
+            # Otherwise vLLM decodes every token of every request in flight at every step, in this process.
+            detokenize=not self._chat.can_decode,
+        )
+        output = await self._generate(prompt, ids, parameters)
+        if constraint is not None and not checked:
+            if len(self._checked) >= MAX_CHECKED_CONSTRAINTS:
+                self._checked.clear()
+            self._checked[constraint] = parameters.structured_outputs
+        text = self._decode(ids, output) if self._chat.can_decode else output.text
+        reason = output.finish_reason if output.finish_reason in ("stop", "length") else "error"
+        return Completion(strip_reasoning(text, self._teacher.thinking), reason, len(ids), len(output.token_ids))
+
+    def _decode(self, ids: Sequence[int], output: Any) -> str:
+        # The token that ended the answer does not belong to its text, be it special or not.
+        return self._chat.decode(ids, output.token_ids[:-1] if output.finish_reason == "stop" else output.token_ids)
+
+    async def _score(self, prompt: Prompt, ids: Sequence[int]) -> Completion:
+        """One output token. The log-probabilities are the model's own, at temperature 1 and before any mask."""
+        assert prompt.constraint is not None and prompt.constraint.choices
+        choices = prompt.constraint.choices
+        tokens = self._first_tokens(choices)
+        limit = self._names.MAX_LOGPROB_TOKEN_IDS
+        sampling = prompt.sampling
+
+        async def ask(scored_tokens: Sequence[int]) -> Any:
+            parameters = self._names.SamplingParams(
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=1,
+                seed=prompt.seed,
+                allowed_token_ids=list(tokens),
+                logprob_token_ids=list(scored_tokens),
+                output_kind=self._names.RequestOutputKind.FINAL_ONLY,
+                skip_clone=True,
+                detokenize=False,
+            )
+            return await self._generate(prompt, ids, parameters)
+
+        # One request scores at most `limit` tokens. For more choices the same prompt is sent again, mostly from the
+        # prefix cache.
+        outputs = await asyncio.gather(*(ask(tokens[start : start + limit]) for start in range(0, len(tokens), limit)))
+        logprobs: dict[int, float] = {}
+        for output in outputs:
+            if output.logprobs:
+                first = output.logprobs[0]
+                logprobs |= {token: first[token].logprob for token in tokens if token in first}
+        if len(logprobs) < len(tokens) or not outputs[0].token_ids:
+            return Completion("", "error", len(ids), len(outputs[0].token_ids))
+        scores = renormalised(choices, [logprobs[token] for token in tokens])
+        text = choices[tokens.index(outputs[0].token_ids[0])]
+        return Completion(text, "stop", len(ids), 1, scores)
+
+    def _first_tokens(self, choices: tuple[str, ...]) -> tuple[int, ...]:
+        if choices not in self._choice_tokens:
+            tokens = [self._chat.encode_text(choice) for choice in choices]
+            self._choice_tokens[choices] = first_tokens(choices, tokens)
+        return self._choice_tokens[choices]
+
+    def _structured_outputs(self, constraint: tuple[str, Any] | None) -> Any:
+        if constraint is None:
+            return None
+        kind, value = constraint
+        return self._names.StructuredOutputsParams(**{kind: list(value) if kind == "choice" else value})
+
+    async def _generate(self, prompt: Prompt, ids: Sequence[int], parameters: Any) -> Any:
+        """vLLM's CompletionOutput. Cancelling the coroutine aborts the request inside the engine."""
+        if self._llm is None:
+            raise TeacherError("the teacher is closed")
+        last = None
+        try:
+            async for output in self._llm.generate(self._names.tokens_input(list(ids)), parameters, prompt.key):
+                last = output
+        except self._names.VLLMError as error:
+            if self._llm.errored:
+                raise self._stopped() from error
+            raise TeacherError(
+                f"vLLM refused {prompt.key}: {describe_error(error.__cause__ or error)}; its log: {self._log}"
+            ) from error
+        if last is None or (last.outputs[0].finish_reason == "abort" and self._llm.errored):
+            raise self._stopped()
+        return last.outputs[0]
+
+    def _stopped(self) -> EngineStopped:
+        cause = last_error(self._log, self._log_offset) or "one of its processes ended without a message, as if killed"
+        return EngineStopped(f"the teacher's engine stopped: {cause}; its log: {self._log}")
+
+    async def sleep(self) -> None:
+        """Move the weights to main memory and drop the KV cache. Does nothing on a CPU or without `sleep_mode`."""
+        if self._can_sleep and self._llm is not None:
+            await self._llm.sleep(level=1)
+
+    async def wake(self) -> None:
+        """Move the weights back. Does nothing where `sleep` does nothing."""
+        if self._can_sleep and self._llm is not None:
+            await self._llm.wake_up()
+
+    def environment(self) -> Mapping[str, Any]:
+        assert self._llm is not None
+        import torch
+
+        config = self._llm.vllm_config
+        platform = self._names.current_platform
+        return {
+            "engine": "vllm",
+            "vllm": version(),
+            "torch": str(torch.__version__),
+            "device": platform.get_device_name(),
+            "devices": config.parallel_config.world_size_across_dp,
+            "dtype": str(config.model_config.dtype).removeprefix("torch."),
+            "max_model_len": self._max_model_len,
+            "max_num_seqs": config.scheduler_config.max_num_seqs,
+            "max_num_batched_tokens": config.scheduler_config.max_num_batched_tokens,
+            "structured_outputs_backend": self._teacher.backend,
+            "window": self.window,
+            "batch_invariant": self._names.VLLM_BATCH_INVARIANT,
+            "engine_args": without_folders({key: value for key, value in self._arguments.items() if key != "model"}),
+        }
+
+    def close(self) -> None:
+        """Answer nothing any more. `EngineThread` ends the processes."""
+        self._llm = None
+
+
+def _named_constraint(constraint: Constraint | None) -> tuple[str, Any] | None:
+    """vLLM's name for the kind of a constraint, and its value: equal and hashable for equal constraints."""
+    if constraint is None:
+        return None
+    if constraint.json_schema is not None:
+        return "json", json.dumps(constraint.json_schema)
+    if constraint.choices is not None:
+        return "choice", constraint.choices
+    return "grammar", constraint.grammar
