@@ -14,7 +14,8 @@ import yaml
 from publishing_fixtures import HOSTILE, make_run
 
 from evokd_data.errors import DataError
-from evokd_data.recipe import Card, Recipe
+from evokd_data.recipe import Recipe
+from evokd_data.recipe_sections import Card
 from evokd_data.reporting import dataset_card
 from evokd_data.stages.publish import make_bundle
 from evokd_data.storage.workspace import Workspace, read_json

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from evokd_data.generation.filters import REASONS, FilterPipeline
 from evokd_data.generation.near_duplicates import PERMUTATIONS, MinHashIndex, bands, normal
-from evokd_data.recipe import Filters
+from evokd_data.recipe_sections import Filters
 from evokd_data.records import Draft, Origin, Rejection, Sample
 
 words = st.sampled_from(["red", "rose", "Rose,", "sea", "the", "!", "ß", "SS", "grass", "ocean"])

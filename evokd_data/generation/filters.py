@@ -15,7 +15,7 @@ from evokd_data.records import Draft, Rejection, Sample
 from evokd_data.tasks import sample_id
 
 if TYPE_CHECKING:
-    from evokd_data.recipe import Filters
+    from evokd_data.recipe_sections import Filters
     from evokd_data.tasks import Task
 
 REASONS = {

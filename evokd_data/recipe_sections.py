@@ -1,0 +1,127 @@
+"""The sections of a recipe that are no plugs: frozen dataclasses, whose docstrings are the descriptions in the JSON Schema."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from evokd_data.settings import NOT_IDENTITY, Count, Share
+
+RepoId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where labelled texts come from: a file (`path`), or a Hub dataset pinned by `revision`.
+
+    Files are jsonl, csv, parquet or arrow. Where a file lies is not part of a run's identity; what it holds is.
+    """
+
+    path: Path | None = field(default=None, metadata=NOT_IDENTITY)
+    dataset: str | None = field(default=None, metadata=NOT_IDENTITY)
+    revision: str | None = field(default=None, metadata=NOT_IDENTITY)
+    config: str | None = field(default=None, metadata=NOT_IDENTITY)
+    split: str = field(default="train", metadata=NOT_IDENTITY)
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.dataset is None):
+            raise ValueError("give either path (a file) or dataset (a Hub id with its revision)")
+        if self.dataset is not None and not self.revision:
+            raise ValueError(f"dataset {self.dataset!r} needs a revision: a data set that can move makes no experiment")
+
+    def __str__(self) -> str:
+        """The source as messages name it."""
+        return str(self.path) if self.path is not None else f"{self.dataset}@{self.revision} ({self.split})"
+
+
+@dataclass(frozen=True)
+class Seeds(Source):
+    """The labelled examples the student starts from. `per_class` draws k of each class; without it all are used."""
+
+    per_class: Count | None = None
+
+
+@dataclass(frozen=True)
+class Pool(Source):
+    """Unlabelled real texts (ELAD, Zhang et al. 2024, arXiv 2402.13098). A share `share` of each round's texts is not
+    written but chosen from the pool: those the last student is least sure of. The teacher labels them; labels in the file
+    are not read. Each round draws `candidates` texts to choose from."""
+
+    share: Annotated[float, Field(gt=0, le=1)] = 0.3
+    candidates: Count = 2000
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How much is generated: `count` rounds after round 0, with `samples` texts asked of the teacher in each.
+
+    `shard_size` decides nothing but the number of files: an answer is safe before its shard is written."""
+
+    count: Annotated[int, Field(ge=0)] = field(default=5, metadata=NOT_IDENTITY)
+    samples: Count = 200
+    shard_size: Count = field(default=1024, metadata=NOT_IDENTITY)
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What a draft must pass to become a sample.
+
+    `near_duplicates`: the estimated Jaccard similarity of character 5-grams from which two texts are too alike (1 turns
+    the filter off). It is applied against every text kept before and, as `test_overlap`, against the texts of test and dev.
+    `label_disagreement`: what happens to a text when the teacher labels it otherwise than it was asked to write it.
+    `relabel` takes the teacher's label, `reject` drops the text. `label_votes`: labelling answers per text; the majority wins.
+    """
+
+    min_characters: Count = 2
+    max_characters: Count = 4000
+    near_duplicates: Share = 0.85
+    label_disagreement: Literal["relabel", "reject"] = "relabel"
+    label_votes: Count = 1
+
+
+@dataclass(frozen=True)
+class Training:
+    """How much samples weigh when a student learns them. `boost`: a sample that the student before got wrong weighs this
+    many times as much as one that it got right (boosting, as in "Language models are weak learners", arXiv 2306.14101)."""
+
+    boost: Annotated[float, Field(ge=1)] = 1.0
+
+
+@dataclass(frozen=True)
+class Publish:
+    """Where rounds go. `endpoint`: null is the Hub (or HF_ENDPOINT), `local` a local Hub started for the run, or a URL.
+    `student`: a model repository for each round's student."""
+
+    repo: RepoId = field(metadata=NOT_IDENTITY)
+    student: RepoId | None = field(default=None, metadata=NOT_IDENTITY)
+    private: bool = field(default=True, metadata=NOT_IDENTITY)
+    endpoint: str | None = field(default=None, metadata=NOT_IDENTITY)
+    hub_root: Path = field(default=Path("hub"), metadata=NOT_IDENTITY)
+    journal: bool = field(default=True, metadata=NOT_IDENTITY)
+
+    def __post_init__(self) -> None:
+        if self.endpoint not in (None, "local") and not re.match(r"https?://", str(self.endpoint)):
+            raise ValueError(f"endpoint {self.endpoint!r} is neither null, 'local' nor a http(s) URL")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the dataset card says that no other file holds. `comparison` is the results.json of an `evokd-data compare`; its
+    tables become a section of the card."""
+
+    license: str = "other"
+    languages: tuple[str, ...] = ("en",)
+    title: str = ""
+    limits: str = ""
+    comparison: Path | None = None
+
+
+SECTIONS: dict[str, type] = {
+    "seeds": Seeds, "test": Source, "dev": Source, "pool": Pool, "rounds": Rounds, "filters": Filters,
+    "training": Training, "publish": Publish, "card": Card,
+}  # fmt: skip
+"""Key of the recipe -> its class."""
