@@ -1,6 +1,6 @@
-"""The local Hub: git repositories and large files behind the Hugging Face Hub's own HTTP API.
+"""The local Hub: git repositories and large files behind the HTTP API of the Hugging Face Hub.
 
-Unmodified `huggingface_hub` and `datasets` clients talk to it; nothing here knows of the rest of the toolkit.
+Unmodified `huggingface_hub` and `datasets` clients talk to it. It knows nothing of the rest of the toolkit.
 
     with localhub.running(root) as hub:
         HfApi(endpoint=hub.endpoint, token=hub.token).create_repo(...)

@@ -1,4 +1,4 @@
-"""`python -m evokd_data.localhub --root DIR`: a Hub in the foreground; the first line of stdout is its address."""
+"""`python -m evokd_data.localhub --root DIR`: a Hub in the foreground. The first line of stdout is its address."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def main(arguments: Sequence[str] | None = None, wrap: Callable[[Application], A
             options.root,
             options.host,
             options.port,
-            ready=_say,
+            ready=_print_endpoint,
             log=options.log or options.root / "requests.log",
-            until=_with_parent if options.with_parent else None,
+            until=_wait_for_parent if options.with_parent else None,
             parent_token=token,
             wrap=wrap,
         )
@@ -52,16 +52,16 @@ def main(arguments: Sequence[str] | None = None, wrap: Callable[[Application], A
     return 0
 
 
-def _say(endpoint: str) -> None:
+def _print_endpoint(endpoint: str) -> None:
     sys.stdout.write(f"{endpoint}\n")
     sys.stdout.flush()
 
 
-def _with_parent() -> None:
+def _wait_for_parent() -> None:
     from evokd_data.localhub.child import parent_ended
 
     parent_ended()
-    # Nobody is left to wait for an orderly end.
+    # The server now ends by itself. If that takes longer than 5 seconds, end the process: nobody waits for it.
     threading.Timer(5, os._exit, [0]).start()
 
 

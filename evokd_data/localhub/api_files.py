@@ -1,4 +1,4 @@
-"""Files of a repository: listing, looking up, preparing an upload, downloading."""
+"""API calls about the files of a repository: listing, looking up, preparing an upload, downloading."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 def tree(call: Call) -> Reply:
+    """One page of the entries of a folder."""
     expand = call.flag("expand")
     per_page = _PER_PAGE_EXPANDED if expand else _PER_PAGE
     limit, cursor = call.query.get("limit", ""), call.query.get("cursor", "")
@@ -31,11 +32,11 @@ def tree(call: Call) -> Reply:
     path = call.args.get("path", "").strip("/")
     with call.hub.store.open(call.repo_id) as repo:
         listing = Listing(repo, repo.resolve(call.args["rev"]))
-        found = list(islice(listing.entries(path, recursive=call.flag("recursive")), start, start + per_page + 1))
-        rows = _expanded(repo, listing, found[:per_page]) if expand else [entry.as_json() for entry in found[:per_page]]
+        entries = list(islice(listing.entries(path, recursive=call.flag("recursive")), start, start + per_page + 1))
+        rows = _rows(repo, listing, entries[:per_page], expand)
     headers = {}
-    if len(found) > per_page:
-        # The commit, not the branch: pages of one listing must belong together.
+    if len(entries) > per_page:
+        # The link names the commit, not the branch: all pages must list the same commit.
         url = f"{call.endpoint}/api/{call.args['kind']}/{call.repo_id}/tree/{listing.commit.decode()}"
         query = "&".join(
             f"{key}={quote(call.query[key])}" for key in ("recursive", "expand", "limit") if key in call.query
@@ -46,10 +47,11 @@ def tree(call: Call) -> Reply:
 
 
 def paths_info(call: Call) -> Reply:
+    """The entries of given paths; paths that do not exist are left out."""
     if call.headers.get("content-type", "").startswith("application/json"):
         request = call.json()
-        asked = request.get("paths", [])
-        paths = [str(path) for path in asked] if isinstance(asked, list) else [str(asked)]
+        value = request.get("paths", [])
+        paths = [str(path) for path in value] if isinstance(value, list) else [str(value)]
         expand = bool(request.get("expand"))
     else:
         form = call.form()
@@ -59,35 +61,42 @@ def paths_info(call: Call) -> Reply:
         raise HubError(413, f"at most {call.hub.limits.paths_info} paths per call")
     with call.hub.store.open(call.repo_id) as repo:
         listing = Listing(repo, repo.resolve(call.args["rev"]))
-        found = [entry for path in paths if (entry := listing.get(path.strip("/"))) is not None]
-        return json_reply(_expanded(repo, listing, found) if expand else [entry.as_json() for entry in found])
+        entries = [entry for path in paths if (entry := listing.get(path.strip("/"))) is not None]
+        return json_reply(_rows(repo, listing, entries, expand))
 
 
-def _expanded(repo: Repository, listing: Listing, entries: list[Entry]) -> list[dict[str, Any]]:
-    """With the last commit that changed each entry, found by walking back along first parents."""
+def _rows(repo: Repository, listing: Listing, entries: list[Entry], expand: bool) -> list[dict[str, Any]]:
+    """Entries as the API lists them; with `expand`, each with the last commit that changed it."""
     rows = [entry.as_json() for entry in entries]
-    waiting = dict(zip((entry.path for entry in entries), rows, strict=True))
-    here = listing
-    while waiting:
-        commit = repo.commit(here.commit)
-        older = Listing(repo, commit.parents[0]) if commit.parents else None
-        for path, row in list(waiting.items()):
-            before = older.get(path) if older else None
-            if before is None or before.oid != row["oid"]:
-                title = commit.message.decode("utf-8", "replace").partition("\n")[0]
-                date = iso_date(commit.commit_time)
-                row["lastCommit"] = {"id": commit.id.decode(), "title": title, "date": date}
-                del waiting[path]
-        if older is None:
-            break
-        here = older
-    for row in rows:
-        row["securityFileStatus"] = None
+    if expand:
+        _add_last_commits(repo, listing, {entry.path: row for entry, row in zip(entries, rows, strict=True)})
+        for row in rows:
+            row["securityFileStatus"] = None
     return rows
 
 
+def _add_last_commits(repo: Repository, listing: Listing, row_by_path: dict[str, dict[str, Any]]) -> None:
+    """Walk back along first parents. An entry that the parent lacks, or has with another content, changed in the commit."""
+    while row_by_path:
+        commit = repo.commit(listing.commit)
+        older = Listing(repo, commit.parents[0]) if commit.parents else None
+        for path, row in list(row_by_path.items()):
+            older_entry = older.get(path) if older else None
+            if older_entry is None or older_entry.oid != row["oid"]:
+                title = commit.message.decode("utf-8", "replace").partition("\n")[0]
+                date = iso_date(commit.commit_time)
+                row["lastCommit"] = {"id": commit.id.decode(), "title": title, "date": date}
+                del row_by_path[path]
+        if older is None:
+            break
+        listing = older
+
+
 def preupload(call: Call) -> Reply:
-    """How each file is to be sent. `oid` is what the path holds now: clients drop operations that change nothing."""
+    """Whether each file is sent as a large or a regular file, or ignored.
+
+    `oid` is the content that the path has now, so that clients can drop operations that change nothing.
+    """
     request = call.json()
     files = request.get("files")
     if not isinstance(files, list) or len(files) > 1000:
@@ -117,7 +126,7 @@ def preupload(call: Call) -> Reply:
 
 
 def resolve(call: Call) -> Reply:
-    """A file's bytes. The headers alone must tell everything: clients ask with HEAD first."""
+    """The bytes of a file. Clients ask with HEAD first, so the headers alone name the commit, the content and its size."""
     path = call.args["path"]
     with call.hub.store.open(call.repo_id) as repo:
         commit = repo.resolve(call.args["rev"])
@@ -146,17 +155,21 @@ def resolve(call: Call) -> Reply:
     return apply_range(reply, call.headers.get("range"), entry.size)
 
 
-def apply_range(reply: Reply, wanted: str | None, size: int) -> Reply:
-    """Answer one range of bytes; several at once, or a unit we do not know, get the whole file as the standard allows."""
-    found = _RANGE.fullmatch(wanted.strip()) if wanted else None
-    if found is None or not (found[1] or found[2]):
+def apply_range(reply: Reply, header: str | None, size: int) -> Reply:
+    """The reply, cut to the one range of bytes that a Range header names.
+
+    Several ranges, or an unknown unit, get the whole file, as the standard allows. Raises HubError 416 for a range outside
+    of the file.
+    """
+    match = _RANGE.fullmatch(header.strip()) if header else None
+    if match is None or not (match[1] or match[2]):
         return reply
-    if found[1]:
-        first, last = int(found[1]), min(int(found[2]) if found[2] else size - 1, size - 1)
-        if found[2] and int(found[2]) < first:
+    if match[1]:
+        first, last = int(match[1]), min(int(match[2]) if match[2] else size - 1, size - 1)
+        if match[2] and int(match[2]) < first:
             return reply
     else:
-        first, last = max(0, size - int(found[2])), size - 1
+        first, last = max(0, size - int(match[2])), size - 1
     if first >= size or last < first:
         headers = {key: value for key, value in reply.headers.items() if not key.startswith("Content-")}
         headers["Content-Range"] = f"bytes */{size}"

@@ -1,4 +1,4 @@
-"""Repositories, their branches, tags and commits: the API's answers."""
+"""API calls about repositories, their branches, tags and commits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evokd_data.localhub.card import card_tags, read_card
 from evokd_data.localhub.commit import PULLS, commit
 from evokd_data.localhub.errors import HubError, bad_request, repo_not_found, revision_not_found
 from evokd_data.localhub.names import RepoId, check_new_ref, check_repo_id
-from evokd_data.localhub.store import HEADS, TAGS, Batch, NoSuchRepository, Repository, iso_date, new_tag
+from evokd_data.localhub.store import HEADS, TAGS, NoSuchRepository, ObjectBatch, Repository, iso_date, new_tag
 from evokd_data.localhub.trees import Listing
 from evokd_data.localhub.wire import Call, Reply, json_reply
 
@@ -21,64 +21,68 @@ _COMMITS_PER_PAGE = 50
 
 
 def whoami(call: Call) -> Reply:
-    if call.who.anonymous:
+    """The caller's name, organisations and role."""
+    if call.caller.anonymous:
         raise HubError(401, "Invalid credentials in Authorization header")
-    role = "read" if call.who.role == "read" else "write"
+    role = "read" if call.caller.role == "read" else "write"
     return json_reply(
         {
             "type": "user",
-            "id": hashlib.sha256(call.who.user.encode()).hexdigest()[:24],
-            "name": call.who.user,
-            "fullname": call.who.user,
+            "id": hashlib.sha256(call.caller.user.encode()).hexdigest()[:24],
+            "name": call.caller.user,
+            "fullname": call.caller.user,
             "email": None,
             "isPro": False,
-            "orgs": [{"type": "org", "name": org, "fullname": org} for org in call.who.orgs],
+            "orgs": [{"type": "org", "name": org, "fullname": org} for org in call.caller.orgs],
             "auth": {"type": "access_token", "accessToken": {"displayName": "local", "role": role}},
         }
     )
 
 
 def create_repo(call: Call) -> Reply:
+    """A new repository with a `.gitattributes`; 409 if it exists."""
     request = call.json()
-    repo_id = _named(call, request)
-    if not call.who.may_write(repo_id):
+    repo_id = _repo_id(call, request)
+    if not call.caller.may_write(repo_id):
         raise HubError(403, f"You don't have the rights to create a repository in the namespace {repo_id.namespace!r}")
     private = request.get("visibility") == "private" or request.get("private") is True
     url = f"{call.endpoint}/{repo_id.url_path}"
     call.hub.root.require_space(0)
-    made = call.hub.store.create(
+    created = call.hub.store.create(
         repo_id, private=private, first_files={".gitattributes": DEFAULT_ATTRIBUTES}, author=call.author
     )
     answer = {"url": url, "name": str(repo_id), "id": str(repo_id)}
-    if not made:
-        # `exist_ok` reads the url from this answer.
+    if not created:
+        # A client with `exist_ok` reads the url from this answer.
         raise HubError(409, "You already created this repository", fields=answer)
     return json_reply(answer)
 
 
 def delete_repo(call: Call) -> Reply:
-    repo_id = _named(call, call.json())
-    call.hub.require(call.who, repo_id, write=True)
+    """Delete a repository."""
+    repo_id = _repo_id(call, call.json())
+    call.hub.require(call.caller, repo_id, write=True)
     if not call.hub.store.delete(repo_id):
         raise repo_not_found(anonymous=False)
     return json_reply({"success": True})
 
 
-def _named(call: Call, request: dict[str, Any]) -> RepoId:
+def _repo_id(call: Call, request: dict[str, Any]) -> RepoId:
     name, namespace = request.get("name"), request.get("organization")
     if not isinstance(name, str) or not isinstance(namespace, str | None):
         raise bad_request("a repository needs a name")
-    if call.who.anonymous:
+    if call.caller.anonymous:
         raise HubError(401, "Invalid credentials in Authorization header")
     if "/" in name and not namespace:
         namespace, _, name = name.partition("/")
     kind = {"dataset": "datasets", "model": "models", None: "models"}.get(request.get("type"))
     if kind is None:
         raise bad_request("this Hub keeps datasets and models only")
-    return check_repo_id(kind, namespace or call.who.user, name)
+    return check_repo_id(kind, namespace or call.caller.user, name)
 
 
 def update_settings(call: Call) -> Reply:
+    """Make a repository private or public; other settings are ignored."""
     request = call.json()
     private = request["visibility"] == "private" if "visibility" in request else request.get("private")
     if isinstance(private, bool):
@@ -87,6 +91,7 @@ def update_settings(call: Call) -> Reply:
 
 
 def list_repos(call: Call) -> Reply:
+    """The repositories of a kind that the caller may see."""
     author, text = call.query.get("author"), call.query.get("search", "").lower()
     limit = _number(call, "limit", 1000, 10_000)
     rows: list[dict[str, Any]] = []
@@ -95,7 +100,7 @@ def list_repos(call: Call) -> Reply:
             continue
         try:
             with call.hub.store.open(repo_id) as repo:
-                if call.who.may_read(repo_id, private=repo.private):
+                if call.caller.may_read(repo_id, private=repo.private):
                     rows.append(_info(repo, repo.resolve("main"), siblings=False, blobs=False))
         except (NoSuchRepository, HubError):
             continue  # deleted meanwhile, or without a main branch
@@ -103,6 +108,7 @@ def list_repos(call: Call) -> Reply:
 
 
 def repo_info(call: Call) -> Reply:
+    """A repository at a revision, with its files."""
     with call.hub.store.open(call.repo_id) as repo:
         commit_id = repo.resolve(call.args.get("rev", "main"))
         return json_reply(_info(repo, commit_id, siblings=True, blobs=call.flag("blobs")))
@@ -145,10 +151,13 @@ def _info(repo: Repository, commit_id: bytes, *, siblings: bool, blobs: bool) ->
 
 
 def auth_check(call: Call) -> Reply:
+    """Success; the route's guard has checked the caller's rights."""
     return json_reply({"success": True})
 
 
 def list_refs(call: Call) -> Reply:
+    """Branches and tags, and pull requests if asked for."""
+
     def rows(prefix: bytes) -> list[dict[str, str]]:
         return [
             {"name": name, "ref": f"{prefix.decode()}{name}", "targetCommit": commit_id}
@@ -163,34 +172,36 @@ def list_refs(call: Call) -> Reply:
 
 
 def list_commits(call: Call) -> Reply:
+    """One page of the commits of a revision, newest first."""
     per_page = _number(call, "limit", _COMMITS_PER_PAGE, 1000)
     page = _number(call, "p", 0, 1_000_000)
     with call.hub.store.open(call.repo_id) as repo:
         start = repo.resolve(call.args["rev"])
         walk = repo.git.get_walker(include=[ObjectID(start)], max_entries=(page + 1) * per_page + 1)
-        found = [entry.commit for entry in walk][page * per_page :]
+        commits = [entry.commit for entry in walk][page * per_page :]
         rows = []
-        for each in found[:per_page]:
-            title, _, message = each.message.decode("utf-8", "replace").partition("\n")
-            user = each.author.decode("utf-8", "replace").partition(" <")[0]
+        for git_commit in commits[:per_page]:
+            title, _, message = git_commit.message.decode("utf-8", "replace").partition("\n")
+            user = git_commit.author.decode("utf-8", "replace").partition(" <")[0]
             rows.append(
                 {
-                    "id": each.id.decode(),
+                    "id": git_commit.id.decode(),
                     "title": title,
                     "message": message.strip("\n"),
-                    "date": iso_date(each.commit_time),
+                    "date": iso_date(git_commit.commit_time),
                     "authors": [{"user": user}],
                 }
             )
     headers = {}
-    if len(found) > per_page:
-        # The commit, not the branch: a page must not shift because somebody commits meanwhile.
+    if len(commits) > per_page:
+        # The link names the commit, not the branch: a new commit must not shift the pages.
         url = f"{call.endpoint}/api/{call.args['kind']}/{call.repo_id}/commits/{start.decode()}"
         headers["Link"] = f'<{url}?p={page + 1}&limit={per_page}>; rel="next"'
     return json_reply(rows, headers=headers)
 
 
 def create_branch(call: Call) -> Reply:
+    """A new branch at a revision, `main` by default; 409 if it exists."""
     name = check_new_ref(call.args["rev"])
     start = call.json().get("startingPoint") or "main"
     with call.hub.store.writing(call.repo_id) as repo:
@@ -200,12 +211,14 @@ def create_branch(call: Call) -> Reply:
 
 
 def delete_branch(call: Call) -> Reply:
+    """Delete a branch other than `main`."""
     if call.args["rev"] == "main":
         raise HubError(403, "The branch main cannot be deleted")
     return _delete_ref(call, HEADS)
 
 
 def create_tag(call: Call) -> Reply:
+    """A new tag at a revision, annotated if it has a message; 409 if it exists."""
     request = call.json()
     name, message = check_new_ref(str(request.get("tag", ""))), request.get("message")
     with call.hub.store.writing(call.repo_id) as repo:
@@ -214,7 +227,7 @@ def create_tag(call: Call) -> Reply:
         if ref in repo.refs:
             raise HubError(409, f"Tag reference exists already: refs/tags/{name}")
         if message:
-            batch = Batch(repo)
+            batch = ObjectBatch(repo)
             target = batch.add(new_tag(name.encode(), target, call.author, f"{message}\n".encode("utf-8", "replace")))
             batch.flush()
         if not repo.set_ref(ref, None, target):
@@ -223,6 +236,7 @@ def create_tag(call: Call) -> Reply:
 
 
 def delete_tag(call: Call) -> Reply:
+    """Delete a tag."""
     return _delete_ref(call, TAGS)
 
 
@@ -235,10 +249,11 @@ def _delete_ref(call: Call, prefix: bytes) -> Reply:
 
 
 def make_commit(call: Call) -> Reply:
+    """A commit on a branch, or a pull request; see `commit`."""
     hub = call.hub
     hub.root.require_space(call.body.size)
     with call.body.open() as body:
-        done = commit(
+        result = commit(
             hub.store,
             hub.lfs,
             call.repo_id,
@@ -251,16 +266,17 @@ def make_commit(call: Call) -> Reply:
     url = f"{call.endpoint}/{call.repo_id.url_path}"
     answer: dict[str, Any] = {
         "success": True,
-        "commitOid": done.commit,
-        "commitUrl": f"{url}/commit/{done.commit}",
+        "commitOid": result.commit,
+        "commitUrl": f"{url}/commit/{result.commit}",
         "hookOutput": "",
     }
-    if done.pull is not None:
-        answer["pullRequestUrl"] = f"{url}/discussions/{done.pull}"
+    if result.pull is not None:
+        answer["pullRequestUrl"] = f"{url}/discussions/{result.pull}"
     return json_reply(answer)
 
 
 def validate_yaml(call: Call) -> Reply:
+    """Whether a README's metadata can be committed."""
     content = call.json().get("content")
     if not isinstance(content, str):
         raise bad_request("content must be text", errors=[{"message": "content must be text"}], warnings=[])
@@ -269,6 +285,6 @@ def validate_yaml(call: Call) -> Reply:
     return json_reply({"errors": errors, "warnings": []}, 400 if errors else 200)
 
 
-def _number(call: Call, name: str, default: int, most: int) -> int:
+def _number(call: Call, name: str, default: int, maximum: int) -> int:
     text = call.query.get(name, "")
-    return min(int(text), most) if text.isascii() and text.isdigit() and len(text) < 10 else default
+    return min(int(text), maximum) if text.isascii() and text.isdigit() and len(text) < 10 else default

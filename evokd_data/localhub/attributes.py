@@ -1,4 +1,4 @@
-"""Which files are large: `.gitattributes`, and what a new repository's says."""
+"""Which files are stored as large files: the rules of `.gitattributes`, and the `.gitattributes` of a new repository."""
 
 from __future__ import annotations
 
@@ -23,25 +23,26 @@ DEFAULT_ATTRIBUTES = "".join(
 
 
 def lfs_rule(gitattributes: bytes | None) -> Callable[[str, int, bytes], bool]:
-    """Is a file of that path, size in bytes and first bytes stored as a large file?"""
+    """A function of a file's path, size in bytes and first bytes: whether the file is stored as a large file."""
     rules = compile_gitattributes_patterns(parse_git_attributes(io.BytesIO(gitattributes or b"")))
 
     def is_large(path: str, size: int, sample: bytes) -> bool:
-        wanted = match_path(rules, path.encode()).get(b"filter")
-        return wanted == b"lfs" or size > LFS_THRESHOLD or _binary(sample)
+        filter_name = match_path(rules, path.encode()).get(b"filter")
+        return filter_name == b"lfs" or size > LFS_THRESHOLD or _is_binary(sample)
 
     return is_large
 
 
 def ignore_rule(gitignore: bytes | None) -> Callable[[str], bool]:
+    """A function of a file's path: whether `.gitignore` leaves the file out."""
     if not gitignore:
         return lambda path: False
     rules = IgnoreFilter(read_ignore_patterns(io.BytesIO(gitignore)))
     return lambda path: bool(rules.is_ignored(path))
 
 
-def _binary(sample: bytes) -> bool:
-    """Not UTF-8 text; a character cut in two by the end of the sample is still text."""
+def _is_binary(sample: bytes) -> bool:
+    """Whether a file is no UTF-8 text. A character that the end of the sample cuts in two counts as text."""
     if b"\0" in sample:
         return True
     try:

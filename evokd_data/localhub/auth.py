@@ -1,8 +1,8 @@
-"""Who asks, and what they may do.
+"""The callers of the Hub, and their rights.
 
-ROOT/tokens.json holds the hashes of tokens. While there is no such file and the server listens on loopback only,
-everyone is the user `local`, who may do anything: the quickstart needs no token. Once the file exists it rules,
-also when its last token has been revoked.
+ROOT/tokens.json holds the hashes of tokens. While there is no such file and the server listens on loopback only, every
+caller is the user `local`, who may do anything: the quickstart needs no token. Once the file exists, callers need a token,
+also when the last one has been revoked.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROLES = ("read", "write", "admin")
 
 @dataclass(frozen=True)
 class Token:
-    """What is kept of a token; `id` names it for `revoke`, `sha256` recognises it."""
+    """The record of a token. `id` names it for `revoke_token`; `sha256` is the hash by which it is recognised."""
 
     id: str
     user: str
@@ -38,7 +38,10 @@ class Token:
 
 @dataclass(frozen=True)
 class Identity:
-    """`read` sees private repositories of its namespaces, `write` also changes them, `admin` does so everywhere."""
+    """A caller. `read` sees private repositories of its namespaces, `write` also changes repositories there.
+
+    `admin` does both in all namespaces. The namespaces of a user are its own name and its `orgs`.
+    """
 
     user: str = ""
     role: str = "anonymous"
@@ -46,12 +49,15 @@ class Identity:
 
     @property
     def anonymous(self) -> bool:
+        """Whether the caller sent no token."""
         return self.role == "anonymous"
 
     def may_read(self, repo: RepoId, *, private: bool) -> bool:
+        """Whether the caller sees the repository, which is `private` or not."""
         return not private or self._belongs(repo.namespace)
 
     def may_write(self, repo: RepoId) -> bool:
+        """Whether the caller may create, change and delete the repository."""
         return self.role in ("write", "admin") and self._belongs(repo.namespace)
 
     def _belongs(self, namespace: str) -> bool:
@@ -63,7 +69,10 @@ LOCAL = Identity(user="local", role="admin")
 
 
 def add_token(path: Path, user: str, role: str = "write", orgs: tuple[str, ...] = ()) -> tuple[str, Token]:
-    """A new token for the Hub at `path`: the secret, shown this once, and its record."""
+    """A new token for the Hub at `path`: the secret, which is not stored, and its record.
+
+    Raises ValueError for an unknown role, and HubError 400 for a name that is not valid.
+    """
     for name in (user, *orgs):
         if not is_name(name):
             check_repo_id("datasets", name, "x")
@@ -79,6 +88,7 @@ def add_token(path: Path, user: str, role: str = "write", orgs: tuple[str, ...] 
 
 
 def list_tokens(path: Path) -> list[Token]:
+    """The records of all tokens of the Hub at `path`, oldest first."""
     file = Root(path).tokens
     if not file.exists():
         return []
@@ -86,19 +96,19 @@ def list_tokens(path: Path) -> list[Token]:
 
 
 def revoke_token(path: Path, token_id: str) -> Token:
-    """Forget the token of that id. Raises KeyError if there is none."""
+    """Remove the token of that id and return its record. Raises KeyError if there is none."""
     root = Root(path)
     with root.lock("tokens"):
         tokens = list_tokens(path)
-        gone = next((token for token in tokens if token.id == token_id), None)
-        if gone is None:
+        revoked = next((token for token in tokens if token.id == token_id), None)
+        if revoked is None:
             raise KeyError(token_id)
-        _write(root, [token for token in tokens if token is not gone])
-    return gone
+        _write(root, [token for token in tokens if token is not revoked])
+    return revoked
 
 
 def digest(token: str) -> str:
-    """Tokens are 256 random bits: a plain hash of one cannot be searched."""
+    """The sha256 of a token. A plain hash is enough, because 256 random bits cannot be guessed."""
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
@@ -108,47 +118,52 @@ def _write(root: Root, tokens: list[Token]) -> None:
 
 
 class Authority:
-    """Recognises callers. `implicit`: loopback only, so `local` needs no token until tokens.json exists."""
+    """Recognises callers by their tokens.
+
+    `implicit`: the server listens on loopback only, so that `local` needs no token until tokens.json exists. `parent_token`
+    is one more token of the user `local`.
+    """
 
     def __init__(self, root: Root, *, implicit: bool, parent_token: str | None = None) -> None:
         self._root = root
         self._implicit = implicit
         self._parent = digest(parent_token) if parent_token else None
         self._stamp: tuple[int, int] | None = None
-        self._known: dict[str, Identity] = {}
+        self._identities: dict[str, Identity] = {}
 
-    def open_house(self) -> bool:
+    def needs_no_token(self) -> bool:
+        """Whether every caller is the user `local`."""
         return self._implicit and not self._root.tokens.exists()
 
     def identify(self, header: str | None) -> Identity:
-        """The caller behind an Authorization header; an unknown token is 401, no token is anonymous."""
-        if self.open_house():
+        """The caller who sent this Authorization header, ANONYMOUS without one. Raises HubError 401 for an unknown token."""
+        if self.needs_no_token():
             return LOCAL
         token = _token_of(header) if header else None
         if token and self._parent and secrets.compare_digest(digest(token), self._parent):
             return LOCAL
         if token is None:
             return ANONYMOUS
-        identity = self._tokens().get(digest(token))
+        identity = self._read_identities().get(digest(token))
         if identity is None:
             raise HubError(401, "Invalid credentials in Authorization header")
         return identity
 
-    def _tokens(self) -> dict[str, Identity]:
+    def _read_identities(self) -> dict[str, Identity]:
         try:
             stat = self._root.tokens.stat()
         except FileNotFoundError:
             return {}
-        stamp = (stat.st_mtime_ns, stat.st_ino)  # every change is a new file: the inode tells two in one tick apart
+        stamp = (stat.st_mtime_ns, stat.st_ino)  # a change makes a new file: its inode differs where the time does not
         if stamp != self._stamp:
             rows = list_tokens(self._root.path)
-            self._known = {row.sha256: Identity(row.user, row.role, row.orgs) for row in rows}
+            self._identities = {row.sha256: Identity(row.user, row.role, row.orgs) for row in rows}
             self._stamp = stamp
-        return self._known
+        return self._identities
 
 
 def _token_of(header: str) -> str | None:
-    """`Bearer` from Hub clients; `Basic` from git, whose password is the token."""
+    """The token in an Authorization header: `Bearer` from Hub clients, the password of `Basic` from git."""
     scheme, _, value = header.strip().partition(" ")
     if scheme.lower() == "bearer":
         return value.strip()

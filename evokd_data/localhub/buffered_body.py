@@ -1,4 +1,4 @@
-"""A request body at rest: in memory while it is small, else in a file of the root's tmp folder."""
+"""A request body, in memory while it is small and otherwise in a file of the root's tmp folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ IN_MEMORY = 1024 * 1024
 
 
 class BufferedBody:
-    """Written once, chunk by chunk, then read any number of times. `sha256` and `size` cover what was written."""
+    """Is written chunk by chunk, then read any number of times. `size` counts the bytes that were written.
+
+    `limit`: the bytes it may have. `on_disk`: in a file from the first byte on, whatever its size.
+    """
 
     def __init__(self, root: Root, limit: int, *, on_disk: bool = False) -> None:
         self._root = root
@@ -30,9 +33,11 @@ class BufferedBody:
 
     @property
     def sha256(self) -> str:
+        """The digest of the bytes that were written."""
         return self._hash.hexdigest()
 
     def write(self, chunk: bytes) -> None:
+        """Append a chunk. Raises HubError 413 beyond the limit, 507 when the disk is full."""
         self.size += len(chunk)
         if self.size > self._limit:
             raise HubError(413, f"The request is larger than {self._limit} bytes")
@@ -46,10 +51,12 @@ class BufferedBody:
         (self._file or self._memory).write(chunk)
 
     def read(self) -> bytes:
+        """All bytes."""
         with self.open() as body:
             return body.read()
 
     def open(self) -> BinaryIO:
+        """A reader of its own, at the first byte."""
         if self._file is None:
             return io.BytesIO(self._memory.getvalue())
         self._file.flush()
@@ -57,7 +64,7 @@ class BufferedBody:
         return self._path.open("rb")
 
     def take_file(self) -> Path:
-        """The file, on disk in both senses; it is the caller's now. Only for spools made with `on_disk`."""
+        """The synced file; the caller owns it from now on. Only for bodies made with `on_disk`."""
         if self._file is None:
             self._on_disk = True
             self.write(b"")
@@ -69,6 +76,7 @@ class BufferedBody:
         return path
 
     def close(self) -> None:
+        """Remove the file, unless it was taken."""
         if self._file is not None:
             self._file.close()
         if self._path is not None:

@@ -1,4 +1,4 @@
-"""The YAML block at the top of a README: checked when it is committed, served as `cardData`."""
+"""Card metadata: the YAML block at the top of a README, checked in every commit and served as `cardData`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _BLOCK = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | r
 
 @lru_cache(maxsize=256)
 def read_card(readme: str) -> tuple[dict[str, Any], str | None]:
-    """The card's metadata, JSON-ready, and what is wrong with it (None if nothing). No block is an empty card."""
+    """The metadata as JSON values, and the problem with it or None. A README without a block has empty metadata."""
     if len(readme) > DEFAULT.card:
         return {}, f"README.md is larger than {DEFAULT.card} bytes"
     block = _BLOCK.match(readme)
     if block is None:
         return {}, None
     try:
-        card = _plain(load_yaml(block[1]), [DEFAULT.card_nodes])
+        card = _json_value(load_yaml(block[1]), [DEFAULT.card_nodes])
     except (ValueError, RecursionError) as exc:
         return {}, f"invalid YAML in README.md: {exc}"
     if card is None:
@@ -34,7 +34,7 @@ def read_card(readme: str) -> tuple[dict[str, Any], str | None]:
 
 
 def card_tags(card: dict[str, Any]) -> list[str]:
-    """The flat tags that the Hub derives from a card."""
+    """The tags that the Hub derives from card metadata, such as `license:mit`."""
     tags = [str(tag) for tag in _as_list(card.get("tags"))]
     for key in ("license", "language", "task_categories", "size_categories"):
         tags += [f"{key}:{value}" for value in _as_list(card.get(key))]
@@ -45,16 +45,16 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _plain(value: Any, nodes_left: list[int]) -> Any:
+def _json_value(value: Any, nodes_left: list[int]) -> Any:
     nodes_left[0] -= 1
     if nodes_left[0] < 0:
         raise ValueError(f"more than {DEFAULT.card_nodes} values")
     if isinstance(value, dict):
-        return {str(key): _plain(item, nodes_left) for key, item in value.items()}
+        return {str(key): _json_value(item, nodes_left) for key, item in value.items()}
     if isinstance(value, list | set | tuple):
-        return [_plain(item, nodes_left) for item in value]
+        return [_json_value(item, nodes_left) for item in value]
     if isinstance(value, datetime.date | datetime.datetime):
         return value.isoformat()
     if isinstance(value, float) and not math.isfinite(value):
-        return None  # JSON has no word for it
+        return None  # JSON has neither infinities nor NaN
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)

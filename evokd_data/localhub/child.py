@@ -1,4 +1,4 @@
-"""A server in a child process that cannot outlive its parent. Standard library only."""
+"""A server in a child process, which ends when its parent ends. Standard library only."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_END_S = 10
+_STOP_TIMEOUT_S = 10
 
 
 class HubDidNotStart(RuntimeError):
-    """The child ended, or stayed silent; the message holds the end of its log."""
+    """The child ended, or printed no address in time. The message holds the end of its log."""
 
 
 @dataclass(frozen=True)
 class RunningHub:
-    """`token` may write everywhere and is good for this server only."""
+    """A server in a child process. `token` may write to every repository; only this server accepts it."""
 
     endpoint: str
     token: str
@@ -41,8 +41,9 @@ def running(
     token = f"hub_{secrets.token_urlsafe(32)}"
     server_log = root / "server.log"
     with server_log.open("ab") as errors:
-        # The child holds the other end of its stdin: when this process ends, however it ends, the pipe does too.
-        # A session of its own: Ctrl-C is for the parent, which may still have a round to publish.
+        # The child reads from a pipe. The kernel closes the pipe when this process ends, also when it is killed, and
+        # that tells the child to end. The child has its own session, so that Ctrl-C reaches only the parent: the parent
+        # may still have a round to publish.
         child = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -53,8 +54,8 @@ def running(
         )
     assert child.stdin is not None and child.stdout is not None
     try:
-        with suppress(BrokenPipeError):  # if it ended already, the next line says why
-            # Through the pipe, not the command line: anybody on the machine can read that.
+        with suppress(BrokenPipeError):  # a child that has ended is reported by the next line
+            # The token goes through the pipe, because every user of the machine can read a command line.
             child.stdin.write(f"{token}\n".encode())
             child.stdin.flush()
         yield RunningHub(_endpoint(child, server_log, start_timeout_s), token, child.pid, root)
@@ -62,7 +63,7 @@ def running(
         with suppress(BrokenPipeError):
             child.stdin.close()
         try:
-            child.wait(_END_S)
+            child.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
@@ -75,23 +76,23 @@ def _endpoint(child: subprocess.Popen[bytes], server_log: Path, timeout_s: float
     line = child.stdout.readline().decode().strip() if readable else ""
     if not line:
         child.kill()
-        raise HubDidNotStart(_why(server_log))
+        raise HubDidNotStart(_start_failure(server_log))
     return line
 
 
-def _why(server_log: Path) -> str:
+def _start_failure(server_log: Path) -> str:
     return f"the local Hub did not start; {server_log} ends with:\n{server_log.read_text(errors='replace')[-2000:]}"
 
 
 def _environment() -> dict[str, str]:
-    """The child imports this very package, also when the parent found it through sys.path."""
+    """The environment of the child, in which it imports the same package as this process does."""
     package_parent = str(Path(__file__).resolve().parents[2])
     path = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": os.pathsep.join([package_parent, *([path] if path else [])])}
 
 
 def read_token() -> str:
-    """In the child: the first line of the pipe. Unbuffered, so that `parent_ended` sees all that follows."""
+    """In the child: the first line of stdin. Reads no byte more, so that `parent_ended` sees what follows."""
     line = b""
     while (byte := os.read(0, 1)) not in (b"", b"\n"):
         line += byte
@@ -99,9 +100,10 @@ def read_token() -> str:
 
 
 def parent_ended() -> None:
-    """In the child: returns once the parent is gone.
+    """In the child: return when the parent has ended.
 
-    Beside the pipe this watches the parent's id: a process the parent forked may hold the pipe open after it died.
+    The end of stdin tells it, and so does another parent id: a process that the parent forked may hold the pipe open after
+    the parent has ended.
     """
     parent = os.getppid()
     while os.getppid() == parent:

@@ -1,8 +1,8 @@
-"""One POST to `/commit`, one git commit, one compare-and-swap of the branch.
+"""Commits: each POST to `/commit` makes one git commit and moves the branch by one compare-and-swap.
 
-The body is lines of JSON: a header, then one operation each. Large files were uploaded before and are only named here.
-The body is read, checked and its large blobs written first; the repository's lock covers the small blobs, the trees
-along the touched paths, the commit and the move of the branch.
+The body is lines of JSON: first a header, then one operation a line. Large files were uploaded before; the commit only names
+them. The body is read and checked, and its large blobs are written, before the repository's lock is taken. The lock covers
+the small blobs, the trees on the changed paths, the commit, and the move of the branch.
 """
 
 from __future__ import annotations
@@ -22,15 +22,19 @@ from evokd_data.localhub.lfs import LfsStore
 from evokd_data.localhub.limits import Limits
 from evokd_data.localhub.names import SHA256, RepoId, check_path
 from evokd_data.localhub.pointers import Pointer, parse_pointer
-from evokd_data.localhub.store import HEADS, Batch, Repository, Store, new_commit
+from evokd_data.localhub.store import HEADS, ObjectBatch, Repository, Store, new_commit
 from evokd_data.localhub.trees import TreeEdit
 
 PULLS = b"refs/pr/"
 
 
 @dataclass
-class Request:
-    """A commit as asked for. `operations` are (verb, path, blob id or None) in the order they came."""
+class CommitRequest:
+    """The commit that a client asks for.
+
+    `operations` are (key of the operation, path, blob id or None for a deletion) in the order of the body. `large` are the
+    large files that it names, by path. `parent` is at least 7 first digits of the commit that the branch must be at.
+    """
 
     summary: str
     description: str
@@ -40,13 +44,14 @@ class Request:
 
     @property
     def message(self) -> bytes:
+        """The commit message in UTF-8."""
         text = f"{self.summary}\n\n{self.description}" if self.description else self.summary
         return text.encode("utf-8", "replace")
 
 
 @dataclass(frozen=True)
-class Done:
-    """`pull` is the number of the pull request that was opened, if one was asked for."""
+class CommitResult:
+    """The id of the new commit. `pull` is the number of the pull request, if the client asked for one."""
 
     commit: str
     pull: int | None = None
@@ -62,38 +67,42 @@ def commit(
     limits: Limits,
     *,
     pull: bool,
-) -> Done:
-    """Raises 412 if the branch is no longer at the header's `parentCommit`, 409 if another commit won meanwhile."""
+) -> CommitResult:
+    """Make the commit that `body` describes, on the branch or, with `pull`, on a new pull request.
+
+    Raises HubError: 412 if the branch is not at the header's `parentCommit`, 409 if another commit came first, 413 for a
+    body beyond the limits, 404 for a branch or a file to delete that is not there, 400 for everything else in the body.
+    """
     with store.open(repo_id) as repo:
-        batch = Batch(repo)
-        wanted = _Intake(repo, lfs, batch, limits).read(body)
-    # gc holds this lock alone: what is found present below stays present until the branch names it.
+        batch = ObjectBatch(repo)
+        request = _RequestReader(repo, lfs, batch, limits).read(body)
+    # gc takes this lock exclusively: a large file that is present now stays until the branch names it.
     with store.root.lock("gc", shared=True), store.writing(repo_id) as repo:
-        for path, pointer in wanted.large:
-            _require(repo, lfs, pointer.oid, pointer.size, path)
+        for path, pointer in request.large:
+            _check_large_file(repo, lfs, pointer.oid, pointer.size, path)
         ref = _branch_ref(repo, branch)
         head = repo.refs[ref]
-        if wanted.parent and not head.decode().startswith(wanted.parent):
+        if request.parent and not head.decode().startswith(request.parent):
             raise HubError(412, "A commit has happened since. Please refresh and try again.")
         batch.repo = repo
         tree = TreeEdit(batch, repo.commit(head).tree)
-        for verb, path, blob in wanted.operations:
+        for verb, path, blob in request.operations:
             if blob is not None:
                 tree.put(path, blob)
             elif verb == "deletedFile":
                 tree.delete_file(path)
             else:
                 tree.delete_folder(path)
-        made = new_commit(tree.write(), [head], author, wanted.message)
-        batch.add(made)
+        new = new_commit(tree.write(), [head], author, request.message)
+        batch.add(new)
         batch.flush()
         if pull:
             number = 1 + max((int(name) for name in repo.names(PULLS) if name.isdigit()), default=0)
-            repo.set_ref(PULLS + str(number).encode(), None, made.id)
-            return Done(made.id.decode(), number)
-        if not repo.set_ref(ref, head, made.id):
+            repo.set_ref(PULLS + str(number).encode(), None, new.id)
+            return CommitResult(new.id.decode(), number)
+        if not repo.set_ref(ref, head, new.id):
             raise HubError(409, "Another commit happened at the same time. Please retry.")
-    return Done(made.id.decode())
+    return CommitResult(new.id.decode())
 
 
 def _branch_ref(repo: Repository, branch: str) -> bytes:
@@ -108,26 +117,27 @@ def _branch_ref(repo: Repository, branch: str) -> bytes:
     raise bad_request(f"{branch!r} is not a branch: commits go to branches only")
 
 
-def _require(repo: Repository, lfs: LfsStore, oid: str, size: int | None, path: str) -> int:
-    """Bytes of the large file `oid`, which this repository must have been given."""
-    have = lfs.size(oid) if repo.knows(oid) else None
-    if have is None:
+def _check_large_file(repo: Repository, lfs: LfsStore, oid: str, size: int | None, path: str) -> int:
+    """The bytes of the large file `oid`. Raises HubError 400 unless it belongs to the repository and has `size` bytes."""
+    stored_size = lfs.size(oid) if repo.has_large_file(oid) else None
+    if stored_size is None:
         raise bad_request(f"{path}: LFS object {oid} was never uploaded to this repository")
-    if size is not None and size != have:
-        raise bad_request(f"{path}: LFS object {oid} has {have} bytes, not {size}")
-    return have
+    if size is not None and size != stored_size:
+        raise bad_request(f"{path}: LFS object {oid} has {stored_size} bytes, not {size}")
+    return stored_size
 
 
 @dataclass
-class _Intake:
-    """Reads a commit's body and puts its blobs into `batch`."""
+class _RequestReader:
+    """Reads the body of a commit and puts its blobs into `batch`."""
 
     repo: Repository
     lfs: LfsStore
-    batch: Batch
+    batch: ObjectBatch
     limits: Limits
 
-    def read(self, body: BinaryIO) -> Request:
+    def read(self, body: BinaryIO) -> CommitRequest:
+        """The request. Raises HubError 400 or 413."""
         lines = _lines(body, self.limits)
         key, value = next(lines, ("", {}))
         if key != "header":
@@ -135,25 +145,25 @@ class _Intake:
         parent = value.get("parentCommit")
         if parent is not None and (not isinstance(parent, str) or len(parent) < 7 or not _is_hex(parent)):
             raise bad_request("parentCommit must be at least 7 hex digits of a commit id")
-        wanted = Request(_text(value, "summary"), _text(value, "description"), parent)
-        if not wanted.summary.strip():
+        request = CommitRequest(_text(value, "summary"), _text(value, "description"), parent)
+        if not request.summary.strip():
             raise bad_request("a commit needs a summary")
         for key, value in lines:
             if key == "header":
                 raise bad_request("a commit has one header")
             path = value.get("path", "")
             path = check_path(path.rstrip("/") if key == "deletedFolder" else path)
-            wanted.operations.append((key, path, self._blob(key, value, path, wanted)))
-            if len(wanted.operations) > self.limits.commit_operations:
+            request.operations.append((key, path, self._blob(key, value, path, request)))
+            if len(request.operations) > self.limits.commit_operations:
                 raise HubError(413, f"a commit may have at most {self.limits.commit_operations} operations")
-        return wanted
+        return request
 
-    def _blob(self, key: str, value: dict[str, Any], path: str, wanted: Request) -> bytes | None:
+    def _blob(self, key: str, value: dict[str, Any], path: str, request: CommitRequest) -> bytes | None:
         if key in ("deletedFile", "deletedFolder"):
             return None
         if key == "file":
             data = _content(value, path)
-            pointer = parse_pointer(data)  # a pointer sent as text points all the same
+            pointer = parse_pointer(data)  # a file whose text is a pointer names a large file, too
             if path == "README.md":
                 _, problem = read_card(data.decode("utf-8", "replace"))
                 if problem:
@@ -164,14 +174,14 @@ class _Intake:
                 raise bad_request(f"{path}: lfsFile needs a sha256 oid")
             if size is not None and (not isinstance(size, int) or size < 0):
                 raise bad_request(f"{path}: size must be a number of bytes")
-            # A copy inside the repository comes without a size.
-            pointer = Pointer(oid, _require(self.repo, self.lfs, oid, size, path))
+            # The copy of a file of this repository comes without a size.
+            pointer = Pointer(oid, _check_large_file(self.repo, self.lfs, oid, size, path))
             data = pointer.encode()
         else:
             raise bad_request(f"unknown commit operation {key[:40]!r}")
         if pointer is not None:
-            _require(self.repo, self.lfs, pointer.oid, pointer.size, path)
-            wanted.large.append((path, pointer))
+            _check_large_file(self.repo, self.lfs, pointer.oid, pointer.size, path)
+            request.large.append((path, pointer))
         return self.batch.add(Blob.from_string(data))
 
 
@@ -188,6 +198,7 @@ def _content(value: dict[str, Any], path: str) -> bytes:
 
 
 def _lines(body: BinaryIO, limits: Limits) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The key and the value of each line."""
     while line := body.readline(limits.commit_line + 1):
         if len(line) > limits.commit_line:
             raise HubError(

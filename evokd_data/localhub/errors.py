@@ -1,6 +1,6 @@
-"""What goes wrong, in the words the Hub's clients understand.
+"""Errors as the clients of the Hub understand them.
 
-`X-Error-Code` decides which exception `huggingface_hub` raises; it must be a header, for a HEAD has no body.
+`X-Error-Code` decides which exception `huggingface_hub` raises. It must be a header, because the answer to HEAD has no body.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class HubError(Exception):
-    """An answer other than success; `fields` are added to the JSON body."""
+    """Answers a request with an error. `code` becomes `X-Error-Code`; `fields` are added to the JSON body."""
 
     def __init__(
         self,
@@ -29,18 +29,20 @@ class HubError(Exception):
 
 
 def bad_request(message: str, **fields: Any) -> HubError:
+    """Status 400; `fields` are added to the JSON body."""
     return HubError(400, message, fields=fields)
 
 
 def repo_not_found(*, anonymous: bool) -> HubError:
-    """Missing and invisible repositories answer alike, so that nobody learns what exists."""
+    """The same error for a missing repository and for a private one of others, so that nobody learns what exists."""
     return HubError(401 if anonymous else 404, "Repository not found", "RepoNotFound")
 
 
 def revision_not_found(revision: str) -> HubError:
+    """No branch, tag or commit of that name."""
     return HubError(404, f"Invalid rev id: {revision}", "RevisionNotFound")
 
 
 def entry_not_found(message: str, commit: str | None = None) -> HubError:
-    """`commit` lets clients remember that the file does not exist at that commit."""
+    """No such file or folder. With `commit`, clients remember that the file does not exist at that commit."""
     return HubError(404, message, "EntryNotFound", headers={"X-Repo-Commit": commit} if commit else None)

@@ -1,4 +1,4 @@
-"""Freeing disk: large files no commit names, staged uploads, leftovers of killed servers."""
+"""Garbage collection: large files that no commit names, staged uploads, leftovers of killed servers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from evokd_data.localhub.xet import Staging
 
 @dataclass
 class Collected:
-    """Counts of things removed; `freed_bytes` covers all of them, `packed_objects` those that `repack` moved."""
+    """How many files were removed. `freed_bytes` is the size of all of them; `repack` moved `packed_objects`."""
 
     lfs_objects: int = 0
     xorbs: int = 0
@@ -27,66 +27,67 @@ class Collected:
 
 
 def collect(root: Path, grace_s: float = 24 * 3600, *, repack: bool = False) -> Collected:
-    """Remove what nothing refers to and nobody has touched for `grace_s` seconds.
+    """Remove the files that nothing refers to and nobody has touched for `grace_s` seconds.
 
-    Safe beside running servers: commits wait meanwhile, reads do not. The grace period covers the time between an
-    upload and the commit that names it, so it should exceed the longest publish; 0 is for a Hub at rest.
+    Servers may run meanwhile: commits wait, reads do not. The grace period covers the time between an upload and the commit
+    that names it, so it should exceed the longest publish; 0 is for a Hub without clients. Raises HubError 503 when commits
+    do not let it begin within 600 seconds.
     """
-    place = Root(Path(root)).prepare()
-    store, done = Store(place), Collected()
-    with place.lock("gc", wait_s=600):
+    hub_root = Root(Path(root)).prepare()
+    store, collected = Store(hub_root), Collected()
+    with hub_root.lock("gc", wait_s=600):
         horizon = time.time() - grace_s
-        _sweep_lfs(place, store, horizon, done)
-    done.xorbs, freed = Staging(place).collect(grace_s)
-    done.freed_bytes += freed
-    _sweep_tmp(place, horizon, done)
+        _sweep_lfs(hub_root, store, horizon, collected)
+    collected.xorbs, freed = Staging(hub_root).collect(grace_s)
+    collected.freed_bytes += freed
+    _sweep_tmp(hub_root, horizon, collected)
     if repack:
         for repo_id in store.all():
             with store.writing(repo_id) as repo:
-                done.packed_objects += repo.objects.repack()
-    return done
+                collected.packed_objects += repo.objects.repack()
+    return collected
 
 
-def _sweep_lfs(root: Root, store: Store, horizon: float, done: Collected) -> None:
-    wanted: set[str] = set()
+def _sweep_lfs(root: Root, store: Store, horizon: float, collected: Collected) -> None:
+    named: set[str] = set()
     for repo_id in store.all():
         with store.open(repo_id) as repo:
-            wanted |= referenced(repo)
-    gone = []
+            named |= referenced(repo)
+    removed = []
     for path in root.lfs.glob("??/??/*"):
         stat = path.stat()
-        if path.name not in wanted and stat.st_mtime <= horizon:
+        if path.name not in named and stat.st_mtime <= horizon:
             path.unlink()
-            gone.append(path.name)
-            done.lfs_objects += 1
-            done.freed_bytes += stat.st_size
-    for repo_id in store.all() if gone else []:
+            removed.append(path.name)
+            collected.lfs_objects += 1
+            collected.freed_bytes += stat.st_size
+    for repo_id in store.all() if removed else []:
         with store.open(repo_id) as repo:
-            for oid in gone:
-                repo.forget(oid)
+            for oid in removed:
+                repo.remove_large_file(oid)
 
 
 def referenced(repo: Repository) -> set[str]:
-    """sha256 of every large file that some commit of some branch, tag or pull request names."""
+    """The sha256 of every large file that a commit of a branch, tag or pull request names."""
     oids: set[str] = set()
-    trees: set[bytes] = set()
+    visited_trees: set[bytes] = set()
     starts = []
     for sha in repo.refs.as_dict().values():
         peeled = repo.git.object_store.peel(sha)[1]
         if isinstance(peeled, Commit):
             starts.append(peeled.id)
     for entry in repo.git.get_walker(include=starts) if starts else []:
-        oids.update(pointer.oid for pointer in pointers(repo, entry.commit.tree, trees))
+        oids.update(pointer.oid for pointer in pointers(repo, entry.commit.tree, visited_trees))
     return oids
 
 
-def _sweep_tmp(root: Root, horizon: float, done: Collected) -> None:
+def _sweep_tmp(root: Root, horizon: float, collected: Collected) -> None:
     for path in root.tmp.iterdir():
         if path.stat().st_mtime > horizon:
             continue
-        files = [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else [path]
-        done.freed_bytes += sum(each.stat().st_size for each in files)
-        done.temporary += 1
+        files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+        collected.freed_bytes += sum(file.stat().st_size for file in files)
+        collected.temporary += 1
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

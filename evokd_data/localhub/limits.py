@@ -1,4 +1,4 @@
-"""How much one request may ask for. Sizes in bytes."""
+"""Limits of one request. Sizes are in bytes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Limits:
     """Defaults follow the public Hub's documented limits where it has one."""
 
     json_body: int = 16 * MiB  # 256 files of a preupload call, 1000 paths of a paths-info call
-    commit_body: int = 4 * GiB // 3 + 64 * MiB  # 1 GiB of regular files in base64, and its lines
-    commit_line: int = 48 * MiB  # one regular file in base64; clients send anything above 10 MB as LFS
+    commit_body: int = 4 * GiB // 3 + 64 * MiB  # 1 GiB of regular files in base64, and the rest of the lines
+    commit_line: int = 48 * MiB  # one regular file in base64; clients send files above 10 MB as LFS
     commit_operations: int = 25_000
     paths_info: int = 1_000
     lfs_batch: int = 1_000
@@ -25,9 +25,9 @@ class Limits:
     xet_file_terms: int = 1_000_000
     git_request: int = 16 * MiB
     card: int = 2 * MiB
-    card_nodes: int = 200_000  # aliases make small YAML into huge JSON
-    free_disk: int = 256 * MiB  # kept free: a full disk breaks git, not only the upload
-    body_pause_s: float = 120  # silence within a request body
+    card_nodes: int = 200_000  # with aliases, a small YAML text stands for huge JSON
+    free_disk: int = 256 * MiB  # stays free: a full disk breaks git, not only the upload
+    body_pause_s: float = 120  # longest wait for the next bytes of a request body
     lock_wait_s: float = 30
 
 

@@ -1,6 +1,6 @@
-"""Which names may exist: repositories, paths inside them, branches and tags.
+"""Valid names of repositories, of the paths inside them, and of branches and tags.
 
-Files are opened by object id only, so these rules protect clones and clients rather than this server's disk.
+The server opens files by object id only. These rules therefore protect clones and clients rather than the server's disk.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _REF_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|\.lock(/|$)|(
 
 @dataclass(frozen=True)
 class RepoId:
-    """`kind` is the API's plural, `datasets` or `models`."""
+    """The address of a repository. `kind` is `datasets` or `models`, as in the API's paths."""
 
     kind: str
     namespace: str
@@ -31,17 +31,19 @@ class RepoId:
 
     @property
     def url_path(self) -> str:
-        """Where the repository lives below the endpoint: models have no prefix."""
+        """The path of the repository below the endpoint; models have no prefix."""
         return str(self) if self.kind == "models" else f"{self.kind}/{self}"
 
 
 def is_name(text: str) -> bool:
+    """Whether a namespace or a repository may have this name; the public Hub's rules."""
     return (
         bool(NAME.fullmatch(text)) and "--" not in text and ".." not in text and not text.endswith((".git", ".", "-"))
     )
 
 
 def check_repo_id(kind: str, namespace: str, name: str) -> RepoId:
+    """The id of a repository that may be created. Raises HubError 400 for a name that is not valid."""
     for part in (namespace, name):
         if not is_name(part):
             raise bad_request(
@@ -54,7 +56,7 @@ def check_repo_id(kind: str, namespace: str, name: str) -> RepoId:
 
 
 def check_path(path: str) -> str:
-    """A file's path inside a repository, safe to check out on any machine."""
+    """The path, if a clone on any machine can check it out. Raises HubError 400 for one that is not valid."""
     if not isinstance(path, str) or not path or len(path.encode("utf-8", "surrogatepass")) > 4096:
         raise bad_request("a file path must be between 1 and 4096 bytes")
     for part in path.split("/"):
@@ -70,14 +72,17 @@ def check_path(path: str) -> str:
 
 
 def is_ref(name: str) -> bool:
-    """May `name` be looked up as a branch, a tag or a `refs/...` path (git's own rules)?"""
+    """Whether git's rules allow `name` as the name of a branch or tag, or as a `refs/...` path."""
     return (
         bool(name) and len(name.encode("utf-8", "replace")) <= 240 and name != "@" and not _REF_FORBIDDEN.search(name)
     )
 
 
 def check_new_ref(name: str) -> str:
-    """A name for a new branch or tag; a full commit id would hide the commit of that id."""
+    """The name, if a new branch or tag may have it. Raises HubError 400 otherwise.
+
+    A full commit id is not allowed: it would hide the commit of that id.
+    """
     if (
         not is_ref(name)
         or HEX40.fullmatch(name)

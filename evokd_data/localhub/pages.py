@@ -1,4 +1,4 @@
-"""What a person sees who opens the Hub's address in a browser: repositories, their tags, README and files."""
+"""Pages for a browser: the repositories of the Hub, and the tags, README and files of each."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ _STYLE = (
     "pre{background:#f6f6f6;padding:1rem;overflow:auto;white-space:pre-wrap}td{padding:.1rem 1rem .1rem 0}"
     "a{color:#0550ae;text-decoration:none}small{color:#777}"
 )
-_MOST_FILES = 1000
+_MAX_FILES = 1000
 
 
 def index(call: Call) -> Reply:
+    """The page of the Hub: the repositories that the caller may see."""
     parts = ["<h1>Local Hub</h1>"]
     for kind in KINDS:
         rows = []
         for repo_id in call.hub.store.all(kind):
             try:
                 with call.hub.store.open(repo_id) as repo:
-                    if not call.who.may_read(repo_id, private=repo.private):
+                    if not call.caller.may_read(repo_id, private=repo.private):
                         continue
                     head = repo.resolve("main")
                     changed, tags = iso_date(repo.commit(head).commit_time), len(repo.refs.as_dict(TAGS))
@@ -44,13 +45,14 @@ def index(call: Call) -> Reply:
 
 
 def repository(call: Call) -> Reply:
+    """The page of a repository at a revision."""
     revision, repo_id = call.args.get("rev", "main"), call.repo_id
     base = f"/{repo_id.url_path}"
     with call.hub.store.open(repo_id) as repo:
         commit = repo.resolve(revision)
         listing = Listing(repo, commit)
         readme = (listing.read("README.md") or b"").decode("utf-8", "replace")
-        files = [entry for entry in islice(listing.entries(recursive=True), _MOST_FILES + 1) if not entry.folder]
+        files = [entry for entry in islice(listing.entries(recursive=True), _MAX_FILES + 1) if not entry.folder]
         refs = {"branches": repo.names(HEADS), "tags": repo.names(TAGS)}
         message = repo.commit(commit).message.decode("utf-8", "replace")
     parts = [f'<p><a href="/">Local Hub</a></p><h1>{escape(str(repo_id))}</h1>']
@@ -62,7 +64,7 @@ def repository(call: Call) -> Reply:
     rows = (
         f'<tr><td><a href="{base}/resolve/{commit.decode()}/{quote(entry.path)}">{escape(entry.path)}</a></td>'
         f"<td>{entry.size:,}</td></tr>"
-        for entry in files[:_MOST_FILES]
+        for entry in files[:_MAX_FILES]
     )
     parts.append(f"<table>{''.join(rows)}</table>")
     parts.append(f"<pre>{escape(readme[:200_000])}</pre>" if readme else "<p>no README.md</p>")

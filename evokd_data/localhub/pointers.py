@@ -1,4 +1,4 @@
-"""Git LFS pointer files: the few lines that stand in a git tree for a large file."""
+"""Git LFS pointer files: the few lines of text that a git tree has in place of a large file."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ _FIELDS = re.compile(rb"^oid sha256:([0-9a-f]{64})\nsize ([0-9]{1,15})$", re.MUL
 
 @dataclass(frozen=True)
 class Pointer:
-    """`oid` is the sha256 of the content, `size` its bytes."""
+    """Names a large file: `oid` is the sha256 of its content, `size` the number of its bytes."""
 
     oid: str
     size: int
 
     def encode(self) -> bytes:
+        """The pointer file."""
         assert SHA256.fullmatch(self.oid)
         return _VERSION + f"oid sha256:{self.oid}\nsize {self.size}\n".encode()
 
 
 def parse_pointer(blob: bytes) -> Pointer | None:
+    """The pointer that a file holds, or None if the file is no pointer."""
     if len(blob) > MAX_POINTER or not blob.startswith(_VERSION):
         return None
-    found = _FIELDS.search(blob)
-    return Pointer(found[1].decode(), int(found[2])) if found else None
+    match = _FIELDS.search(blob)
+    return Pointer(match[1].decode(), int(match[2])) if match else None

@@ -1,8 +1,8 @@
-"""The folder of a Hub, and how anything in it is written so that a crash leaves the old or the new.
+"""The folder of a Hub. Everything in it is written so that a crash leaves either the old content or the new one.
 
 repos/{datasets,models}/{ns}/{name}.git   bare repositories, each with hub.json and lfs-known/
 lfs/aa/bb/{sha256}                        immutable content, shared by all repositories
-xorbs/                                    staging of Xet uploads, deletable
+xorbs/                                    staging of Xet uploads, can be deleted
 tmp/  locks/  secret  tokens.json
 """
 
@@ -26,40 +26,47 @@ from evokd_data.localhub.names import RepoId
 
 @dataclass(frozen=True)
 class Root:
+    """The folder `path`, its parts and its locks."""
+
     path: Path
 
     @property
     def repos(self) -> Path:
+        """Bare repositories, by kind and namespace."""
         return self.path / "repos"
 
     @property
     def lfs(self) -> Path:
+        """Large files, by sha256."""
         return self.path / "lfs"
 
     @property
     def xorbs(self) -> Path:
+        """Staged Xet uploads, by CAS address."""
         return self.path / "xorbs"
 
     @property
     def tmp(self) -> Path:
+        """Files that are being written, on the same filesystem as their targets."""
         return self.path / "tmp"
 
     @property
     def tokens(self) -> Path:
+        """The file of token hashes; see `auth`."""
         return self.path / "tokens.json"
 
     def prepare(self) -> Root:
-        """Create what is missing; private to the user who runs the server."""
+        """Create the missing folders, readable by the owner alone."""
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         for folder in (self.repos, self.lfs, self.xorbs, self.tmp, self.path / "locks"):
             folder.mkdir(exist_ok=True, mode=0o700)
         return self
 
     def secret(self) -> bytes:
-        """The key that signs upload and download links; all servers of this root share it."""
+        """The key that signs upload and download links, 32 random bytes. All servers of this root share it."""
         path = self.path / "secret"
         if not path.exists():
-            # link() rather than rename: of two servers starting at once, both must end with the first one's key.
+            # link() rather than rename: when two servers start at once, both must end with the key of the first.
             candidate = write_private(self.tmp, secrets.token_bytes(32))
             with suppress(FileExistsError):
                 os.link(candidate, path)
@@ -67,14 +74,16 @@ class Root:
         return path.read_bytes()
 
     def require_space(self, size: int) -> None:
+        """Raise HubError 507 unless `size` bytes fit on the disk and `Limits.free_disk` more stay free."""
         if shutil.disk_usage(self.path).free < size + DEFAULT.free_disk:
             raise HubError(507, "The Hub's disk is full: run `evokd-data hub gc` or free some space")
 
     @contextmanager
     def lock(self, name: str, *, shared: bool = False, wait_s: float = DEFAULT.lock_wait_s) -> Iterator[None]:
-        """Hold the lock `name` against all other threads and processes of this machine.
+        """Hold the lock `name` against all other threads and processes of this machine; `shared` with other sharers.
 
-        The kernel drops it with the process that holds it, so a kill leaves no lock behind.
+        The kernel releases the lock when the process ends, so that a killed process leaves no lock behind. Raises HubError
+        503 after `wait_s` seconds.
         """
         mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         deadline = time.monotonic() + wait_s
@@ -93,9 +102,10 @@ class Root:
             yield
 
     def repo_lock(self, repo: RepoId) -> str:
+        """The name of a repository's lock."""
         return f"{repo.kind}--{repo.namespace}--{repo.name}"  # unambiguous: names hold no "--"
 
 
 def write_durably(root: Root, target: Path, data: bytes) -> None:
-    """Replace `target` at once and for good."""
+    """Replace the content of `target` as a whole, and return when it is on disk."""
     move_into_place(write_private(root.tmp, data), target)

@@ -1,4 +1,4 @@
-"""Starting and stopping: one process, one socket, until told to end."""
+"""Serving the Hub: one process with one listening socket."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from evokd_data.localhub.wire import Application
 
 
 class UnsafeAddress(ValueError):
-    """Asked to listen where others can reach, with nothing to tell them apart."""
+    """The address can be reached from other machines, and the Hub has no tokens to tell users apart."""
 
 
 def serve(
@@ -44,19 +44,23 @@ def serve(
 
     loopback = is_loopback(host)
     if not loopback and not list_tokens(root):
-        raise UnsafeAddress(f"{host} can be reached by others and this Hub has no tokens: run evokd-data hub token add")
+        raise UnsafeAddress(
+            f"{host} can be reached by others and this Hub has no tokens; run: evokd-data hub token add"
+        )
     hub_root = Root(Path(root).absolute()).prepare()
     authority = Authority(hub_root, implicit=loopback, parent_token=parent_token)
     app = App(Hub(hub_root, authority), log_file=log)
     listener = _listen(host, port)
     address = listener.getsockname()
-    shown = f"[{address[0]}]" if listener.family == socket.AF_INET6 else address[0]
+    shown_host = f"[{address[0]}]" if listener.family == socket.AF_INET6 else address[0]
 
     class Server(uvicorn.Server):
+        """A server that calls `ready` once it listens."""
+
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if ready is not None and self.started:
-                ready(f"http://{shown}:{address[1]}")
+                ready(f"http://{shown_host}:{address[1]}")
 
     config = uvicorn.Config(
         app if wrap is None else wrap(app),
@@ -67,8 +71,8 @@ def serve(
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        # Longer than clients keep idle connections: a connection closed under a request loses commits, which are
-        # not retried.
+        # Longer than clients keep idle connections. A connection that is closed while a client sends a commit loses the
+        # commit, because clients do not retry commits.
         timeout_keep_alive=120,
         timeout_graceful_shutdown=3,
     )
@@ -82,6 +86,7 @@ def serve(
 
 
 def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address or host name."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -89,8 +94,8 @@ def is_loopback(host: str) -> bool:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    family, kind, proto, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family, kind, proto)
+    family, socket_type, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, socket_type, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)

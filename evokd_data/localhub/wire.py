@@ -1,6 +1,6 @@
-"""Requests and answers as handlers see them, and their way through ASGI.
+"""Requests and replies as handlers see them, and how they are read from ASGI and written to it.
 
-Handlers are plain functions that run in threads: git and disk work never holds up the event loop.
+Handlers are plain functions that run in threads, so that work on git and the disk never blocks the event loop.
 """
 
 from __future__ import annotations
@@ -32,31 +32,35 @@ _BLOCK = 1024 * 1024
 
 @dataclass
 class Call:
-    """One request. `args` are the route's parts, each decoded after the raw path was split."""
+    """One request. `args` are the parts of the path that the route names, each decoded after the path was split."""
 
     hub: Hub
     method: str
     args: dict[str, str]
     query: dict[str, str]
     headers: dict[str, str]
-    endpoint: str  # as the client wrote it: links we hand out must work for whoever reached us
-    who: Identity
+    endpoint: str  # as the client wrote it, so that the links in replies work for this client
+    caller: Identity
     body: BufferedBody
     claim: dict[str, Any] = field(default_factory=dict)
 
     @property
     def repo_id(self) -> RepoId:
+        """The repository that the path names."""
         return RepoId(self.args["kind"], self.args["ns"], self.args["name"])
 
     @property
     def author(self) -> bytes:
-        user = self.who.user or "anonymous"
+        """The caller as the author of a commit."""
+        user = self.caller.user or "anonymous"
         return f"{user} <{user}@localhub.invalid>".encode()
 
     def flag(self, name: str) -> bool:
+        """Whether the query sets this flag."""
         return self.query.get(name, "").lower() in ("1", "true", "yes")
 
     def json(self) -> dict[str, Any]:
+        """The JSON object in the body; an empty body is an empty object. Raises HubError 400."""
         raw = self.body.read()
         try:
             value = json.loads(raw) if raw else {}
@@ -67,6 +71,7 @@ class Call:
         return value
 
     def form(self) -> list[tuple[str, str]]:
+        """The names and values of the form in the body, in order. Raises HubError 400."""
         try:
             return parse_qsl(self.body.read().decode(), keep_blank_values=True, max_num_fields=10_000)
         except ValueError:
@@ -75,7 +80,7 @@ class Call:
 
 @dataclass
 class Reply:
-    """An answer. `file` streams `span` (first byte, byte after the last) of a file instead of `body`."""
+    """An answer. With `file`, the body is its `span` (first byte, byte after the last), read while it is sent."""
 
     status: int = 200
     body: bytes = b""
@@ -85,15 +90,18 @@ class Reply:
 
     @property
     def length(self) -> int:
+        """The bytes of the body."""
         return self.span[1] - self.span[0] if self.file is not None else len(self.body)
 
 
 def json_reply(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Reply:
+    """An answer with a JSON value. Raises ValueError for NaN and infinities."""
     body = json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogateescape")
     return Reply(status, body, {"Content-Type": "application/json; charset=utf-8", **(headers or {})})
 
 
 def error_reply(error: HubError) -> Reply:
+    """The answer that tells a client of the error: in headers for `huggingface_hub`, in the body for people."""
     headers = {"X-Error-Message": _header_text(error.message), **error.headers}
     if error.code:
         headers["X-Error-Code"] = error.code
@@ -105,57 +113,57 @@ def _header_text(text: str) -> str:
 
 
 class ClientGone(Exception):
-    """The client hung up; there is nobody to answer."""
+    """The client closed the connection."""
 
 
 class BodyStream:
-    """A request's body as it arrives. A client that falls silent within it is let go after `pause_s`."""
+    """The body of a request while it arrives. After `pause_s` seconds without a byte the request fails with 408."""
 
     def __init__(self, receive: Receive, pause_s: float) -> None:
         self._receive = receive
         self._pause_s = pause_s
-        self._all_here = False
+        self._complete = False
 
     async def into(self, body: BufferedBody) -> None:
-        """The whole of it. Raises what `body` raises, and ClientGone."""
-        waiting = bytearray()
-        while not self._all_here:
-            waiting += await self._next()
-            if len(waiting) >= _BLOCK:
-                await asyncio.to_thread(body.write, bytes(waiting))
-                waiting.clear()
-        if body.size + len(waiting) > IN_MEMORY:
-            await asyncio.to_thread(body.write, bytes(waiting))
+        """Write the whole body into `body`. Raises what `body.write` raises, HubError 408, and ClientGone."""
+        buffered = bytearray()
+        while not self._complete:
+            buffered += await self._next()
+            if len(buffered) >= _BLOCK:
+                await asyncio.to_thread(body.write, bytes(buffered))
+                buffered.clear()
+        if body.size + len(buffered) > IN_MEMORY:
+            await asyncio.to_thread(body.write, bytes(buffered))
         else:
-            body.write(bytes(waiting))
+            body.write(bytes(buffered))
 
     async def drain(self) -> bool:
-        """Take in the short rest of a body that nobody wants; False if there is too much of it.
+        """Read and drop what is left of a body, up to `IN_MEMORY` bytes; False if more is left.
 
-        A client still sending might miss the answer, and a connection with unread bytes serves no other request.
+        A client that is still sending might miss the answer, and a connection with unread bytes serves no other request.
         """
         size = 0
         try:
-            while not self._all_here and size <= IN_MEMORY:
+            while not self._complete and size <= IN_MEMORY:
                 size += len(await self._next())
         except (HubError, ClientGone):
             return False
-        return self._all_here
+        return self._complete
 
     async def _next(self) -> bytes:
         try:
             message = await asyncio.wait_for(self._receive(), self._pause_s)
         except TimeoutError:
-            self._pause_s = 0.1  # once is enough
+            self._pause_s = 0.1  # `drain` must not wait as long again
             raise HubError(408, "The request body stopped arriving") from None
         if message["type"] == "http.disconnect":
             raise ClientGone
-        self._all_here = not message.get("more_body", False)
+        self._complete = not message.get("more_body", False)
         return message.get("body", b"")
 
 
 async def send_reply(reply: Reply, send: Send, *, head: bool) -> int:
-    """Returns the bytes of body sent."""
+    """Send the answer, without its body if `head`. Returns the bytes of the body that were sent."""
     headers = {"Content-Length": str(reply.length), "X-Content-Type-Options": "nosniff", **reply.headers}
     raw = [(key.lower().encode("latin-1"), value.encode("latin-1", "replace")) for key, value in headers.items()]
     await send({"type": "http.response.start", "status": reply.status, "headers": raw})
@@ -168,7 +176,7 @@ async def send_reply(reply: Reply, send: Send, *, head: bool) -> int:
         while left > 0:
             block = await asyncio.to_thread(handle.read, min(_BLOCK, left))
             if not block:
-                break  # the file shrank under us: the short answer tells the client, its length does not match
+                break  # the file shrank meanwhile: the client sees that the body is shorter than its length
             left -= len(block)
             await send({"type": "http.response.body", "body": block, "more_body": left > 0})
         if reply.length == 0:

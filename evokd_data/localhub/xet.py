@@ -1,13 +1,13 @@
-"""Write-only Xet ingest: what hf_xet uploads becomes an ordinary large file under its sha256.
+"""Uploads by the Xet protocol: each file that hf_xet uploads becomes an ordinary large file under its sha256.
 
-huggingface_hub from 1.20 on uploads through hf_xet whenever that is installed and never falls back, so a Hub that
-default clients can write to must take these calls. A client sends *xorbs* (runs of compressed chunks), then a *shard*
-that says of which chunks each file is made; on the shard we put the files together, check each sha256, and keep them.
-Formats: xet-core's specification (spec/xorb.md, spec/shard.md). Downloads need none of this: no answer of ours
-carries `X-Xet-Hash`, so clients download over plain HTTP.
+huggingface_hub from 1.20 on uploads through hf_xet whenever that is installed, and never falls back. A Hub that default
+clients can write to must therefore take these calls. A client sends *xorbs* (runs of compressed chunks), then a *shard* that
+lists the chunks of each file. On the shard, the server assembles the files, checks each sha256, and stores them. The formats
+are those of xet-core's specification (spec/xorb.md, spec/shard.md). Downloads do not use Xet: no answer of this Hub carries
+`X-Xet-Hash`, so clients download over plain HTTP.
 
-hf_xet remembers for each CAS address which chunks it has sent. The address therefore carries a random instance id
-that changes whenever staged xorbs are removed, else clients would refer to chunks that are gone.
+hf_xet remembers for each CAS address which chunks it has sent. The address therefore contains a random instance id, which
+changes whenever staged xorbs are removed. Otherwise clients would refer to chunks that were removed.
 """
 
 from __future__ import annotations
@@ -38,41 +38,48 @@ _NONE, _LZ4, _GROUPED_LZ4 = range(3)
 
 
 class Staging:
-    """Uploaded xorbs, one folder per CAS address: instance id and user, so that users cannot reach each other's."""
+    """Uploaded xorbs, in one folder per CAS address.
+
+    An address is the instance id and a hash of the user, so that users cannot reach each other's xorbs.
+    """
 
     def __init__(self, root: Root) -> None:
         self._root = root
         self._instance = root.xorbs / "instance"
 
     def address(self, user: str) -> str:
+        """The CAS address of a user; the first call of a new Hub makes the instance id."""
         if not self._instance.exists():
             self.rotate()
         return f"{self._instance.read_text()}-{hashlib.sha256(user.encode()).hexdigest()[:12]}"
 
     def rotate(self) -> None:
+        """Make a new instance id, so that clients send their chunks anew."""
         write_durably(self._root, self._instance, secrets.token_hex(8).encode())
 
     def path(self, address: str, xorb: str) -> Path:
+        """The file of a xorb, present or not."""
         return self._root.xorbs / address / xorb[:2] / xorb
 
     def add(self, address: str, xorb: str, synced: Path) -> bool:
-        """Keep a xorb; False if it replaced one of that name. The later wins: it may mend a damaged one."""
+        """Store a xorb; False if it replaced one of that name, which may have been damaged."""
         target = self.path(address, xorb)
         fresh = not target.exists()
         move_into_place(synced, target)
         return fresh
 
     def collect(self, older_than_s: float) -> tuple[int, int]:
-        """Remove what no running upload can need. Returns files and bytes."""
+        """Remove the xorbs that no running upload can need. Returns how many files and bytes were removed."""
         horizon = time.time() - older_than_s
         current = self._instance.read_text() if self._instance.exists() else ""
         folders = [folder for folder in self._root.xorbs.iterdir() if folder.is_dir()]
-        if any(_newest(folder, oldest=True) <= horizon for folder in folders if folder.name.startswith(f"{current}-")):
-            self.rotate()  # uploads under way finish at the old address, which a later call removes
+        in_use = [folder for folder in folders if folder.name.startswith(f"{current}-")]
+        if any(min(_file_times(folder), default=0.0) <= horizon for folder in in_use):
+            self.rotate()  # running uploads finish at the old address, which a later call removes
             current = self._instance.read_text()
         files = size = 0
         for folder in folders:
-            if not folder.name.startswith(f"{current}-") and _newest(folder) <= horizon:
+            if not folder.name.startswith(f"{current}-") and max(_file_times(folder), default=0.0) <= horizon:
                 for xorb in [path for path in folder.rglob("*") if path.is_file()]:
                     files, size = files + 1, size + xorb.stat().st_size
                     xorb.unlink()
@@ -82,59 +89,61 @@ class Staging:
         return files, size
 
 
-def _newest(folder: Path, *, oldest: bool = False) -> float:
-    times = [path.stat().st_mtime for path in folder.rglob("*") if path.is_file()]
-    return (min if oldest else max)(times, default=0.0)
+def _file_times(folder: Path) -> list[float]:
+    return [path.stat().st_mtime for path in folder.rglob("*") if path.is_file()]
 
 
 @dataclass
 class XetFile:
-    """A file of a shard: its sha256 and its terms, (xorb, first chunk, chunk after the last, bytes)."""
+    """A file of a shard: its sha256, and its terms in order (xorb, first chunk, chunk after the last, bytes)."""
 
     sha256: str
     terms: list[tuple[str, int, int, int]] = field(default_factory=list)
 
 
-def take_shard(body: BinaryIO, staging: Staging, address: str, lfs: LfsStore, limits: Limits) -> list[str]:
-    """Put every file of the shard together and into the LFS store. Returns their sha256s."""
+def store_files(body: BinaryIO, staging: Staging, address: str, lfs: LfsStore, limits: Limits) -> list[str]:
+    """Assemble every file of a shard and put it into the LFS store. Returns the sha256 of each, in the shard's order.
+
+    Raises HubError 400 for a shard that is malformed, or names missing chunks, or a sha256 that its chunks do not have.
+    """
     index: dict[str, list[int]] = {}
-    taken = []
+    oids = []
     for file in read_shard(body, limits):
         if sum(term[3] for term in file.terms) > limits.lfs_object:
             raise bad_request(f"an object may have at most {limits.lfs_object} bytes")
-        # Put together even if the store has it: the shard must prove that its sender has the content.
+        # Assembled even if the store has the file: the shard must prove that its sender has the content.
         with lfs.incoming() as incoming:
             for xorb, first, last, size in file.terms:
                 _append(incoming, staging.path(address, xorb), xorb, first, last, size, index, limits)
             incoming.finish(file.sha256)
-        taken.append(file.sha256)
-    return taken
+        oids.append(file.sha256)
+    return oids
 
 
 def _append(
     out: Incoming, path: Path, xorb: str, first: int, last: int, size: int, index: dict[str, list[int]], limits: Limits
 ) -> None:
-    """Write chunks `first` to `last - 1` of a xorb; `index` keeps the chunk offsets of xorbs seen before."""
-    before = out.size
+    """Write chunks `first` to `last - 1` of a xorb. `index` collects the chunk offsets of each xorb that was read."""
+    size_before = out.size
     try:
         with path.open("rb") as handle:
             offsets = index.get(xorb)
             if offsets is None:
                 offsets = index[xorb] = _chunk_offsets(handle)
             if not first < last < len(offsets):
-                raise bad_request(f"xorb {xorb} has {len(offsets) - 1} chunks, wanted were {first} to {last}")
+                raise bad_request(f"xorb {xorb} has {len(offsets) - 1} chunks, a term asks for [{first}, {last})")
             handle.seek(offsets[first])
             run = handle.read(offsets[last] - offsets[first])
     except FileNotFoundError:
         raise bad_request(f"unknown xorb {xorb}") from None
     for position in (offset - offsets[first] for offset in offsets[first:last]):
         out.write(_decode(run, position, limits))
-    if out.size - before != size:
-        raise bad_request(f"a term of xorb {xorb} has {out.size - before} bytes, announced were {size}")
+    if out.size - size_before != size:
+        raise bad_request(f"a term of xorb {xorb} has {out.size - size_before} bytes, not {size} as announced")
 
 
 def _chunk_offsets(xorb: BinaryIO) -> list[int]:
-    """Where each chunk starts, and where the last one ends. A footer, if any, does not start with version 0."""
+    """The offset of each chunk, and of the end of the last one. A chunk starts with version 0; a footer does not."""
     data = xorb.read()
     offsets, position = [0], 0
     while position + 8 <= len(data) and data[position] == 0:
@@ -146,7 +155,7 @@ def _chunk_offsets(xorb: BinaryIO) -> list[int]:
 
 
 def _decode(run: bytes, position: int, limits: Limits) -> bytes:
-    """One chunk: version, packed size (3 bytes), scheme, size (3 bytes), packed bytes."""
+    """Unpack one chunk: version (1 byte), packed size (3), scheme (1), size (3), packed bytes."""
     import lz4.frame
 
     packed_size = int.from_bytes(run[position + 1 : position + 4], "little")
@@ -159,7 +168,7 @@ def _decode(run: bytes, position: int, limits: Limits) -> bytes:
         data = packed
     elif scheme in (_LZ4, _GROUPED_LZ4):
         try:
-            # Bounded by the announced size: a small frame must not unpack into gigabytes.
+            # At most the announced size: a small frame must not unpack into gigabytes.
             data = lz4.frame.LZ4FrameDecompressor().decompress(packed, max_length=size + 1)
         except (RuntimeError, EOFError) as exc:
             raise bad_request(f"broken lz4 chunk: {exc}") from None
@@ -173,7 +182,7 @@ def _decode(run: bytes, position: int, limits: Limits) -> bytes:
 
 
 def _ungroup(grouped: bytes) -> bytes:
-    """Undo byte grouping: all first bytes of four, then all second bytes, ... -> the bytes in order."""
+    """Undo byte grouping, which puts the first byte of every four first, then every second byte, and so on."""
     out = bytearray(len(grouped))
     start = 0
     for lane in range(4):
@@ -184,7 +193,10 @@ def _ungroup(grouped: bytes) -> bytes:
 
 
 def read_shard(body: BinaryIO, limits: Limits) -> Iterator[XetFile]:
-    """The files of a shard. What follows them (which chunks a xorb has) matters for global deduplication only."""
+    """The files of a shard. What follows them (the chunks of each xorb) serves only global deduplication.
+
+    Raises HubError 400 for a shard that is malformed or of another version.
+    """
     header = _record(body)
     version = int.from_bytes(header[32:40], "little")
     if header[:32] != _SHARD_MAGIC or version != _SHARD_VERSION:
@@ -210,7 +222,7 @@ def read_shard(body: BinaryIO, limits: Limits) -> Iterator[XetFile]:
 
 
 def hash_text(raw: bytes) -> str:
-    """Xet prints a hash as four little-endian 64-bit numbers."""
+    """A hash of 32 bytes as Xet prints it: four little-endian 64-bit numbers in hex."""
     return "".join(f"{word:016x}" for word in struct.unpack("<4Q", raw))
 
 
