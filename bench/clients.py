@@ -240,8 +240,8 @@ def page(found: Mapping[str, Any]) -> str:
         f"| client | {' | '.join(names)} |",
         f"|---|{'---|' * len(names)}",
         *(
-            f"| {READERS[key].title} | {' | '.join(_cell(quotas[name]) for name in names)} |"
-            for key, quotas in found["readers"].items()
+            f"| {READERS[key].title} | {' | '.join(_cell(cells[name]) for name in names)} |"
+            for key, cells in found["readers"].items()
         ),
         "",
         "| package | " + " | ".join(names) + " |",

@@ -1,21 +1,21 @@
-"""What does our way of feeding cost, compared with the best one can ask of vLLM itself?
+"""What does our way of feeding cost, compared with the fastest way to use vLLM itself?
 
     python bench/feeding.py [--requests 2000] [--repeats 5] [--apart] [--model FOLDER] [--json FILE]
 
 One engine, four ways to ask it the same requests, taken in turn, `--repeats` times:
 
-    raw      token ids and parameters made beforehand, everything handed to AsyncLLM at once, texts back
-    tokens   as raw, but the answers stay token ids: less than was asked for, and what no way can be faster than
-    ours     `feeding.in_order` and `Engine.complete`: chat template, tokenizing, a bounded window, results in order
-    batches  as ours, but a window of requests is waited for before the next begins
+    raw      token ids and parameters are prepared beforehand, AsyncLLM gets everything at once and returns texts
+    tokens   as raw, but the answers stay token ids: less than is needed, and a lower bound for every way
+    ours     `scheduler.in_order` and `Engine.complete`: chat template, tokenizing, a bounded window, results in order
+    batches  as ours, but each window of requests must be finished before the next begins
 
-Answers have 20 to 200 tokens, exactly as long as drawn: the model is a Llama of random weights without an end token.
+Answers have 20 to 200 tokens, exactly as many as drawn: the model is a Llama of random weights without an end token.
 Prints seconds, engine steps (messages with output from the engine's process) and CPU time of this process, as medians
-and as medians of the ratios within one repeat; wall times on a shared machine are worth no more than their ratios.
+and as medians of the ratios within one repeat. On a shared machine only the ratios of wall times mean something.
 The prefix cache is emptied before each turn. Every way must give the same texts; those of `tokens` are decoded afterwards.
 
-With --apart the engine's processes have one core and this one the others: then the ratio says how well the engine is fed,
-as where it computes on a GPU. Without, they share all cores, and what prompts cost is taken from the engine.
+With --apart the engine's processes have one core and this process has the others. Then the ratio says how well the engine is
+fed, as when it computes on a GPU. Without --apart they share all cores, and prompts cost the engine's time.
 """
 
 from __future__ import annotations
@@ -56,23 +56,23 @@ class Turn:
 
 
 Flow = Callable[[], Awaitable[Callable[[], list[str]]]]
-"""Asks everything; what it gives back gives the texts."""
+"""Asks for all answers; returns a function that returns their texts."""
 
 
 def prompts(count: int, seed: int) -> list[Prompt]:
     draw = random.Random(seed)
     demonstrations = ["play some jazz by Miles Davis", "book a table for four", "will it rain in Berlin tomorrow"]
-    made = []
+    requests = []
     for index in range(count):
         lines = "\n".join(f"- {draw.choice(demonstrations)} {draw.randrange(1000)}" for _ in range(5))
         messages = (
             Message("system", "You write short requests to an assistant, one a line, each different from the others."),
             Message("user", f"Label: PlayMusic\nExamples:\n{lines}\nCount: 5"),
         )
-        made.append(
+        requests.append(
             Prompt(f"generate/{index:06}", "generate", messages, index + 1, Sampling(1.0, draw.randint(20, 200)))
         )
-    return made
+    return requests
 
 
 async def raw(engine: VLLMEngine, asked: list[Prompt]) -> Flow:
@@ -101,13 +101,13 @@ def at_once(engine: VLLMEngine, asked: list[Prompt], text: bool) -> Flow:
         for prompt in asked
     ]
 
-    async def one(request: tuple[Any, Any, str]) -> Any:
+    async def ask(request: tuple[Any, Any, str]) -> Any:
         async for output in llm.generate(*request):
             last = output
         return last
 
     async def all_at_once() -> Callable[[], list[str]]:
-        answers = await asyncio.gather(*map(one, ready))
+        answers = await asyncio.gather(*map(ask, ready))
         if text:
             return lambda: [answer.outputs[0].text for answer in answers]
         return lambda: [engine._chat.decode(answer.prompt_token_ids, answer.outputs[0].token_ids) for answer in answers]
@@ -139,7 +139,7 @@ WAYS = {"raw": raw, "tokens": tokens, "ours": ours, "batches": batches}
 
 @contextlib.contextmanager
 def counting(llm: Any) -> Iterator[list[int]]:
-    """The engine's steps while the block lasts: messages with output from its process. One number, in a list."""
+    """A list with one number: the engine's steps (messages with output from its process) inside the block."""
     core = llm.engine_core
     receive = core.get_output_async
     steps = [0]
@@ -157,7 +157,7 @@ def counting(llm: Any) -> Iterator[list[int]]:
 
 
 async def take(way: str, engine: VLLMEngine, asked: list[Prompt]) -> Turn:
-    """One turn. The chat template's caches are emptied: in a round no prompt comes twice."""
+    """One turn. The caches of the chat tokenizer are emptied, because in a round no prompt comes twice."""
     assert engine._llm is not None
     await engine._llm.reset_prefix_cache()
     run = await WAYS[way](engine, asked)
@@ -197,7 +197,7 @@ async def measure(arguments: argparse.Namespace, teacher: VLLM, log: Path) -> di
                 turns.append(await take(way, engine, asked))
                 print(f"{repeat} {way:8} {turns[-1].wall_s:8.2f} s {turns[-1].engine_steps:6} steps", file=sys.stderr)
             figures = summary(turns, engine, arguments, sum(prompt.sampling.max_tokens for prompt in asked))
-            if arguments.json:  # after each repeat: what was measured stays when the rest is not waited for
+            if arguments.json:  # after each repeat, so that an interrupted run keeps its figures
                 record(arguments.json, figures)
         return figures
 
@@ -222,11 +222,13 @@ def summary(turns: list[Turn], engine: VLLMEngine, arguments: argparse.Namespace
     for way in ("tokens", "ours", "batches"):
         for figure in ("wall_s", "engine_steps"):
             pairs = zip(by_way[way], by_way["raw"], strict=True)
-            ratios = [getattr(one, figure) / getattr(best, figure) for one, best in pairs]
+            ratios = [getattr(turn, figure) / getattr(raw_turn, figure) for turn, raw_turn in pairs]
             name = f"{way}_over_raw_{figure.removesuffix('_s')}_ratio"
             figures[name] = round(statistics.median(ratios), 3)
             figures[f"{name}_min"], figures[f"{name}_max"] = round(min(ratios), 3), round(max(ratios), 3)
-    ratios = [one.wall_s / least.wall_s for one, least in zip(by_way["ours"], by_way["tokens"], strict=True)]
+    ratios = [
+        turn.wall_s / tokens_turn.wall_s for turn, tokens_turn in zip(by_way["ours"], by_way["tokens"], strict=True)
+    ]
     figures["ours_over_tokens_wall_ratio"] = round(statistics.median(ratios), 3)
     figures["ours_over_tokens_wall_ratio_min"] = round(min(ratios), 3)
     figures["ours_over_tokens_wall_ratio_max"] = round(max(ratios), 3)

@@ -193,13 +193,13 @@ def main() -> None:
         print(f"{name}: {found['requests']} requests, same tokens: {found['same_tokens']}")
         print(f"{'':8}{'wall s':>9}{'steps':>8}{'client CPU ms/request':>23}  ours over it: wall, steps")
         for way in WAYS:
-            quotas = f"{found[f'{way}_wall_s']:9.2f}{found[f'{way}_engine_steps']:8.0f}"
-            quotas += f"{found[f'{way}_client_cpu_ms_per_request']:23.3f}"
+            columns = f"{found[f'{way}_wall_s']:9.2f}{found[f'{way}_engine_steps']:8.0f}"
+            columns += f"{found[f'{way}_client_cpu_ms_per_request']:23.3f}"
             if way != "ours":
                 of = {key.removeprefix(f"ours_over_{way}_"): value for key, value in found.items()}
                 ends = f"({of['wall_ratio_min']} to {of['wall_ratio_max']})"
-                quotas += f"  {of['wall_ratio']} {ends}, {of['engine_steps_ratio']}"
-            print(f"{way:8}{quotas}")
+                columns += f"  {of['wall_ratio']} {ends}, {of['engine_steps_ratio']}"
+            print(f"{way:8}{columns}")
     if arguments.json:
         record(arguments.json, figures)
 

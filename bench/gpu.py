@@ -1,16 +1,16 @@
-"""What only an accelerator can show: feeding an engine of real size, training a student beside it, falling asleep.
+"""What only an accelerator can show: feeding an engine of real size, training a student beside it, sleeping and waking.
 
     python bench/gpu.py [--repeats 5] [--json FILE]        one GPU of 40 GB or more, about ten minutes; nothing is downloaded
-    python bench/gpu.py --tiny                             the same code on a CPU in small shapes: that it runs, no figures
+    python bench/gpu.py --tiny                             the same code on a CPU in small shapes, to see that it runs
 
-Models are written on the spot: a Llama of the shape of 8B whose weights vLLM makes up (load_format="dummy"), and a
-student of the shape of BERT base. Neither knows anything; how fast they are does not hang on that.
+Models are created here: a Llama of the shape of 8B with dummy weights (load_format="dummy"), and a student of the shape of
+BERT base. Both are untrained, which does not change their speed.
 
-    gpu_feeding_*     bench/feeding.py on that engine, and `ours` beside LLM.generate, which has the engine for itself
-    gpu_sleep_s       the engine's weights to main memory, its cache dropped; gpu_wake_s the way back; medians
+    gpu_feeding_*     bench/feeding.py on that engine, and `ours` compared with LLM.generate, which has the engine alone
+    gpu_sleep_s       moving the engine's weights to main memory and dropping its cache; gpu_wake_s: the way back; medians
     gpu_training_*    bench/training.py on texts of 4 to 256 words, log-normal with a median of 32
 
-Without a GPU it says so and ends with 0.
+Without a GPU it says so and exits with 0.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ WORDS = [f"w{number}" for number in range(30_000)]
 
 
 def write_teacher(folder: Path, shape: dict[str, int]) -> Path:
-    """A configuration without weights, and the byte-level tokenizer of the tests: ids beyond it have no text."""
+    """A configuration without weights, and the byte-level tokenizer of the tests, in which larger token ids have no text."""
     from tiny import build
     from transformers import LlamaConfig
 
@@ -83,7 +83,7 @@ def write_student(folder: Path, shape: dict[str, int]) -> Path:
 
 
 def engine_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """What both ways of opening the engine are given."""
+    """The settings that both ways of opening the engine get."""
     if options.tiny:
         return {"max_num_seqs": 32, "max_model_len": 1024, "enforce_eager": True}
     return {"max_num_seqs": 256, "max_model_len": 2048, "gpu_memory_utilization": 0.85}
@@ -104,7 +104,7 @@ async def feed(options: argparse.Namespace, model: Path, log: Path) -> dict[str,
     return {f"gpu_feeding_{name}": value for name, value in figures.items()}
 
 
-async def rest(options: argparse.Namespace, model: Path, log: Path) -> dict[str, Any]:
+async def sleep_and_wake(options: argparse.Namespace, model: Path, log: Path) -> dict[str, Any]:
     """Falling asleep and waking up, as between a round's generation and its training."""
     import feeding
 
@@ -128,8 +128,8 @@ def offline(options: argparse.Namespace, model: Path) -> None:
     from vllm import LLM, SamplingParams
 
     # On a CPU a seeded request whose prompt is only partly prefilled kills the engine.
-    more = {"kv_cache_memory_bytes": 2**29, "enable_chunked_prefill": False} if options.tiny else {}
-    llm = LLM(str(model), load_format="dummy", **engine_settings(options), **more)
+    cpu_settings = {"kv_cache_memory_bytes": 2**29, "enable_chunked_prefill": False} if options.tiny else {}
+    llm = LLM(str(model), load_format="dummy", **engine_settings(options), **cpu_settings)
     tokenizer = llm.get_tokenizer()
     asked = feeding.prompts(options.requests, options.seed)
     ids = [
@@ -148,7 +148,7 @@ def offline(options: argparse.Namespace, model: Path) -> None:
     for turn in range(options.repeats + 1):
         llm.reset_prefix_cache()
         started = time.perf_counter()
-        llm.generate([{"prompt_token_ids": each} for each in ids], parameters, use_tqdm=False)
+        llm.generate([{"prompt_token_ids": prompt_ids} for prompt_ids in ids], parameters, use_tqdm=False)
         seconds += [time.perf_counter() - started] if turn else []  # the first one warms up
     Path(options.offline[1]).write_text(json.dumps(seconds), encoding="utf-8")
 
@@ -209,7 +209,7 @@ def main() -> None:
         teacher = write_teacher(scratch / "teacher", TINY_LLAMA if options.tiny else LLAMA_8B)
         figures |= asyncio.run(feed(options, teacher, scratch / "feeding.log"))
         figures |= beside_generate(options, teacher, figures, scratch)
-        figures |= asyncio.run(rest(options, teacher, scratch / "rest.log"))
+        figures |= asyncio.run(sleep_and_wake(options, teacher, scratch / "rest.log"))
         figures |= train(options, write_student(scratch / "student", TINY_BERT if options.tiny else {}))
     if options.json and not options.tiny:
         record(options.json, figures)

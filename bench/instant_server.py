@@ -1,6 +1,6 @@
-"""A server of chat completions that thinks for no time at all: prints its port, then answers until it is ended.
+"""A server of chat completions that needs no time: prints its port, then answers until it is stopped.
 
-What is asked as a choice gets the first one, everything else five texts of invented words, never the same twice.
+A request with choices gets the first one. Every other request gets five texts of invented words, never the same twice.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ LABELS: dict[bytes, bytes] = {}
 
 
 def chat(body: bytes) -> bytes:
-    _, found, choices = body.partition(b'"choice":["')
-    if not found:
+    _, has_choices, choices = body.partition(b'"choice":["')
+    if not has_choices:
         return answer(json.dumps({"texts": [" ".join(draw.choices(WORDS, k=8)) for _ in range(5)]}))
     label = choices.partition(b'"')[0]
     if label not in LABELS:

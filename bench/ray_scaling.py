@@ -1,19 +1,19 @@
-"""How far does one driver carry? Throughput over workers, and where the driver itself becomes the limit.
+"""How many workers can one driver serve? Throughput over workers, and where the driver itself becomes the limit.
 
     python bench/ray_scaling.py [--seconds 60] [--json FILE]
 
-All of `stages.generate` is real, with Ray, its actors, Ray Data, journal, filters, shards and the clock on the wall. What is
-not: the engines. A worker has `--streams`, each writing `--tokens` a second, an answer of 2 to 20 tokens for a label and 40 to
-80 for five texts; it takes as long as that takes.
+All of `stages.generate` is real, with Ray, its actors, Ray Data, journal, filters, shards and wall-clock time. Only the engines
+are not. An engine has `--streams`, each of which writes `--tokens` a second: an answer of 2 to 20 tokens for a label, of 40 to
+80 for five texts. It sleeps for the time that this takes.
 
     actors      each worker is an actor, in which the strategy `static` renders, asks and parses
-    simulated   `--processes` actors have the streams, and the rows, of all workers between them; their requests are made up
-                rather than rendered, their texts of random digits: what 512 machines compute would be more than this one
-                can. Rows, results, journal lines and drafts are as many and as large as they would be
+    simulated   `--processes` actors share the streams and the rows of all workers. Their requests are made up rather than
+                rendered, and their texts are random digits, because this machine cannot compute what 512 machines would.
+                Rows, results, journal lines and drafts are as many and as large as they would be
 
-Busy: the share of their time in which the engines' streams were at work. A round has work for `--seconds` for every worker,
-but at most `--most` samples. Where that share falls and the driver's CPU is near 100 % (of one core: Python has one lock), the
-driver is the limit. Workers, driver and Ray share the cores of this machine: where these are full before, the machine is.
+Busy: the share of the time in which the engines' streams were at work. A round has work for `--seconds` for every worker, but
+at most `--most` samples. When this share falls and the driver's CPU is near 100 % (of one core: Python has one lock), the
+driver is the limit. Workers, driver and Ray share the cores of this machine: when these are full first, the machine is.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ PER_REQUEST = 5
 TOKENS = {"generate": (40, 80), "label": (2, 20)}
 # A stream is busy for a generate call and its five labels.
 TOKENS_PER_SAMPLE = sum(TOKENS["generate"]) / 2 / PER_REQUEST + sum(TOKENS["label"]) / 2
-ONE = Message("system", "Sort the request of a user of a voice assistant. " * 30)
+SYSTEM_MESSAGE = Message("system", "Sort the request of a user of a voice assistant. " * 30)
 NAMES = Constraint(choices=("AddToPlaylist", "BookRestaurant"))
 
 
 @dataclass(frozen=True)
 class Slow(Scripted):
-    """A scripted teacher that takes the time a real one would, or with `says` one that says only that."""
+    """A scripted teacher that takes as long as a real one. With `says`, every answer is that text."""
 
     streams: int = 0
     tokens_per_s: float = 40.0
@@ -98,7 +98,7 @@ class SlowEngine:
 
 @dataclass(frozen=True)
 class MadeUp:
-    """What a strategy asks and writes, as far as the driver sees it, without the work."""
+    """A strategy whose prompts and drafts look to the driver like a real one's, without the work of making them."""
 
     name: ClassVar[str] = "made_up"
     prompt_templates: ClassVar[tuple[str, ...]] = ("generate", "label")
@@ -111,41 +111,49 @@ class MadeUp:
         return stratified_quotas(brief.task.labels, brief.budget, 0.5, brief.round)
 
     def writer(self, brief: Brief, ask: Ask) -> Write:
-        said, sampling = Message("user", "Write five more such requests. " * 8), Sampling(1.0, 512)
+        message, sampling = Message("user", "Write five more such requests. " * 8), Sampling(1.0, 512)
 
         async def write(request: GenerationRequest) -> list[Draft]:
-            await ask(Prompt(prompt_key("generate", request.index), "generate", (ONE, said), request.seed, sampling))
-            return await asyncio.gather(*(one(request, position) for position in range(request.count)))
+            await ask(
+                Prompt(
+                    prompt_key("generate", request.index), "generate", (SYSTEM_MESSAGE, message), request.seed, sampling
+                )
+            )
+            return await asyncio.gather(*(label(request, position) for position in range(request.count)))
 
-        async def one(request: GenerationRequest, position: int) -> Draft:
+        async def label(request: GenerationRequest, position: int) -> Draft:
             seed = derive_seed(request.seed, position)
             text = f"{seed:020d} {seed * 2654435761 % 10**20:020d} {seed * 40503 % 10**20:020d}"
             key = prompt_key("label", request.index, position)
-            await ask(Prompt(f"{key}/000000", "label", (ONE, Message("user", text)), seed, sampling, NAMES))
-            where = origin(brief, request, position, "static")
-            return Draft(text, brief.task.target_of(request.quota.target), where)
+            await ask(Prompt(f"{key}/000000", "label", (SYSTEM_MESSAGE, Message("user", text)), seed, sampling, NAMES))
+            source = origin(brief, request, position, "static")
+            return Draft(text, brief.task.target_of(request.quota.target), source)
 
         return write
 
 
 @contextlib.asynccontextmanager
-async def fleet(kind: str, workers: int, of: argparse.Namespace, log: Path) -> AsyncIterator[ClusterEngine]:
-    """All workers open."""
-    streams = of.streams
-    actors = min(of.processes, workers) if kind == "simulated" else workers
-    each = math.ceil(workers / actors)
+async def fleet(kind: str, workers: int, options: argparse.Namespace, log: Path) -> AsyncIterator[ClusterEngine]:
+    """An engine whose workers are all open."""
+    streams = options.streams
+    actors = min(options.processes, workers) if kind == "simulated" else workers
+    workers_per_actor = math.ceil(workers / actors)
     window = streams + max(1, streams // 8)
     says = "AddToPlaylist" if kind == "simulated" else ""
-    teacher = Slow(streams=streams * each, window=window * each, tokens_per_s=of.tokens, says=says)
-    asleep = {"CPU": 0.001}  # for they sleep
-    async with pipeline.serve(teacher, actors, log, resources=asleep, rows_per_worker=ROWS_PER_WORKER * each) as engine:
+    teacher = Slow(
+        streams=streams * workers_per_actor, window=window * workers_per_actor, tokens_per_s=options.tokens, says=says
+    )
+    resources = {"CPU": 0.001}  # almost nothing, because the engines only sleep
+    async with pipeline.serve(
+        teacher, actors, log, resources=resources, rows_per_worker=ROWS_PER_WORKER * workers_per_actor
+    ) as engine:
         while engine.workers_opened < actors:  # noqa: ASYNC110 - nothing else waits for it
             await asyncio.sleep(0.1)
         engine.workers, engine.window = workers, window * workers
         yield engine
 
 
-async def turn(kind: str, workers: int, samples: int, of: argparse.Namespace, folder: Path) -> Mapping[str, float]:
+async def turn(kind: str, workers: int, samples: int, options: argparse.Namespace, folder: Path) -> Mapping[str, float]:
     """Samples a second of round 1, and the driver's CPU time."""
     changes = [f"rounds.samples={samples}", "rounds.shard_size=1000", "strategy={name: static}", "publish=null"]
     recipe = load(ROOT / "recipes/quickstart.yaml", [*changes, "teacher={engine: scripted}"])
@@ -153,7 +161,7 @@ async def turn(kind: str, workers: int, samples: int, of: argparse.Namespace, fo
         recipe = dataclasses.replace(recipe, strategy=MadeUp())
     workspace, splits = Workspace(folder), load_splits(recipe)
     async with (
-        fleet(kind, workers, of, folder / "teacher.log") as engine,
+        fleet(kind, workers, options, folder / "teacher.log") as engine,
         # Opened has what TeacherOnDemand needs of a teacher; its engine is open already.
         TeacherOnDemand(Opened(engine), folder / "teacher.log") as teacher,  # type: ignore[arg-type]
     ):
@@ -162,7 +170,7 @@ async def turn(kind: str, workers: int, samples: int, of: argparse.Namespace, fo
         totals = await generate(recipe, workspace, 1, splits, teacher)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     assert totals["kept"] > 0.5 * samples, totals
-    busy = samples / wall / (workers * of.streams * of.tokens / TOKENS_PER_SAMPLE)
+    busy = samples / wall / (workers * options.streams * options.tokens / TOKENS_PER_SAMPLE)
     return {
         "samples": samples,
         "samples_per_s": samples / wall,
@@ -193,14 +201,14 @@ def main() -> None:
         for workers in counts:
             with tempfile.TemporaryDirectory() as scratch:
                 samples = min(arguments.most, round(rate * workers * arguments.seconds))
-                found = asyncio.run(turn(kind, workers, samples, arguments, Path(scratch)))
+                results = asyncio.run(turn(kind, workers, samples, arguments, Path(scratch)))
             print(
-                f"{kind:10}{workers:8}{found['samples']:9.0f}{found['samples_per_s']:11.1f}{found['busy']:8.3f}"
-                f"{found['cpu']:12.0%}{found['cpu_ms']:11.3f}",
+                f"{kind:10}{workers:8}{results['samples']:9.0f}{results['samples_per_s']:11.1f}{results['busy']:8.3f}"
+                f"{results['cpu']:12.0%}{results['cpu_ms']:11.3f}",
                 flush=True,
             )
             for name in ("samples_per_s", "busy", "cpu", "cpu_ms"):
-                figures[f"ray_scaling_{kind}_{workers}x{arguments.streams}_{name}"] = round(found[name], 3)
+                figures[f"ray_scaling_{kind}_{workers}x{arguments.streams}_{name}"] = round(results[name], 3)
     if arguments.json:
         record(arguments.json, figures)
 

@@ -1,4 +1,4 @@
-"""What does the teacher behind HTTP cost, beside the barest client of the same server?
+"""What does the teacher behind HTTP cost, compared with a minimal client of the same server?
 
     python bench/server.py [intents] [slots] [instant] [--apart] [--samples 700] [--repeats 5]
                            [--json FILE]
@@ -6,22 +6,22 @@
     intents   vLLM's own server, here, with the quickstart's teacher of 3.5 million parameters: short answers, and as many
               a second as this engine can give
     slots     the same with the teacher of recipes/quickstart-slots.yaml: a label is the text again, under a grammar
-    instant   a server that needs no time: the bound is what we ourselves can do
+    instant   a server that needs no time: the limit is what this toolkit itself can do
 
 Three ways, taken in turn, `--repeats` times, over connections that are open already:
 
-    bare      aiohttp; every body made beforehand, 256 on the way, answers only read. It labels texts it has not waited
-              for: the bodies are those that the first turn of `ours` sent
-    client    `feeding.in_order` and `Engine.complete` over the prompts of that turn: what bare does, with our client
+    bare      aiohttp: every body is prepared beforehand, 256 requests are in flight, answers are only read. It does not wait
+              for texts before it labels them, because its bodies are those that the first turn of `ours` sent
+    client    `scheduler.in_order` and `Engine.complete` over the prompts of that turn: what bare does, with our client
     ours      `stages.generate`, round 1 of the recipe with the strategy `static`: plan, prompts, generating and
               labelling, journal, filters, shards
 
-A ratio is bare seconds / our seconds within one repeat (1 would be perfect); shown are the median and both ends. The
-server's prefix cache is emptied before each turn, and every way must be answered with the same number of tokens.
+A ratio is bare seconds / our seconds within one repeat (1 would be perfect). The median, minimum and maximum are shown. The
+server's prefix cache is emptied before each turn, and every way must get the same number of tokens.
 
-With --apart vLLM has one core and the client the others: then the client takes nothing from the engine, as where the server
-is another machine or computes on a GPU, and the ratio says how well the engine is fed. Without, they share all cores, and
-the ratio is about CPU time.
+With --apart vLLM has one core and the client has the others. Then the client takes nothing from the engine, as when the server
+is another machine or computes on a GPU, and the ratio says how well the engine is fed. Without --apart they share all cores,
+and the ratio is about CPU time.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def vllm(model: Path, log: Path, core: set[int] | None) -> Iterator[int]:
         port = free.getsockname()[1]
     command = [sys.executable, "-c", SERVE, "--enforce-eager", "--no-enable-chunked-prefill", "--port", str(port)]
     command += ["--disable-uvicorn-access-log", "--disable-log-stats"]
-    # Connections outlive the other ways' turns: what a new one costs is no part of this.
+    # Connections stay open during the turns of the other ways, because the cost of opening them is not measured.
     quiet = {
         "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "3600",
         "VLLM_NO_USAGE_STATS": "1",
@@ -140,7 +140,7 @@ def answers(port: int) -> bool:
 
 async def ours(recipe: Recipe, engine: ServerEngine, folder: Path) -> Turn:
     workspace, splits = Workspace(folder), load_splits(recipe)
-    # Opened is a teacher as far as this asks: its engine is open already.
+    # Opened has what TeacherOnDemand needs of a teacher; its engine is open already.
     async with TeacherOnDemand(Opened(engine), folder / "teacher.log") as teacher:  # type: ignore[arg-type]
         await generate(recipe, workspace, 0, splits, teacher)
         cpu, wall = time.process_time(), time.perf_counter()
@@ -202,20 +202,20 @@ async def sent(recipe: Recipe, engine: ServerEngine, folder: Path) -> tuple[list
     """The prompts and the bodies of one round of ours."""
     prompts: list[Prompt] = []
     bodies: list[bytes] = []
-    complete, once = engine.complete, engine._once
+    complete, send = engine.complete, engine._send
 
     async def completed(prompt: Prompt) -> Completion:
         prompts.append(prompt)
         return await complete(prompt)
 
-    async def posted(method: str, url: str, payload: bytes | None, place: Any) -> Any:
+    async def posted(method: str, url: str, payload: bytes | None, endpoint: Any) -> Any:
         bodies.append(payload or b"")
-        return await once(method, url, payload, place)
+        return await send(method, url, payload, endpoint)
 
-    # Methods of one object, for one turn: what it sends is written down.
-    engine.complete, engine._once = completed, posted  # type: ignore[method-assign]
+    # Two methods of this object are replaced for one turn, to record what it sends.
+    engine.complete, engine._send = completed, posted  # type: ignore[method-assign]
     await ours(recipe, engine, folder)
-    engine.complete, engine._once = complete, once  # type: ignore[method-assign]
+    engine.complete, engine._send = complete, send  # type: ignore[method-assign]
     return prompts, bodies
 
 
@@ -228,8 +228,8 @@ def summary(turns: dict[str, list[Turn]], samples: int, answers: int) -> dict[st
     }
     for way in ("client", "ours"):
         ratios = [bare.wall_s / turn.wall_s for bare, turn in zip(turns["bare"], turns[way], strict=True)]
-        for name, of in (("", statistics.median), ("_min", min), ("_max", max)):
-            figures[f"{way}_ratio{name}"] = round(of(ratios), 3)
+        for suffix, statistic in (("", statistics.median), ("_min", min), ("_max", max)):
+            figures[f"{way}_ratio{suffix}"] = round(statistic(ratios), 3)
     for way, taken in turns.items():
         wall, cpu = statistics.median(t.wall_s for t in taken), statistics.median(t.cpu_s for t in taken)
         figures[f"{way}_wall_s"] = round(wall, 3)
@@ -262,17 +262,17 @@ def main() -> None:
             with (
                 vllm(model, folder / "server.log", {first} if arguments.apart else None) if real else instant() as port
             ):
-                found = asyncio.run(measure(name, port, samples, arguments.repeats, folder, real))
-        figures |= {f"{prefix}_{name}_{key}": value for key, value in found.items()}
+                results = asyncio.run(measure(name, port, samples, arguments.repeats, folder, real))
+        figures |= {f"{prefix}_{name}_{key}": value for key, value in results.items()}
     if arguments.json:
         record(arguments.json, figures)
     print(f"{'server':8}{'way':7}{'wall s':>9}{'samples/s':>11}{'answers/s':>11}{'CPU ms/sample':>15}  bare / way")
     for name in arguments.servers:
         for way in WAYS:
-            of = {key.removeprefix(f"{prefix}_{name}_{way}_"): value for key, value in figures.items()}
-            quotas = f"{of['wall_s']:9.2f}{of['samples_per_s']:11.0f}{of['answers_per_s']:11.0f}"
-            ends = f"{of['ratio']:8} ({of['ratio_min']} to {of['ratio_max']})" if "ratio" in of else ""
-            print(f"{name:8}{way:7}{quotas}{of['client_cpu_ms_per_sample']:15.3f}  {ends}")
+            row = {key.removeprefix(f"{prefix}_{name}_{way}_"): value for key, value in figures.items()}
+            columns = f"{row['wall_s']:9.2f}{row['samples_per_s']:11.0f}{row['answers_per_s']:11.0f}"
+            ends = f"{row['ratio']:8} ({row['ratio_min']} to {row['ratio_max']})" if "ratio" in row else ""
+            print(f"{name:8}{way:7}{columns}{row['client_cpu_ms_per_sample']:15.3f}  {ends}")
 
 
 if __name__ == "__main__":

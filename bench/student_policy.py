@@ -105,11 +105,11 @@ def main() -> None:
             runs.append(run(settings, task, rounds, test, seed))
         by_round = list(zip(*runs, strict=True))
         accuracy = [[accuracy for accuracy, _ in one] for one in by_round]
-        quotas = [
+        cells = [
             f"{statistics.mean(one):.3f} ({statistics.stdev(one) if len(one) > 1 else 0:.3f})" for one in accuracy
         ]
         seconds = [f"{statistics.mean(cost for _, cost in one):.1f}" for one in by_round]
-        print(f"| {name} | {' | '.join(quotas)} | {' '.join(seconds)} |", flush=True)
+        print(f"| {name} | {' | '.join(cells)} | {' '.join(seconds)} |", flush=True)
 
 
 if __name__ == "__main__":

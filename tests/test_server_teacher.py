@@ -280,10 +280,10 @@ def test_it_gives_up_with_the_servers_last_words(tmp_path: Path) -> None:
 
 def test_another_server_takes_over(tmp_path: Path) -> None:
     broken = FakeServer(script=[None] * 1000)
-    whole = FakeServer()
-    answers = talk(broken, tmp_path, completing(*map(prompt, range(20))), (whole,), concurrency=4)
+    working = FakeServer()
+    answers = talk(broken, tmp_path, completing(*map(prompt, range(20))), (working,), concurrency=4)
     assert [answer.text for answer in answers] == [f"text {index} {2**62 + index}" for index in range(20)]
-    assert len(whole.bodies) == 20
+    assert len(working.bodies) == 20
     assert len(broken.bodies) < 20, "it was not left alone"
 
 
@@ -399,15 +399,15 @@ def test_reasoning_is_cut_off(tmp_path: Path) -> None:
     assert {(answer.text, answer.finish_reason) for answer in answers} == {("yes", "stop"), ("", "length")}
 
 
-def test_a_rest_that_ends_while_it_is_looked_at_is_not_waited_for():
-    async def acquire_after_rests() -> None:
+def test_a_backoff_that_ends_while_it_is_looked_at_is_not_waited_for():
+    async def acquire_after_backoffs() -> None:
         endpoint = Endpoint("http://nowhere/v1")
         pool = EndpointPool([endpoint], concurrency=1)
         clock = asyncio.get_running_loop().time
         async with asyncio.timeout(30):
             for number in range(2000):
-                endpoint.rest_until = clock() + number % 40 * 1e-6
+                endpoint.backoff_until = clock() + number % 40 * 1e-6
                 assert await pool.acquire() is endpoint
                 pool.release(endpoint)
 
-    asyncio.run(acquire_after_rests())
+    asyncio.run(acquire_after_backoffs())

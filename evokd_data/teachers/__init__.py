@@ -23,7 +23,8 @@ class Engine(Protocol):
     """An open teacher. `window` is the number of requests it wants in flight; more of them would only wait inside it."""
 
     @property
-    def window(self) -> int: ...
+    def window(self) -> int:
+        """Requests to have in flight."""
 
     async def complete(self, prompt: Prompt) -> Completion:
         """One answer. A prompt too long for the model comes back as an empty completion with finish_reason "too_long".
@@ -34,7 +35,8 @@ class Engine(Protocol):
     async def sleep(self) -> None:
         """Free the accelerator until `wake`, if the engine can; otherwise do nothing."""
 
-    async def wake(self) -> None: ...
+    async def wake(self) -> None:
+        """Take the accelerator back. Returns when prompts can be answered again."""
 
     def environment(self) -> Mapping[str, Any]:
         """Versions, arguments and hardware for the manifest; never a secret."""
@@ -51,13 +53,16 @@ class Teacher(Protocol):
     """Capability: `serve` opens a PartitionedEngine, which writes whole partitions of a round."""
 
     @property
-    def temperature(self) -> float: ...
+    def temperature(self) -> float:
+        """Of the texts it writes, as in `records.Sampling`; strategies choose another for labels."""
 
     @property
-    def top_p(self) -> float: ...
+    def top_p(self) -> float:
+        """The probability mass that tokens are drawn from."""
 
     @property
-    def max_tokens(self) -> int: ...
+    def max_tokens(self) -> int:
+        """The bound of one answer."""
 
     @property
     def base_model(self) -> ModelReference | None:
@@ -132,7 +137,8 @@ class RoundWork(Protocol):
     def leaves_parts(self) -> bool:
         """Whether a worker leaves its answers outside its own memory while it works on a partition."""
 
-    def writer(self, partition: Partition, complete: Complete, share: Share, window: int) -> PartitionWriter: ...
+    def writer(self, partition: Partition, complete: Complete, share: Share, window: int) -> PartitionWriter:
+        """Writes this partition with at most `window` requests in flight."""
 
     def earlier_answers(self, partition: Partition) -> Mapping[str, Completion]:
         """Answers that workers left before they died, by the prompt's digest. Blocks: it reads shared storage."""
@@ -149,13 +155,15 @@ class PartitionedEngine(Engine, Protocol):
     """An engine of many workers that writes whole partitions. `window` counts the requests in flight in all of them."""
 
     @property
-    def workers(self) -> int: ...
+    def workers(self) -> int:
+        """The number of workers that partitions are divided among."""
 
     @property
     def partitions(self) -> int:
         """The number of partitions worth having in flight."""
 
-    async def write(self, work: RoundWork, partition: Partition) -> WrittenPartition: ...
+    async def write(self, work: RoundWork, partition: Partition) -> WrittenPartition:
+        """Have a worker write the partition. Raises TeacherError when it cannot be written."""
 
     async def forget(self, work: RoundWork) -> None:
         """The round is over: free what the workers keep of it."""

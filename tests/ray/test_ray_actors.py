@@ -158,8 +158,8 @@ def test_what_a_worker_cannot_open_is_told_with_its_machine(tmp_path):
 
     with pytest.raises(RecipeError) as raised:
         asyncio.run(main())
-    here = os.uname().nodename
-    assert raised.value.problems == tuple(f"{here}: teacher.engine_args.{name}: no such argument" for name in "ab")
+    host = os.uname().nodename
+    assert raised.value.problems == tuple(f"{host}: teacher.engine_args.{name}: no such argument" for name in "ab")
 
 
 @pytest.mark.usefixtures("cluster")

@@ -79,9 +79,9 @@ def test_texts_are_what_vllm_itself_decodes(opened: OpenEngine) -> None:
 
 def test_a_schema_is_obeyed(opened: OpenEngine) -> None:
     answers = opened.ask(*(a_prompt(index, Constraint(json_schema=SCHEMA), max_tokens=120) for index in range(16)))
-    whole = [answer for answer in answers if answer.finish_reason == "stop"]
-    assert len(whole) >= 14
-    for answer in whole:
+    finished = [answer for answer in answers if answer.finish_reason == "stop"]
+    assert len(finished) >= 14
+    for answer in finished:
         value = json.loads(answer.text)
         assert list(value) == ["texts"]
         assert len(value["texts"]) <= 3

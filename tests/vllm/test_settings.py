@@ -179,11 +179,11 @@ def test_a_tokenizer_that_would_cut_or_pad_does_not(tmp_path: Path) -> None:
 
     build(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    whole = ChatTokenizer(tokenizer, "tiny").encode_text("play some jazz by Miles Davis")
+    expected = ChatTokenizer(tokenizer, "tiny").encode_text("play some jazz by Miles Davis")
     tokenizer._tokenizer.enable_truncation(3)
     tokenizer._tokenizer.enable_padding(length=64)
-    assert len(whole) > 3
-    assert ChatTokenizer(tokenizer, "tiny").encode_text("play some jazz by Miles Davis") == whole
+    assert len(expected) > 3
+    assert ChatTokenizer(tokenizer, "tiny").encode_text("play some jazz by Miles Davis") == expected
 
 
 def test_a_base_model_is_refused(tmp_path: Path) -> None:

@@ -113,8 +113,11 @@ class Worker:
         return None
 
     async def _open(self, identity: Mapping[str, Any], index: int) -> None:
-        if dict(mine := await asyncio.to_thread(self._teacher.identity)) != dict(identity):
-            raise TeacherError(f"teacher.model: here it is {mine}, at the driver {identity}; give both the same files")
+        local_identity = dict(await asyncio.to_thread(self._teacher.identity))
+        if local_identity != dict(identity):
+            raise TeacherError(
+                f"teacher.model: here it is {local_identity}, at the driver {identity}; give both the same files"
+            )
         log = self._log.with_name(f"{self._log.stem}-{index}{self._log.suffix}")
         log.parent.mkdir(parents=True, exist_ok=True)
         self._engine = await self._stack.enter_async_context(self._teacher.serve(log))

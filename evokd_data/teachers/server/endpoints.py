@@ -1,4 +1,4 @@
-"""The servers that share the requests: which is asked next, and for how long one that failed is left alone."""
+"""The servers that share the requests: which is asked next, and how long a failed one is left alone."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ MAX_RETRY_AFTER_S = 300.0
 
 @dataclass(eq=False)
 class Endpoint:
-    """One server. `busy`: our requests to it in flight. `rest_until`: no request before this time of the loop's clock.
+    """One server. `busy`: our requests to it in flight. `backoff_until`: no request before this time of the loop's clock.
     `failures`: failed requests since the last answer."""
 
     url: str
     busy: int = 0
-    rest_until: float = 0.0
+    backoff_until: float = 0.0
     failures: int = 0
 
     @property
@@ -31,7 +31,7 @@ class Endpoint:
 
 
 class EndpointPool:
-    """Gives each request the least busy endpoint that does not rest, at most `concurrency` requests to one."""
+    """Gives each request the least busy endpoint that is not left alone, at most `concurrency` requests to one."""
 
     def __init__(self, endpoints: Sequence[Endpoint], concurrency: int) -> None:
         self.endpoints = endpoints
@@ -43,10 +43,10 @@ class EndpointPool:
         clock = asyncio.get_running_loop().time
         while (endpoint := self._least_busy(now := clock())) is None:
             self._released.clear()
-            # An endpoint becomes free when a request ends. When all of them rest, also when the shortest rest ends.
-            shortest_rest = min(resting.rest_until for resting in self.endpoints) - now
+            # An endpoint becomes free when a request ends. When all back off, also when the first backoff ends.
+            next_end = min(waiting.backoff_until for waiting in self.endpoints) - now
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._released.wait(), shortest_rest if shortest_rest > 0 else None)
+                await asyncio.wait_for(self._released.wait(), next_end if next_end > 0 else None)
         endpoint.busy += 1
         return endpoint
 
@@ -56,23 +56,23 @@ class EndpointPool:
         self._released.set()
 
     def back_off(self, endpoint: Endpoint, attempt: int, status: int, retry_after_s: float | None) -> float:
-        """Let the endpoint rest after a failed request; returns for how many seconds.
+        """Leave the endpoint alone after a failed request; returns for how many seconds.
 
         The server may have said how long (`retry_after_s`). Otherwise the time doubles with each failure; a first attempt
         whose connection was lost (`status` 0) is repeated at once.
         """
         endpoint.failures += 1
-        rest_s = retry_after_s
-        if rest_s is None:
+        backoff_s = retry_after_s
+        if backoff_s is None:
             first_loss = not attempt and not status
-            rest_s = 0.0 if first_loss else min(0.5 * 2 ** min(endpoint.failures - 1, attempt), MAX_BACKOFF_S)
-        endpoint.rest_until = max(endpoint.rest_until, asyncio.get_running_loop().time() + rest_s)
-        return rest_s
+            backoff_s = 0.0 if first_loss else min(0.5 * 2 ** min(endpoint.failures - 1, attempt), MAX_BACKOFF_S)
+        endpoint.backoff_until = max(endpoint.backoff_until, asyncio.get_running_loop().time() + backoff_s)
+        return backoff_s
 
     def _least_busy(self, now: float) -> Endpoint | None:
         chosen = None
         for endpoint in self.endpoints:
-            if endpoint.busy < (chosen.busy if chosen else self._concurrency) and endpoint.rest_until <= now:
+            if endpoint.busy < (chosen.busy if chosen else self._concurrency) and endpoint.backoff_until <= now:
                 chosen = endpoint
         return chosen
 

@@ -135,9 +135,9 @@ class ServerEngine:
                     return await self._ask(prompt, {**body, "max_tokens": too_long.room})
                 return Completion("", "too_long", too_long.prompt_tokens, 0)
             self._retries += 1
-            rest_s = self._endpoints.back_off(endpoint, attempt, status, retry_after_s)
+            backoff_s = self._endpoints.back_off(endpoint, attempt, status, retry_after_s)
             failure = f"{status or 'no answer'}: {self._message(raw)}"
-            self._note(f"{prompt.key} {endpoint.url} {failure}; again in {rest_s:.1f} s")
+            self._note(f"{prompt.key} {endpoint.url} {failure}; again in {backoff_s:.1f} s")
         raise TeacherError(
             f"teacher.urls: {prompt.key} failed {self._teacher.retries + 1} times, at last at {endpoint.url} with {failure}"
         )
