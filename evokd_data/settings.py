@@ -1,4 +1,4 @@
-"""A table of a recipe -> a frozen dataclass, strictly: unknown keys and wrong values become problems with their path."""
+"""Settings: a table of a recipe becomes a frozen dataclass. Unknown keys and wrong values become problems with their path."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
 NOT_IDENTITY: Any = {"identity": False}
-"""`field(metadata=...)` of a setting that cannot change a row of a round: how fast, how much, where."""
+"""The `field(metadata=...)` of a setting that cannot change a row of a round, such as speed, number of rounds, folder."""
 
 
 def build(cls: type[T], table: Mapping[str, Any], path: str) -> tuple[T | None, list[str]]:
-    """The dataclass made from the table, or None and what is wrong with it, one line a problem.
+    """The dataclass made from the table, or None and the problems, one line each, which name settings below `path`.
 
-    Types are checked as in JSON: `1` is no string, `"1"` no number, a list makes a tuple.
+    Types are checked as in JSON: `1` is no string, `"1"` is no number, a list makes a tuple.
     """
     from pydantic import TypeAdapter, ValidationError
 
     names = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
     problems = [f"{path}.{key}: no such setting{nearest(str(key), names)}" for key in table if key not in names]
-    known = {key: value for key, value in table.items() if key in names}
-    if infinite := list(_not_finite(known, path)):
+    values = {key: value for key, value in table.items() if key in names}
+    if infinite := list(_not_finite(values, path)):
         return None, problems + infinite
     try:
-        made = TypeAdapter(cls).validate_json(json.dumps(known, default=str), strict=True)
+        instance = TypeAdapter(cls).validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
         for problem in error.errors(include_url=False, include_context=False):
-            where = ".".join(str(part) for part in (path, *problem["loc"]) if not str(part).startswith("function-"))
+            setting = ".".join(str(part) for part in (path, *problem["loc"]) if not str(part).startswith("function-"))
             if problem["type"] == "missing":
-                problems.append(f"{where}: is required")
+                problems.append(f"{setting}: is required")
             else:
                 message = problem["msg"].removeprefix("Value error, ")
-                shown = f": {short(problem['input'])}" if problem["loc"] else ""
-                problems.append(f"{where}{shown}: {message[:1].lower() + message[1:]}")
+                value = f": {short(problem['input'])}" if problem["loc"] else ""
+                problems.append(f"{setting}{value}: {message[:1].lower() + message[1:]}")
         return None, problems
-    return (None if problems else made), problems
+    return (None if problems else instance), problems
 
 
 def _not_finite(value: Any, path: str) -> Iterator[str]:
-    """A problem for each .nan and .inf: no setting means one, and no JSON file could hold it."""
+    """A problem for each .nan and .inf: no setting allows one, and no JSON file could hold it."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _not_finite(item, f"{path}.{key}")
@@ -63,7 +63,7 @@ def _not_finite(value: Any, path: str) -> Iterator[str]:
 
 
 def short(value: Any) -> str:
-    """A value as JSON on one line, cut at 80 characters: how errors quote it."""
+    """A value as errors quote it: JSON on one line, cut at 80 characters."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 80 else text[:77] + "..."
 
@@ -77,29 +77,29 @@ def json_schema(cls: type) -> dict[str, Any]:
     return schema
 
 
-def table(made: Any) -> dict[str, Any]:
-    """The dataclass as a table of plain values, defaults filled in."""
-    return {field.name: plain(getattr(made, field.name)) for field in dataclasses.fields(made) if field.init}
+def table(settings: Any) -> dict[str, Any]:
+    """A settings dataclass as a table of plain values, defaults filled in."""
+    return {field.name: plain(getattr(settings, field.name)) for field in dataclasses.fields(settings) if field.init}
 
 
-def identity(made: Any) -> dict[str, Any]:
+def identity(settings: Any) -> dict[str, Any]:
     """The part of the table that can change a round's rows: fields not declared `metadata={"identity": False}`.
 
-    A file counts by what it holds, wherever it lies.
+    A file counts by its content, not by its path.
     """
     return {
-        field.name: _held(getattr(made, field.name))
-        for field in dataclasses.fields(made)
+        field.name: _content(getattr(settings, field.name))
+        for field in dataclasses.fields(settings)
         if field.init and field.metadata.get("identity", True)
     }
 
 
-def _held(value: Any) -> Any:
+def _content(value: Any) -> Any:
     return {"sha256": file_digest(value)} if isinstance(value, Path) and value.is_file() else plain(value)
 
 
 def plain(value: Any) -> Any:
-    """Tuples, mappings, paths and dataclasses as lists, dicts, strings: JSON-able."""
+    """The value as JSON can hold it: tuples and sets as lists, mappings and dataclasses as dicts, paths as strings."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return table(value)
     if isinstance(value, Mapping):

@@ -1,8 +1,8 @@
 """Prompt templates: one Jinja2 file per name, each with a `system` and a `user` block, rendered in a sandbox.
 
-A folder of templates is what a recipe's `prompts` names; the package ships one folder per task under
-`evokd_data/prompts/`. A folder of the user's own may hold only some names: the rest come from the package's.
-The digests of the sources in use, included ones too, go into the manifest: a changed prompt is a changed round.
+A recipe's `prompts` names a folder of templates; the package ships one folder per task under `evokd_data/prompts/`. A
+user's folder may hold only some of the names: the other templates come from the package. The digests of the sources in use,
+of included ones too, go into the manifest: a changed prompt is a changed round.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ PACKAGED = Path(__file__).parent / "prompts"
 
 
 class Templates:
-    """The templates of one task: those of `own` first, the packaged ones of `task_type` for the rest.
+    """The templates of one task: those in the user's `folder`, and the packaged ones of `task_type` for all other names.
 
-    Raises RecipeError when `own` holds no template at all, one that does not parse, or one that nothing uses. The sandbox is for replays: a
-    template of somebody else's revision is rendered on the machine of whoever replays it.
+    Raises RecipeError when `folder` holds no template at all, one that does not parse, or one that nothing uses. The sandbox
+    is for replays: whoever replays a revision renders a stranger's templates on their machine.
     """
 
-    def __init__(self, task_type: str, own: Path | None = None) -> None:
+    def __init__(self, task_type: str, folder: Path | None = None) -> None:
         from jinja2 import FileSystemLoader
 
-        folders = [PACKAGED / task_type]
-        if own is not None:
-            if not any(own.glob("*.j2")):
-                raise RecipeError(
-                    f"prompts: {str(own)!r} holds no *.j2 file; give a folder of templates, or drop the key"
-                )
-            folders.insert(0, own)
-        self._load(FileSystemLoader(folders))
-        if own is not None:
-            self._check(own, {path.name for path in folders[-1].glob("*.j2")})
+        packaged = PACKAGED / task_type
+        if folder is None:
+            self._load(FileSystemLoader(packaged))
+            return
+        if not any(folder.glob("*.j2")):
+            raise RecipeError(
+                f"prompts: {str(folder)!r} holds no *.j2 file; give a folder of templates, or drop the key"
+            )
+        self._load(FileSystemLoader([folder, packaged]))
+        self._check(folder, {path.name for path in packaged.glob("*.j2")})
 
     def _load(self, loader: BaseLoader) -> None:
         from jinja2 import StrictUndefined
@@ -59,7 +59,7 @@ class Templates:
         self._blocks: dict[str, list[_Block]] = {}
 
     def __getstate__(self) -> dict[str, str]:
-        """The sources: where they are rendered, the user's folder need not be."""
+        """The sources: the user's folder need not exist where they are rendered."""
         loader = self._environment.loader
         assert loader is not None
         return {name: loader.get_source(self._environment, name)[0] for name in self._environment.list_templates()}
@@ -69,16 +69,18 @@ class Templates:
 
         self._load(DictLoader(sources))
 
-    def _check(self, own: Path, packaged: set[str]) -> None:
-        names = sorted(path.name for path in own.glob("*.j2"))
+    def _check(self, folder: Path, packaged: set[str]) -> None:
+        names = sorted(path.name for path in folder.glob("*.j2"))
         sources = self.sources(name.removesuffix(".j2") for name in names)
         used = packaged.union(*(self._parse(name)[1] for name in sources))
         for name in names:
             if name not in used:
-                raise RecipeError(f"prompts: {str(own / name)!r} is no template of the task{nearest(name, packaged)}")
+                raise RecipeError(
+                    f"prompts: {str(folder / name)!r} is no template of the task{nearest(name, packaged)}"
+                )
 
     def render(self, name: str, variables: Mapping[str, Any]) -> tuple[Message, ...]:
-        """The messages of one prompt: the `system` block when it says anything, then the `user` block.
+        """The messages of one prompt: the `system` block, unless it is empty, then the `user` block.
 
         Raises RecipeError naming the template when it is missing, broken, or uses a variable that does not exist.
         """
@@ -86,7 +88,7 @@ class Templates:
             if name not in self._blocks:
                 self._blocks[name] = self._read_blocks(name)
             messages = [message for block in self._blocks[name] if (message := block.message(variables)).content]
-        except Exception as error:  # a template is code of the user's: it can raise anything
+        except Exception as error:  # a template is the user's code: it can raise anything
             raise RecipeError(
                 f"prompts: {name}.j2 cannot be rendered: {type(error).__name__}: {error}; "
                 f"the variables are {', '.join(sorted(variables))}"
@@ -103,28 +105,31 @@ class Templates:
         template = self._environment.get_template(f"{name}.j2")
         assert self._environment.loader is not None
         tree = self._environment.parse(self._environment.loader.get_source(self._environment, f"{name}.j2")[0])
-        alone = not any(meta.find_referenced_templates(tree))
+        self_contained = not any(meta.find_referenced_templates(tree))
         bodies = {block.name: block.body for block in tree.find_all(nodes.Block)}
-        found = []
+        blocks = []
         for role in ("system", "user"):
             if role in template.blocks:
                 reads = None
-                if alone and role in bodies:
+                if self_contained and role in bodies:
                     body = nodes.Template(bodies[role], lineno=1)
                     body.set_environment(self._environment)
                     reads = tuple(sorted(meta.find_undeclared_variables(body)))
-                found.append(_Block(role, template, reads))
-        return found
+                blocks.append(_Block(role, template, reads))
+        return blocks
 
     def sources(self, names: Iterable[str]) -> dict[str, str]:
-        """File name -> source of each name's template and of those it includes or extends, sorted by name."""
-        found: dict[str, str] = {}
-        names = [f"{name}.j2" for name in names]
-        while names:
-            if (name := names.pop()) not in found:
-                found[name], referenced = self._parse(name)
-                names += referenced
-        return dict(sorted(found.items()))
+        """File name -> source, of each named template and of those it includes or extends, sorted by file name.
+
+        Raises RecipeError for a template that is missing or does not parse.
+        """
+        sources: dict[str, str] = {}
+        waiting = [f"{name}.j2" for name in names]
+        while waiting:
+            if (file_name := waiting.pop()) not in sources:
+                sources[file_name], referenced = self._parse(file_name)
+                waiting += referenced
+        return dict(sorted(sources.items()))
 
     def _parse(self, name: str) -> tuple[str, list[str]]:
         """The source of a template, and the names of those it refers to. Raises RecipeError."""
@@ -140,41 +145,43 @@ class Templates:
         except TemplateSyntaxError as error:
             raise RecipeError(f"prompts: {name}, line {error.lineno}: {error.message}; mend the template") from None
         except UnicodeDecodeError as error:
-            raise RecipeError(f"prompts: {name} is not UTF-8 ({error.reason} at byte {error.start})") from None
+            raise RecipeError(
+                f"prompts: {name} is not UTF-8 ({error.reason} at byte {error.start}); convert the file"
+            ) from None
         referenced = list(meta.find_referenced_templates(tree))
         if None in referenced:
             raise RecipeError(
                 f"prompts: {name} includes a template whose name is only known when it is rendered; "
                 "write the name: a round's digest covers every template in use"
             )
-        return source, [other for other in referenced if other is not None]
+        return source, [reference for reference in referenced if reference is not None]
 
     def digests(self, names: Iterable[str]) -> dict[str, str]:
-        """File name -> digest of the source."""
+        """File name -> digest of the source, for the same files as `sources`."""
         return {name: digest(source) for name, source in self.sources(names).items()}
 
 
 class _Block:
-    """One block of a template. What it says is kept as long as the variables it reads are the very same objects, as those
-    of a labelling prompt's long beginning are: to render that again for every text would cost more than all filters.
+    """One block of a template. Its message is cached as long as the variables that it reads are the very same objects.
 
-    `reads` is None when they cannot be told: other templates are included, or extended.
+    This is for the long system message of labelling prompts: to render it again for every text would cost more than all
+    filters. `reads` names the variables, or is None when they are unknown: the template includes or extends another.
     """
 
     def __init__(self, role: str, template: Template, reads: tuple[str, ...] | None) -> None:
         self._role = role
         self._block = template.blocks[role]
-        self._context = template.new_context()  # to make one for each prompt costs more than to render a short block
+        self._context = template.new_context()  # a new one for each prompt would cost more than rendering a short block
         self._reads = reads
-        self._last: tuple[list[Any], Message] | None = None
+        self._cached: tuple[list[Any], Message] | None = None  # values of the variables, rendered message
 
     def message(self, variables: Mapping[str, Any]) -> Message:
         if self._reads is None or not all(name in variables for name in self._reads):
             return self._render(variables)
-        seen = [variables[name] for name in self._reads]
-        if self._last is None or not all(map(is_, seen, self._last[0])):
-            self._last = seen, self._render(variables)
-        return self._last[1]
+        values = [variables[name] for name in self._reads]
+        if self._cached is None or not all(map(is_, values, self._cached[0])):
+            self._cached = values, self._render(variables)
+        return self._cached[1]
 
     def _render(self, variables: Mapping[str, Any]) -> Message:
         self._context.vars = dict(variables)

@@ -1,4 +1,4 @@
-"""YAML by the 1.2 rules: `2e-5` is a number, `yes` a string. The one place that knows ruamel.yaml.
+"""YAML files by the 1.2 rules: `2e-5` is a number, `yes` a string. The only module that imports ruamel.yaml.
 
 A YAML file may come from a stranger, and a few lines of aliases can stand for gigabytes. So the text, its depth, and the
 number of values it stands for are bounded before any value is built.
@@ -13,7 +13,7 @@ from typing import Any
 MAX_CHARACTERS = 4 * 2**20
 MAX_DEPTH = 64
 MAX_VALUES = 200_000
-"""Values a file may stand for, aliases counted each time they are used. A recipe with 100,000 labels has that many."""
+"""Values a file may stand for; an alias counts each time it is used. A recipe with 100,000 labels has that many."""
 
 
 def load_yaml(text: str) -> Any:
@@ -47,7 +47,7 @@ def load_yaml_with_lines(text: str) -> Any:
 
 
 def dump_yaml(table: Mapping[str, Any], *, width: int = 120) -> str:
-    """A table in block style, its keys in their order."""
+    """A table in block style, with its keys in their order."""
     from ruamel.yaml import YAML
 
     yaml = YAML()

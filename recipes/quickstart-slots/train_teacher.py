@@ -217,7 +217,7 @@ class Writer:
 
     def __init__(self, rows: list[Row], others: list[Row], rng: random.Random) -> None:
         self.rows, self.others, self.rng = rows, others, rng
-        self.templates = Templates("ner", own=HERE / "prompts")
+        self.templates = Templates("ner", folder=HERE / "prompts")
         self.values = defaultdict(list)
         for row in rows:
             for piece, slot in row.pieces:
@@ -391,7 +391,7 @@ def marked(model: Any, tokenizer: Any, texts: Sequence[str]) -> list[tuple[Span,
 
     size = model.config.vocab_size
     info = xg.TokenizerInfo.from_huggingface(tokenizer, vocab_size=size, stop_token_ids=[tokenizer.eos_token_id])
-    compiler, templates = xg.GrammarCompiler(info, max_threads=1), Templates("ner", own=HERE / "prompts")
+    compiler, templates = xg.GrammarCompiler(info, max_threads=1), Templates("ner", folder=HERE / "prompts")
     allowed, answers = xg.allocate_token_bitmask(1, size), []
     for text in texts:
         prompt = templates.render("label", {"task": MARKS.describe(), "text": text})

@@ -192,7 +192,7 @@ class Writer:
 
     def __init__(self, rows: list[Row], labels: list[str], rng: random.Random) -> None:
         self.rows, self.labels, self.rng = rows, labels, rng
-        self.templates = Templates("classification", own=HERE / "prompts")
+        self.templates = Templates("classification", folder=HERE / "prompts")
         self.of = {label: [row for row in rows if row.label == label] for label in labels}
         self.easy, self.hard, self.confused, self.having = {}, {}, {}, defaultdict(list)
         for label, mine in self.of.items():
