@@ -228,10 +228,10 @@ class SendHalf:
         self._send = send
         self._cut = cut
         self._left = 0
-        self._done = False
+        self._closed = False
 
     async def __call__(self, message: Message) -> None:
-        if self._done:
+        if self._closed:
             return
         if message["type"] == "http.response.start":
             total = content_length(message)
@@ -244,7 +244,7 @@ class SendHalf:
             if body:
                 await self._send({"type": "http.response.body", "body": body, "more_body": True})
             if not self._left:
-                self._done = True
+                self._closed = True
                 self._cut()
 
 

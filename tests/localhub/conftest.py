@@ -1,4 +1,4 @@
-"""Real servers in child processes, spoken to by unmodified clients. Nothing outside of temporary folders is touched."""
+"""Fixtures: real servers in child processes, and unmodified clients of them. All files are in temporary folders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-# Before huggingface_hub is imported: it reads these once. Never the caches of whoever runs the tests.
+# Set before huggingface_hub is imported, which reads these once. Tests must not use the caches of the user.
 _caches = tempfile.TemporaryDirectory(prefix="localhub-caches-")
 atexit.register(_caches.cleanup)
 CLIENT_ENVIRONMENT = {
@@ -36,7 +36,7 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="session")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    """One server without tokens for all tests that do not need their own; each test uses repositories of its own."""
+    """One server without tokens, shared by all tests that do not start one. Each test uses its own repositories."""
     with localhub.running(tmp_path_factory.mktemp("hub")) as server:
         yield server
 
@@ -73,14 +73,16 @@ def parquet() -> Callable[..., bytes]:
 
 @pytest.fixture
 def in_client(hub: RunningHub, tmp_path: Path) -> Callable[..., str]:
-    """Runs Python in a process that knows of the Hub by HF_ENDPOINT alone; its output, last line stripped."""
+    """Runs Python code in a process that finds the Hub by HF_ENDPOINT alone, and returns its output."""
 
     def run(code: str, **environment: str) -> str:
         settings = {**os.environ, **CLIENT_ENVIRONMENT, "HF_ENDPOINT": hub.endpoint, "HF_TOKEN": hub.token}
         settings |= {"HF_DATASETS_CACHE": str(tmp_path / "datasets"), "HF_HOME": str(tmp_path / "home"), **environment}
         settings |= {"HF_HUB_CACHE": str(tmp_path / "cache"), "HF_XET_CACHE": str(tmp_path / "xet"), **environment}
-        done = subprocess.run([sys.executable, "-c", code], env=settings, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        process = subprocess.run(
+            [sys.executable, "-c", code], env=settings, capture_output=True, text=True, check=False
+        )
+        assert process.returncode == 0, process.stderr
+        return process.stdout.strip()
 
     return run

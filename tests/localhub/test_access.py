@@ -1,4 +1,4 @@
-"""Who may do what, and what nobody may do."""
+"""Rights of callers, and requests that are refused to everyone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ web = httpx.Client(timeout=30)
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
-    """A Hub with tokens: an api per user, and one for nobody."""
+    """A Hub with tokens: an api per user, and one without a token."""
     root = tmp_path_factory.mktemp("guarded")
     people = {"alice": ("write", ("acme",)), "bob": ("write", ()), "carol": ("read", ("acme",)), "root": ("admin", ())}
     tokens = {user: add_token(root, user, role, orgs)[0] for user, (role, orgs) in people.items()}
@@ -65,10 +65,10 @@ def test_a_private_repository_is_invisible_to_others(guarded):
         "/datasets/acme/secret/info/refs?service=git-upload-pack",
         "/api/datasets/acme/secret/xet-write-token/main",
     ):
-        there = web.get(server.endpoint + path, headers=headers)
+        hidden = web.get(server.endpoint + path, headers=headers)
         missing = web.get(server.endpoint + path.replace("secret", "missing"), headers=headers)
-        assert there.status_code == missing.status_code == 404
-        assert there.content == missing.content
+        assert hidden.status_code == missing.status_code == 404
+        assert hidden.content == missing.content
     assert "acme/secret" not in web.get(server.endpoint, headers=headers).text
 
 
@@ -94,12 +94,12 @@ def test_a_reader_cannot_write(guarded):
 
 def test_whoami_tells_user_orgs_and_role(guarded):
     _, apis, _ = guarded
-    who = apis["alice"].whoami()
-    assert (who["name"], [org["name"] for org in who["orgs"]]) == ("alice", ["acme"])
+    answer = apis["alice"].whoami()
+    assert (answer["name"], [org["name"] for org in answer["orgs"]]) == ("alice", ["acme"])
     assert apis["carol"].whoami()["auth"]["accessToken"]["role"] == "read"
 
 
-def test_an_unknown_token_is_refused_and_a_revoked_one_at_once(guarded):
+def test_unknown_and_revoked_tokens_are_refused_at_once(guarded):
     server, _, _ = guarded
     assert _status(HfApi(endpoint=server.endpoint, token="hub_wrong").whoami) == 401
     token, record = add_token(server.root, "dave")
@@ -118,7 +118,7 @@ def test_visibility_can_be_changed(guarded):
 
 
 def test_knowing_a_digest_does_not_give_the_content(guarded):
-    """The LFS store is shared: without this rule a pointer would open every private repository."""
+    """All repositories share one LFS store. Without this rule a pointer would open every private repository."""
     server, apis, tokens = guarded
     (entry,) = apis["alice"].get_paths_info("acme/secret", "s.parquet", repo_type="dataset")
     apis["bob"].create_repo("bob/thief", repo_type="dataset", exist_ok=True)
@@ -140,7 +140,7 @@ def test_knowing_a_digest_does_not_give_the_content(guarded):
     (row,) = web.post(url, json={"operation": "download", "objects": objects}, headers=headers).json()["objects"]
     assert row["error"]["code"] == 404
     (row,) = web.post(url, json={"operation": "upload", "objects": objects}, headers=headers).json()["objects"]
-    assert "upload" in row["actions"]  # not "already there": that would tell
+    assert "upload" in row["actions"]  # an answer "already stored" would reveal that the content exists
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="no git")
@@ -162,7 +162,7 @@ def test_git_clones_a_private_repository_with_the_token_as_password(guarded, tmp
     assert answer.headers["WWW-Authenticate"].startswith("Basic")
 
 
-def test_tokens_open_another_address(guarded):
+def test_with_tokens_the_hub_serves_another_address(guarded):
     server, _, tokens = guarded
     with localhub.running(server.root, host="0.0.0.0") as exposed:
         endpoint = exposed.endpoint.replace("0.0.0.0", "127.0.0.1")
@@ -170,7 +170,7 @@ def test_tokens_open_another_address(guarded):
         assert _status(HfApi(endpoint=endpoint, token=False).create_repo, "alice/x", repo_type="dataset") == 401
 
 
-def test_upload_links_cannot_be_forged_or_turned(guarded, parquet):
+def test_upload_links_cannot_be_forged_or_used_for_another_object(guarded, parquet):
     server, _, tokens = guarded
     headers = {"Authorization": f"Bearer {tokens['alice']}"}
     url = f"{server.endpoint}/datasets/alice/open.git/info/lfs/objects/batch"
@@ -278,12 +278,12 @@ def test_another_address_needs_tokens(tmp_path):
     with pytest.raises(UnsafeAddress, match="no tokens"):
         serve(tmp_path, "0.0.0.0")
     command = [sys.executable, "-m", "evokd_data.localhub", "--root", str(tmp_path), "--host", "0.0.0.0"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "no tokens" in done.stderr
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 2
+    assert "no tokens" in process.stderr
 
 
-def test_tokens_are_kept_as_hashes_in_a_private_file(tmp_path):
+def test_tokens_are_stored_as_hashes_in_a_private_file(tmp_path):
     token, record = add_token(tmp_path, "alice", "read", ("acme",))
     file = tmp_path / "tokens.json"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -294,16 +294,16 @@ def test_tokens_are_kept_as_hashes_in_a_private_file(tmp_path):
     assert revoke_token(tmp_path, record.id) == record
     with pytest.raises(KeyError):
         revoke_token(tmp_path, record.id)
-    # Revoking the last token must not open the house again.
+    # After the last token is revoked, callers without a token must still have no rights.
     with pytest.raises(HubError):
         Authority(Root(tmp_path), implicit=True).identify(f"Bearer {token}")
     assert Authority(Root(tmp_path), implicit=True).identify(None).anonymous
 
 
-def test_who_has_an_answer_finds_its_line_in_the_log(tmp_path):
+def test_a_client_that_has_its_answer_finds_the_line_in_the_log(tmp_path):
     log = tmp_path / "requests.log"
-    place = Root(tmp_path).prepare()
-    app = App(Hub(place, Authority(place, implicit=True)), log_file=log)
+    root = Root(tmp_path).prepare()
+    app = App(Hub(root, Authority(root, implicit=True)), log_file=log)
     lines = []
 
     async def receive():

@@ -13,9 +13,9 @@ web = httpx.Client(timeout=30)
 HEADER = b'{"key": "header", "value": {"summary": "s"}}\n'
 
 
-def _commit(api, repo, files, **more):
+def _commit(api, repo, files, **options):
     operations = [CommitOperationAdd(path, content) for path, content in files.items()]
-    return api.create_commit(repo, operations, commit_message="a commit", repo_type="dataset", **more)
+    return api.create_commit(repo, operations, commit_message="a commit", repo_type="dataset", **options)
 
 
 def _files(api, repo, revision="main"):
@@ -51,8 +51,10 @@ def test_parquet_arrives_whole_whichever_way_it_is_sent(api, dataset, hub, parqu
     if way == "lfs":
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     with source.open("rb") as handle:
-        done = _commit(api, dataset, {"data/shard.parquet": handle if way == "file object" else source, "a.txt": b"a"})
-    assert done.commit_url == f"{hub.endpoint}/datasets/{dataset}/commit/{done.oid}"
+        result = _commit(
+            api, dataset, {"data/shard.parquet": handle if way == "file object" else source, "a.txt": b"a"}
+        )
+    assert result.commit_url == f"{hub.endpoint}/datasets/{dataset}/commit/{result.oid}"
     assert _read(hub, dataset, "data/shard.parquet").content == content
     (info,) = api.get_paths_info(dataset, "data/shard.parquet", repo_type="dataset")
     assert info.lfs.size == len(content)
@@ -88,7 +90,7 @@ def test_one_commit_adds_replaces_copies_and_deletes(api, dataset, hub, parquet)
     assert len(api.list_repo_commits(dataset, repo_type="dataset")) == before + 1
 
 
-def test_deleting_what_is_not_there_fails_whole(api, dataset):
+def test_a_commit_that_deletes_a_missing_file_changes_nothing(api, dataset):
     operations = [CommitOperationAdd("a.txt", b"a"), CommitOperationDelete("missing.txt")]
     with pytest.raises(EntryNotFoundError, match="A file with this name doesn't exist"):
         api.create_commit(dataset, operations, commit_message="x", repo_type="dataset")
@@ -102,7 +104,7 @@ def test_an_unchanged_commit_is_none(api, dataset, parquet):
     assert len(api.list_repo_commits(dataset, repo_type="dataset")) == 2
 
 
-def test_a_thousand_files_are_one_commit(api, dataset):
+def test_a_thousand_files_make_one_commit(api, dataset):
     _commit(api, dataset, {f"d{i % 7}/f{i}.txt": str(i).encode() for i in range(1000)})
     assert len(_files(api, dataset)) == 1000
     assert len(api.list_repo_commits(dataset, repo_type="dataset")) == 2
@@ -133,8 +135,8 @@ def test_commits_go_to_branches_only(api, dataset):
 
 
 def test_a_pull_request_is_a_commit_beside_main(api, dataset):
-    done = _commit(api, dataset, {"a.txt": b"a"}, create_pr=True)
-    assert done.pr_num == 1
+    result = _commit(api, dataset, {"a.txt": b"a"}, create_pr=True)
+    assert result.pr_num == 1
     assert _files(api, dataset) == []
     assert _files(api, dataset, "refs/pr/1") == ["a.txt"]
     assert [

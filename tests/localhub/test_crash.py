@@ -1,4 +1,4 @@
-"""Killed servers, racing writers, orphans: what was acknowledged stays, and nothing stays behind."""
+"""Killed servers, racing writers and killed parents: acknowledged commits stay, and no process or lock is left over."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _repo(root: Path, name: str) -> Path:
 
 
 def _history(root: Path, name: str) -> list[str]:
-    """Every commit of main, each object of each read once: a damaged store fails here."""
+    """The ids of the commits of main. Reads every object of each commit, so that a damaged store fails here."""
     with Repo(str(_repo(root, name))) as repo:
         commits = []
         for entry in repo.get_walker(include=[repo.refs[b"refs/heads/main"]]):
@@ -47,7 +47,7 @@ def test_acknowledged_commits_survive_kill_9(tmp_path):
             enough = threading.Event()
 
             def publish(url=f"{server.endpoint}/api/datasets/local/d/commit/main", life=life, enough=enough):
-                # Not through huggingface_hub, which would retry for half a minute once the server is gone.
+                # Not with huggingface_hub, which would retry for half a minute after the server is killed.
                 for number in range(1000):
                     lines = [{"key": "header", "value": {"summary": "x"}}]
                     for i in range(20):
@@ -68,7 +68,7 @@ def test_acknowledged_commits_survive_kill_9(tmp_path):
     history = _history(tmp_path, "local/d")
     assert set(acknowledged) <= set(history)
     assert len(acknowledged) >= 18
-    # A commit may have landed unacknowledged, once per kill.
+    # Each kill may leave one commit that was made but not acknowledged.
     assert len(history) <= len(acknowledged) + 1 + 4
 
 
@@ -86,8 +86,8 @@ def test_locks_of_a_killed_server_are_cleared(tmp_path):
     assert not any(path.exists() for path in stale)
 
 
-def test_of_two_racing_processes_one_wins_per_parent(tmp_path):
-    """Two clients, each through a server of its own on one root, commit only onto a parent they have read."""
+def test_two_racing_processes_make_one_commit_per_parent(tmp_path):
+    """Two servers share one root, with one client each. The clients commit only onto a parent that they have read."""
     racer = """
 import sys
 from huggingface_hub import HfApi, CommitOperationAdd
@@ -106,13 +106,13 @@ for number in range(1000):
         lost += 1
 print(won, lost)
 """
-    with localhub.running(tmp_path) as one, localhub.running(tmp_path) as two:
-        HfApi(endpoint=one.endpoint, token=one.token).create_repo("local/d", repo_type="dataset")
+    with localhub.running(tmp_path) as first, localhub.running(tmp_path) as second:
+        HfApi(endpoint=first.endpoint, token=first.token).create_repo("local/d", repo_type="dataset")
         racers = [
             subprocess.Popen(
                 [sys.executable, "-c", racer, server.endpoint, server.token, name], stdout=subprocess.PIPE, text=True
             )
-            for server, name in ((one, "one"), (two, "two"))
+            for server, name in ((first, "first"), (second, "second"))
         ]
         results = [process.communicate(timeout=60)[0].split() for process in racers]
     assert [won for won, _ in results] == ["12", "12"]
@@ -124,7 +124,7 @@ print(won, lost)
 
 
 def test_racing_threads_never_lose_an_update(hub, api, dataset):
-    """Without a parent every commit goes onto whatever is the head."""
+    """A commit without a parent goes onto whatever commit the branch is at."""
 
     def write(name):
         for number in range(5):

@@ -1,4 +1,4 @@
-"""The `datasets` library in its own process, told of the Hub by HF_ENDPOINT as a user would."""
+"""The `datasets` library in its own process, which finds the Hub by HF_ENDPOINT as a user's process does."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ def test_load_dataset_gives_the_rows_of_the_tag(api, dataset, parquet, in_client
         api.create_tag(dataset, tag=f"round-{number:03}", repo_type="dataset")
     code = f"""
 import json, datasets, huggingface_hub
-found = {{}}
+results = {{}}
 for tag in ("round-002", "round-001"):
-    found[tag] = datasets.load_dataset("{dataset}", revision=tag, split="train")["a"][:]
+    results[tag] = datasets.load_dataset("{dataset}", revision=tag, split="train")["a"][:]
 stream = datasets.load_dataset("{dataset}", revision="round-003", split="train", streaming=True)
-found["stream"] = [row["a"] for row in stream]
+results["stream"] = [row["a"] for row in stream]
 with huggingface_hub.HfFileSystem().open("hf://datasets/{dataset}@round-001/data/round-001.parquet") as handle:
     handle.seek(-4, 2)
-    found["fs"] = handle.read().decode()
-found["glob"] = huggingface_hub.HfFileSystem().glob("datasets/{dataset}@round-002/data/*.parquet")
-print(json.dumps(found))
+    results["fs"] = handle.read().decode()
+results["glob"] = huggingface_hub.HfFileSystem().glob("datasets/{dataset}@round-002/data/*.parquet")
+print(json.dumps(results))
 """
-    found = json.loads(in_client(code).splitlines()[-1])
-    assert found["round-001"] == list(range(10, 20))
-    assert found["round-002"] == list(range(10, 30))
-    assert found["stream"] == list(range(10, 40))
-    assert found["fs"] == "PAR1"
-    assert [path.rpartition("/")[2] for path in found["glob"]] == ["round-001.parquet", "round-002.parquet"]
+    results = json.loads(in_client(code).splitlines()[-1])
+    assert results["round-001"] == list(range(10, 20))
+    assert results["round-002"] == list(range(10, 30))
+    assert results["stream"] == list(range(10, 40))
+    assert results["fs"] == "PAR1"
+    assert [path.rpartition("/")[2] for path in results["glob"]] == ["round-001.parquet", "round-002.parquet"]
 
 
 def test_push_to_hub_works_with_a_default_client(api, dataset, in_client):

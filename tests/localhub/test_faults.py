@@ -49,21 +49,21 @@ def test_a_status_instead_of_the_work(faulty, inject, status):
     assert fault_counts(server) == [(2, 1)]
 
 
-def test_clients_retry_what_they_retry(faulty, inject):
+def test_clients_retry_a_429_of_preupload(faulty, inject):
     server, api = faulty
     inject({"match": "POST .*/preupload/", "status": 429, "times": 1, "headers": {"RateLimit": '"api";r=0;t=0'}})
     _commit(api, "retried")
     assert fault_counts(server) == [(2, 1)]
 
 
-@pytest.mark.parametrize(("moment", "landed"), [("before", False), ("after", True)])
-def test_a_connection_cut_around_a_commit(faulty, inject, moment, landed):
+@pytest.mark.parametrize(("moment", "committed"), [("before", False), ("after", True)])
+def test_a_connection_cut_around_a_commit(faulty, inject, moment, committed):
     server, api = faulty
     inject({"match": "POST .*/commit/", "drop": moment, "times": 1})
     head = api.dataset_info("local/d").sha
     with pytest.raises(Exception, match=r"(?i)disconnected|reset|closed"):
         _commit(api, f"cut-{moment}")
-    assert (api.dataset_info("local/d").sha != head) == landed
+    assert (api.dataset_info("local/d").sha != head) == committed
     assert fault_counts(server) == [(1, 1)]
 
 
@@ -80,43 +80,43 @@ def test_a_connection_cut_within_a_file(faulty, inject):
     server, _ = faulty
     inject({"match": "GET /datasets/local/d/resolve/.*/s.bin", "drop": "during", "times": 1})
     url = f"{server.endpoint}/datasets/local/d/resolve/main/s.bin"
-    got = b""
+    received = b""
     with pytest.raises(httpx.RemoteProtocolError), web.stream("GET", url) as answer:
         for block in answer.iter_raw():
-            got += block
-    assert got == (bytes(range(256)) * 40)[:5120]
+            received += block
+    assert received == (bytes(range(256)) * 40)[:5120]
     assert web.get(url).content == bytes(range(256)) * 40
     inject({"match": "GET /api/whoami", "drop": "during"})
     with pytest.raises(httpx.RemoteProtocolError):
         web.get(f"{server.endpoint}/api/whoami-v2")
 
 
-def test_a_damaged_file_looks_like_a_good_one(faulty, inject):
+def test_a_damaged_body_is_a_well_formed_answer(faulty, inject):
     server, _ = faulty
     url = f"{server.endpoint}/datasets/local/d/resolve/main/s.bin"
-    good = web.get(url).content
+    original = web.get(url).content
     inject(
         {"match": "GET .*s.bin", "body": "truncate", "times": 1}, {"match": "GET .*s.bin", "body": "alter", "seed": 5}
     )
     short = web.get(url)
-    assert (short.status_code, short.content) == (200, good[: len(good) // 2])
+    assert (short.status_code, short.content) == (200, original[: len(original) // 2])
     altered = web.get(url).content
-    assert len(altered) == len(good)
-    assert sum(a != b for a, b in zip(altered, good, strict=True)) == 1
+    assert len(altered) == len(original)
+    assert sum(a != b for a, b in zip(altered, original, strict=True)) == 1
     inject({"match": "GET .*s.bin", "body": "alter", "seed": 5})
     assert web.get(url).content == altered  # the same seed, the same byte
 
 
-def test_rules_count_skip_and_draw_the_same_lots_again(faulty, inject):
+def test_rules_count_skip_and_fire_by_the_same_chances_again(faulty, inject):
     server, _ = faulty
     chance = {"match": "GET /api/whoami", "status": 500, "probability": 0.5, "seed": 3}
-    drawn = []
+    statuses = []
     for _ in range(2):
         inject(chance)
-        drawn.append([web.get(f"{server.endpoint}/api/whoami-v2").status_code for _ in range(20)])
-    assert drawn[0] == drawn[1]
-    assert set(drawn[0]) == {200, 500}
-    assert fault_counts(server) == [(20, drawn[0].count(500))]
+        statuses.append([web.get(f"{server.endpoint}/api/whoami-v2").status_code for _ in range(20)])
+    assert statuses[0] == statuses[1]
+    assert set(statuses[0]) == {200, 500}
+    assert fault_counts(server) == [(20, statuses[0].count(500))]
     inject({"match": "whoami", "status": 418, "skip": 2, "times": 2}, {"match": "whoami", "headers": {"X-Late": "1"}})
     answers = [web.get(f"{server.endpoint}/api/whoami-v2") for _ in range(5)]
     assert [answer.status_code for answer in answers] == [200, 200, 418, 418, 200]

@@ -1,4 +1,4 @@
-"""Garbage collection removes what nothing refers to, and only that."""
+"""Garbage collection removes only files that nothing refers to."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def server(tmp_path):
         yield started
 
 
-def _add(api, path, content, **more):
+def _add(api, path, content, **options):
     return api.create_commit(
-        "local/d", [CommitOperationAdd(path, content)], commit_message="x", repo_type="dataset", **more
+        "local/d", [CommitOperationAdd(path, content)], commit_message="x", repo_type="dataset", **options
     )
 
 
-def test_only_unreferenced_objects_go(server, parquet):
+def test_only_unreferenced_objects_are_removed(server, parquet):
     api = HfApi(endpoint=server.endpoint, token=server.token)
     api.create_repo("local/d", repo_type="dataset")
     api.create_repo("local/other", repo_type="dataset")
     _add(api, "tagged.parquet", parquet(10))
     api.create_tag("local/d", tag="v1", tag_message="annotated", repo_type="dataset")
-    gone = [CommitOperationDelete("tagged.parquet")]
-    api.create_commit("local/d", gone, commit_message="gone from main", repo_type="dataset")
+    deletions = [CommitOperationDelete("tagged.parquet")]
+    api.create_commit("local/d", deletions, commit_message="gone from main", repo_type="dataset")
     _add(api, "pulled.parquet", parquet(11), create_pr=True)
     uploaded = CommitOperationAdd("never-committed.parquet", parquet(12))
     api.preupload_lfs_files("local/d", [uploaded], repo_type="dataset")
@@ -42,12 +42,12 @@ def test_only_unreferenced_objects_go(server, parquet):
 
     assert collect(server.root, grace_s=3600).lfs_objects == 0
     before = sum(path.stat().st_size for path in server.root.rglob("*") if path.is_file())
-    done = collect(server.root, grace_s=0)
+    collected = collect(server.root, grace_s=0)
     after = sum(path.stat().st_size for path in server.root.rglob("*") if path.is_file())
-    assert done.lfs_objects == 2  # never committed, and of the deleted repository
-    assert done.xorbs >= 1
-    assert done.temporary == 1
-    assert 0 < before - after <= done.freed_bytes
+    assert collected.lfs_objects == 2  # the uncommitted one, and the one of the deleted repository
+    assert collected.xorbs >= 1
+    assert collected.temporary == 1
+    assert 0 < before - after <= collected.freed_bytes
     for revision, name in (("v1", "tagged"), ("refs%2Fpr%2F1", "pulled")):
         assert web.get(f"{server.endpoint}/datasets/local/d/resolve/{revision}/{name}.parquet").status_code == 200
     assert collect(server.root, grace_s=0).lfs_objects == 0

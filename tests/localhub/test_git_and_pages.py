@@ -1,4 +1,4 @@
-"""The Hub for people: git clone, and a browser."""
+"""git clone, and the pages for a browser."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def test_git_clones_and_fetches(hub, api, published, parquet, tmp_path, suffix):
     def git(*arguments):
         command = ["git", "-c", "filter.lfs.smudge=cat", "-c", "filter.lfs.process=", "-c", "filter.lfs.required=false"]
         settings = {"GIT_CONFIG_GLOBAL": "/dev/null", "PATH": "/usr/bin:/bin", "GIT_TERMINAL_PROMPT": "0"}
-        done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, env=settings)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        process = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, env=settings)
+        assert process.returncode == 0, process.stderr
+        return process.stdout
 
     clone = tmp_path / "clone"
     git("clone", "-q", f"{hub.endpoint}/datasets/{published}{suffix}", str(clone))
@@ -50,7 +50,7 @@ def test_git_clones_and_fetches(hub, api, published, parquet, tmp_path, suffix):
     api.create_commit(published, [CommitOperationAdd("new.txt", b"n")], commit_message="more", repo_type="dataset")
     git("-C", str(clone), "pull", "-q")
     assert (clone / "new.txt").read_text() == "n"
-    # As git-lfs would: the pointer's object, by the batch call.
+    # As git-lfs does: read the pointer, ask for a link with the batch call, download.
     oid, size = _pointer(clone / "data" / "s.parquet")
     request = {"operation": "download", "transfers": ["basic"], "objects": [{"oid": oid, "size": size}]}
     url = f"{hub.endpoint}/datasets/{published}.git/info/lfs/objects/batch"
@@ -66,7 +66,7 @@ def test_a_clone_without_git_and_no_push(hub, published, tmp_path):
     assert answer.status_code == 403
 
 
-def test_the_address_in_a_browser_shows_what_is_there(hub, published):
+def test_a_browser_shows_repositories_readme_and_files(hub, published):
     index = web.get(hub.endpoint)
     assert index.headers["Content-Type"].startswith("text/html")
     assert f'href="/datasets/{published}"' in index.text
@@ -79,5 +79,5 @@ def test_the_address_in_a_browser_shows_what_is_there(hub, published):
     assert "data/s.parquet" in old.text
     assert web.get(f"{hub.endpoint}/datasets/local/none").status_code == 404
     readme = web.get(f"{hub.endpoint}/datasets/{published}/resolve/main/README.md")
-    assert readme.headers["Content-Type"].startswith("text/plain")  # never HTML: files are not ours
+    assert readme.headers["Content-Type"].startswith("text/plain")  # never HTML, because users wrote the files
     assert readme.headers["X-Content-Type-Options"] == "nosniff"

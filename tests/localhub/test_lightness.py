@@ -1,4 +1,4 @@
-"""What importing the package costs and what it may import."""
+"""The local Hub imports no heavy library until a server starts, and nothing of the toolkit but two modules."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from pathlib import Path
 import evokd_data.localhub
 
 FOLDER = Path(evokd_data.localhub.__file__).parent
-
-
-LEAVES = {"evokd_data.atomic_files", "evokd_data.yaml_files"}  # which import nothing of ours themselves
+ALLOWED = {"evokd_data.atomic_files", "evokd_data.yaml_files"}
+"""These import nothing of the toolkit themselves."""
 
 
 def test_importing_the_package_loads_no_server():
@@ -20,8 +19,8 @@ def test_importing_the_package_loads_no_server():
     code = (
         f"import sys, evokd_data.localhub, evokd_data.localhub.child; print([m for m in {heavy} if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "[]"
 
 
 def test_the_hub_knows_nothing_of_the_toolkit():
@@ -34,5 +33,5 @@ def test_the_hub_knows_nothing_of_the_toolkit():
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for name in names:
                 assert name.partition(".")[0] in allowed, (file.name, name)
-                own = name.startswith("evokd_data.localhub") or name in LEAVES
-                assert own or not name.startswith("evokd_data"), (file.name, name)
+                of_hub = name.startswith("evokd_data.localhub") or name in ALLOWED
+                assert of_hub or not name.startswith("evokd_data"), (file.name, name)

@@ -1,4 +1,4 @@
-"""Tags, branches and what is read through them."""
+"""Tags and branches, and reading files by them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def rounds(api, dataset, parquet):
     for number in (1, 2):
         files = {"README.md": f"# round {number}".encode(), f"data/round-{number}.parquet": parquet(10 * number)}
         operations = [CommitOperationAdd(path, content) for path, content in files.items()]
-        done = api.create_commit(dataset, operations, commit_message=f"round {number}\n\nmore", repo_type="dataset")
+        commit = api.create_commit(dataset, operations, commit_message=f"round {number}\n\nmore", repo_type="dataset")
         tag = f"round-{number:03}"
         api.create_tag(
-            dataset, tag=tag, revision=done.oid, tag_message="annotated" if number == 2 else None, repo_type="dataset"
+            dataset, tag=tag, revision=commit.oid, tag_message="annotated" if number == 2 else None, repo_type="dataset"
         )
-        commits[tag] = done.oid
+        commits[tag] = commit.oid
     return commits
 
 
@@ -64,7 +64,7 @@ def test_history_is_listed_newest_first(api, dataset, rounds):
     assert commits[0].authors == ["local"]
 
 
-def test_history_longer_than_a_page_is_listed_whole(api, dataset, hub):
+def test_a_history_longer_than_a_page_is_listed_completely(api, dataset, hub):
     for number in range(5):
         api.create_commit(
             dataset, [CommitOperationAdd("n", str(number).encode())], commit_message=str(number), repo_type="dataset"
@@ -76,7 +76,7 @@ def test_history_longer_than_a_page_is_listed_whole(api, dataset, hub):
     assert "Link" not in following.headers
 
 
-def test_a_snapshot_is_of_the_revision_asked_for(api, dataset, rounds, hub, tmp_path):
+def test_a_snapshot_holds_the_files_of_its_revision(api, dataset, rounds, hub, tmp_path):
     for tag, names in {"round-001": ["round-1.parquet"], "round-002": ["round-1.parquet", "round-2.parquet"]}.items():
         folder = snapshot_download(
             dataset, repo_type="dataset", revision=tag, cache_dir=tmp_path, endpoint=hub.endpoint, token=hub.token
@@ -85,7 +85,7 @@ def test_a_snapshot_is_of_the_revision_asked_for(api, dataset, rounds, hub, tmp_
         assert sorted(path.name for path in (tmp_path / folder).glob("data/*")) == names
 
 
-def test_a_file_is_of_the_revision_asked_for(dataset, rounds, hub, tmp_path):
+def test_a_file_has_the_content_of_its_revision(dataset, rounds, hub, tmp_path):
     def read(revision):
         path = hf_hub_download(
             dataset, "README.md", repo_type="dataset", revision=revision, cache_dir=tmp_path, endpoint=hub.endpoint
@@ -112,9 +112,9 @@ def test_revisions_may_hold_slashes(api, dataset, rounds, hub, tmp_path):
     )
     assert "x y.txt" in api.list_repo_files(dataset, revision="exp/one", repo_type="dataset")
     assert "x y.txt" not in api.list_repo_files(dataset, revision="try/1", repo_type="dataset")
-    where = {"repo_type": "dataset", "cache_dir": tmp_path, "endpoint": hub.endpoint}
-    assert hf_hub_download(dataset, "x y.txt", revision="exp/one", **where)
-    assert hf_hub_download(dataset, "data/round-1.parquet", revision="refs/heads/exp/one", **where)
+    options = {"repo_type": "dataset", "cache_dir": tmp_path, "endpoint": hub.endpoint}
+    assert hf_hub_download(dataset, "x y.txt", revision="exp/one", **options)
+    assert hf_hub_download(dataset, "data/round-1.parquet", revision="refs/heads/exp/one", **options)
     with pytest.raises(HfHubHTTPError) as caught:
         api.create_branch(dataset, branch="exp/one", repo_type="dataset")
     assert caught.value.response.status_code == 409
@@ -126,9 +126,9 @@ def test_revisions_may_hold_slashes(api, dataset, rounds, hub, tmp_path):
         api.list_repo_files(dataset, revision="exp/one", repo_type="dataset")
 
 
-def test_folders_are_listed_one_by_one_or_whole(api, dataset, rounds):
-    def paths(**how):
-        return [entry.path for entry in api.list_repo_tree(dataset, repo_type="dataset", **how)]
+def test_folders_are_listed_one_by_one_or_recursively(api, dataset, rounds):
+    def paths(**options):
+        return [entry.path for entry in api.list_repo_tree(dataset, repo_type="dataset", **options)]
 
     assert paths() == [".gitattributes", "README.md", "data"]
     assert paths(path_in_repo="data") == ["data/round-1.parquet", "data/round-2.parquet"]
@@ -140,8 +140,8 @@ def test_folders_are_listed_one_by_one_or_whole(api, dataset, rounds):
     }
     assert expanded["data/round-1.parquet"].last_commit.oid == rounds["round-001"]
     assert expanded["data"].last_commit.oid == rounds["round-002"]
-    found = api.get_paths_info(dataset, ["README.md", "data", "nowhere"], repo_type="dataset")
-    assert [entry.path for entry in found] == ["README.md", "data"]
+    entries = api.get_paths_info(dataset, ["README.md", "data", "nowhere"], repo_type="dataset")
+    assert [entry.path for entry in entries] == ["README.md", "data"]
 
 
 def test_repositories_are_listed_by_author(api, dataset, rounds, hub):
@@ -155,25 +155,25 @@ def test_repositories_are_listed_by_author(api, dataset, rounds, hub):
 @pytest.mark.parametrize("path", ["README.md", "data/round-2.parquet"])
 def test_ranges_of_a_file(dataset, rounds, hub, path):
     url = f"{hub.endpoint}/datasets/{dataset}/resolve/round-002/{path}"
-    whole = web.get(url)
-    size = len(whole.content)
-    assert whole.headers["X-Repo-Commit"] == rounds["round-002"]
-    assert whole.headers["Accept-Ranges"] == "bytes"
-    for asked, status, part in [
-        ("bytes=0-3", 206, whole.content[:4]),
-        ("bytes=4-", 206, whole.content[4:]),
-        ("bytes=-4", 206, whole.content[-4:]),
-        (f"bytes=2-{size + 99}", 206, whole.content[2:]),
-        ("bytes=0-1,3-4", 200, whole.content),
-        ("lines=0-1", 200, whole.content),
+    complete = web.get(url)
+    size = len(complete.content)
+    assert complete.headers["X-Repo-Commit"] == rounds["round-002"]
+    assert complete.headers["Accept-Ranges"] == "bytes"
+    for byte_range, status, part in [
+        ("bytes=0-3", 206, complete.content[:4]),
+        ("bytes=4-", 206, complete.content[4:]),
+        ("bytes=-4", 206, complete.content[-4:]),
+        (f"bytes=2-{size + 99}", 206, complete.content[2:]),
+        ("bytes=0-1,3-4", 200, complete.content),
+        ("lines=0-1", 200, complete.content),
     ]:
-        answer = web.get(url, headers={"Range": asked})
-        assert (answer.status_code, answer.content) == (status, part), asked
+        answer = web.get(url, headers={"Range": byte_range})
+        assert (answer.status_code, answer.content) == (status, part), byte_range
     assert answer.headers["Content-Length"] == str(size)
     past = web.get(url, headers={"Range": f"bytes={size}-"})
     assert past.status_code == 416
     assert past.headers["Content-Range"] == f"bytes */{size}"
     head = web.head(url)
-    assert head.headers["ETag"] == whole.headers["ETag"]
+    assert head.headers["ETag"] == complete.headers["ETag"]
     assert head.headers["Content-Length"] == str(size)
     assert head.content == b""

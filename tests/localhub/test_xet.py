@@ -1,4 +1,4 @@
-"""The formats of the Xet write protocol; whole uploads by hf_xet are in test_commits.py."""
+"""The formats of the Xet upload protocol. Complete uploads by hf_xet are in test_commits.py."""
 
 from __future__ import annotations
 
@@ -44,39 +44,39 @@ def _shard(terms, sha256, flags=xet._HAS_METADATA | xet._HAS_VERIFICATION):
 
 
 @pytest.fixture
-def ingest(tmp_path):
+def upload_xet(tmp_path):
     root = Root(tmp_path / "hub").prepare()
     staging, lfs = xet.Staging(root), LfsStore(root)
     address = staging.address("alice")
 
-    def take(chunks, terms, sha256, **more):
-        staging.add(address, XORB, write_private(root.tmp, b"".join(chunks) + more.pop("footer", b"")))
-        taken = xet.store_files(io.BytesIO(_shard(terms, sha256, **more)), staging, address, lfs, LIMITS)
-        return [lfs.path(oid).read_bytes() for oid in taken]
+    def upload(chunks, terms, sha256, footer=b"", **shard):
+        staging.add(address, XORB, write_private(root.tmp, b"".join(chunks) + footer))
+        oids = xet.store_files(io.BytesIO(_shard(terms, sha256, **shard)), staging, address, lfs, LIMITS)
+        return [lfs.path(oid).read_bytes() for oid in oids]
 
-    yield take
-    assert list(root.tmp.iterdir()) == []  # nothing half-made stays, whatever happened
+    yield upload
+    assert list(root.tmp.iterdir()) == []  # no unfinished file is left over
 
 
 @pytest.mark.parametrize("scheme", [0, 1, 2])
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 1000, 128 * 1024])
-def test_every_compression_of_a_chunk_comes_back(ingest, scheme, size):
+def test_every_compression_of_a_chunk_comes_back(upload_xet, scheme, size):
     data = random.Random(size).randbytes(size // 2) + b"a" * (size - size // 2)
     whole = b"first" + data
     chunks = [_chunk(b"first", 0), _chunk(data, scheme), _chunk(b"unused", 1)]
     sha256 = hashlib.sha256(whole).hexdigest()
-    assert ingest(chunks, [(XORB, 0, 2, len(whole))], sha256, footer=b"XETBLOB" + b"\0" * 50) == [whole]
+    assert upload_xet(chunks, [(XORB, 0, 2, len(whole))], sha256, footer=b"XETBLOB" + b"\0" * 50) == [whole]
 
 
-def test_a_file_is_made_of_terms_in_order(ingest):
+def test_the_terms_of_a_file_are_joined_in_order(upload_xet):
     chunks = [_chunk(bytes([65 + i]) * 10, i % 3) for i in range(4)]
     whole = b"C" * 10 + b"D" * 10 + b"A" * 10 + b"C" * 10
     sha256 = hashlib.sha256(whole).hexdigest()
-    assert ingest(chunks, [(XORB, 2, 4, 20), (XORB, 0, 1, 10), (XORB, 2, 3, 10)], sha256) == [whole]
+    assert upload_xet(chunks, [(XORB, 2, 4, 20), (XORB, 0, 1, 10), (XORB, 2, 3, 10)], sha256) == [whole]
 
 
 @pytest.mark.parametrize(
-    ("terms", "more", "reason"),
+    ("terms", "shard", "reason"),
     [
         ([(XORB, 0, 1, 10)], {}, "sha256"),
         ([(XORB, 0, 3, 10)], {}, "has 2 chunks"),
@@ -86,9 +86,9 @@ def test_a_file_is_made_of_terms_in_order(ingest):
         ([(XORB, 0, 1, 10)], {"flags": 0}, "without its sha256"),
     ],
 )
-def test_a_shard_that_does_not_add_up_is_refused(ingest, terms, more, reason):
+def test_a_shard_that_does_not_match_its_chunks_is_refused(upload_xet, terms, shard, reason):
     with pytest.raises(HubError, match=reason):
-        ingest([_chunk(b"A" * 10, 0), _chunk(b"B" * 10, 1)], terms, "a" * 64, **more)
+        upload_xet([_chunk(b"A" * 10, 0), _chunk(b"B" * 10, 1)], terms, "a" * 64, **shard)
 
 
 @pytest.mark.parametrize(
@@ -101,20 +101,20 @@ def test_a_shard_that_does_not_add_up_is_refused(ingest, terms, more, reason):
         (_chunk(b"a" * 100_000, 1)[:5] + b"\x0a\0\0" + _chunk(b"a" * 100_000, 1)[8:], "header says 10"),
     ],
 )
-def test_a_broken_chunk_is_refused(ingest, chunk, reason):
+def test_a_broken_chunk_is_refused(upload_xet, chunk, reason):
     with pytest.raises(HubError, match=reason):
-        ingest([chunk], [(XORB, 0, 1, 3)], "a" * 64)
+        upload_xet([chunk], [(XORB, 0, 1, 3)], "a" * 64)
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"x" * 48, xet._SHARD_MAGIC + struct.pack("<QQ", 3, 0), _shard([], "a" * 64)[:60]]
 )
-def test_what_is_no_shard_is_refused(body):
+def test_a_malformed_shard_is_refused(body):
     with pytest.raises(HubError, match="shard"):
         list(xet.read_shard(io.BytesIO(body), LIMITS))
 
 
-def test_users_have_addresses_of_their_own_and_rotation_changes_them(tmp_path):
+def test_each_user_has_another_address_and_rotation_changes_them(tmp_path):
     staging = xet.Staging(Root(tmp_path).prepare())
     alice = staging.address("alice")
     assert staging.address("alice") == alice != staging.address("bob")
