@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evokd_data.generation.filters import REASONS, FilterPipeline
-from evokd_data.generation.near_duplicates import PERMUTATIONS, MinHashIndex, bands, normal
+from evokd_data.generation.near_duplicates import PERMUTATIONS, MinHashIndex, band_count, normal_form
 from evokd_data.recipe_sections import Filters
 from evokd_data.records import Draft, Origin, Rejection, Sample
 
@@ -51,7 +51,7 @@ def test_what_was_kept_is_kept_again_and_nothing_twice(made):
     second = [again.apply(Draft(s.text, s.target, s.origin)) for s in kept]
     assert second == kept
     assert all(isinstance(one.apply(Draft(s.text, s.target, s.origin)), Rejection) for s in kept)
-    assert len({normal(s.text) for s in kept}) == len(kept)
+    assert len({normal_form(s.text) for s in kept}) == len(kept)
 
 
 @given(drafts, st.integers(0, 12))
@@ -112,7 +112,7 @@ def test_near_duplicates_can_be_switched_off_exact_ones_cannot():
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.6, 0.7, 0.85, 0.95])
 def test_pairs_above_the_threshold_become_candidates_whatever_the_threshold(threshold):
-    count = bands(threshold)
+    count = band_count(threshold)
     assert PERMUTATIONS % count == 0
     assert 1 - (1 - threshold ** (PERMUTATIONS // count)) ** count >= 0.99
 
@@ -131,9 +131,9 @@ def test_a_low_threshold_finds_texts_that_share_half_their_words():
     ("one", "other"), [("Straße", "STRASSE"), ("ﬁne", "fine"), ("a  b\n", "A, b!"), ("under_score", "under score")]
 )
 def test_texts_that_differ_in_form_alone_are_one(one, other):
-    assert normal(one) == normal(other)
+    assert normal_form(one) == normal_form(other)
 
 
 @given(st.text(max_size=40))
 def test_the_normal_form_is_normal(text):
-    assert normal(normal(text)) == normal(text)
+    assert normal_form(normal_form(text)) == normal_form(text)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evokd_data.generation import near_duplicates
-from evokd_data.generation.near_duplicates import PERMUTATIONS, SHINGLE, MinHashIndex, bands, normal
+from evokd_data.generation.near_duplicates import PERMUTATIONS, SHINGLE, MinHashIndex, band_count, normal_form
 
 WORDS = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrs"]
 
@@ -43,9 +43,9 @@ def by_the_book(texts: list[str], threshold: float) -> list[tuple[str, str, floa
 
     kept: list[tuple[str, str, RMinHash]] = []
     found: list[tuple[str, str, float] | None] = []
-    rows = PERMUTATIONS // bands(threshold)
+    rows = PERMUTATIONS // band_count(threshold)
     for number, text in enumerate(texts):
-        form = normal(text)
+        form = normal_form(text)
         signature = RMinHash(PERMUTATIONS, near_duplicates.MINHASH_SEED)
         signature.update([form[i : i + SHINGLE] for i in range(max(1, len(form) - SHINGLE + 1))])
         own = signature.digest()
@@ -67,10 +67,10 @@ def by_the_book(texts: list[str], threshold: float) -> list[tuple[str, str, floa
 
 @pytest.mark.parametrize("threshold", [0.5, 0.85])
 @pytest.mark.parametrize("recent", [1, 7, 10_000])
-@pytest.mark.parametrize("few", [0, near_duplicates.FEW])
+@pytest.mark.parametrize("few", [0, near_duplicates.MAX_SINGLE_READS])
 def test_decisions_are_those_of_comparing_every_pair_however_texts_are_kept(monkeypatch, threshold, recent, few):
-    monkeypatch.setattr(near_duplicates, "RECENT", recent)
-    monkeypatch.setattr(near_duplicates, "FEW", few)
+    monkeypatch.setattr(near_duplicates, "MAX_RECENT", recent)
+    monkeypatch.setattr(near_duplicates, "MAX_SINGLE_READS", few)
     texts = sentences(150)
     found = decisions(texts, threshold)
     assert found == by_the_book(texts, threshold)
@@ -80,17 +80,17 @@ def test_decisions_are_those_of_comparing_every_pair_however_texts_are_kept(monk
 @given(st.lists(st.text("aéß _.", max_size=8), max_size=20), st.sampled_from([0.5, 0.85, 1.0]), st.integers(1, 5))
 def test_how_many_texts_are_kept_in_memory_decides_nothing(texts, threshold, recent):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(near_duplicates, "RECENT", recent)
+        patch.setattr(near_duplicates, "MAX_RECENT", recent)
         some = decisions(texts, threshold)
     assert some == decisions(texts, threshold)
 
 
 def test_texts_whose_32_bits_agree_by_chance_are_told_apart(monkeypatch):
     monkeypatch.setattr(near_duplicates, "crc32", lambda _: 7)
-    near_duplicates._look.cache_clear()
+    near_duplicates._fingerprint.cache_clear()
     texts = sentences(40, seed=1)
     found = decisions(texts, 0.85)
-    near_duplicates._look.cache_clear()
+    near_duplicates._fingerprint.cache_clear()
     monkeypatch.undo()
     kept = {number for number, one in enumerate(found) if one is None}
     assert len(kept) > 20
@@ -98,7 +98,7 @@ def test_texts_whose_32_bits_agree_by_chance_are_told_apart(monkeypatch):
 
 
 def test_what_is_not_in_memory_is_in_a_file_nobody_finds_and_goes_with_the_index(monkeypatch, tmp_path):
-    monkeypatch.setattr(near_duplicates, "RECENT", 4)
+    monkeypatch.setattr(near_duplicates, "MAX_RECENT", 4)
     index = MinHashIndex(0.85, tmp_path)
     for number, text in enumerate(sentences(20)):
         index.add(text, str(number))
@@ -117,5 +117,5 @@ def test_a_name_that_does_not_fit_is_refused():
 
 @given(st.text(st.characters(max_codepoint=127), max_size=60))
 def test_plain_ascii_takes_a_shorter_way_to_the_same_normal_form(text):
-    assert normal(text) == normal(text + " \u200a")  # a space that is not ASCII takes the long one
-    assert normal(text) == " ".join("".join(c.lower() if c.isalnum() else " " for c in text).split())
+    assert normal_form(text) == normal_form(text + " \u200a")  # a space that is not ASCII takes the long one
+    assert normal_form(text) == " ".join("".join(c.lower() if c.isalnum() else " " for c in text).split())

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evokd_data.digest import derive_random
-from evokd_data.generation.near_duplicates import SHINGLE, normal
+from evokd_data.generation.near_duplicates import SHINGLE, normal_form
 from evokd_data.writing_systems import CHARACTER_IS_WORD
 
 SAMPLE = 400  # texts of one measure: eigenvalues of a 400 x 400 matrix take a tenth of a second
@@ -54,7 +54,7 @@ def diversity(texts: Sequence[str], seed: int) -> dict[str, Any] | None:
     chosen = sample_texts(texts, seed)
     if len(chosen) < 2:
         return None
-    words = [_WORD.findall(normal(text)) for text in chosen]
+    words = [_WORD.findall(normal_form(text)) for text in chosen]
     return {
         "n": len(chosen),
         **{f"distinct_{n}": _rounded(distinct(words, n)) for n in (1, 2, 3)},
@@ -74,7 +74,7 @@ def similarity(texts: Sequence[str]) -> float:
     numbers: dict[str, int] = {}
     sets = []
     for text in texts:
-        form = normal(text)
+        form = normal_form(text)
         grams = {form[i : i + SHINGLE] for i in range(max(1, len(form) - SHINGLE + 1))}
         sets.append(np.array(sorted(numbers.setdefault(gram, len(numbers)) for gram in grams)))
     total = 0.0

@@ -1,7 +1,7 @@
-"""Drafts become samples or rejections with a reason; nothing is dropped in silence.
+"""Filters turn drafts into samples, or into rejections with a reason; no draft is dropped without one.
 
-Drafts come in index order, so the result does not depend on shard size, on the order of completions or on how many
-workers asked. Kept + rejected = asked.
+Drafts come in index order. So the result depends neither on the shard size nor on the order of completions nor on the
+number of workers. Kept + rejected = asked.
 """
 
 from __future__ import annotations
@@ -40,27 +40,27 @@ REASONS = {
     "near_duplicate": "too alike to a text kept before",
     "test_overlap": "repeats, or nearly repeats, a text of the test or dev set",
 }
-"""Every reason of a rejection, with what it means; the card prints this table."""
+"""Every reason of a rejection, and its meaning. The dataset card prints this table."""
 
 
 class FilterPipeline:
-    """All filters of a round, with what they remember of earlier rounds.
+    """All filters of a round, and the texts that they remember of earlier rounds.
 
-    `protected` are the texts of test and dev: they are compared with and nothing else; a rejection names none of them.
-    `scratch` is a folder on a disk, for what `MinHashIndex` does not hold in memory.
+    `protected` are the texts of test and dev. They are only compared with; no rejection names one of them. `scratch` is the
+    folder for the scratch file of `MinHashIndex`.
     """
 
     def __init__(self, filters: Filters, task: Task, protected: Iterable[str], scratch: Path | None = None) -> None:
         self._filters = filters
         self._task = task
-        self._kept = MinHashIndex(filters.near_duplicates, scratch)
+        self._accepted = MinHashIndex(filters.near_duplicates, scratch)
         self._protected = MinHashIndex(filters.near_duplicates)
         for text in protected:
             self._protected.add(text, "")
 
     def remember(self, sample: Sample) -> None:
         """A sample of an earlier round or of a finished shard: later texts must differ from it."""
-        self._kept.add(sample.text, sample.id)
+        self._accepted.add(sample.text, sample.id)
 
     def apply(self, draft: Draft) -> Sample | Rejection:
         """The draft as a sample, or the first reason against it."""
@@ -83,8 +83,8 @@ class FilterPipeline:
             return reject("label_disagreement", f"asked for {intended}")
         if self._protected.find(draft.text):
             return reject("test_overlap")
-        if found := self._kept.find(draft.text):
-            reason, name, similarity = found
+        if match := self._accepted.find(draft.text):
+            reason, name, similarity = match
             return reject(reason, f"{name} ({similarity:.2f})")
         sample = Sample(
             sample_id(self._task, draft.text, draft.target), draft.text, draft.target, draft.origin, draft.soft

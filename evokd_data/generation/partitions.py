@@ -82,18 +82,19 @@ class Partitioner:
 
     def ranges(self, workers: Callable[[], int], window: Callable[[], int]) -> Iterator[range]:
         """Request indices of each partition, in order. `workers` and `window` are asked anew for each."""
-        left = sum(map(len, self._shards))
+        remaining = sum(map(len, self._shards))
         for shard in self._shards:
             start = shard.start
             while start < shard.stop:
                 worker_window = max(1, window() // workers())
                 shares = max(workers(), min(4 * workers(), MAX_SHARES))
-                size = min(2 * worker_window, max(-(-worker_window // 4), left // shares))
-                rest = shard.stop - start
-                pieces = -(-rest // size)
-                yield range(start, start + -(-rest // pieces))
-                left -= -(-rest // pieces)
-                start += -(-rest // pieces)
+                size = min(2 * worker_window, max(-(-worker_window // 4), remaining // shares))
+                rest_of_shard = shard.stop - start
+                pieces = -(-rest_of_shard // size)
+                even_size = -(-rest_of_shard // pieces)
+                yield range(start, start + even_size)
+                remaining -= even_size
+                start += even_size
 
 
 async def written_by_workers(
@@ -149,8 +150,8 @@ async def written_by_workers(
     ranges = Partitioner(shards, first).ranges(lambda: engine.workers, lambda: engine.window)
     try:
         async with aclosing(in_order(ranges, write, lambda: engine.partitions, AHEAD)) as results:
-            async for indices, drafts_of_all in results:
-                for index, drafts in zip(indices, drafts_of_all, strict=True):
+            async for indices, partition_drafts in results:
+                for index, drafts in zip(indices, partition_drafts, strict=True):
                     yield work.planned[index], drafts
     finally:
         await engine.forget(work)
@@ -160,13 +161,13 @@ async def written_by_workers(
 
 def _move_into(journal: Journal, parts: JournalParts) -> None:
     for lines in parts.read():
-        journal.take_in(lines)
+        journal.merge(lines)
     journal.sync()
     parts.clear()
 
 
 class _JournalledWriter:
-    """Writes requests from the journal alone. Of a request that it cannot write whole it keeps the answers it met."""
+    """Writes requests from the journal alone. It keeps the journal's answers to a request that it cannot write whole."""
 
     def __init__(self, work: StrategyWork, journal: Journal) -> None:
         self._work = work
@@ -179,8 +180,9 @@ class _JournalledWriter:
         answer = self._journal.find(prompt)
         if answer is None:
             raise NotJournalled(prompt.key)
-        own = prompt.request
-        (self._shared if own is None else self._answers.setdefault(own, {}))[prompt_digest(prompt)] = answer
+        index = prompt.request
+        answers = self._shared if index is None else self._answers.setdefault(index, {})
+        answers[prompt_digest(prompt)] = answer
         return answer
 
     async def write(self, index: int) -> Sequence[Draft] | None:
@@ -194,8 +196,8 @@ class _JournalledWriter:
 
     def answers(self, requests: Iterable[int]) -> dict[str, Completion]:
         """The journal's answers to prompts of requests that could not be written whole, by the prompt's digest."""
-        own = {digest: answer for index in requests for digest, answer in self._answers.pop(index, {}).items()}
-        return self._shared | own
+        answers = {digest: answer for index in requests for digest, answer in self._answers.pop(index, {}).items()}
+        return self._shared | answers
 
 
 class StrategyPartitionWriter:
@@ -207,7 +209,7 @@ class StrategyPartitionWriter:
     def __init__(self, work: StrategyWork, partition: Partition, complete: Complete, share: Share, window: int) -> None:
         self._work = work
         self._partition = partition
-        self._own = frozenset(partition.requests)
+        self._requests = frozenset(partition.requests)
         self._complete = complete
         self._share = share
         self._window = window
@@ -220,13 +222,13 @@ class StrategyPartitionWriter:
         work = self._work
 
         async def ask(prompt: Prompt) -> Completion:
-            own = prompt.request in self._own
-            if own and not answers and not self._partition.answers:  # nothing to look up, so no digest to compute
+            own_request = prompt.request in self._requests
+            if own_request and not (answers or self._partition.answers):  # nothing to look up: no digest is needed
                 return self._journal(prompt, await self._complete(prompt))
             digest = prompt_digest(prompt)
             if (answer := self._partition.answers.get(digest)) is not None:
                 return answer
-            if own:
+            if own_request:
                 return self._journal(prompt, answers.get(digest) or await self._complete(prompt))
             answer = await self._share(digest, prompt)
             self._shared[digest] = replace(prompt, variables={}), answer
@@ -240,8 +242,8 @@ class StrategyPartitionWriter:
         return WrittenPartition(drafts, lines, self._shared, *tokens)
 
     def _journal(self, prompt: Prompt, answer: Completion) -> Completion:
-        line, fresh = self._encoder.written(prompt, answer)
-        self._encoder.keep(fresh)
+        line, fresh = self._encoder.encode(prompt, answer)
+        self._encoder.add_shared(fresh)
         self.lines.append(line)
         self._prompt_tokens += answer.prompt_tokens
         self._completion_tokens += answer.completion_tokens

@@ -1,7 +1,7 @@
-"""Keeping the engine busy: requests flow in a bounded window, results come back in index order.
+"""The scheduler keeps the engine busy: a bounded window of requests is in flight, and results come back in index order.
 
-There is no barrier anywhere, neither between generating and labelling nor between shards: waiting for each shard
-costs 1.37 times the engine steps (measured with 1,024 requests of 20 to 200 tokens).
+There is no barrier, neither between generating and labelling nor between shards: waiting for each shard would cost 1.37 times
+the engine steps (measured with 1,024 requests of 20 to 200 tokens).
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from evokd_data.teachers import Engine, PartitionedEngine, Teacher
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-BEFORE_OPENING = 256  # requests in flight until the engine has said how many it wants: enough to saturate one
-AHEAD = 8  # windows of finished results that may wait for one straggler, before new requests wait too
+BEFORE_OPENING = (
+    256  # requests in flight until the engine is open and its window is known: enough to saturate one engine
+)
+AHEAD = 8  # windows of finished results that may wait for one straggler before new requests wait, too
 
 
 class TeacherOnDemand:
-    """A teacher that is opened by the first prompt nobody else could answer, then kept until the block ends.
+    """A teacher that is opened by the first prompt that reaches it, and stays open until the block ends.
 
-    A run whose every answer is in its journals never starts an engine.
+    A run whose answers are all in its journals never starts an engine. `log` is the file for the engine's own log.
     """
 
     def __init__(self, teacher: Teacher, log: Path, progress: Progress | None = None) -> None:
@@ -56,14 +58,14 @@ class TeacherOnDemand:
 
     @property
     def engine(self) -> Engine | None:
-        """The open engine, None when nobody has asked it anything yet."""
+        """The engine, or None when it is not open yet."""
         return self._engine
 
     async def open(self) -> Engine:
-        """The engine, open. Raises TeacherError."""
+        """The open engine; opens it when it is not. Raises TeacherError; after a failure, each call raises the same error."""
         if self._engine is None:
             async with self._opening:
-                if self._failure is not None:  # prompts that waited behind the first must not start a second engine
+                if self._failure is not None:  # prompts that waited for the first must not start a second engine
                     raise self._failure
                 if self._engine is None:
                     self._progress.note(f"opening the teacher; its log: {self._log}")
@@ -83,7 +85,7 @@ class TeacherOnDemand:
         return self._teacher.partitioned
 
     async def open_partitioned(self) -> PartitionedEngine:
-        """The engine of a partitioned teacher, open. Raises TeacherError."""
+        """The open engine of a partitioned teacher. Raises TeacherError."""
         engine = await self.open()
         assert isinstance(engine, PartitionedEngine), f"{self._teacher.name} is declared partitioned"
         return engine
@@ -101,6 +103,7 @@ class TeacherOnDemand:
             await self._engine.sleep()
 
     async def wake(self) -> None:
+        """Take the accelerator back after `sleep`."""
         if self._engine is not None:
             await self._engine.wake()
 
@@ -110,8 +113,8 @@ async def in_order(
 ) -> AsyncGenerator[tuple[Item, Result]]:
     """Run `work` on every item, at most `window()` at a time, and yield the results in the items' order.
 
-    At most `ahead` windows of results wait behind a straggler: that is the memory bound. The first error, of whichever
-    item, cancels everything in flight and is raised.
+    At most `ahead` windows of results wait for a straggler: this bounds the memory. The first error of any item cancels
+    everything in flight and is raised.
     """
     tasks: asyncio.Queue[tuple[Item, asyncio.Task[Result]] | None] = asyncio.Queue()
     running = waiting = 0

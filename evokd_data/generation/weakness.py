@@ -1,4 +1,4 @@
-"""Predictions on samples the student had not trained on -> its weaknesses, worst first. Pure."""
+"""Weaknesses: the kinds of mistakes in predictions on samples the student had not trained on, worst first. Pure."""
 
 from __future__ import annotations
 
@@ -14,52 +14,55 @@ if TYPE_CHECKING:
 
 EXAMPLES = 8  # texts kept for the analysis of one weakness, of either kind
 
+Kind = tuple[str, str, str]
+"""A mistake's kind, the expected class, the predicted class."""
+
 
 def find(task: Task, samples: Sequence[Sample], predictions: Sequence[Prediction]) -> list[Weakness]:
-    """Kinds of mistakes by how often they were made, ties by name; with texts the student got wrong and right.
+    """Kinds of mistakes, the most frequent first, ties by name; with texts the student got wrong and right.
 
-    `predictions` are aligned with `samples`. Right examples matter as much as wrong ones: without them the
-    teacher cannot see where the border runs (Liu et al. 2024, section 5.3, "w/o Correct"). The most confident ones come first: what the
-    student is surest of, rightly or wrongly, says most about what it has learned.
+    `predictions` are aligned with `samples`. Right examples matter as much as wrong ones: without them the teacher cannot
+    see where the border runs (Liu et al. 2024, section 5.3, "w/o Correct"). The most confident predictions come first: what
+    the student is surest of, rightly or wrongly, says most about what it has learned.
     """
-    counts: Counter[tuple[str, str, str]] = Counter()
-    wrong: dict[tuple[str, str, str], _Surest] = defaultdict(_Surest)
-    right: dict[str, _Surest] = defaultdict(_Surest)
-    seen = dict.fromkeys(task.labels, 0)
+    counts: Counter[Kind] = Counter()
+    wrong: dict[Kind, _MostConfident] = defaultdict(_MostConfident)
+    right: dict[str, _MostConfident] = defaultdict(_MostConfident)
+    samples_of = dict.fromkeys(task.labels, 0)
     for index, prediction in enumerate(predictions):
-        found = task.mistakes(prediction)
-        for kind in {(mistake.kind, mistake.expected, mistake.got) for mistake in found}:
+        mistakes = task.mistakes(prediction)
+        for kind in {(mistake.kind, mistake.expected, mistake.got) for mistake in mistakes}:
             counts[kind] += 1
             wrong[kind].add(prediction.confidence, index)
         for label in task.labels:
             if task.carries(prediction.expected, label):
-                seen[label] += 1
-                if not found:
+                samples_of[label] += 1
+                if not mistakes:
                     right[label].add(prediction.confidence, index)
 
     weaknesses = []
     for kind, missed in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        name, expected, got = kind
-        near = [right[label] for label in (expected, got) if label in right]
+        name, expected, predicted = kind
+        right_of_both = [right[label] for label in (expected, predicted) if label in right]
         weaknesses.append(
             Weakness(
                 name,
                 expected,
-                got,
+                predicted,
                 missed,
-                seen.get(expected, 0),
-                wrong=tuple(samples[i] for i in _surest(wrong[kind])),
-                right=tuple(samples[i] for i in _surest(*near)),
+                samples_of.get(expected, 0),
+                wrong=tuple(samples[i] for i in _most_confident(wrong[kind])),
+                right=tuple(samples[i] for i in _most_confident(*right_of_both)),
             )
         )
     return weaknesses
 
 
-class _Surest:
-    """The `EXAMPLES` predictions of highest confidence among those added, of equal ones the first."""
+class _MostConfident:
+    """The `EXAMPLES` predictions of highest confidence among those added; of equal ones the first."""
 
     def __init__(self) -> None:
-        self.heap: list[tuple[float, int]] = []
+        self.heap: list[tuple[float, int]] = []  # confidence, minus the index
 
     def add(self, confidence: float, index: int) -> None:
         if len(self.heap) < EXAMPLES:
@@ -68,7 +71,7 @@ class _Surest:
             heappushpop(self.heap, (confidence, -index))
 
 
-def _surest(*groups: _Surest) -> list[int]:
-    """The indices of the surest of all groups together, surest first."""
-    all_of_them = {one for group in groups for one in group.heap}
-    return [-index for _, index in sorted(all_of_them, reverse=True)[:EXAMPLES]]
+def _most_confident(*groups: _MostConfident) -> list[int]:
+    """The indices of the most confident predictions of all groups together, most confident first."""
+    entries = {entry for group in groups for entry in group.heap}
+    return [-index for _, index in sorted(entries, reverse=True)[:EXAMPLES]]

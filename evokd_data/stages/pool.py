@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from evokd_data.digest import derive_random
-from evokd_data.generation.near_duplicates import MinHashIndex, normal
+from evokd_data.generation.near_duplicates import MinHashIndex, normal_form
 from evokd_data.recipe import Recipe
 from evokd_data.records import Origin, Sample
 from evokd_data.seeds import Splits
@@ -28,11 +28,11 @@ def choose(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> 
     """
     assert recipe.pool is not None
     wanted = round(recipe.pool.share * recipe.rounds.samples)
-    used = {normal(text) for text in _used(recipe.task, workspace, index)}
+    used = {normal_form(text) for text in _used(recipe.task, workspace, index)}
     fitting = [
         text
         for text in splits.pool
-        if recipe.filters.min_characters <= len(text) <= recipe.filters.max_characters and normal(text) not in used
+        if recipe.filters.min_characters <= len(text) <= recipe.filters.max_characters and normal_form(text) not in used
     ]
     chance = derive_random(recipe.seed, index, "pool")
     looked_at = chance.sample(fitting, min(len(fitting), recipe.pool.candidates))
@@ -49,7 +49,7 @@ def choose(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> 
         if protected.find(looked_at[place]):
             left_out += 1
         else:
-            chosen.setdefault(normal(looked_at[place]), looked_at[place])
+            chosen.setdefault(normal_form(looked_at[place]), looked_at[place])
     log.info(
         "round %d: %d of %d texts of the pool chosen, %d left out for the test set's sake",
         index, len(chosen), len(fitting), left_out,
