@@ -1,4 +1,4 @@
-"""Three forms in which a teacher can answer when it tags a text: what they cost, and how much of it is invented.
+"""Three forms in which a teacher can answer when it tags a text: what they cost, and how many spans are invented.
 
     python bench/labellers.py --data DATASETS [--texts 1000] [--model FOLDER] [--json FILE]
 
@@ -8,12 +8,14 @@ The teacher of recipes/quickstart-slots.yaml, on vLLM, under its recipe's own pr
     json     {"entities": [{"text", "type"}]}, the schema enforced, the strings free
     enum     the same, each string one of the text's runs of words
 
-The texts: SNIPS' test set and the held-out rows of its train set, as far as they are about the teacher's two intents, the
-recipe's own test set, and for the rest texts that the teacher itself wrote, without gold spans. They are labelled in chunks, every form in turn with a chunk, in rotating order, the prefix cache emptied before each turn: a ratio is of two
-turns with the same texts. Grammars and schemas are compiled within the time that is measured.
+The texts: those of SNIPS' test set and of the held-out rows of its train set that are about the teacher's two intents, the
+recipe's own test set, and texts that the teacher itself wrote, without gold spans. They are labelled in chunks. Each form
+labels a chunk in its turn, in rotating order, and the prefix cache is emptied before each turn, so a ratio compares two
+turns with the same texts. The measured time includes the compilation of grammars and schemas.
 
-What is invented is counted from the raw answers by code that shares nothing with the toolkit's readers: a span whose
-characters do not occur in the text in this order. DATASETS holds snips_intents and snips_slots; without them the bench says so and ends with 0.
+Invented spans are counted in the raw answers by code that shares nothing with the toolkit's readers: a span is invented
+when its characters do not occur in the text in this order. DATASETS holds snips_intents and snips_slots; without them the
+bench says so and ends with 0.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ SOURCES = ("snips_test", "snips_held_out", "own_test", "generated")
 
 @dataclass(frozen=True)
 class Row:
-    """`gold` is empty where nobody knows: a generated text."""
+    """A text with its gold spans; a generated text has none."""
 
     text: str
     source: str
@@ -66,17 +68,18 @@ class Row:
 
 @dataclass
 class Count:
-    """What one form came to. `wall_s` and `tokens` by chunk."""
+    """The results of one form. `wall_s` and `tokens` by chunk."""
 
     wall_s: list[float] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     spans: int = 0
     invented: int = 0
     unreadable: dict[str, int] = field(default_factory=dict)
-    matched: dict[str, list[int]] = field(default_factory=dict)  # source -> spans right, found and wanted
+    matched: dict[str, list[int]] = field(default_factory=dict)  # source -> right, predicted and gold spans
 
     def add(self, task: NER, row: Row, answer: Completion) -> None:
-        surfaces = written(answer.text)
+        """Count one answer."""
+        surfaces = raw_spans(answer.text)
         self.spans += len(surfaces)
         self.invented += sum(surface not in row.text for surface in surfaces)
         got: Any = ()
@@ -84,13 +87,14 @@ class Count:
             got = task.read_label(answer.text, row.text)
         except Unreadable as error:
             self.unreadable[str(error)] = self.unreadable.get(str(error), 0) + 1
-        now = (len({*got} & {*row.gold}), len(got), len(row.gold))
+        counts = (len({*got} & {*row.gold}), len(got), len(row.gold))
         if row.source != "generated":
             self.matched[row.source] = [
-                a + b for a, b in zip(self.matched.get(row.source, (0, 0, 0)), now, strict=True)
+                a + b for a, b in zip(self.matched.get(row.source, (0, 0, 0)), counts, strict=True)
             ]
 
     def figures(self) -> dict[str, Any]:
+        """The totals, JSON-able."""
         return {
             "spans": self.spans,
             "invented_spans": self.invented,
@@ -102,55 +106,56 @@ class Count:
         }
 
 
-def f1(right: int, found: int, wanted: int) -> float:
-    return round(2 * right / (found + wanted), 4) if found + wanted else 0.0
+def f1(right: int, predicted: int, expected: int) -> float:
+    """F1 from numbers of spans; 0 when there are none."""
+    return round(2 * right / (predicted + expected), 4) if predicted + expected else 0.0
 
 
-def written(answer: str) -> list[str]:
-    """The spans in a raw answer of either form, whole or cut."""
+def raw_spans(answer: str) -> list[str]:
+    """The surfaces of the spans in a raw answer of any form, complete or truncated."""
     if answer.startswith('{"entities"'):
-        return [json.loads(found) for found in re.findall(r'"text":("(?:[^"\\]|\\.)*")', answer)]
+        return [json.loads(surface) for surface in re.findall(r'"text":("(?:[^"\\]|\\.)*")', answer)]
     marked = re.findall(r"(?<!\\)\[[^\[\]:]+: ((?:\\.|[^\\\]])*)(?:\]|$)", answer)
     return [re.sub(r"\\(.)", r"\1", surface) for surface in marked]
 
 
-def known(folder: Path, recipe: Recipe) -> list[Row]:
-    """The texts nobody trained on, with their spans."""
+def held_out_rows(folder: Path, recipe: Recipe) -> list[Row]:
+    """Texts that the teacher was not trained on, with their spans."""
     sys.path.insert(0, str(RECIPE.with_suffix("")))
     import train_teacher
 
-    held, _ = train_teacher.split(train_teacher.prepared_rows(folder)[0], seed=0)
+    snips_rows, _ = train_teacher.split(train_teacher.prepared_rows(folder)[0], seed=0)
     rows = [Row(sample.text, "snips_test", sample.target) for sample in train_teacher.test_samples(folder)]
     rows += [
         Row(sample.text, "snips_held_out", sample.target)
-        for sample in map(train_teacher.sample_of, (row.pieces for row in held))
+        for sample in map(train_teacher.sample_of, (row.pieces for row in snips_rows))
     ]
     rows += [Row(sample.text, "own_test", sample.target) for sample in load_splits(recipe).test]
     return list({row.text: row for row in reversed(rows)}.values())[::-1]
 
 
 async def invent(engine: VLLMEngine, task: NER, templates: Templates, count: int, old: set[str]) -> list[str]:
-    """So many new texts from the teacher, evenly over the types."""
+    """`count` new texts from the teacher, evenly over the types. None of them is in `old`."""
 
-    def ask(index: int) -> Prompt:
+    def prompt_for(index: int) -> Prompt:
         target = task.types[index % len(task.types)]
-        seen = {"task": task.describe(), "target": target, "contrast": "", "advice": "", "difficulty": "hard",
+        variables = {"task": task.describe(), "target": target, "contrast": "", "advice": "", "difficulty": "hard",
                 "demonstrations": [], "count": 5}  # fmt: skip
-        return Prompt(f"generate/{index:06}", "generate", templates.render("generate", seen),
+        return Prompt(f"generate/{index:06}", "generate", templates.render("generate", variables),
                       derive_seed(0, "labellers", index), Sampling(0.8, 320), Constraint(json_schema=texts_schema(5)))  # fmt: skip
 
     texts: dict[str, None] = {}
     for start in range(0, 10 * count, 100):
         if len(texts) >= count:
             break
-        asked = [ask(index) for index in range(start, start + 100)]
-        async for _, answer in in_order(asked, engine.complete, lambda: engine.window):
+        prompts = [prompt_for(index) for index in range(start, start + 100)]
+        async for _, answer in in_order(prompts, engine.complete, lambda: engine.window):
             texts |= dict.fromkeys(t for t in read_texts(answer, 5)[0] if t not in old and re.search(r"\w", t))
     return list(texts)[:count]
 
 
-def asked_for(task: NER, templates: Templates, texts: Sequence[str]) -> list[Prompt]:
-    """The labelling prompts the toolkit asks, without demonstrations: this teacher learned to do without."""
+def labelling_prompts(task: NER, templates: Templates, texts: Sequence[str]) -> list[Prompt]:
+    """The toolkit's labelling prompts without demonstrations, because this teacher was trained to label without them."""
     return [
         Prompt(
             f"label/{task.labelling}/{index:06}",
@@ -165,6 +170,7 @@ def asked_for(task: NER, templates: Templates, texts: Sequence[str]) -> list[Pro
 
 
 async def measure(arguments: argparse.Namespace, log: Path) -> dict[str, Any]:
+    """All figures, JSON-able. The teacher's own log goes to `log`."""
     overrides = [f"teacher.model={arguments.model.resolve()}"] if arguments.model else []
     recipe = load(RECIPE, overrides)
     assert isinstance(recipe.task, NER)
@@ -172,13 +178,13 @@ async def measure(arguments: argparse.Namespace, log: Path) -> dict[str, Any]:
     templates = Templates("ner", own=RECIPE.with_suffix("") / "prompts")
     counts = {form: Count() for form in FORMS}
     async with recipe.teacher.serve(log) as engine:
-        rows = known(arguments.data, recipe)[: arguments.texts]
+        rows = held_out_rows(arguments.data, recipe)[: arguments.texts]
         new = await invent(engine, recipe.task, templates, arguments.texts - len(rows), {row.text for row in rows})
         rows += [Row(text, "generated") for text in new]
         chunks = [rows[start::CHUNKS] for start in range(CHUNKS)]
         for turn, chunk in enumerate(chunks):
             for form in FORMS[turn % 3 :] + FORMS[: turn % 3]:
-                prompts = asked_for(tasks[form], templates, [row.text for row in chunk])
+                prompts = labelling_prompts(tasks[form], templates, [row.text for row in chunk])
                 await engine._llm.reset_prefix_cache()
                 began, tokens = time.perf_counter(), 0
                 answers = [answer async for _, answer in in_order(prompts, engine.complete, lambda: engine.window)]
@@ -199,14 +205,14 @@ async def measure(arguments: argparse.Namespace, log: Path) -> dict[str, Any]:
         }
 
 
-def ratios(one: Count, other: Count) -> dict[str, Any]:
-    """Chunk by chunk: median, least, largest."""
-    walls = [a / b for a, b in zip(one.wall_s, other.wall_s, strict=True)]
+def ratios(count: Count, base: Count) -> dict[str, Any]:
+    """`count` over `base`: seconds chunk by chunk (median, smallest, largest), and output tokens."""
+    walls = [a / b for a, b in zip(count.wall_s, base.wall_s, strict=True)]
     return {
         "wall": round(statistics.median(walls), 3),
         "wall_min": round(min(walls), 3),
         "wall_max": round(max(walls), 3),
-        "output_tokens": round(sum(one.tokens) / sum(other.tokens), 3),
+        "output_tokens": round(sum(count.tokens) / sum(base.tokens), 3),
     }
 
 
@@ -227,12 +233,12 @@ def main() -> None:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(", ".join(f"{number} {source}" for source, number in figures["texts_by_source"].items()))
     print(f"{'':9}{'spans':>7}{'invented':>10}{'unusable':>10}{'tokens':>9}{'wall s':>9}{'wall ratio':>12}  micro-F1")
-    for form, found in figures["forms"].items():
+    for form, totals in figures["forms"].items():
         ratio = figures["ratios_to_grammar"].get(form, {"wall": 1.0})["wall"]
-        scores = ", ".join(f"{source} {score:.4f}" for source, score in found["micro_f1"].items())
+        scores = ", ".join(f"{source} {score:.4f}" for source, score in totals["micro_f1"].items())
         print(
-            f"{form:9}{found['spans']:7}{found['invented_spans']:10}{found['unusable_answers']:10}"
-            f"{found['output_tokens']:9}{found['wall_s']:9.2f}{ratio:12.2f}  {scores}"
+            f"{form:9}{totals['spans']:7}{totals['invented_spans']:10}{totals['unusable_answers']:10}"
+            f"{totals['output_tokens']:9}{totals['wall_s']:9.2f}{ratio:12.2f}  {scores}"
         )
 
 

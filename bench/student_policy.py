@@ -3,8 +3,8 @@
     python bench/student_policy.py --data FOLDER [--seeds 3] [--arm 'NAME key=value ...']...
 
 FOLDER holds train.parquet and test.parquet with columns text and label. Round 0 is one text per class; each later round
-adds `--samples` texts drawn at random from the training set. Prints accuracy on the test set, mean and standard deviation
-over seeds, and the CPU seconds of `fit`, per round.
+adds `--samples` texts drawn at random from the training set. Prints, per round, accuracy on the test set, its mean and
+standard deviation over seeds, and the CPU seconds of `fit`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("GOMP_SPINCOUNT", "0")  # waiting threads sleep: CPU seconds are work, also on a shared machine
+os.environ.setdefault(
+    "GOMP_SPINCOUNT", "0"
+)  # waiting threads sleep, so CPU seconds count only work, also on a shared machine
 
 from evokd_data.records import Origin, Sample
 from evokd_data.registry import resolve
@@ -39,6 +41,7 @@ ARMS = [
 
 
 def read(path: Path) -> list[tuple[str, str]]:
+    """Text and label of each row."""
     import pyarrow.parquet as pq
 
     table = pq.read_table(path)
@@ -46,6 +49,7 @@ def read(path: Path) -> list[tuple[str, str]]:
 
 
 def samples(rows: list[tuple[str, str]]) -> list[Sample]:
+    """Rows of text and label as samples."""
     return [Sample(str(index), text, label, Origin(0, -1, index, "")) for index, (text, label) in enumerate(rows)]
 
 
@@ -58,7 +62,7 @@ def run(settings: dict, task: Classification, rounds: list[list[Sample]], test: 
     previous = None
     results = []
     with tempfile.TemporaryDirectory() as folder:
-        for number, fresh in enumerate([[task.supervise(sample) for sample in one] for one in rounds]):
+        for number, fresh in enumerate([[task.supervise(sample) for sample in added] for added in rounds]):
             into = Path(folder) / str(number)
             into.mkdir()
             started = time.process_time()
@@ -74,9 +78,10 @@ def run(settings: dict, task: Classification, rounds: list[list[Sample]], test: 
 
 
 def arm(text: str, model: str) -> tuple[str, dict]:
+    """Name and settings of the student, from "NAME key=JSON ..."."""
     name, *pairs = text.split()
-    given = {key: json.loads(value) for key, value in (pair.split("=", 1) for pair in pairs)}
-    return name, given if given.get("name", "transformer") != "transformer" else {"model": model, **given}
+    settings = {key: json.loads(value) for key, value in (pair.split("=", 1) for pair in pairs)}
+    return name, settings if settings.get("name", "transformer") != "transformer" else {"model": model, **settings}
 
 
 def main() -> None:
@@ -99,17 +104,18 @@ def main() -> None:
         for seed in range(options.seeds):
             rows = random.Random(seed).sample(train, len(train))
             first = [next(row for row in rows if row[1] == label) for label in task.labels]
-            rest = [row for row in rows if row not in first]
-            cuts = range(0, options.rounds * options.samples, options.samples)
-            rounds = [samples(first), *(samples(rest[cut : cut + options.samples]) for cut in cuts)]
+            later = [row for row in rows if row not in first]
+            starts = range(0, options.rounds * options.samples, options.samples)
+            rounds = [samples(first), *(samples(later[start : start + options.samples]) for start in starts)]
             runs.append(run(settings, task, rounds, test, seed))
         by_round = list(zip(*runs, strict=True))
-        accuracy = [[accuracy for accuracy, _ in one] for one in by_round]
-        cells = [
-            f"{statistics.mean(one):.3f} ({statistics.stdev(one) if len(one) > 1 else 0:.3f})" for one in accuracy
+        accuracies = [[accuracy for accuracy, _ in results] for results in by_round]
+        columns = [
+            f"{statistics.mean(values):.3f} ({statistics.stdev(values) if len(values) > 1 else 0:.3f})"
+            for values in accuracies
         ]
-        seconds = [f"{statistics.mean(cost for _, cost in one):.1f}" for one in by_round]
-        print(f"| {name} | {' | '.join(cells)} | {' '.join(seconds)} |", flush=True)
+        seconds = [f"{statistics.mean(cost for _, cost in results):.1f}" for results in by_round]
+        print(f"| {name} | {' | '.join(columns)} | {' '.join(seconds)} |", flush=True)
 
 
 if __name__ == "__main__":

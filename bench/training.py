@@ -3,23 +3,23 @@
     python bench/training.py [--data FOLDER [--sets NAME ...]] [--repeats 5] [--tokens 2000] [--json FILE]
     python bench/training.py --sets --samples 10000 1000000       memory alone
 
-FOLDER holds NAME/train.parquet with a column text or tokens; of each set the lengths of its texts matter, cut at
---max-length tokens, not what is said. Without a FOLDER there is one set, of texts of 4 to 256 words, log-normal with a
-median of 32. One model, one precision, one batch size, fused AdamW; in turn, --repeats times, about --tokens each:
+FOLDER holds NAME/train.parquet with a column text or tokens. Only the lengths of its texts matter, truncated at
+--max-length tokens, not their content. Without a FOLDER there is one set, of texts of 4 to 256 words, log-normal with a
+median of 32. One model, one precision, one batch size, fused AdamW. In turn, --repeats times, about --tokens each:
 
     student      evokd_data.students.transformer, as `train-round` calls it
-    bare         a bare loop over the very batches the student learns, each padded by DataCollatorWithPadding
-    trainer      transformers' Trainer as it comes: random batches, each padded to its longest
+    bare         a bare loop over the same batches as the student's, each padded by DataCollatorWithPadding
+    trainer      transformers' Trainer with its defaults: random batches, each padded to its longest
 
-and once, for they are slow or say nothing new:
+and once, because they are slow or show nothing new:
 
     max_length   Trainer with everything padded to --max-length
     float32      the student in float32, where it chose bfloat16 (and the other way round)
 
-Figures are tokens without padding per second of training, texts being tokenised before; of ratios within one turn the
-median, smallest and largest are kept, once by the clock and once (cpu) by this process' CPU time, which other processes on
-the machine disturb less. Memory is the largest RssAnon (memory that is no page of a file) of a process that
-tokenises a data of Arrow shards and trains a tiny model for 10 steps on it.
+Figures are tokens without padding per second of training; texts are tokenised before. Of the ratios within one turn the
+median, smallest and largest are reported, once by the clock and once (cpu) by this process' CPU time, which other processes
+on the machine disturb less. Memory is the largest RssAnon (memory that is no page of a file) of a process that tokenises
+training data from Arrow shards and trains a tiny model on them for 10 steps.
 """
 
 from __future__ import annotations
@@ -64,28 +64,31 @@ SETS = ("amazon_reviews_mds", "conll04", "wikigold", "banking77", "snips_intents
 
 @dataclass(frozen=True)
 class Speed:
+    """Tokens without padding, and what they took by the clock and in CPU time."""
+
     tokens: int
     seconds: float
     cpu_s: float
 
     def rate(self, clock: str) -> float:
+        """Tokens per second of `clock`: "seconds" or "cpu_s"."""
         return self.tokens / getattr(self, clock)
 
 
 @dataclass(frozen=True)
 class Brief(Transformer):
-    """The student, stopped early: batches are those of a whole pass over the set."""
+    """The student, stopped after `stop` batches of a whole pass over the set."""
 
     stop: int = 12
 
-    def _train(self, model: Any, new: set[str], parts: Iterator[Any], steps: int) -> dict[str, Any]:
+    def _train(self, model: Any, new_parameters: set[str], batches: Iterator[Any], steps: int) -> dict[str, Any]:
         started = time.process_time()
-        figures = super()._train(model, new, islice(parts, self.stop), steps)
+        figures = super()._train(model, new_parameters, islice(batches, self.stop), steps)
         return {**figures, "cpu_s": time.process_time() - started}
 
 
 class Turns:
-    """The ways to train one set of texts, each of them a function of the turn's number."""
+    """The ways to train on one set of texts. Each is a function of the turn's number."""
 
     def __init__(self, texts: list[str], options: argparse.Namespace) -> None:
         import torch
@@ -97,9 +100,9 @@ class Turns:
         self.options = options
         self.folder = download_model(ModelReference(options.model, None), "student", StudentError).folder
         self.tokenizer = AutoTokenizer.from_pretrained(self.folder)
-        coded = self.tokenizer(texts, truncation=True, max_length=options.max_length)["input_ids"]
-        self.rows = [{"input_ids": ids, "labels": index % 2} for index, ids in enumerate(coded)]
-        self.lengths = [len(ids) for ids in coded]
+        token_ids = self.tokenizer(texts, truncation=True, max_length=options.max_length)["input_ids"]
+        self.rows = [{"input_ids": ids, "labels": index % 2} for index, ids in enumerate(token_ids)]
+        self.lengths = [len(ids) for ids in token_ids]
         self.steps = max(3, round(options.tokens / options.batch / statistics.mean(self.lengths)))
         self.data = [SequenceExample(text, index % 2) for index, text in enumerate(texts)]
         settings = {"model": options.model, "batch_size": options.batch, "max_length": options.max_length}
@@ -116,17 +119,19 @@ class Turns:
         }
 
     def padding_bound(self) -> float:
-        """What the student could win over Trainer if time were padded tokens: Trainer's over ours, of a whole pass."""
+        """Padded tokens of a whole pass, Trainer's over the student's: the speed-up if time depended on them alone."""
         sampler = BatchSampler(range(len(self.rows)), (), self.options.batch, None)
-        ours = sampler.batches(sampler.steps(1, 0), 0, self.lengths.__getitem__)
-        drawn = iter(random.Random(0).sample(range(len(self.rows)), len(self.rows)))
-        theirs = iter(lambda: list(islice(drawn, self.options.batch)), [])
+        sorted_batches = sampler.batches(sampler.steps(1, 0), 0, self.lengths.__getitem__)
+        shuffled = iter(random.Random(0).sample(range(len(self.rows)), len(self.rows)))
+        random_batches = iter(lambda: list(islice(shuffled, self.options.batch)), [])
         computed = [
-            sum(len(batch) * max(self.lengths[row] for row in batch) for batch in batches) for batches in (theirs, ours)
+            sum(len(batch) * max(self.lengths[row] for row in batch) for batch in batches)
+            for batches in (random_batches, sorted_batches)
         ]
         return computed[0] / computed[1]
 
     def learn(self, student: Transformer, turn: int) -> Speed:
+        """One training of the student."""
         with tempfile.TemporaryDirectory() as folder:
             into = Path(folder) / "student"
             into.mkdir()
@@ -134,11 +139,13 @@ class Turns:
         return Speed(figures["tokens"], figures["learning_seconds"], figures["cpu_s"])
 
     def model(self) -> Any:
+        """The base model with a new head, on the device."""
         from transformers import AutoModelForSequenceClassification
 
         return AutoModelForSequenceClassification.from_pretrained(self.folder, num_labels=len(CLASSES)).to(self.device)
 
     def bare(self, turn: int) -> Speed:
+        """One training by a bare loop."""
         import torch
         from transformers import DataCollatorWithPadding, get_scheduler
 
@@ -164,12 +171,13 @@ class Turns:
         return Speed(tokens, time.perf_counter() - started, time.process_time() - cpu)
 
     def trainer(self, turn: int, steps: int, padding: str = "longest") -> Speed:
+        """One training by transformers' Trainer."""
         from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-        collate, seen = DataCollatorWithPadding(self.tokenizer, padding, self.options.max_length), []
+        collate, tokens = DataCollatorWithPadding(self.tokenizer, padding, self.options.max_length), []
 
         def counted(rows: list[dict[str, Any]]) -> Any:
-            seen.append(sum(len(row["input_ids"]) for row in rows))
+            tokens.append(sum(len(row["input_ids"]) for row in rows))
             return collate(rows)
 
         class Clock(TrainerCallback):
@@ -195,7 +203,7 @@ class Turns:
             trainer = Trainer(self.model(), arguments, counted, self.rows, callbacks=[clock])
             trainer.remove_callback(PrinterCallback)
             trainer.train()
-        return Speed(sum(seen[:steps]), *(end - start for start, end in zip(clock.begun, clock.ended, strict=True)))
+        return Speed(sum(tokens[:steps]), *(end - start for start, end in zip(clock.begun, clock.ended, strict=True)))
 
 
 def lognormal(count: int, words: list[str]) -> list[str]:
@@ -206,6 +214,7 @@ def lognormal(count: int, words: list[str]) -> list[str]:
 
 
 def texts_of(folder: Path) -> list[str]:
+    """The texts of a training set, or its tokens joined by blanks."""
     table = pq.read_table(folder / "train.parquet")
     if "text" in table.column_names:
         return list(table["text"].to_pylist())
@@ -213,7 +222,7 @@ def texts_of(folder: Path) -> list[str]:
 
 
 def measure(name: str, texts: list[str], options: argparse.Namespace) -> dict[str, Any]:
-    """Figures of one set of texts, their names beginning with its."""
+    """Figures of one set of texts. Their names begin with the set's."""
     turns = Turns(texts, options)
     for way in ("student", "trainer"):
         turns.ways[way](0)  # warm
@@ -233,7 +242,7 @@ def measure(name: str, texts: list[str], options: argparse.Namespace) -> dict[st
     for way in order[1:]:
         for clock, suffix in (("seconds", ""), ("cpu_s", "_cpu")):
             pairs = zip(taken["student"], taken[way], strict=False)
-            figures |= spread(f"over_{way}{suffix}", [one.rate(clock) / other.rate(clock) for one, other in pairs])
+            figures |= spread(f"over_{way}{suffix}", [ours.rate(clock) / theirs.rate(clock) for ours, theirs in pairs])
     figures["over_trainer_padding_bound"] = round(turns.padding_bound(), 3)
     figures["tokens_mean"], figures["tokens_largest"] = round(statistics.mean(turns.lengths), 1), max(turns.lengths)
     figures["precision"] = "bfloat16" if turns.bfloat16 else "float32"
@@ -241,6 +250,7 @@ def measure(name: str, texts: list[str], options: argparse.Namespace) -> dict[st
 
 
 def spread(name: str, ratios: list[float]) -> dict[str, float]:
+    """Median, smallest and largest, by name."""
     return {
         f"{name}_ratio": round(statistics.median(ratios), 3),
         f"{name}_ratio_min": round(min(ratios), 3),
@@ -249,7 +259,7 @@ def spread(name: str, ratios: list[float]) -> dict[str, float]:
 
 
 def write_shards(folder: Path, task: Classification, texts: list[str], count: int) -> list[Path]:
-    """`count` samples in shards of 10,000: the texts again and again, each time with another number."""
+    """`count` samples in shards of 10,000: the texts are repeated, each time with another number at the end."""
     schema, size = sample_schema(task), 10_000
     origin = {"round": 1, "request": 0, "position": 0, "strategy": "static", "difficulty": None, "weakness": None}
     paths = []
@@ -284,13 +294,13 @@ def tiny(folder: Path, model: str) -> Path:
 
 
 def anonymous() -> int:
-    """Bytes of memory of this process that are no page of a file."""
+    """Bytes of this process' memory that are no page of a file."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return 1024 * int(status.split("RssAnon:")[1].split()[0])
 
 
-def train_one(count: int, kind: str, model: str) -> dict[str, Any]:
-    """One data of `count` samples in this process: its largest memory, and how long it took."""
+def measure_memory(count: int, kind: str, model: str) -> dict[str, Any]:
+    """The largest memory and the seconds of a training on `count` samples in this process."""
     from evokd_data.students.linear import Linear
 
     task = Classification(CLASSES)
@@ -325,20 +335,20 @@ def train_one(count: int, kind: str, model: str) -> dict[str, Any]:
 
 
 def memory(options: argparse.Namespace) -> dict[str, Any]:
-    """Each data in a process of its own."""
+    """Memory at each of --samples, each in a process of its own."""
     figures: dict[str, Any] = {}
     for kind in ("transformer", "linear"):
-        found = []
+        results = []
         for count in options.samples:
             command = [sys.executable, __file__, "--one", str(count), kind, "--model", options.model]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
-            found.append(json.loads(done.stdout))
+            results.append(json.loads(done.stdout))
             name = f"training_memory_{kind}_{count}"
-            figures[f"{name}_mib"] = round(found[-1]["largest"] / 2**20, 1)
-            figures[f"{name}_added_mib"] = round((found[-1]["largest"] - found[-1]["before"]) / 2**20, 1)
-            figures[f"{name}_s"] = found[-1]["seconds"]
-            print(f"{kind} {count}: {figures[f'{name}_mib']} MiB, {found[-1]['seconds']} s", file=sys.stderr)
-        figures[f"training_memory_{kind}_ratio"] = round(found[-1]["largest"] / found[0]["largest"], 3)
+            figures[f"{name}_mib"] = round(results[-1]["largest"] / 2**20, 1)
+            figures[f"{name}_added_mib"] = round((results[-1]["largest"] - results[-1]["before"]) / 2**20, 1)
+            figures[f"{name}_s"] = results[-1]["seconds"]
+            print(f"{kind} {count}: {figures[f'{name}_mib']} MiB, {results[-1]['seconds']} s", file=sys.stderr)
+        figures[f"training_memory_{kind}_ratio"] = round(results[-1]["largest"] / results[0]["largest"], 3)
     return figures
 
 
@@ -358,7 +368,7 @@ def main() -> None:
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(train_one(int(options.one[0]), options.one[1], options.model)))
+        print(json.dumps(measure_memory(int(options.one[0]), options.one[1], options.model)))
         return
     if options.sets is None:
         options.sets = SETS if options.data else ["lognormal"]
@@ -366,8 +376,8 @@ def main() -> None:
         sys.exit(f"--data: {options.data} is no folder; give the one that holds {', '.join(options.sets)}")
     figures: dict[str, Any] = {}
     for name in options.sets:
-        made_up = name == "lognormal"
-        figures |= measure(name, lognormal(2000, WORDS) if made_up else texts_of(options.data / name), options)
+        texts = lognormal(2000, WORDS) if name == "lognormal" else texts_of(options.data / name)
+        figures |= measure(name, texts, options)
     if options.samples:
         figures |= memory(options)
     if options.json:

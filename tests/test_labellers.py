@@ -12,7 +12,7 @@ from evokd_data.records import Completion
 from evokd_data.tasks.ner import NER
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
-from labellers import Count, Row, ratios, written
+from labellers import Count, Row, ratios, raw_spans
 
 TASK = NER(types=("city", "party size"))
 TEXT = "book in New [York for two"
@@ -30,7 +30,7 @@ TEXT = "book in New [York for two"
     ],
 )
 def test_the_spans_of_a_raw_answer(answer, spans):
-    assert written(answer) == spans
+    assert raw_spans(answer) == spans
 
 
 def test_what_is_not_in_the_text_is_invented_and_what_cannot_be_read_is_counted():
@@ -45,7 +45,7 @@ def test_what_is_not_in_the_text_is_invented_and_what_cannot_be_read_is_counted(
     figures = count.figures()
     assert (figures["spans"], figures["invented_spans"]) == (4, 1)
     assert figures["unusable_by_reason"] == {"span_not_in_text": 1, "unreadable": 1}
-    assert figures["micro_f1"] == {"own_test": 0.5}  # 1 right of 1 found, 3 wanted
+    assert figures["micro_f1"] == {"own_test": 0.5}  # 1 right of 1 predicted, 3 expected
     assert ratios(count, Count(wall_s=[1.0], tokens=[60])) == {
         "wall": 2.0, "wall_min": 2.0, "wall_max": 2.0, "output_tokens": 0.5
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""SunGen's sample weights: wrong labels are found by what the other samples teach."""
+"""SunGen's sample weights: wrong labels are detected by their disagreement with the other samples."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ OTHERS = ("the", "a", "i", "see", "was", "here", "now", "please", "maybe", "big"
 
 
 def texts(count: int, seed: int) -> list[SequenceExample]:
-    """Six words that say nothing, and one that tells the class."""
+    """Six words that do not depend on the class, and one that does."""
     chance = random.Random(seed)
-    made = []
+    examples = []
     for index in range(count):
         words = [chance.choice(OTHERS) for _ in range(6)]
         words.insert(chance.randrange(7), chance.choice(CUES[index % 3]))
-        made.append(SequenceExample(" ".join(words), index % 3))
-    return made
+        examples.append(SequenceExample(" ".join(words), index % 3))
+    return examples
 
 
 def noisy(examples: list[SequenceExample], share: float, seed: int) -> tuple[list[SequenceExample], np.ndarray]:
-    """The examples with `share` of their labels flipped, and which."""
+    """The examples with `share` of their labels flipped, and whether each is flipped."""
     chance = np.random.default_rng(seed)
     flipped = np.zeros(len(examples), dtype=bool)
     flipped[chance.permutation(len(examples))[: round(share * len(examples))]] = True
@@ -63,8 +63,8 @@ def test_flipped_labels_weigh_less_and_the_student_is_better_for_it(tmp_path):
         for student in (Linear(buckets=4096), ReweightedLinear(buckets=4096)):
             folder = tmp_path / f"{student.name}-{seed}"
             fit(student, folder, train[120:], train[:120], previous=tmp_path)
-            found = np.argmax(np.stack(list(student.predict(test, folder))), axis=1)
-            scores[student.name].append(np.mean(found == [example.target for example in test]))
+            predicted = np.argmax(np.stack(list(student.predict(test, folder))), axis=1)
+            scores[student.name].append(np.mean(predicted == [example.target for example in test]))
         learned = weights(folder)
         assert learned[flipped].mean() < 0.6 * learned[~flipped].mean()
         assert learned.mean() == pytest.approx(1, abs=1e-5) and learned.min() >= 0
@@ -75,7 +75,7 @@ def test_an_encoder_finds_flipped_labels_by_its_embeddings(tmp_path):
     from test_students import QUICK, make_base
 
     student = ReweightedTransformer(model=str(make_base(tmp_path / "base")), **QUICK)
-    few = [SequenceExample(f"the {word} is here", index) for index, own in enumerate(CUES) for word in own[:5]] * 4
+    few = [SequenceExample(f"the {word} is here", index) for index, cues in enumerate(CUES) for word in cues[:5]] * 4
     train, flipped = noisy(few, 0.2, 1)
     figures = fit(student, tmp_path / "a", train, previous=tmp_path)
     assert figures["reweighted"] == len(train) and len(figures["weight_tenths"]) == 11
@@ -83,17 +83,17 @@ def test_an_encoder_finds_flipped_labels_by_its_embeddings(tmp_path):
     assert learned[flipped].mean() < 0.5 * learned[~flipped].mean()
 
 
-def test_seeds_are_believed_as_they_are(tmp_path):
+def test_seeds_of_round_0_keep_their_weights(tmp_path):
     assert fit(ReweightedLinear(), tmp_path / "a", texts(30, 1))["reweighted"] == 0
     assert not (tmp_path / "a" / SAMPLE_WEIGHTS).exists()
 
 
-def test_weights_a_sample_comes_with_are_kept(tmp_path):
+def test_a_samples_own_weight_counts(tmp_path):
     train = texts(60, 1)
     wrong = [replace(example, target=(example.target + 1) % 3, weight=0.0) for example in train]
     fit(ReweightedLinear(), tmp_path / "a", [*train, *wrong], previous=tmp_path)
-    found = np.argmax(np.stack(list(ReweightedLinear().predict(train, tmp_path / "a"))), axis=1)
-    assert np.mean(found == [example.target for example in train]) > 0.95
+    predicted = np.argmax(np.stack(list(ReweightedLinear().predict(train, tmp_path / "a"))), axis=1)
+    assert np.mean(predicted == [example.target for example in train]) > 0.95
 
 
 @pytest.mark.parametrize("count", [1, 5, 7])

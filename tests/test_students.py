@@ -1,4 +1,4 @@
-"""What every student keeps to, then what is the transformer's own. Models are tiny, random and made on the spot."""
+"""The contract of every student, then the transformer's details. Models are tiny, random and created here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from evokd_data.records import SequenceExample, TokenExample
 from evokd_data.registry import resolve
 from evokd_data.settings import build
 from evokd_data.students import STUDENTS, Segment, TrainingData
-from evokd_data.students.batches import BatchSampler, Labels, distributions, in_windows
+from evokd_data.students.batches import BatchSampler, Labels, prediction_batches, target_distributions
 from evokd_data.students.encoding import ExampleEncoder
 from evokd_data.students.linear import Linear
 from evokd_data.students.transformer import Transformer
@@ -38,34 +38,34 @@ FRAMES = ["I see a {}", "the {} is here", "give me your {} now please", "{}", "t
 TAGS = ("O", "B-fruit", "B-animal", "B-tool")
 
 
-def texts(count=45, **more):
-    """`count` examples, classes in turn; the class word alone tells."""
-    made = []
+def texts(count=45, **fields):
+    """`count` examples, classes in turn. Only one word of a text depends on the class."""
+    examples = []
     for index in range(count):
         target = index % len(CLASSES)
         word = WORDS[CLASSES[target]][index // 3 % 5]
-        made.append(SequenceExample(FRAMES[index // 15 % 5].format(word), target, **more))
-    return made
+        examples.append(SequenceExample(FRAMES[index // 15 % 5].format(word), target, **fields))
+    return examples
 
 
 def tagged(count=45):
-    made = []
+    examples = []
     for example in texts(count):
         words = tuple(example.text.split())
         starts = np.cumsum([0, *(len(word) + 1 for word in words[:-1])]).tolist()
-        kind = {word: index + 1 for index, name in enumerate(CLASSES) for word in WORDS[name]}
-        made.append(
+        class_of_word = {word: index + 1 for index, name in enumerate(CLASSES) for word in WORDS[name]}
+        examples.append(
             TokenExample(
                 words,
                 tuple((start, start + len(word)) for start, word in zip(starts, words, strict=True)),
-                tuple(kind.get(word, 0) for word in words),
+                tuple(class_of_word.get(word, 0) for word in words),
             )
         )
-    return made
+    return examples
 
 
 def make_tokenizer(**settings):
-    """All words of the examples, and letters to spell the others with. Not trained: ties would fall as they like."""
+    """All words of the examples, and letters for other words. Not trained, because a trainer breaks ties at random."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -143,14 +143,14 @@ def fit(student, folder, fresh, earlier=(), classes=CLASSES, seed=1, previous=No
 
 @pytest.fixture(scope="session")
 def trained(base, tmp_path_factory):
-    """Checkpoint of a student that has learned `texts()`, by its name; shared, not to be written to."""
-    made = {}
+    """The checkpoint of a student trained on `texts()`. Tests share it and must not write to it."""
+    folders = {}
 
     def folder(student):
-        if student.name not in made:
-            made[student.name] = tmp_path_factory.mktemp("trained") / "a"
-            fit(student, made[student.name], texts())
-        return made[student.name]
+        if student.name not in folders:
+            folders[student.name] = tmp_path_factory.mktemp("trained") / "a"
+            fit(student, folders[student.name], texts())
+        return folders[student.name]
 
     return folder
 
@@ -165,17 +165,17 @@ def digests(folder):
     return {path.name: file_digest(path) for path in sorted(folder.iterdir())}
 
 
-class Fleeting(SequenceExample):
-    """An example that can be seen to be gone."""
+class WeaklyReferable(SequenceExample):
+    """An example whose deletion can be observed."""
 
     __slots__ = ("__weakref__",)
 
 
-class Endless(Sequence):
-    """Examples made when asked for, one at a time; whoever holds them all is stopped."""
+class CreatedOnDemand(Sequence):
+    """Examples that are created when they are read. Fails when more than 3,000 of them are in memory."""
 
     def __init__(self, make, count):
-        self.make, self.count, self.asked, self.held = make, count, 0, weakref.WeakValueDictionary()
+        self.make, self.count, self.reads, self.alive = make, count, 0, weakref.WeakValueDictionary()
 
     def __len__(self):
         return self.count
@@ -183,10 +183,10 @@ class Endless(Sequence):
     def __getitem__(self, index):
         if not 0 <= index < self.count:
             raise IndexError
-        made = self.held[self.asked] = Fleeting(*self.make(int(index)))
-        self.asked += 1
-        assert len(self.held) < 3_000, "holds a data that does not fit into memory"
-        return made
+        example = self.alive[self.reads] = WeaklyReferable(*self.make(int(index)))
+        self.reads += 1
+        assert len(self.alive) < 3_000, "keeps data that do not fit into memory"
+        return example
 
 
 # Every student
@@ -225,11 +225,11 @@ def test_predictions_are_distributions_in_the_order_of_the_examples(student, tra
 
 def test_predicting_needs_no_target(student, trained):
     blind = [SequenceExample(example.text, None) for example in texts(3)]
-    known = student.predict(texts(3), trained(student))
-    assert np.array_equal(np.stack(list(student.predict(blind, trained(student)))), np.stack(list(known)))
+    expected = student.predict(texts(3), trained(student))
+    assert np.array_equal(np.stack(list(student.predict(blind, trained(student)))), np.stack(list(expected)))
 
 
-def test_the_same_lesson_and_seed_give_the_same_files_to_the_bit(student, tmp_path):
+def test_the_same_data_and_seed_give_the_same_files_to_the_bit(student, tmp_path):
     fit(student, tmp_path / "a", texts(75), seed=7)
     random.random()
     np.random.random()
@@ -281,18 +281,18 @@ def test_a_student_is_silent_but_for_one_line_of_log(student, tmp_path, capfd, c
     assert "student: " in caplog.text
 
 
-def test_lessons_larger_than_memory_are_read_once_or_as_they_are_needed(student, tmp_path):
-    known = [(example.text, example.target) for example in texts(75)]
-    fresh, earlier = (Endless(lambda index: known[index % 75], 5_000) for _ in range(2))
+def test_data_larger_than_memory_is_read_once_or_as_it_is_needed(student, tmp_path):
+    pairs = [(example.text, example.target) for example in texts(75)]
+    fresh, earlier = (CreatedOnDemand(lambda index: pairs[index % 75], 5_000) for _ in range(2))
     quick = type(student)(**{**vars(student), "epochs": 0.001, "min_steps": 10})
     fit(quick, tmp_path / "a", fresh, earlier)
-    assert 0 < fresh.asked + earlier.asked <= 10_000 + 3  # and what kind of examples they are
+    assert 0 < fresh.reads + earlier.reads <= 10_000 + 3  # and a few to see whether they are texts
 
 
 def test_a_soft_label_is_learned_as_the_distribution_it_is(student, tmp_path):
-    wanted = (0.6, 0.3, 0.1)
-    fit(student, tmp_path / "a", texts(9, soft=wanted))
-    assert np.mean(list(student.predict(texts(9), tmp_path / "a")), axis=0) == pytest.approx(wanted, abs=0.05)
+    distribution = (0.6, 0.3, 0.1)
+    fit(student, tmp_path / "a", texts(9, soft=distribution))
+    assert np.mean(list(student.predict(texts(9), tmp_path / "a")), axis=0) == pytest.approx(distribution, abs=0.05)
 
 
 def test_soft_labels_can_be_left_aside_for_hard_ones(student, tmp_path):
@@ -309,7 +309,7 @@ def test_hard_and_soft_labels_mix_in_one_batch(student, tmp_path):
     assert right(student, tmp_path / "a", mixed[:30]) > 0.9
 
 
-def test_a_sample_without_weight_teaches_nothing(student, tmp_path):
+def test_a_sample_of_weight_0_has_no_influence(student, tmp_path):
     wrong = [SequenceExample(example.text, (example.target + 1) % 3, weight=0.0) for example in texts()]
     fit(student, tmp_path / "a", [*texts(), *wrong])
     assert right(student, tmp_path / "a", texts()) == 1.0
@@ -321,7 +321,7 @@ def test_the_heavier_of_two_contradicting_samples_wins(student, tmp_path):
     assert student.predict(both[:1], tmp_path / "a")[0] == pytest.approx([0.2, 0.8, 0], abs=0.1)
 
 
-@pytest.mark.parametrize("broken", ["missing", "empty", "card", "weights", "cut", "other"])
+@pytest.mark.parametrize("broken", ["missing", "empty", "metadata", "weights", "cut", "other"])
 def test_what_is_no_checkpoint_of_this_student_is_refused(student, trained, tmp_path, broken):
     folder = Path(shutil.copytree(trained(student), tmp_path / "a"))
     weights = folder / ("weights.npz" if isinstance(student, Linear) else "model.safetensors")
@@ -330,15 +330,15 @@ def test_what_is_no_checkpoint_of_this_student_is_refused(student, trained, tmp_
     elif broken == "empty":
         folder = tmp_path / "empty"
         folder.mkdir()
-    elif broken == "card":
+    elif broken == "metadata":
         (folder / "evokd.json").write_text("{")
     elif broken == "weights":
         weights.unlink()
     elif broken == "cut":
         weights.write_bytes(weights.read_bytes()[:-100])
     else:
-        card = json.loads((folder / "evokd.json").read_text())
-        (folder / "evokd.json").write_text(json.dumps({**card, "student": "another"}))
+        metadata = json.loads((folder / "evokd.json").read_text())
+        (folder / "evokd.json").write_text(json.dumps({**metadata, "student": "another"}))
     with pytest.raises(StudentError) as caught:
         student.predict(texts(3), folder)
     assert str(folder) in str(caught.value)
@@ -346,19 +346,19 @@ def test_what_is_no_checkpoint_of_this_student_is_refused(student, trained, tmp_
 
 
 @pytest.mark.parametrize(
-    ("fresh", "said"),
+    ("fresh", "message"),
     [([], "no samples"), ([SequenceExample("x", None)], "no label: 'x'")],
 )
-def test_a_lesson_that_teaches_nothing_is_refused(student, tmp_path, fresh, said):
-    with pytest.raises(StudentError, match=said):
+def test_data_without_samples_or_labels_is_refused(student, tmp_path, fresh, message):
+    with pytest.raises(StudentError, match=message):
         fit(student, tmp_path / "a", fresh)
 
 
 def test_settings_are_checked_and_identity_tells_two_students_apart(student):
     given = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(student).items()}
-    made, problems = build(type(student), given, "student")
+    rebuilt, problems = build(type(student), given, "student")
     assert problems == []
-    assert made == student
+    assert rebuilt == student
     identity = student.identity()
     json.dumps(identity, allow_nan=False)
     assert student.identity() == identity
@@ -368,7 +368,7 @@ def test_settings_are_checked_and_identity_tells_two_students_apart(student):
     assert problems == ["student.learning_rate: 0: input should be greater than 0"]
 
 
-# The order in which a data is read
+# The order in which examples are read
 
 
 def numbered(count, start=0):
@@ -400,7 +400,7 @@ def test_a_handful_of_examples_is_read_often_enough_and_never_twice_in_a_batch()
     assert all(sorted(example.target for example in batch) == [0, 1, 2, 3, 4] for batch in batches)
 
 
-def test_without_review_no_earlier_example_is_read():
+def test_without_replay_no_earlier_example_is_read():
     sampler = BatchSampler(numbered(30), numbered(200, 100), 8, replay=0)
     assert {example.target for batch in sampler.batches(9, seed=1) for example in batch} == set(range(30))
 
@@ -426,12 +426,12 @@ def test_batches_hold_texts_of_like_length():
 
 
 def test_windows_return_every_index_once():
-    read = [index for indices, _ in in_windows(numbered(100), 3) for index in indices]
+    read = [index for indices, _ in prediction_batches(numbered(100), 3) for index in indices]
     assert sorted(read) == list(range(100))
 
 
 def test_smoothing_softens_hard_labels_and_leaves_soft_ones():
-    rows = distributions([Labels((1,)), Labels((), (0.5, 0.5))], 2, smoothing=0.2)
+    rows = target_distributions([Labels((1,)), Labels((), (0.5, 0.5))], 2, smoothing=0.2)
     assert rows == pytest.approx(np.array([[0.1, 0.9], [0.5, 0.5]]))
 
 
@@ -496,8 +496,8 @@ def test_a_tagging_checkpoint_is_a_pipeline(base, tmp_path):
 
     fit(Transformer(str(base), **QUICK), tmp_path / "a", tagged(), classes=TAGS)
     tag = pipeline("token-classification", str(tmp_path / "a"), aggregation_strategy="first", device="cpu")
-    (found,) = tag("give me your hammer now please")
-    assert (found["entity_group"], found["start"], found["end"]) == ("tool", 13, 19)
+    (entity,) = tag("give me your hammer now please")
+    assert (entity["entity_group"], entity["start"], entity["end"]) == ("tool", 13, 19)
 
 
 def test_words_that_share_a_token_or_have_none_are_answered_for(base, tmp_path):
@@ -533,7 +533,7 @@ def test_texts_longer_than_the_models_positions_are_cut(kind, limit, tmp_path):
     student.predict(long, tmp_path / "a")
 
 
-def test_learning_on_starts_from_the_last_checkpoint(base, tmp_path):
+def test_continued_training_starts_from_the_last_checkpoint(base, tmp_path):
     from safetensors.numpy import load_file
 
     still = Transformer(str(base), **{**QUICK, "learning_rate": 1e-9, "min_steps": 2}, from_scratch=False)
@@ -547,7 +547,7 @@ def test_learning_on_starts_from_the_last_checkpoint(base, tmp_path):
     assert head[2] != pytest.approx(head[0], abs=1e-3)
 
 
-def test_a_checkpoint_of_other_classes_is_not_learned_on(base, tmp_path):
+def test_training_does_not_continue_from_a_checkpoint_of_other_classes(base, tmp_path):
     student = Transformer(str(base), **{**QUICK, "min_steps": 2}, from_scratch=False)
     fit(student, tmp_path / "a", texts(9))
     with pytest.raises(StudentError, match="other classes"):
@@ -565,29 +565,31 @@ def test_frozen_word_embeddings_do_not_move(base, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("kind", ARCHITECTURES)
-def test_only_the_words_of_a_lesson_are_trained_and_they_learn_the_same(kind, tmp_path, monkeypatch):
+def test_only_embeddings_of_tokens_in_the_data_are_trained_and_they_learn_the_same(kind, tmp_path, monkeypatch):
     from safetensors.numpy import load_file
 
     folder = make_base(tmp_path / "base", kind)
     student = Transformer(str(folder), **{**QUICK, "learning_rate": 1e-3, "weight_decay": 0.0})
     figures = fit(student, tmp_path / "a", texts(15))
-    monkeypatch.setattr("evokd_data.students.transformer.trimmed", lambda model, tokens: nullcontext())
+    monkeypatch.setattr("evokd_data.students.transformer.trimmed_embeddings", lambda model, tokens: nullcontext())
     whole = fit(student, tmp_path / "b", texts(15))
     assert figures["losses"] == pytest.approx(whole["losses"], abs=1e-5)
-    one, other = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
-    assert one.keys() == other.keys()
-    assert max(np.abs(one[name] - other[name]).max() for name in one) < 1e-4
-    (name,) = (name for name in one if one[name].shape[0] == SMALL["vocab_size"])
-    (before,) = (array for array in load_file(folder / "model.safetensors").values() if array.shape == one[name].shape)
-    moved = np.abs(one[name] - before).max(axis=1) > 0
-    said = {token for example in texts(15) for token in make_tokenizer()(example.text)["input_ids"]}
-    assert set(np.flatnonzero(moved)) == said
+    trimmed, untrimmed = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
+    assert trimmed.keys() == untrimmed.keys()
+    assert max(np.abs(trimmed[name] - untrimmed[name]).max() for name in trimmed) < 1e-4
+    (name,) = (name for name in trimmed if trimmed[name].shape[0] == SMALL["vocab_size"])
+    (before,) = (
+        array for array in load_file(folder / "model.safetensors").values() if array.shape == trimmed[name].shape
+    )
+    moved = np.abs(trimmed[name] - before).max(axis=1) > 0
+    occurring = {token for example in texts(15) for token in make_tokenizer()(example.text)["input_ids"]}
+    assert set(np.flatnonzero(moved)) == occurring
 
 
 def test_embeddings_shared_with_another_part_of_a_model_are_left_whole():
     import torch
 
-    from evokd_data.students.vocabulary import trimmed
+    from evokd_data.students.vocabulary import trimmed_embeddings
 
     class Shared(torch.nn.Module):
         def __init__(self, output):
@@ -600,7 +602,7 @@ def test_embeddings_shared_with_another_part_of_a_model_are_left_whole():
             return self.words
 
     for model, rows in [(Shared(torch.nn.Linear(4, 9)), 9), (Shared(None), 2)]:
-        with trimmed(model, np.array([2, 5])):
+        with trimmed_embeddings(model, np.array([2, 5])):
             assert len(model.words.weight) == rows
         assert len(model.words.weight) == 9
 
@@ -626,32 +628,34 @@ def test_a_loss_that_is_not_finite_says_what_to_lower(base, tmp_path):
         fit(Transformer(str(base), **{**QUICK, "learning_rate": 1e30}), tmp_path / "a", texts())
 
 
-# Tokens on disk, and how they are learned
+# Tokens on disk, and micro-batches
 
 
-def stretched(folder, *parts, key="k"):
-    """A data of rounds whose content has names; says which it was asked for."""
+def data_in_segments(folder, *parts, key="k"):
+    """The indices of the segments that were read so far, and training data of one segment per part."""
     read = []
 
-    def one(index, part):
+    def segment(index, part):
         return Segment(f"{key}{index}", lambda: read.append(index) or part)
 
     earlier = [example for part in parts[:-1] for example in part]
-    return read, TrainingData(parts[-1], earlier, CLASSES, 1, None, tuple(map(one, range(len(parts)), parts)), folder)
+    return read, TrainingData(
+        parts[-1], earlier, CLASSES, 1, None, tuple(map(segment, range(len(parts)), parts)), folder
+    )
 
 
 def test_a_round_is_tokenised_once_and_learned_the_same_from_the_cache(base, tmp_path):
     student = Transformer(str(base), **QUICK)
     cache = tmp_path / "cache"
     for name, parts, expected in [("a", 2, [0, 1]), ("b", 2, []), ("c", 3, [2])]:
-        read, data = stretched(cache, *(texts()[15 * part :][:15] for part in range(parts)))
+        read, data = data_in_segments(cache, *(texts()[15 * part :][:15] for part in range(parts)))
         (tmp_path / name).mkdir()
         student.fit(data, tmp_path / name)
         assert read == expected
     assert digests(tmp_path / "a") == digests(tmp_path / "b") != digests(tmp_path / "c")
     fit(student, tmp_path / "d", texts()[30:], texts()[:30])
     assert digests(tmp_path / "d") == digests(tmp_path / "c")
-    read, data = stretched(cache, texts())
+    read, data = data_in_segments(cache, texts())
     cut = Transformer(str(base), **{**QUICK, "max_length": 4})
     (tmp_path / "e").mkdir()
     assert cut.fit(data, tmp_path / "e")["truncated"] > 0
@@ -680,13 +684,13 @@ def test_padding_changes_no_answer(make, side, base):
     model = AutoModelForTokenClassification.from_pretrained(base, num_labels=4).eval()
     encoder = ExampleEncoder(tokenizer, model, 64)
     examples = make(30)
-    coded = encoder.code(examples)
-    inputs, answers = encoder.pad(coded)
+    encoded = encoder.encode(examples)
+    inputs, outputs = encoder.pad(encoded)
     expected = tokenizer([" ".join(e.words) if make is tagged else e.text for e in examples], padding=True)
     assert inputs["input_ids"].tolist() == expected["input_ids"]
     assert inputs["attention_mask"].tolist() == expected["attention_mask"]
     if make is tagged:
-        first = [inputs["input_ids"][row, token] for row, token in zip(answers.batch, answers.token, strict=True)]
+        first = [inputs["input_ids"][row, token] for row, token in zip(outputs.batch, outputs.token, strict=True)]
         words = [word for example in examples for word in example.words]
         pieces = [tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in words]
         assert torch.stack(first).tolist() == pieces
@@ -700,7 +704,7 @@ def test_figures_count_tokens_without_padding_of_which_there_is_little(base, tmp
     assert 0 < figures["padding"] < 0.1  # in random order it would be above 0.4
 
 
-def test_a_batch_in_parts_is_the_same_step(base, tmp_path):
+def test_a_batch_in_micro_batches_is_the_same_step(base, tmp_path):
     from safetensors.numpy import load_file
 
     quick = {**QUICK, "learning_rate": 1e-3, "min_steps": 3, "epochs": 0.01}
@@ -711,8 +715,8 @@ def test_a_batch_in_parts_is_the_same_step(base, tmp_path):
         losses.append(fit(student, tmp_path / name, mixed, classes=TAGS)["losses"])
     assert losses[1] == pytest.approx(losses[0], abs=2e-6)
     assert losses[2] == pytest.approx(losses[0], abs=2e-6)
-    one, three = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
-    assert max(np.abs(one[name] - three[name]).max() for name in one) < 2e-4
+    whole, in_parts = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
+    assert max(np.abs(whole[name] - in_parts[name]).max() for name in whole) < 2e-4
 
 
 def test_a_model_that_brings_code_is_refused_and_its_code_not_run(base, tmp_path):

@@ -32,45 +32,45 @@ def test_metrics_say_their_split_and_n_and_what_was_learned(recipe, tmp_path):
 
 
 def test_the_probe_is_of_the_last_student_before_it_saw_the_samples(recipe, tmp_path):
-    made = recipe()
-    run = play(made, tmp_path, 2)
+    loaded = recipe()
+    run = play(loaded, tmp_path, 2)
     samples = list(ShardedSamples(TASK, run.round(1).shard_files()))
-    found = read_probe(TASK, run.round(1).probe)
-    assert [p.id for p in found] == [s.id for s in samples]
-    assert [p.expected for p in found] == [s.target for s in samples]
+    predictions = read_probe(TASK, run.round(1).probe)
+    assert [p.id for p in predictions] == [s.id for s in samples]
+    assert [p.expected for p in predictions] == [s.target for s in samples]
     examples = [TASK.supervise(sample) for sample in samples]
-    before = made.student.predict(examples, run.round(0).student)
-    assert all(p.confidence == float(np.float32(round(p.confidence, 6))) for p in found)
-    assert [(p.predicted, pytest.approx(p.confidence, abs=1e-6)) for p in found] == [
+    before = loaded.student.predict(examples, run.round(0).student)
+    assert all(p.confidence == float(np.float32(round(p.confidence, 6))) for p in predictions)
+    assert [(p.predicted, pytest.approx(p.confidence, abs=1e-6)) for p in predictions] == [
         TASK.decode(example, row) for example, row in zip(examples, before, strict=True)
     ]
 
 
 def test_training_again_from_the_same_shards_gives_the_same_metrics(recipe, tmp_path):
-    made = recipe()
-    one, other = play(made, tmp_path / "a", 2), play(made, tmp_path / "b", 2)
-    assert contents(one) == contents(other)
-    assert [read_json(run.round(1).metrics)["test"] for run in (one,)] == [read_json(other.round(1).metrics)["test"]]
+    loaded = recipe()
+    run, again = play(loaded, tmp_path / "a", 2), play(loaded, tmp_path / "b", 2)
+    assert contents(run) == contents(again)
+    assert read_json(run.round(1).metrics)["test"] == read_json(again.round(1).metrics)["test"]
 
 
 def test_a_run_taken_up_between_training_and_scoring_trains_no_second_time(recipe, tmp_path):
-    made = recipe()
-    run = play(made, tmp_path, 2)
+    loaded = recipe()
+    run = play(loaded, tmp_path, 2)
     folder = run.round(1)
     before = read_json(folder.metrics), (folder.student / "evokd.json").stat().st_mtime_ns
     folder.metrics.unlink()
     folder.manifest.unlink()
-    after = train_next(made, tmp_path, Progress()), (folder.student / "evokd.json").stat().st_mtime_ns
+    after = train_next(loaded, tmp_path, Progress()), (folder.student / "evokd.json").stat().st_mtime_ns
     assert (after[0]["test"], after[1]) == (before[0]["test"], before[1])
     assert folder.manifest.exists()
 
 
 def test_a_round_without_its_manifest_is_trained_before_a_later_one(recipe, tmp_path):
-    made = recipe()
-    run = play(made, tmp_path, 3)
+    loaded = recipe()
+    run = play(loaded, tmp_path, 3)
     run.round(1).metrics.unlink()
     run.round(1).manifest.unlink()
-    assert train_next(made, tmp_path, Progress())["round"] == 1
+    assert train_next(loaded, tmp_path, Progress())["round"] == 1
 
 
 def test_training_before_anything_is_generated_says_what_comes_first(recipe, tmp_path):
@@ -79,18 +79,18 @@ def test_training_before_anything_is_generated_says_what_comes_first(recipe, tmp
 
 
 def test_a_damaged_student_is_told_with_its_file(recipe, tmp_path):
-    made = recipe()
-    run = play(made, tmp_path, 1)
-    generate_next(made, tmp_path, Progress())
+    loaded = recipe()
+    run = play(loaded, tmp_path, 1)
+    generate_next(loaded, tmp_path, Progress())
     (run.round(0).student / "weights.npz").write_bytes(b"half")
     with pytest.raises(StudentError, match=r"round-000/student/weights\.npz"):
-        train_next(made, tmp_path, Progress())
+        train_next(loaded, tmp_path, Progress())
     assert not run.round(1).probe.exists() and not run.round(1).student.exists()
 
 
 def test_a_sequence_seen_through_a_function_keeps_its_order():
-    seen = Mapped([1, 2, 3], str)
-    assert (len(seen), seen[1], list(seen)) == (3, "2", ["1", "2", "3"])
+    mapped = Mapped([1, 2, 3], str)
+    assert (len(mapped), mapped[1], list(mapped)) == (3, "2", ["1", "2", "3"])
 
 
 def test_two_processes_learn_what_one_does_and_one_of_them_writes(recipe_file, tmp_path):

@@ -22,7 +22,7 @@ Examples = Sequence[SequenceExample | TokenExample]
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Some consecutive examples of a data. `key` is a digest of what decides them: text, labels, weights."""
+    """Consecutive examples of the training data. `key` is a digest of all that decides them: texts, labels, weights."""
 
     key: str
     read: Callable[[], Iterable[SequenceExample | TokenExample]]
@@ -30,10 +30,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """What one round teaches: `fresh` examples of this round, `earlier` ones of all rounds before.
+    """What a student learns in one round: `fresh` examples of this round, `earlier` ones of all rounds before.
 
-    Both are lazy sequences that may be larger than memory. `classes` names the outputs in index order.
-    `previous` is the last round's checkpoint, None in round 0.
+    Both are lazy sequences that may be larger than memory. `classes` names the outputs in index order. `previous` is the
+    last round's checkpoint, None in round 0.
     """
 
     fresh: Examples
@@ -42,14 +42,16 @@ class TrainingData:
     seed: int
     previous: Path | None = None
     segments: tuple[Segment, ...] = ()
-    """`earlier`, then `fresh`, cut where their content has a name: what a student makes of a segment it may keep."""
+    """`earlier`, then `fresh`, in pieces whose content has a digest, so that a student can cache what it computes of one."""
     cache: Path | None = None
-    """Where it keeps it, from round to round. Nothing in there is needed: it can all be made again."""
+    """The folder for such caches. They outlive a round; the student can compute everything in them again."""
 
 
 class Student(Protocol):
-    """A student is a frozen dataclass whose fields are the recipe's `student` table. A plug inherits from this Protocol and so
-    gets the defaults of the capabilities."""
+    """A student is a frozen dataclass whose fields are the recipe's `student` table.
+
+    A plug inherits from this Protocol and so gets the defaults of the capabilities.
+    """
 
     name: ClassVar[str]
 
@@ -69,11 +71,14 @@ class Student(Protocol):
         return False
 
     def identity(self) -> Mapping[str, Any]:
-        """What decides the trained weights besides the data: base model and revision (or digest), settings."""
+        """What decides the trained weights besides the data: base model with revision (or digest), and settings."""
 
     def fit(self, data: TrainingData, into: Path) -> dict[str, Any]:
-        """Train, write a checkpoint into the empty folder `into`; returns JSON-able training figures (losses, steps,
-        seconds, tokens). Raises StudentError when the model cannot be loaded or the loss is not finite."""
+        """Trains, and writes a checkpoint into the empty folder `into`.
+
+        Returns JSON-able figures of the training (losses, steps, seconds, tokens). Raises StudentError when there are no
+        samples, the model cannot be loaded or the loss is not finite.
+        """
 
     def predict(self, examples: Examples, checkpoint: Path) -> Sequence[Any]:
         """Class probabilities, rows aligned with `examples`.

@@ -1,4 +1,4 @@
-"""The order in which a student reads a data, and what each batch asks of it. Shared by all students; numpy only."""
+"""Which examples form a batch, in which order, and the targets of each. Shared by all students; numpy only."""
 
 from __future__ import annotations
 
@@ -15,50 +15,52 @@ from evokd_data.students import Examples
 
 Example = SequenceExample | TokenExample
 
-NOTHING = "the round has no samples to learn from"
+NO_SAMPLES = "the round has no samples to learn from; look at the reasons of its rejections"
 
 WINDOW = 64  # batches that are read ahead and sorted by length: bounds both padding and memory
 WINDOWS_PER_PASS = 4  # at least: sorting a whole pass would put the same few texts together every time
 
 
-def length(example: Example) -> int:
-    """Characters, roughly: what decides how much of a batch is padding."""
+def text_length(example: Example) -> int:
+    """Characters: an estimate of the tokens, which decide how much of a batch is padding."""
     return len(example.text) if isinstance(example, SequenceExample) else sum(map(len, example.words))
 
 
 class BatchSampler:
-    """What each batch is made of: `fresh` examples of this round, `earlier` ones of the rounds before.
+    """Batches of `fresh` examples of this round and `earlier` ones of the rounds before.
 
-    Examples are whatever stands for them, such as their numbers. With `replay` None all are one pool. Otherwise `replay` is the share of earlier examples in a batch
-    ("review history", Liu et al. 2024, section 3), and passes are counted over the fresh ones.
+    Examples may be represented by anything, such as their row numbers. With `replay` None all examples are one pool.
+    Otherwise `replay` is the share of earlier examples in a batch ("review history", Liu et al. 2024, section 3), and passes
+    are counted over the fresh ones. Raises StudentError when there are no examples.
     """
 
     def __init__(self, fresh: Sequence[Any], earlier: Sequence[Any], batch_size: int, replay: float | None) -> None:
         if replay is not None and fresh and earlier:
             from_earlier = min(round(batch_size * replay), len(earlier), batch_size - 1)
-            self.parts = [(fresh, min(batch_size - from_earlier, len(fresh))), (earlier, from_earlier)]
+            self.sources = [(fresh, min(batch_size - from_earlier, len(fresh))), (earlier, from_earlier)]
         else:
-            pool = _Joined(earlier, fresh)
-            self.parts = [(pool, min(batch_size, len(pool)))]
-        if not self.parts[0][1]:
-            raise StudentError(NOTHING)
+            pool = _Concatenation(earlier, fresh)
+            self.sources = [(pool, min(batch_size, len(pool)))]
+        if not self.sources[0][1]:
+            raise StudentError(NO_SAMPLES)
 
     def steps(self, passes: float, at_least: int) -> int:
-        examples, per_batch = self.parts[0]
+        """The number of batches in `passes` passes over the first source, rounded up, but no fewer than `at_least`."""
+        examples, per_batch = self.sources[0]
         return max(at_least, math.ceil(passes * len(examples) / per_batch))
 
-    def batches(self, steps: int, seed: int, length: Callable[[Any], int] = length) -> Iterator[list[Any]]:
-        """`steps` batches, each of examples alike in `length`, in an order that depends on the seed alone.
+    def batches(self, steps: int, seed: int, length: Callable[[Any], int] = text_length) -> Iterator[list[Any]]:
+        """`steps` batches, each of examples of similar `length`, in an order that depends on the seed alone.
 
-        Examples are read one by one, at most WINDOW batches ahead, and never held longer.
+        Examples are read one by one, at most WINDOW batches ahead, and not kept afterwards.
         """
-        batches_per_pass = min(len(examples) // per_batch for examples, per_batch in self.parts if per_batch)
+        batches_per_pass = min(len(examples) // per_batch for examples, per_batch in self.sources if per_batch)
         ahead = max(1, min(WINDOW, batches_per_pass // WINDOWS_PER_PASS))
-        orders = [_passes(len(examples), seed, part) for part, (examples, _) in enumerate(self.parts)]
-        shuffle = np.random.default_rng([seed, len(self.parts)])
+        orders = [_passes(len(examples), seed, source) for source, (examples, _) in enumerate(self.sources)]
+        shuffle = np.random.default_rng([seed, len(self.sources)])
         for start in range(0, steps, ahead):
             window: list[list[Any]] = [[] for _ in range(min(ahead, steps - start))]
-            for (examples, per_batch), order in zip(self.parts, orders, strict=True):
+            for (examples, per_batch), order in zip(self.sources, orders, strict=True):
                 read = [examples[next(order)] for _ in range(per_batch * len(window))]
                 read.sort(key=length)
                 for index, batch in enumerate(window):
@@ -67,8 +69,8 @@ class BatchSampler:
                 yield window[index]
 
 
-class _Joined(Sequence[Any]):
-    """Two sequences as one, reading neither."""
+class _Concatenation(Sequence[Any]):
+    """Two sequences as one. No item is read before it is asked for."""
 
     def __init__(self, first: Sequence[Any], second: Sequence[Any]) -> None:
         self.first, self.second = first, second
@@ -80,32 +82,35 @@ class _Joined(Sequence[Any]):
         return self.first[index] if index < len(self.first) else self.second[index - len(self.first)]
 
 
-def _passes(count: int, seed: int, part: int) -> Iterator[int]:
+def _passes(count: int, seed: int, source: int) -> Iterator[int]:
     """0..count-1 in one random order after another, without end."""
-    random = np.random.default_rng([seed, part])
+    random = np.random.default_rng([seed, source])
     while count:
         yield from map(int, random.permutation(count))
 
 
-def in_windows(examples: Examples, size: int) -> Iterator[tuple[list[int], list[Any]]]:
-    """For predicting: batches of examples alike in length, each with its indices; reads WINDOW batches at a time."""
+def prediction_batches(examples: Examples, size: int) -> Iterator[tuple[list[int], list[Any]]]:
+    """Batches of examples of similar length, each with its examples' indices. Reads WINDOW batches at a time."""
     for start in range(0, len(examples), size * WINDOW):
         window = [examples[index] for index in range(start, min(start + size * WINDOW, len(examples)))]
-        order = sorted(range(len(window)), key=lambda index: length(window[index]))
+        order = sorted(range(len(window)), key=lambda index: text_length(window[index]))
         for first in range(0, len(order), size):
             chosen = order[first : first + size]
             yield [start + index for index in chosen], [window[index] for index in chosen]
 
 
 class Labels(NamedTuple):
-    """What an example teaches: the class of each of its rows, `hard`; or of its one row a distribution, `soft`."""
+    """The targets of an example: the class of each of its rows, `hard`; or one distribution for its one row, `soft`."""
 
     hard: Sequence[int] | NDArray[Any]
     soft: Sequence[float] | NDArray[Any] = ()
 
 
 def labels(example: Example, soft: bool) -> Labels:
-    """A teacher's distribution, where there is one, is taken when `soft`. Raises StudentError where there is no label."""
+    """An example's targets. With `soft` the teacher's distribution is preferred to the hard label.
+
+    Raises StudentError when the example has no target.
+    """
     if isinstance(example, TokenExample):
         if example.targets is None:
             raise StudentError(f"a sample to learn from has no tags: {' '.join(example.words)[:80]!r}")
@@ -117,22 +122,24 @@ def labels(example: Example, soft: bool) -> Labels:
     return Labels((example.target,))
 
 
-def distributions(taught: Sequence[Labels], classes: int, smoothing: float) -> NDArray[np.float32]:
-    """What should be predicted: (rows, classes), each row summing to 1; one row per text, or one per word.
+def target_distributions(targets: Sequence[Labels], classes: int, smoothing: float) -> NDArray[np.float32]:
+    """(R, classes): the distribution to predict for each row, a text or a word. Each row sums to 1.
 
-    A distribution is taken as it is; a hard label gets `smoothing` spread over all classes.
+    A soft label is used as it is. A hard label gives `smoothing` of its probability to all classes equally.
     """
     hard = np.full((classes, classes), smoothing / classes, dtype=np.float32)
     hard[np.diag_indices(classes)] += 1 - smoothing
     rows = [
-        np.asarray([each.soft], dtype=np.float32) if len(each.soft) else hard[np.asarray(each.hard, dtype=np.int64)]
-        for each in taught
+        np.asarray([target.soft], dtype=np.float32)
+        if len(target.soft)
+        else hard[np.asarray(target.hard, dtype=np.int64)]
+        for target in targets
     ]
     return np.concatenate(rows) if rows else np.zeros((0, classes), dtype=np.float32)
 
 
-def weights(examples: Sequence[Example]) -> NDArray[np.float32]:
-    """(rows,): the sample's weight, once per text or once per word."""
+def row_weights(examples: Sequence[Example]) -> NDArray[np.float32]:
+    """(R,): the weight of each row's sample; a row is a text or a word."""
     per_example = [example.weight for example in examples]
     repeats = [1 if isinstance(example, SequenceExample) else len(example.words) for example in examples]
     return np.repeat(np.asarray(per_example, dtype=np.float32), repeats)

@@ -1,4 +1,4 @@
-"""A checkpoint says who wrote it, for which classes, and what its files were: `evokd.json` beside the weights."""
+"""The metadata of a checkpoint, `evokd.json` beside the weights: who wrote it, for which classes, and its files' digests."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ METADATA_FILE = "evokd.json"
 
 
 def write_metadata(folder: Path, student: str, classes: tuple[str, ...], **facts: Any) -> None:
-    """Written last: a folder without it is no checkpoint. `facts` are whatever the student needs to predict."""
+    """Write this last: a folder without it is no checkpoint. `facts` are what the student needs to predict."""
     files = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.is_file()}
     metadata = {"student": student, "classes": list(classes), **facts, "files": files}
     (folder / METADATA_FILE).write_text(json.dumps(metadata, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_metadata(folder: Path, student: str) -> Mapping[str, Any]:
-    """What `write_metadata` wrote. Raises StudentError when there is no checkpoint, another student's, or a damaged one."""
+    """What `write_metadata` wrote.
+
+    Raises StudentError when there is no checkpoint, when another kind of student wrote it, or when a file is damaged.
+    """
     try:
         metadata: dict[str, Any] = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))
         written_by, files = metadata["student"], dict(metadata["files"])
@@ -37,7 +40,8 @@ def read_metadata(folder: Path, student: str) -> Mapping[str, Any]:
         )
     for name, expected in files.items():
         path = folder / name
-        if not path.is_file() or (found := file_digest(path)) != expected:
-            differs = f"sha256 {found[:8]}… ≠ {expected[:8]}…" if path.is_file() else "missing"
-            raise StudentError(f"{path} differs from {METADATA_FILE} ({differs}); train the round again")
+        actual = file_digest(path) if path.is_file() else None
+        if actual != expected:
+            difference = f"sha256 {actual[:8]}… ≠ {expected[:8]}…" if actual else "missing"
+            raise StudentError(f"{path} differs from {METADATA_FILE} ({difference}); train the round again")
     return metadata

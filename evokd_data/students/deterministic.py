@@ -1,4 +1,4 @@
-"""Training as a pure function: seeded inside, and the process is afterwards as it was before."""
+"""Training as a pure function: seeded while it runs, and the state of the process is restored afterwards."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def deterministic(seed: int) -> Iterator[int]:
-    """Random states, determinism flags, environment, warnings and the libraries' verbosity are put back at the end.
+    """Seed all random generators with 32 bits of `seed`, which are yielded, and make operations deterministic if torch can.
 
-    Inside, everything is seeded with the 32 bits of `seed` that it yields, operations are deterministic where torch can,
-    and neither transformers nor the Hub's client prints, warns or shows progress.
+    Inside the block neither transformers nor the Hub's client prints, warns or shows progress. Afterwards random states,
+    determinism flags, environment variables, warnings and the libraries' verbosity are restored.
     """
     import numpy as np
     import torch
-    import transformers.utils.logging as chatter
+    import transformers.utils.logging as transformers_logging
     from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 
     bits = seed % 2**32
     states = random.getstate(), np.random.get_state()
     environment = dict(os.environ)
-    verbosity, progress = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
+    verbosity, progress = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     hub_progress = not are_progress_bars_disabled()
     strict, warn_only = (
         torch.are_deterministic_algorithms_enabled(),
@@ -36,11 +36,11 @@ def deterministic(seed: int) -> Iterator[int]:
     with torch.random.fork_rng(devices), warnings.catch_warnings():
         try:
             warnings.simplefilter("ignore")
-            chatter.set_verbosity_error()
-            chatter.disable_progress_bar()
+            transformers_logging.set_verbosity_error()
+            transformers_logging.disable_progress_bar()
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True, warn_only=True)
-            torch.utils.deterministic.fill_uninitialized_memory = False  # costs a write of every tensor made
+            torch.utils.deterministic.fill_uninitialized_memory = False  # it costs one write of every new tensor
             random.seed(bits)
             np.random.seed(bits)
             torch.manual_seed(bits)
@@ -50,12 +50,12 @@ def deterministic(seed: int) -> Iterator[int]:
             np.random.set_state(states[1])
             torch.use_deterministic_algorithms(strict, warn_only=warn_only)
             torch.utils.deterministic.fill_uninitialized_memory = filling
-            chatter.set_verbosity(verbosity)
+            transformers_logging.set_verbosity(verbosity)
             if progress:
-                chatter.enable_progress_bar()
+                transformers_logging.enable_progress_bar()
             if hub_progress:
                 enable_progress_bars()
-            if devices:  # what training held goes back to the teacher that shares the accelerator
+            if devices:  # the teacher that shares the accelerator needs the memory of the training
                 gc.collect()
                 torch.cuda.empty_cache()
             for name in os.environ.keys() - environment.keys():

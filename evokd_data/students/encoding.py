@@ -1,4 +1,4 @@
-"""Texts, or words with their characters, as a model's token ids and tensors; and where in its output the answers stand."""
+"""Texts, or words with their offsets, as a model's token ids and tensors; and which outputs belong to which row."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from evokd_data.records import SequenceExample, TokenExample
 from evokd_data.students.batches import Example
 
 Ints = NDArray[np.int32]
-NONE: Ints = np.zeros(0, dtype=np.int32)
+EMPTY: Ints = np.zeros(0, dtype=np.int32)
 
 
-class Coded(NamedTuple):
-    """One example in a model's terms."""
+class EncodedExample(NamedTuple):
+    """One example as a model reads it."""
 
     ids: Ints
     """(T,) tokens."""
     types: Ints
-    """(T,) their types, or empty when all are 0."""
-    answers: Ints | None
-    """For each word the token that answers for it, its first sub-word, or -1; None for a text."""
-    cut: bool
+    """(T,) token types, or empty when all are 0."""
+    first_tokens: Ints | None
+    """(words,) the token whose output is the word's: the first sub-word, or -1 beyond the last token. None for a text."""
+    truncated: bool
     """The example has more tokens than the model reads."""
 
 
@@ -37,7 +37,11 @@ class ExampleEncoder:
         self.tokenizer, self.limit = tokenizer, limit
         self.typed = "token_type_ids" in inspect.signature(model.forward).parameters
 
-    def code(self, examples: Sequence[Example]) -> list[Coded]:
+    def encode(self, examples: Sequence[Example]) -> list[EncodedExample]:
+        """The tokens of each example, without padding. All examples are texts, or all have words.
+
+        Raises StudentError for words when the tokenizer cannot say which characters a token covers.
+        """
         words = isinstance(examples[0], TokenExample)
         if words and not self.tokenizer.is_fast:
             raise StudentError(
@@ -45,70 +49,73 @@ class ExampleEncoder:
                 "set student.model to one with a tokenizer.json"
             )
         texts = [example.text if isinstance(example, SequenceExample) else _text(example) for example in examples]
-        encoded = self.tokenizer(texts, truncation=True, max_length=self.limit, return_offsets_mapping=words)
-        types = encoded.get("token_type_ids", ()) if self.typed else ()
-        cut = [bool(encoding.overflowing) for encoding in encoded.encodings or ()]
+        batch = self.tokenizer(texts, truncation=True, max_length=self.limit, return_offsets_mapping=words)
+        types = batch.get("token_type_ids", ()) if self.typed else ()
+        truncated = [bool(encoding.overflowing) for encoding in batch.encodings or ()]
         return [
-            Coded(
+            EncodedExample(
                 np.array(ids, dtype=np.int32),
-                np.array(types[index], dtype=np.int32) if types and any(types[index]) else NONE,
-                _first_tokens(examples[index], encoded["offset_mapping"][index]) if words else None,  # type: ignore[arg-type]
-                bool(cut) and cut[index],
+                np.array(types[index], dtype=np.int32) if types and any(types[index]) else EMPTY,
+                _first_tokens(examples[index], batch["offset_mapping"][index]) if words else None,  # type: ignore[arg-type]
+                bool(truncated) and truncated[index],
             )
-            for index, ids in enumerate(encoded["input_ids"])
+            for index, ids in enumerate(batch["input_ids"])
         ]
 
-    def pad(self, coded: Sequence[Coded]) -> tuple[dict[str, Any], Answers]:
-        """The model's input as tensors, on the side and with the token that the tokenizer pads."""
+    def pad(self, examples: Sequence[EncodedExample]) -> tuple[dict[str, Any], OutputIndex]:
+        """The model's input as tensors (N, T), padded on the tokenizer's side with its padding token."""
         import torch
 
-        width = max(1, *(len(one.ids) for one in coded))
+        width = max(1, *(len(example.ids) for example in examples))
+        shape = (len(examples), width)
         inputs = {
-            "input_ids": np.full((len(coded), width), self.tokenizer.pad_token_id, dtype=np.int64),
-            "attention_mask": np.zeros((len(coded), width), dtype=np.int64),
+            "input_ids": np.full(shape, self.tokenizer.pad_token_id, dtype=np.int64),
+            "attention_mask": np.zeros(shape, dtype=np.int64),
         }
-        if any(len(one.types) for one in coded):
-            inputs["token_type_ids"] = np.full((len(coded), width), self.tokenizer.pad_token_type_id, dtype=np.int64)
+        if any(len(example.types) for example in examples):
+            inputs["token_type_ids"] = np.full(shape, self.tokenizer.pad_token_type_id, dtype=np.int64)
         left = self.tokenizer.padding_side == "left"
-        starts = [width - len(one.ids) if left else 0 for one in coded]
-        for row, (one, start) in enumerate(zip(coded, starts, strict=True)):
-            place = slice(start, start + len(one.ids))
-            inputs["input_ids"][row, place] = one.ids
-            inputs["attention_mask"][row, place] = 1
+        starts = [width - len(example.ids) if left else 0 for example in examples]
+        for row, (example, start) in enumerate(zip(examples, starts, strict=True)):
+            columns = slice(start, start + len(example.ids))
+            inputs["input_ids"][row, columns] = example.ids
+            inputs["attention_mask"][row, columns] = 1
             if "token_type_ids" in inputs:
-                inputs["token_type_ids"][row, place] = one.types if len(one.types) else 0
-        return {name: torch.from_numpy(array) for name, array in inputs.items()}, Answers(coded, starts)
+                inputs["token_type_ids"][row, columns] = example.types if len(example.types) else 0
+        tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+        return tensors, OutputIndex([example.first_tokens for example in examples], starts)
 
-    def encode(self, examples: Sequence[Example]) -> tuple[dict[str, Any], Answers]:
-        return self.pad(self.code(examples))
+    def encode_batch(self, examples: Sequence[Example]) -> tuple[dict[str, Any], OutputIndex]:
+        """`encode`, then `pad`."""
+        return self.pad(self.encode(examples))
 
 
-class Answers:
-    """Which outputs answer for which row: a row is an example, or a word of one, counted through the batch.
+class OutputIndex:
+    """Which outputs of a padded batch belong to which row: a row is a text, or a word counted through the batch.
 
-    `rows` (A,) are the rows that have an answer: words beyond the model's last token have none. With words, `batch` and
-    `token` (A,) say where each answer stands in logits of shape (batch, tokens, classes).
+    `rows` (A,) are the rows that have an output: words beyond the last token of their text have none. With words (`tagging`),
+    `batch` and `token` (A,) are the rows' indices in outputs of shape (N, T, ...).
     """
 
-    def __init__(self, coded: Sequence[Coded], starts: Sequence[int]) -> None:
-        found = [one.answers for one in coded if one.answers is not None]
-        self.words = bool(found)
-        if not found:
-            self.rows = np.arange(len(coded))
+    def __init__(self, first_tokens: Sequence[Ints | None], starts: Sequence[int]) -> None:
+        of_words = [tokens for tokens in first_tokens if tokens is not None]
+        self.tagging = bool(of_words)
+        if not of_words:
+            self.rows = np.arange(len(first_tokens))
             return
-        counts = [len(each) for each in found]
-        tokens = np.concatenate(found).astype(np.int64)
+        counts = [len(tokens) for tokens in of_words]
+        tokens = np.concatenate(of_words).astype(np.int64)
         self.rows = np.flatnonzero(tokens >= 0)
-        self.batch = np.repeat(np.arange(len(found)), counts)[self.rows]
+        self.batch = np.repeat(np.arange(len(of_words)), counts)[self.rows]
         self.token = (tokens + np.repeat(starts, counts))[self.rows]
 
-    def of(self, logits: Any) -> Any:
-        """(A, classes): the rows' logits."""
-        return logits[self.batch, self.token] if self.words else logits
+    def select(self, outputs: Any) -> Any:
+        """(A, ...): the outputs of `rows`, from (N, ...) for texts or (N, T, ...) for words."""
+        return outputs[self.batch, self.token] if self.tagging else outputs
 
 
 def _text(example: TokenExample) -> str:
-    """The words at their distances from each other: what lies between words is no word, so blanks do."""
+    """The words at their distances from each other, separated by blanks: no word contains the characters between words."""
     pieces, end = [], example.offsets[0][0] if example.offsets else 0
     for word, (start, stop) in zip(example.words, example.offsets, strict=True):
         pieces.append(" " * (start - end) + word)
@@ -117,28 +124,28 @@ def _text(example: TokenExample) -> str:
 
 
 def _first_tokens(example: TokenExample, offsets: Sequence[tuple[int, int]]) -> Ints:
-    """Per word, the first token that covers one of its characters, or -1. One token may answer for several words."""
+    """For each word the first token that covers one of its characters, or -1. Several words may share one token."""
     first = np.full(len(example.words), -1, dtype=np.int32)
     if not len(first):
         return first
     begin = example.offsets[0][0]
-    owner = np.full(example.offsets[-1][1] - begin, -1, dtype=np.int64)
+    word_at = np.full(example.offsets[-1][1] - begin, -1, dtype=np.int64)
     for word, (start, stop) in enumerate(example.offsets):
-        owner[start - begin : stop - begin] = word
+        word_at[start - begin : stop - begin] = word
     for token in range(len(offsets) - 1, -1, -1):
         start, stop = offsets[token]
-        covered = owner[start:stop]
+        covered = word_at[start:stop]
         first[covered[covered >= 0]] = token
     return first
 
 
-def position_limit(model: Any, tokenizer: Any, wanted: int) -> int:
-    """`wanted`, or the most tokens the model has positions for.
+def position_limit(model: Any, tokenizer: Any, max_length: int) -> int:
+    """`max_length`, or the number of tokens that the model has positions for when that is smaller.
 
-    RoBERTa and its kin count positions from `padding_idx` + 1, so that 514 positions are 512 tokens.
+    RoBERTa and its relatives count positions from `padding_idx` + 1, so 514 positions are 512 tokens.
     """
-    limits = [wanted, tokenizer.model_max_length]
-    limits.append(getattr(model.config, "max_position_embeddings", None) or wanted)
+    limits = [max_length, tokenizer.model_max_length]
+    limits.append(getattr(model.config, "max_position_embeddings", None) or max_length)
     for name, module in model.named_modules():
         if name.rpartition(".")[2] == "position_embeddings" and hasattr(module, "num_embeddings"):
             limits.append(module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1))

@@ -12,17 +12,20 @@ from numpy.typing import NDArray
 from evokd_data.records import TokenExample
 from evokd_data.students.batches import Example
 
-Row = tuple[NDArray[np.int64], NDArray[np.float64]]
+SparseRow = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Buckets and values of one text's, or one word's, features."""
 
 
-def rows_of(example: Example, buckets: int, characters: Sequence[int]) -> Iterator[Row]:
-    """The features of a text, or those of each word: a constant of 1, and hashed names on the unit sphere."""
+def hashed_rows(example: Example, buckets: int, characters: Sequence[int]) -> Iterator[SparseRow]:
+    """The features of a text, or of each word: a constant 1 in bucket 0, and hashed names scaled to length 1.
+
+    `characters` are the shortest and the longest run of characters that is a feature of a text.
+    """
     if isinstance(example, TokenExample):
-        named = [list(_word_features(example.words, index)) for index in range(len(example.words))]
+        features = [list(_word_features(example.words, index)) for index in range(len(example.words))]
     else:
-        named = [list(_text_features(example.text, *characters))]
-    for names in named:
+        features = [list(_text_features(example.text, *characters))]
+    for names in features:
         hashed, counts = np.unique([crc32(name.encode()) % (buckets - 1) + 1 for name in names], return_counts=True)
         values = np.sqrt(counts)
         if len(values):
@@ -36,10 +39,10 @@ def _text_features(text: str, shortest: int, longest: int) -> Iterator[str]:
     for pair in pairwise(words):
         yield " ".join(pair)
     for word in words:
-        marked = f" {word} "
+        delimited = f" {word} "
         for size in range(shortest, longest + 1):
-            for start in range(len(marked) - size + 1):
-                yield f"#{marked[start : start + size]}"
+            for start in range(len(delimited) - size + 1):
+                yield f"#{delimited[start : start + size]}"
 
 
 def _word_features(words: Sequence[str], index: int) -> Iterator[str]:
@@ -54,6 +57,6 @@ def _word_features(words: Sequence[str], index: int) -> Iterator[str]:
 
 
 def _shape(word: str) -> str:
-    """Kinds of characters, runs made one: "McDonald" -> "AaAa", "24th" -> "0a"."""
+    """Kinds of characters, each run of one kind written once: "McDonald" -> "AaAa", "24th" -> "0a"."""
     kinds = ["A" if c.isupper() else "a" if c.isalpha() else "0" if c.isdigit() else c for c in word]
     return "".join(kind for kind, before in zip(kinds, ["", *kinds], strict=False) if kind != before)

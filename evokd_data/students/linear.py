@@ -19,15 +19,15 @@ from pydantic import Field
 from evokd_data.errors import StudentError
 from evokd_data.records import TokenExample
 from evokd_data.students import Examples, Student, TrainingData
-from evokd_data.students.batches import BatchSampler, distributions, in_windows, labels, weights
+from evokd_data.students.batches import BatchSampler, labels, prediction_batches, row_weights, target_distributions
 from evokd_data.students.checkpoint import read_metadata, write_metadata
-from evokd_data.students.hashing import Row, rows_of
+from evokd_data.students.hashing import SparseRow, hashed_rows
 
 log = logging.getLogger(__name__)
 
 WEIGHTS = "weights.npz"
 PREDICTION_BATCH = 256
-REMEMBERED = 20_000  # examples whose features are kept between passes, about 2 KB each
+CACHED_EXAMPLES = 20_000  # whose features are kept between passes, about 2 KB each
 
 Floats = NDArray[np.float64]
 
@@ -37,7 +37,7 @@ class Linear(Student):
     """Multinomial logistic regression, trained by Adagrad on all rounds, always from scratch.
 
     A text's features are its words, word pairs and runs of `characters` = [shortest, longest] within its words, hashed
-    into `buckets`; a word's, for tagging, are its own and those of its neighbours. `decay` pulls weights to 0.
+    into `buckets`. For tagging, a word's features are its own and those of its neighbours. `decay` pulls weights to 0.
     """
 
     name: ClassVar[str] = "linear"
@@ -53,7 +53,7 @@ class Linear(Student):
 
     def __post_init__(self) -> None:
         if self.characters[0] > self.characters[1]:
-            raise ValueError(f"characters: {list(self.characters)} runs backwards")
+            raise ValueError(f"characters: {list(self.characters)} runs backwards; write [shortest, longest]")
 
     @property
     def learns_soft_labels(self) -> bool:
@@ -67,20 +67,21 @@ class Linear(Student):
         started = time.perf_counter()
         sampler = BatchSampler(data.fresh, data.earlier, self.batch_size, replay=None)
         steps = sampler.steps(self.epochs, self.min_steps)
-        remembered = lru_cache(REMEMBERED)(lambda example: list(rows_of(example, self.buckets, self.characters)))
+        rows_of = lru_cache(CACHED_EXAMPLES)(lambda example: list(hashed_rows(example, self.buckets, self.characters)))
         weight = np.zeros((self.buckets, len(data.classes)))
         squares = np.full_like(weight, 1e-8)
         losses = []
         for batch in sampler.batches(steps, data.seed):
-            features = _Features(row for example in batch for row in remembered(example))
-            wanted = distributions([labels(one, self.soft_labels) for one in batch], len(data.classes), smoothing=0.0)
-            share = weights(batch)[:, None] / len(wanted)
+            features = _SparseMatrix(row for example in batch for row in rows_of(example))
+            hard_and_soft = [labels(example, self.soft_labels) for example in batch]
+            targets = target_distributions(hard_and_soft, len(data.classes), smoothing=0.0)
+            share = row_weights(batch)[:, None] / len(targets)
             probabilities = features.probabilities(weight)
-            losses.append(-float((share * wanted * np.log(probabilities + 1e-30)).sum()))
-            seen, gradient = features.gradient(share * (probabilities - wanted))
-            gradient += self.decay * weight[seen]
-            squares[seen] += gradient**2
-            weight[seen] -= self.learning_rate * gradient / np.sqrt(squares[seen])
+            losses.append(-float((share * targets * np.log(probabilities + 1e-30)).sum()))
+            buckets, gradient = features.gradient(share * (probabilities - targets))
+            gradient += self.decay * weight[buckets]
+            squares[buckets] += gradient**2
+            weight[buckets] -= self.learning_rate * gradient / np.sqrt(squares[buckets])
         if not np.isfinite(losses).all():
             raise StudentError(
                 "the student's loss is not finite; lower student.learning_rate or check samples' weights"
@@ -109,9 +110,9 @@ class Linear(Student):
             raise StudentError(f"{checkpoint / WEIGHTS} is damaged ({error}); train the round again") from None
         shape = (len(examples), len(metadata["classes"]))
         result: Any = [None] * len(examples) if metadata["words"] else np.empty(shape, dtype=np.float32)
-        for indices, batch in in_windows(examples, PREDICTION_BATCH):
-            rows = [list(rows_of(example, metadata["buckets"], metadata["characters"])) for example in batch]
-            features = _Features(row for example in rows for row in example)
+        for indices, batch in prediction_batches(examples, PREDICTION_BATCH):
+            rows = [list(hashed_rows(example, metadata["buckets"], metadata["characters"])) for example in batch]
+            features = _SparseMatrix(row for example in rows for row in example)
             probabilities = features.probabilities(weight).astype(np.float32)
             if not metadata["words"]:
                 result[indices] = probabilities
@@ -122,19 +123,19 @@ class Linear(Student):
         return result
 
 
-class _Features:
+class _SparseMatrix:
     """Rows of features as one sparse matrix (R, buckets), compressed by row."""
 
-    def __init__(self, rows: Iterable[Row]) -> None:
-        held = list(rows)
-        lengths = [len(buckets) for buckets, _ in held]
-        self.row = np.repeat(np.arange(len(held)), lengths)
+    def __init__(self, rows: Iterable[SparseRow]) -> None:
+        rows = list(rows)
+        lengths = [len(buckets) for buckets, _ in rows]
+        self.row = np.repeat(np.arange(len(rows)), lengths)
         self.start = np.cumsum([0, *lengths[:-1]])
-        self.bucket = np.concatenate([buckets for buckets, _ in held]) if held else np.zeros(0, dtype=np.int64)
-        self.value = np.concatenate([values for _, values in held])[:, None] if held else np.zeros((0, 1))
+        self.bucket = np.concatenate([buckets for buckets, _ in rows]) if rows else np.zeros(0, dtype=np.int64)
+        self.value = np.concatenate([values for _, values in rows])[:, None] if rows else np.zeros((0, 1))
 
     def probabilities(self, weight: Floats) -> Floats:
-        """(R, C) from weights (buckets, C). No row is empty: each has its constant."""
+        """(R, C) from weights (buckets, C). No row is empty, because each has its constant."""
         if not len(self.row):
             return np.zeros((0, weight.shape[1]))
         logits = np.add.reduceat(weight[self.bucket] * self.value, self.start)
@@ -142,7 +143,7 @@ class _Features:
         return exponentials / exponentials.sum(axis=1, keepdims=True)
 
     def gradient(self, errors: Floats) -> tuple[NDArray[np.int64], Floats]:
-        """The buckets (B,) that occur, and the gradient of their weights (B, C), from that of the logits (R, C)."""
+        """The buckets (B,) that occur, and the gradient of their weights (B, C), from the logits' gradient (R, C)."""
         if not len(self.row):
             return self.bucket, np.zeros((0, errors.shape[1]))
         order = np.argsort(self.bucket, kind="stable")

@@ -1,7 +1,7 @@
-"""The training loop: padded batches in, a trained model out. Bare torch: a step is all there is between two batches.
+"""The training loop: padded batches in, a trained model out. It is bare torch, so little happens between two batches.
 
-Under torchrun each process learns its part of every batch, and all take the same step: the gradient is the one that a
-single process would have had of the whole batch.
+Under torchrun each process trains on its part of every batch, and all take the same step. The gradient is the one that a
+single process would compute from the whole batch.
 """
 
 from __future__ import annotations
@@ -16,76 +16,85 @@ from numpy.typing import NDArray
 
 from evokd_data.errors import StudentError
 from evokd_data.students import distributed
-from evokd_data.students.encoding import Answers
+from evokd_data.students.encoding import OutputIndex
 
-LOOK = 10  # steps between two looks at the loss: a look waits for the accelerator
-LARGEST_GRADIENT = 1.0  # in norm; larger ones are scaled down
+CHECK_EVERY = 10  # steps between two checks of the loss: a check waits for the accelerator
+MAX_GRADIENT_NORM = 1.0  # larger gradients are scaled down
 
 
 class MicroBatch(NamedTuple):
-    """A batch, or as much of it as one process computes at a time."""
+    """A batch, or the part of it that one process computes at a time."""
 
     inputs: dict[str, Any]
-    answers: Answers
-    wanted: NDArray[np.float32]
-    """(A, classes): a distribution for each answer."""
+    outputs: OutputIndex
+    targets: NDArray[np.float32]
+    """(A, classes): a distribution for each row that has an output."""
     weights: NDArray[np.float32]
-    """(A,), each divided by the whole batch's answers: the batch's loss is the sum over its parts."""
+    """(A,), each divided by the number of such rows in the whole batch: the batch's loss is the sum over micro-batches."""
 
 
 @dataclass
-class Trained:
+class TrainingResult:
+    """What happened in the training loop."""
+
     losses: list[float]
-    """Of each step."""
+    """One per step."""
     tokens: int
-    """Learned by this process, without padding."""
+    """Trained on by this process, without padding."""
     padding: float
-    """Share of what it computed."""
+    """Share of the tokens that this process computed."""
 
 
 def train(
-    model: Any, steps: Iterable[Sequence[MicroBatch]], optimizer: Any, schedule: Any, device: Any, bfloat16: bool
-) -> Trained:
-    """`model`, which lies on `device`, learns each step's parts by cross-entropy. `optimizer` is a fused one. Raises
-    StudentError when the loss is not finite."""
+    model: Any, batches: Iterable[Sequence[MicroBatch]], optimizer: Any, schedule: Any, device: Any, bfloat16: bool
+) -> TrainingResult:
+    """Trains `model`, which is on `device`, by cross-entropy, with one step per batch. `optimizer` must be a fused one.
+
+    Raises StudentError when the loss is not finite.
+    """
     import torch
 
     model.train()
-    alone = distributed.world_size() == 1
-    shared = model if alone else torch.nn.parallel.DistributedDataParallel(model)
+    processes = distributed.world_size()
+    parallel = model if processes == 1 else torch.nn.parallel.DistributedDataParallel(model)
     losses: list[torch.Tensor] = []
     tokens = computed = 0
-    for parts in steps:
+    for micro_batches in batches:
         total = torch.zeros((), device=device)
-        for place, part in enumerate(parts, 1):
-            tokens += int(part.inputs["attention_mask"].sum())
-            computed += part.inputs["input_ids"].numel()
-            inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in part.inputs.items()}
-            wanted, weights = (torch.from_numpy(array).to(device) for array in (part.wanted, part.weights))
-            with nullcontext() if alone or place == len(parts) else shared.no_sync():
+        for number, micro_batch in enumerate(micro_batches, 1):
+            tokens += int(micro_batch.inputs["attention_mask"].sum())
+            computed += micro_batch.inputs["input_ids"].numel()
+            inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in micro_batch.inputs.items()}
+            targets, weights = (
+                torch.from_numpy(array).to(device) for array in (micro_batch.targets, micro_batch.weights)
+            )
+            with nullcontext() if processes == 1 or number == len(micro_batches) else parallel.no_sync():
                 with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                    logits = shared(**inputs).logits
-                loss = -(weights * (wanted * part.answers.of(logits).float().log_softmax(-1)).sum(-1)).sum()
-                (loss if alone else loss * distributed.world_size()).backward()  # processes' gradients are averaged
+                    logits = parallel(**inputs).logits
+                loss = -(weights * (targets * micro_batch.outputs.select(logits).float().log_softmax(-1)).sum(-1)).sum()
+                (loss if processes == 1 else loss * processes).backward()  # gradients are averaged over the processes
             total += loss.detach()
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-        # The fused optimizer divides by it while it reads them; clip_grad_norm_ would read and write all once more.
-        optimizer.grad_scale = (torch.nn.utils.get_total_norm(gradients) / LARGEST_GRADIENT).clamp(min=1)
+        # The fused optimizer divides the gradients while it reads them; clip_grad_norm_ would read and write them once more.
+        optimizer.grad_scale = (torch.nn.utils.get_total_norm(gradients) / MAX_GRADIENT_NORM).clamp(min=1)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
         losses.append(total)
-        if len(losses) % LOOK == 0:
-            _require_finite(torch.stack(losses[-LOOK:]), len(losses))
+        if len(losses) % CHECK_EVERY == 0:
+            _require_finite(torch.stack(losses[-CHECK_EVERY:]), len(losses))
     _require_finite(torch.stack([parameter.detach().sum() for parameter in model.parameters()]), len(losses))
-    return Trained(distributed.all_reduce(torch.stack(losses)).tolist(), tokens, round(1 - tokens / max(1, computed), 6))
+    all_losses = distributed.all_reduce(torch.stack(losses)).tolist()
+    return TrainingResult(all_losses, tokens, round(1 - tokens / max(1, computed), 6))
 
 
-def shares(batch: Sequence[int], parts: int) -> Iterator[tuple[list[int], bool]]:
-    """This process' share of a batch, cut into `parts`; whether a part counts. One with nothing to learn repeats an
-    example that does not count: processes step together."""
-    cut = np.array_split(np.asarray(batch), distributed.world_size() * parts)
-    for piece in cut[distributed.rank() * parts : (distributed.rank() + 1) * parts]:
+def split_batch(batch: Sequence[int], parts: int) -> Iterator[tuple[list[int], bool]]:
+    """This process' share of a batch in `parts` micro-batches, each with whether it counts.
+
+    Processes step together. One whose micro-batch would be empty repeats an example that does not count.
+    """
+    pieces = np.array_split(np.asarray(batch), distributed.world_size() * parts)
+    for piece in pieces[distributed.rank() * parts : (distributed.rank() + 1) * parts]:
         yield (piece.tolist(), True) if len(piece) else (list(batch[:1]), False)
 
 

@@ -1,23 +1,23 @@
-"""SunGen's sample weights: how far each synthetic label is believed, learned from the synthetic samples themselves.
+"""SunGen's sample weights: how far each synthetic label is trusted, learned from the synthetic samples themselves.
 
 Gao et al., "Self-Guided Noise-Free Data Generation for Efficient Zero-Shot Learning", ICLR 2023 (arXiv 2205.12679),
-section 3. Two problems, one in the other: the inner one fits a model to the samples by weighted cross-entropy, the outer
-one moves the weights w down the gradient of a loss that wrong labels cannot mislead, the reverse cross-entropy of Wang
-et al. 2019 (arXiv 1908.06112), taken of the model fitted with w:
+section 3. A bilevel optimisation: the inner problem fits a model to the samples by weighted cross-entropy, the outer
+problem moves the weights w down the gradient of a loss that is robust to wrong labels, the reverse cross-entropy of Wang
+et al. 2019 (arXiv 1908.06112), of the model fitted with w:
 
     min over w of  L_rce(theta*(w)),   theta*(w) = argmin over theta of  sum_i w_i L_ce(x_i, y_i; theta)
     L_rce(x, y) = -sum_k p_k(x) log q_k = -A (1 - p_y(x)),  q the one-hot label and log 0 := A = -4
 
-Where we differ from the paper:
-- The inner model is a softmax over frozen features, not the small model itself. Its loss is convex, so that the
-  gradient of theta*(w) is exact (implicit differentiation, one linear system) where the paper truncates a long
-  back-propagation; and it costs seconds.
-- The outer loss is taken of samples the inner model was not fitted to, fold by fold. A model with more features than
-  samples fits wrong labels too, and the loss of what it has fitted says nothing.
+Differences from the paper:
+- The inner model is a softmax over frozen features, not the small model itself. Its loss is convex, so the gradient of
+  theta*(w) is exact (implicit differentiation, one linear system) where the paper truncates a long back-propagation, and
+  it costs seconds.
+- The outer loss is computed on samples that the inner model was not fitted to, fold by fold. A model with more features
+  than samples fits wrong labels too, and its loss on them says nothing.
 - The student is then trained on all samples with their weights; the paper draws a subset by them.
-- The user's seeds of round 0 are believed as they are; in later rounds they are weighted among the rest.
+- The user's seeds of round 0 keep their weights; in later rounds they are reweighted together with all other samples.
 
-Weights are learned for texts with one label. Words' tags are learned with the weights the samples come with.
+Weights are learned for texts with one label. Samples with tagged words keep their weights.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from pydantic import Field
 
 from evokd_data.records import SequenceExample
 from evokd_data.students import Examples, TrainingData
-from evokd_data.students.batches import Example, in_windows
+from evokd_data.students.batches import Example, prediction_batches
 from evokd_data.students.deterministic import deterministic
 from evokd_data.students.encoding import ExampleEncoder, position_limit
-from evokd_data.students.hashing import rows_of
+from evokd_data.students.hashing import hashed_rows
 from evokd_data.students.linear import Linear
 from evokd_data.students.transformer import Transformer
 
@@ -46,8 +46,8 @@ log = logging.getLogger(__name__)
 
 SAMPLE_WEIGHTS = "sample_weights.npz"
 FOLDS = 3
-BLOCK = 4096  # samples weighted together: a memory bound, and more would not change what a weight is
-NEWTON_STEPS = 3  # of the inner problem between two steps of the weights: it starts where it was
+BLOCK = 4096  # samples reweighted together: it bounds memory, and more of them would not change the weights
+NEWTON_STEPS = 3  # of the inner problem between two steps of the weights: it starts from the previous solution
 SYSTEM_STEPS = 20  # of conjugate gradients
 HASHED = 1024  # features of a text, for a student without an encoder
 
@@ -56,9 +56,9 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Reweighting(ABC):
-    """Before a student's own `fit`: learn the weights, keep them beside its checkpoint, hand them on.
+    """Learns the weights before the student's own `fit`, and writes them beside its checkpoint.
 
-    `weight_steps` steps of the weights, each of `weight_rate` in root mean square, from 0.5 within [0, 1];
+    The weights start at 0.5, stay within [0, 1] and move in `weight_steps` steps, each of root mean square `weight_rate`.
     `inner_decay` pulls the inner model's parameters to 0.
     """
 
@@ -67,21 +67,24 @@ class _Reweighting(ABC):
     inner_decay: Annotated[float, Field(gt=0)] = 3e-3
 
     def fit(self, data: TrainingData, into: Path) -> dict[str, Any]:
-        """The student's own figures, and how many weights were learned and how they came out."""
+        """The student's own figures, the number of learned weights, and their quantiles in tenths."""
         if data.previous is None or not isinstance((data.fresh or data.earlier)[0], SequenceExample):
             return {**super().fit(data, into), "reweighted": 0}  # type: ignore[misc]
         weights = self._weights(data)
         earlier, fresh = np.split(weights, [len(data.earlier)])
         np.savez(into / SAMPLE_WEIGHTS, earlier=earlier, fresh=fresh)
         reweighted = replace(
-            data, earlier=_Weighted(data.earlier, earlier), fresh=_Weighted(data.fresh, fresh), segments=()
+            data,
+            earlier=_ReweightedExamples(data.earlier, earlier),
+            fresh=_ReweightedExamples(data.fresh, fresh),
+            segments=(),
         )
         figures = super().fit(reweighted, into)  # type: ignore[misc]
         tenths = [round(float(weight), 6) for weight in np.quantile(weights, np.linspace(0, 1, 11))]
         return {**figures, "reweighted": len(weights), "weight_tenths": tenths}
 
     def _weights(self, data: TrainingData) -> NDArray[np.float32]:
-        """(earlier + fresh,): mean 1, in blocks drawn at random."""
+        """(earlier + fresh,): weights of mean 1, learned in blocks that are drawn at random."""
         total = len(data.earlier) + len(data.fresh)
         order = np.random.default_rng([data.seed, total]).permutation(total)
         weights = np.ones(total)
@@ -104,7 +107,7 @@ class _Reweighting(ABC):
 
     @abstractmethod
     def _features(self, examples: Sequence[Any], data: TrainingData) -> Floats:
-        """(examples, features): what the weights are learned over."""
+        """(examples, D): the features that the inner model classifies by."""
 
 
 @dataclass(frozen=True)
@@ -135,13 +138,13 @@ class ReweightedLinear(_Reweighting, Linear):
     def _features(self, examples: Sequence[Any], data: TrainingData) -> Floats:
         dense = np.zeros((len(examples), HASHED))
         for row, example in zip(dense, examples, strict=True):
-            for buckets, values in rows_of(example, HASHED, self.characters):
+            for buckets, values in hashed_rows(example, HASHED, self.characters):
                 row[buckets] = values
         return dense
 
 
-class _Weighted(Sequence[Any]):
-    """Examples with weights of their own, read as lazily as they were."""
+class _ReweightedExamples(Sequence[Any]):
+    """Examples whose weights are multiplied by `weights`. An example is read when it is asked for."""
 
     def __init__(self, examples: Examples, weights: NDArray[np.float32]) -> None:
         self._examples, self._weights = examples, weights
@@ -155,7 +158,7 @@ class _Weighted(Sequence[Any]):
 
 
 def _label(example: Example) -> int:
-    """The class a sample is said to be of: its label, or the likeliest one of the teacher's distribution."""
+    """The sample's label, or the most probable class of the teacher's distribution."""
     assert isinstance(example, SequenceExample)
     if example.target is not None:
         return example.target
@@ -165,7 +168,7 @@ def _label(example: Example) -> int:
 def learn_weights(
     features: Floats,
     labels: NDArray[np.int64],
-    own: Floats,
+    sample_weights: Floats,
     classes: int,
     *,
     seed: int,
@@ -173,35 +176,35 @@ def learn_weights(
     rate: float,
     decay: float,
 ) -> Floats:
-    """A weight in [0, 1] for each row of `features` (N, D), by how far its label agrees with what others teach.
+    """A weight in [0, 1] for each row of `features` (N, D), by how far its label agrees with the other samples.
 
-    `own` are the weights the samples come with: a sample of none says nothing of the others.
+    `labels` (N,) are class indices. `sample_weights` (N,) are the samples' own weights: a sample of weight 0 does not
+    influence the others. Fewer than 2 * FOLDS samples all get 0.5.
 
-    Rows that are wrong more often than they are right cannot be told from the rest: the outer loss tolerates label noise
-    of the kind and share that Ghosh et al. 2017 (arXiv 1712.09482) give, below one half for two classes.
+    Labels that are wrong more often than right cannot be detected: the outer loss tolerates label noise of the kind and
+    share that Ghosh et al. 2017 (arXiv 1712.09482) give, below one half for two classes.
     """
     count = len(features)
     weights = np.full(count, 0.5)
     if count < 2 * FOLDS:
         return weights
     inputs = np.hstack([features, np.ones((count, 1))])
-    wanted = np.eye(classes)[labels]
+    targets = np.eye(classes)[labels]
     fold = np.random.default_rng(seed).permutation(count) % FOLDS
     parameters = [np.zeros((inputs.shape[1], classes)) for _ in range(FOLDS)]
     for _ in range(steps):
         gradient = np.zeros(count)
         for number in range(FOLDS):
-            fitted, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-            inner = _Inner(inputs[fitted], wanted[fitted], own[fitted] * weights[fitted], decay)
+            fit, test = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+            inner = _InnerProblem(inputs[fit], targets[fit], sample_weights[fit] * weights[fit], decay)
             theta = parameters[number] = inner.solve(parameters[number])
-            expected = _softmax(inputs[held] @ theta)
-            believed = (expected * wanted[held]).sum(axis=1, keepdims=True)
-            # The gradient of the held samples' L_rce / -A by theta; what it is divided by drops out below.
-            outer = inputs[held].T @ (own[held, None] * believed * (expected - wanted[held]))
+            predicted = _softmax(inputs[test] @ theta)
+            of_label = (predicted * targets[test]).sum(axis=1, keepdims=True)
+            # The gradient of the test samples' L_rce / -A by theta, up to a factor that `scale` cancels below.
+            outer = inputs[test].T @ (sample_weights[test, None] * of_label * (predicted - targets[test]))
             # d theta* / d w_i = -H^-1 grad_i, so the weight's gradient is -(H^-1 outer) . grad_i
-            gradient[fitted] -= own[fitted] * (inner.errors(theta) * (inner.inputs @ inner.divide(outer, theta))).sum(
-                axis=1
-            )
+            of_weights = (inner.errors(theta) * (inner.inputs @ inner.solve_hessian(outer, theta))).sum(axis=1)
+            gradient[fit] -= sample_weights[fit] * of_weights
         scale = float(np.sqrt(np.mean(gradient**2)))
         if scale < 1e-12:
             break
@@ -209,51 +212,52 @@ def learn_weights(
     return weights
 
 
-class _Inner:
-    """The inner problem: mean of w_i times cross-entropy, plus decay / 2 times the parameters' square."""
+class _InnerProblem:
+    """The weighted mean of the samples' cross-entropy, plus decay / 2 times the squared norm of the parameters."""
 
-    def __init__(self, inputs: Floats, wanted: Floats, weights: Floats, decay: float) -> None:
-        self.inputs, self.wanted, self.decay = inputs, wanted, decay
+    def __init__(self, inputs: Floats, targets: Floats, weights: Floats, decay: float) -> None:
+        self.inputs, self.targets, self.decay = inputs, targets, decay
         self.share = (weights / max(weights.sum(), 1e-9))[:, None]
 
     def errors(self, theta: Floats) -> Floats:
         """(N, C): the gradient of each sample's own loss by its logits."""
-        return _softmax(self.inputs @ theta) - self.wanted
+        return _softmax(self.inputs @ theta) - self.targets
 
     def solve(self, theta: Floats) -> Floats:
         """The parameters (D, C), by Newton's method from `theta`."""
         for _ in range(NEWTON_STEPS):
             gradient = self.inputs.T @ (self.share * self.errors(theta)) + self.decay * theta
-            theta = theta - self.divide(gradient, theta)
+            theta = theta - self.solve_hessian(gradient, theta)
         return theta
 
-    def divide(self, right: Floats, theta: Floats) -> Floats:
-        """H^-1 right, H the Hessian at `theta`, which is never written out."""
-        expected = _softmax(self.inputs @ theta)
+    def solve_hessian(self, right: Floats, theta: Floats) -> Floats:
+        """H^-1 `right`, for the Hessian H at `theta`. Only products with H are computed, never H itself."""
+        predicted = _softmax(self.inputs @ theta)
 
         def hessian(direction: Floats) -> Floats:
-            change = expected * (self.inputs @ direction)
-            change -= expected * change.sum(axis=1, keepdims=True)
+            change = predicted * (self.inputs @ direction)
+            change -= predicted * change.sum(axis=1, keepdims=True)
             return self.inputs.T @ (self.share * change) + self.decay * direction
 
         return _conjugate_gradients(hessian, right)
 
 
 def _conjugate_gradients(product: Callable[[Floats], Floats], right: Floats) -> Floats:
+    """The solution x of H x = `right`, to a relative squared residual of 1e-10 or SYSTEM_STEPS steps. `product` is x -> H x."""
     solution = np.zeros_like(right)
-    left = right.copy()
-    direction = left.copy()
-    size = float((left * left).sum())
-    enough = 1e-10 * size
+    residual = right.copy()
+    direction = residual.copy()
+    square = float((residual * residual).sum())
+    tolerance = 1e-10 * square
     for _ in range(SYSTEM_STEPS):
-        if size <= enough:
+        if square <= tolerance:
             break
-        moved = product(direction)
-        step = size / float((direction * moved).sum())
+        image = product(direction)
+        step = square / float((direction * image).sum())
         solution += step * direction
-        left -= step * moved
-        before, size = size, float((left * left).sum())
-        direction = left + (size / before) * direction
+        residual -= step * image
+        before, square = square, float((residual * residual).sum())
+        direction = residual + (square / before) * direction
     return solution
 
 
@@ -263,7 +267,7 @@ def _softmax(logits: Floats) -> Floats:
 
 
 def _embeddings(folder: Path, examples: Sequence[Any], max_length: int) -> Floats:
-    """(N, D): the last layer of the encoder in `folder`, mean over each text's tokens, scaled to length 1."""
+    """(N, D): the last layer of the encoder in `folder`, averaged over each text's tokens, scaled to length 1, centred."""
     import torch
     from transformers import AutoModel, AutoTokenizer
 
@@ -273,8 +277,8 @@ def _embeddings(folder: Path, examples: Sequence[Any], max_length: int) -> Float
     model.to(device).eval()
     encoder = ExampleEncoder(tokenizer, model, position_limit(model, tokenizer, max_length))
     rows: list[Any] = [None] * len(examples)
-    for indices, batch in in_windows(examples, 64):
-        inputs, _ = encoder.encode(batch)
+    for indices, batch in prediction_batches(examples, 64):
+        inputs, _ = encoder.encode_batch(batch)
         inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
         with torch.inference_mode():
             states = model(**inputs).last_hidden_state.float()

@@ -1,6 +1,6 @@
 """A pretrained encoder, fine-tuned: the student of every distillation paper, and what one deploys.
 
-A checkpoint is a folder that `transformers.pipeline("text-classification", folder)` (or "token-classification") reads.
+A checkpoint is a folder that `transformers.pipeline("text-classification", folder)` (or "token-classification") can load.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from evokd_data.models import Model, ModelReference, download_model
 from evokd_data.records import TokenExample
 from evokd_data.settings import NOT_IDENTITY, Count, Rate, Share, identity
 from evokd_data.students import Examples, Student, TrainingData, distributed, fast_cpu_dropout
-from evokd_data.students.batches import NOTHING, BatchSampler, distributions, in_windows
+from evokd_data.students.batches import NO_SAMPLES, BatchSampler, prediction_batches, target_distributions
 from evokd_data.students.checkpoint import read_metadata, write_metadata
 from evokd_data.students.deterministic import deterministic
 from evokd_data.students.encoding import ExampleEncoder, position_limit
-from evokd_data.students.loop import MicroBatch, shares, train
-from evokd_data.students.tokens import Tokens, tokenised
-from evokd_data.students.vocabulary import trimmed
+from evokd_data.students.loop import MicroBatch, split_batch, train
+from evokd_data.students.tokens import TokenRows, tokenised
+from evokd_data.students.vocabulary import trimmed_embeddings
 
 log = logging.getLogger(__name__)
 
@@ -37,18 +37,18 @@ log = logging.getLogger(__name__)
 class Transformer(Student):
     """`model` and `revision` as in `evokd_data.models`.
 
-    At least `min_steps` batches are learned, and `epochs` passes: a handful of seeds would otherwise be five steps.
-    `head_learning_rate` is for what the base model does not bring; None is `learning_rate`.
-    `from_scratch` trains the base model on all rounds; otherwise the last checkpoint learns on, and `replay` of each
-    batch comes from earlier rounds. `soft_labels` learns the teacher's distribution where there is one.
-    `label_smoothing` softens hard labels only. `precision` auto is bfloat16 where the hardware multiplies it.
-    `gradient_accumulation` is in how many parts a batch is computed, when it does not fit into memory whole; the step is
-    the same but for rounding, as it is when torchrun spreads a batch over processes.
+    Training takes `epochs` passes, but at least `min_steps` batches: a few seeds would otherwise be five steps.
+    `head_learning_rate` is for the parameters that the base model does not have; None is `learning_rate`.
+    `from_scratch` trains the base model on all rounds. Otherwise training continues from the last checkpoint, and the
+    share `replay` of each batch comes from earlier rounds. `soft_labels` learns the teacher's distribution where there is
+    one. `label_smoothing` softens hard labels only. `precision` auto is bfloat16 where the hardware multiplies it.
+    `gradient_accumulation` is the number of micro-batches of a batch that does not fit into memory whole. The step is the
+    same but for rounding, as it is when torchrun divides a batch among processes.
 
-    The defaults are those of bench/student_policy.py: from one real text per intent of SNIPS and 40 more a round, MiniLM
-    trained from scratch reached 0.68, 0.90, 0.96 (rounds 0 to 2; 3 seeds) at 12 CPU seconds a round. Learning on with
-    replay and half the steps took half the time for 1 to 2 points less, and wavered from round to round; it is the
-    choice when the rounds so far are too many to be learned anew.
+    The defaults are those of bench/student_policy.py: from one real text per intent of SNIPS and 40 more per round, MiniLM
+    trained from scratch reached 0.68, 0.90, 0.96 (rounds 0 to 2; 3 seeds) at 12 CPU seconds per round. To continue with
+    replay and half the steps took half the time for 1 to 2 points less, and the score varied from round to round. Choose it
+    when there are too many earlier rounds to train on all of them again.
     """
 
     name: ClassVar[str] = "transformer"
@@ -73,8 +73,8 @@ class Transformer(Student):
     prediction_batch_size: Count = field(default=64, metadata=NOT_IDENTITY)
 
     def identity(self) -> Mapping[str, Any]:
-        own = {key: value for key, value in identity(self).items() if key not in ("model", "revision")}
-        return {"base": dict(self._base().identity), **own}
+        settings = {key: value for key, value in identity(self).items() if key not in ("model", "revision")}
+        return {"base": dict(self._base().identity), **settings}
 
     @property
     def base_model(self) -> ModelReference:
@@ -92,19 +92,19 @@ class Transformer(Student):
         return download_model(self.base_model, "student", StudentError)
 
     def fit(self, data: TrainingData, into: Path) -> dict[str, Any]:
-        """Figures: steps, fresh and earlier samples, tokens learned (without padding) and the share of padding, mean
-        loss of each tenth of the training, the share of texts cut at `max_length`, the base model, and how and how long
-        it ran; `learning_seconds` is the part of it between the first batch and the last."""
+        """Figures: steps, fresh and earlier samples, tokens without padding, the share of padding, mean loss of each tenth
+        of the training, the share of texts truncated at `max_length`, the base model, precision, device and seconds;
+        `learning_seconds` are those between the first batch and the last."""
         started = time.perf_counter()
         if not data.fresh and not data.earlier:
-            raise StudentError(NOTHING)
+            raise StudentError(NO_SAMPLES)
         previous = None if self.from_scratch else data.previous
         base = self._base()
         if previous is not None and tuple(read_metadata(previous, self.name)["classes"]) != data.classes:
             raise StudentError(f"{previous} knows other classes than the task; set student.from_scratch: true")
         words = isinstance((data.fresh or data.earlier)[0], TokenExample)
-        with deterministic(data.seed) as seed, _enough_memory(), fast_cpu_dropout.quick():
-            model, tokenizer, new = _load(previous or base.folder, data.classes, words)
+        with deterministic(data.seed) as seed, _enough_memory(), fast_cpu_dropout.fast_dropout():
+            model, tokenizer, new_parameters = _load(previous or base.folder, data.classes, words)
             encoder = ExampleEncoder(tokenizer, model, position_limit(model, tokenizer, self.max_length))
             with tokenised(data, encoder, words, self.soft_labels, base.identity, into) as tokens:
                 replay = None if previous is None else self.replay
@@ -113,10 +113,13 @@ class Transformer(Student):
                 )
                 steps = sampler.steps(self.epochs, self.min_steps)
                 batches = sampler.batches(steps, seed, length=tokens.lengths.__getitem__)
-                parts = (self._parts(batch, tokens, encoder, len(data.classes)) for batch in batches)
-                frozen = self.freeze_word_embeddings
-                with contextlib.nullcontext() if frozen else trimmed(model, tokens.vocabulary(tokenizer.pad_token_id)):
-                    figures = self._train(model, new, parts, steps)
+                micro_batches = (self._micro_batches(batch, tokens, encoder, len(data.classes)) for batch in batches)
+                with (
+                    contextlib.nullcontext()
+                    if self.freeze_word_embeddings
+                    else trimmed_embeddings(model, tokens.vocabulary(tokenizer.pad_token_id))
+                ):
+                    figures = self._train(model, new_parameters, micro_batches, steps)
                 figures["truncated"] = tokens.truncated
             if distributed.rank() == 0:
                 _save(model, tokenizer, encoder.limit, into)
@@ -133,31 +136,35 @@ class Transformer(Student):
         log.info("student: %d steps, loss %.4f, %.1f s", figures["steps"], figures["losses"][-1], figures["seconds"])
         return figures
 
-    def _parts(self, batch: Sequence[int], tokens: Tokens, encoder: ExampleEncoder, classes: int) -> list[MicroBatch]:
-        """What this process learns of a batch, given as rows of `tokens`."""
-        learned = max(1, sum(tokens.answered(row) for row in batch))
-        made = []
-        for rows, counts in shares(batch, self.gradient_accumulation):
-            inputs, answers = encoder.pad([tokens.coded(row) for row in rows])
-            taught = [tokens.labels(row) for row in rows]
-            wanted = distributions(taught, classes, self.label_smoothing)
-            repeats = [len(each.hard) if tokens.words else 1 for each in taught]
-            weights = np.repeat([tokens.weight(row) / learned if counts else 0.0 for row in rows], repeats)
-            made.append(MicroBatch(inputs, answers, wanted[answers.rows], weights[answers.rows].astype(np.float32)))
-        return made
+    def _micro_batches(
+        self, batch: Sequence[int], tokens: TokenRows, encoder: ExampleEncoder, classes: int
+    ) -> list[MicroBatch]:
+        """This process' share of a batch. `batch` holds rows of `tokens`."""
+        outputs_in_batch = max(1, sum(tokens.output_count(row) for row in batch))
+        micro_batches = []
+        for rows, counts in split_batch(batch, self.gradient_accumulation):
+            inputs, outputs = encoder.pad([tokens.encoded(row) for row in rows])
+            labels = [tokens.labels(row) for row in rows]
+            targets = target_distributions(labels, classes, self.label_smoothing)[outputs.rows]
+            repeats = [len(label.hard) if tokens.words else 1 for label in labels]
+            weights = np.repeat([tokens.weight(row) / outputs_in_batch if counts else 0.0 for row in rows], repeats)
+            micro_batches.append(MicroBatch(inputs, outputs, targets, weights[outputs.rows].astype(np.float32)))
+        return micro_batches
 
-    def _train(self, model: Any, new: set[str], parts: Iterator[list[MicroBatch]], steps: int) -> dict[str, Any]:
+    def _train(
+        self, model: Any, new_parameters: set[str], batches: Iterator[list[MicroBatch]], steps: int
+    ) -> dict[str, Any]:
         import torch
 
         device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
         model.to(device)
-        optimizer = torch.optim.AdamW(self._parameter_groups(model, new), lr=self.learning_rate, fused=True)
-        warm = math.ceil(self.warmup_ratio * steps)
+        optimizer = torch.optim.AdamW(self._parameter_groups(model, new_parameters), lr=self.learning_rate, fused=True)
+        warmup = math.ceil(self.warmup_ratio * steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: step / warm if step < warm else (steps - step) / max(1, steps - warm)
+            optimizer, lambda step: step / warmup if step < warmup else (steps - step) / max(1, steps - warmup)
         )
         started = time.perf_counter()
-        trained = train(model, parts, optimizer, schedule, device, self._bfloat16())
+        trained = train(model, batches, optimizer, schedule, device, self._bfloat16())
         return {
             "steps": steps,
             "tokens": trained.tokens,
@@ -172,14 +179,14 @@ class Transformer(Student):
             "learning_seconds": round(time.perf_counter() - started, 3),
         }
 
-    def _parameter_groups(self, model: Any, new: set[str]) -> list[dict[str, Any]]:
-        """Matrices decay, biases and norms do not; what the base model did not bring learns at its own rate."""
+    def _parameter_groups(self, model: Any, new_parameters: set[str]) -> list[dict[str, Any]]:
+        """Only matrices decay, not biases and norms. Parameters that the base model does not have get their own rate."""
         if self.freeze_word_embeddings:
             model.get_input_embeddings().weight.requires_grad_(False)
         groups: dict[tuple[bool, bool], list[Any]] = {}
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
-                groups.setdefault((name in new, parameter.ndim > 1), []).append(parameter)
+                groups.setdefault((name in new_parameters, parameter.ndim > 1), []).append(parameter)
         rates = {False: self.learning_rate, True: self.head_learning_rate or self.learning_rate}
         return [
             {"params": parameters, "lr": rates[head], "weight_decay": self.weight_decay if matrix else 0.0}
@@ -187,9 +194,9 @@ class Transformer(Student):
         ]
 
     def _bfloat16(self) -> bool:
-        """`auto`: where the hardware multiplies bfloat16; elsewhere it is emulated, and slower than float32.
+        """Whether to train in bfloat16. `auto`: where the hardware multiplies it; emulated it is slower than float32.
 
-        With AVX-512 BF16 a CPU second learned 1.9 to 2.3 times the tokens of float32 (bench/training.py, MiniLM, seven sets).
+        With AVX-512 BF16 a CPU second processed 1.9 to 2.3 times the tokens of float32 (bench/training.py, MiniLM, seven sets).
         """
         import torch
 
@@ -197,13 +204,13 @@ class Transformer(Student):
             return self.precision == "bfloat16"
         if torch.cuda.is_available():
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-        abilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-        return any(abilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+        capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
     def predict(self, examples: Examples, checkpoint: Path) -> Sequence[Any]:
-        """As the contract says, computed in float32 whatever `precision` is: a probability must not hang on a rounding.
+        """See `Student.predict`. Computed in float32 whatever `precision` is, so that rounding does not change probabilities.
 
-        A word beyond the last token the model reads is "O" with probability 1.
+        A word beyond the last token that the model reads is "O" with probability 1.
         """
         metadata = read_metadata(checkpoint, self.name)
         with deterministic(0), _enough_memory():
@@ -221,18 +228,18 @@ class Transformer(Student):
         model, tokenizer, _ = _load(checkpoint, classes, words)
         model.to(device).eval()
         encoder = ExampleEncoder(tokenizer, model, limit)
-        for indices, batch in in_windows(examples, self.prediction_batch_size):
-            inputs, answers = encoder.encode(batch)
+        for indices, batch in prediction_batches(examples, self.prediction_batch_size):
+            inputs, outputs = encoder.encode_batch(batch)
             with torch.inference_mode():
                 logits = model(**{name: tensor.to(device) for name, tensor in inputs.items()}).logits
-                probabilities = answers.of(logits).float().softmax(-1).cpu().numpy()
+                probabilities = outputs.select(logits).float().softmax(-1).cpu().numpy()
             if not words:
                 result[indices] = probabilities
                 continue
             ends = np.cumsum([len(example.words) for example in batch])
             rows = np.zeros((int(ends[-1]), len(classes)), dtype=np.float32)
             rows[:, classes.index("O")] = 1
-            rows[answers.rows] = probabilities
+            rows[outputs.rows] = probabilities
             for index, part in zip(indices, np.split(rows, ends[:-1]), strict=True):
                 result[index] = part
         return result
@@ -240,7 +247,7 @@ class Transformer(Student):
 
 def _save(model: Any, tokenizer: Any, limit: int, into: Path) -> None:
     tokenizer.model_max_length = limit
-    if tokenizer.is_fast:  # a tokenizer's file remembers how it was last called, which is no part of a student
+    if tokenizer.is_fast:  # its file would store the truncation and padding of its last call
         tokenizer.backend_tokenizer.no_truncation()
         tokenizer.backend_tokenizer.no_padding()
     model.save_pretrained(into)
@@ -248,7 +255,7 @@ def _save(model: Any, tokenizer: Any, limit: int, into: Path) -> None:
 
 
 def _load(folder: Path, classes: tuple[str, ...], words: bool) -> tuple[Any, Any, set[str]]:
-    """Model, tokenizer, and the names of the parameters that are not from the folder or belong to the head."""
+    """Model, tokenizer, and the names of the parameters that are not in the folder or belong to the head."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
@@ -260,14 +267,14 @@ def _load(folder: Path, classes: tuple[str, ...], words: bool) -> tuple[Any, Any
             id2label=dict(enumerate(classes)),
             label2id={name: index for index, name in enumerate(classes)},
             problem_type=None if words else "single_label_classification",
-            dtype=torch.float32,  # not the checkpoint's own: half precision loses the small steps of fine-tuning
-            ignore_mismatched_sizes=True,  # the head of another task
+            dtype=torch.float32,  # whatever the checkpoint has: half precision loses the small steps of fine-tuning
+            ignore_mismatched_sizes=True,  # the checkpoint may have the head of another task
             output_loading_info=True,
             local_files_only=True,
             trust_remote_code=False,
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # files from anywhere: whatever the libraries raise, the model is of no use
+    except Exception as error:  # the files may come from anywhere, and the libraries raise errors of many kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if "trust_remote_code" in str(error):
             reason = "it brings its own code, which is never run"
