@@ -43,7 +43,7 @@ from evokd_data.repo_layout import round_tag
 from evokd_data.stages import manifest
 from evokd_data.storage import parquet
 from evokd_data.storage.shards import sample_schema
-from evokd_data.storage.snapshot import encoded, with_checksum
+from evokd_data.storage.snapshot import encode_manifest, with_checksum
 from evokd_data.tasks.classification import Classification
 
 REPO = "bench/rows"
@@ -119,9 +119,9 @@ def publish(server: RunningHub, folder: Path, rows: int, rounds: int) -> int:
     for index in range(rounds):
         name = round_tag(index)
         own = rows // rounds + (index < rows % rounds)
-        parts = parquet.write_parts(batches(own, index), sample_schema(TASK), folder / name)
+        parts = parquet.write_files(batches(own, index), sample_schema(TASK), folder / name)
         files = {
-            repo_layout.part(repo_layout.DATA, name, repo_layout.SPLIT, n, len(parts)): part
+            repo_layout.parquet_file(repo_layout.DATA, name, repo_layout.SPLIT, n, len(parts)): part
             for n, part in enumerate(parts)
         }
         entries = {
@@ -149,7 +149,7 @@ def publish(server: RunningHub, folder: Path, rows: int, rounds: int) -> int:
             "previous": before and {"tag": round_tag(index - 1), "sha256": before["sha256"]},
         }  # fmt: skip
         files[repo_layout.manifest(name)] = folder / name / "manifest.json"
-        files[repo_layout.manifest(name)].write_bytes(encoded(with_checksum(told)))
+        files[repo_layout.manifest(name)].write_bytes(encode_manifest(with_checksum(told)))
         before = {"digest": told["digest"], "sha256": file_digest(files[repo_layout.manifest(name)])}
         hub.publish(
             Bundle(REPO, name, name, files, told["digest"], round_tag(index - 1) if index else None, private=False)

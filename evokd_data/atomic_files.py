@@ -26,6 +26,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """UTF-8, with line ends as they are in `text`."""
     with whole_file(path) as draft:
         draft.write_text(text, encoding="utf-8")
 

@@ -1,7 +1,7 @@
-"""Where things lie in a published repository: the names that publishers write and readers look for.
+"""Paths in a published repository: the names that publishers write and readers look for.
 
-README.md  recipe.yaml  prompts/*.j2  card/learning-curve.svg        the newest round's, replaced by each
-data/round-003/train-00000-of-00001.parquet                          appended by each round, never changed
+README.md  recipe.yaml  prompts/*.j2  card/learning-curve.svg        of the newest round, replaced by each round
+data/round-003/train-00000-of-00001.parquet                          added by each round, never changed
 rejections/round-003/*.parquet  journal/round-003/*.parquet  probe/round-003/*.parquet
 rounds/round-003/manifest.json  plan.json  metrics.json
 """
@@ -20,7 +20,7 @@ JOURNAL = "journal"
 PROBE = "probe"
 ROUNDS = "rounds"
 ROUND_FOLDERS = (DATA, REJECTIONS, JOURNAL, PROBE, ROUNDS)
-"""Folders that only a published round may add to. What people change elsewhere (a card mended by hand) is theirs."""
+"""Folders that only a published round may add to. People may change any other file, such as the card."""
 
 SPLIT = "train"
 TAG = re.compile(r"round-(\d{3,})")
@@ -31,36 +31,39 @@ def round_tag(index: int) -> str:
     return f"round-{index:03d}"
 
 
+def round_index(tag: str) -> int | None:
+    """The round that a tag names; None for other tags."""
+    match = TAG.fullmatch(tag)
+    return int(match[1]) if match else None
+
+
 def manifest(tag: str) -> str:
+    """The path of a round's manifest."""
     return f"{ROUNDS}/{tag}/manifest.json"
 
 
 def plan(tag: str) -> str:
+    """The path of a round's plan."""
     return f"{ROUNDS}/{tag}/plan.json"
 
 
 def metrics(tag: str) -> str:
+    """The path of a round's metrics."""
     return f"{ROUNDS}/{tag}/metrics.json"
 
 
-def told_round(path: str) -> int | None:
-    """The round whose manifest lies at a path; None for other files."""
+def manifest_round(path: str) -> int | None:
+    """The round whose manifest has this path; None when the path is not a manifest's."""
     folder, _, name = path.rpartition("/")
     top, _, tag = folder.partition("/")
     return round_index(tag) if (top, name) == (ROUNDS, "manifest.json") else None
 
 
-def part(kind: str, tag: str, stem: str, number: int, of: int) -> str:
-    """One Parquet file of a round, named as `datasets` names its own."""
+def parquet_file(kind: str, tag: str, stem: str, number: int, of: int) -> str:
+    """The path of one Parquet file of a round, named as `datasets` names its files; `number` counts from 0."""
     return f"{kind}/{tag}/{stem}-{number:05d}-of-{of:05d}.parquet"
 
 
-def round_index(tag: str) -> int | None:
-    """The round a tag names; None for tags of other kinds."""
-    found = TAG.fullmatch(tag)
-    return int(found[1]) if found else None
-
-
-def is_rounds_own(path: str) -> bool:
-    """Whether the path lies in a folder that only rounds add to."""
+def in_round_folder(path: str) -> bool:
+    """Whether the path lies in one of `ROUND_FOLDERS`."""
     return path.split("/", 1)[0] in ROUND_FOLDERS

@@ -20,7 +20,7 @@ from evokd_data.publishers.hub import Hub
 from evokd_data.recipe import Recipe
 from evokd_data.repo_layout import round_tag
 from evokd_data.stages.publish import Publication
-from evokd_data.storage.snapshot import encoded, with_checksum
+from evokd_data.storage.snapshot import encode_manifest, with_checksum
 from evokd_data.storage.workspace import Workspace, read_json
 
 ROUGH = (
@@ -102,11 +102,11 @@ def alter(
     manifest["files"][path] = {
         "sha256": file_digest(folder / path), "size": (folder / path).stat().st_size, "rows": len(rows),
     }  # fmt: skip
-    (folder / repo_layout.manifest(name)).write_bytes(encoded(with_checksum(manifest)))
+    (folder / repo_layout.manifest(name)).write_bytes(encode_manifest(with_checksum(manifest)))
     for later in range(index + 1, newest + 1):
         manifest = read_json(folder / repo_layout.manifest(round_tag(later)))
         manifest["previous"]["sha256"] = file_digest(folder / repo_layout.manifest(round_tag(later - 1)))
-        (folder / repo_layout.manifest(round_tag(later))).write_bytes(encoded(with_checksum(manifest)))
+        (folder / repo_layout.manifest(round_tag(later))).write_bytes(encode_manifest(with_checksum(manifest)))
     repo = f"org/{into}"
     api.create_repo(repo, repo_type="dataset")
     files = [file for file in folder.rglob("*") if file.is_file() and ".cache" not in file.parts]

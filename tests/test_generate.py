@@ -62,7 +62,7 @@ def test_kept_and_rejected_sum_to_what_was_asked_each_with_its_place(recipe, tmp
 def test_the_journal_holds_every_prompt_once_and_its_tokens_are_counted(recipe, tmp_path):
     run = play(recipe(), tmp_path, 3)
     for folder in run.rounds()[1:]:
-        rows = list(journal.read(folder.journal))
+        rows = list(journal.read_answers(folder.journal))
         assert len({row["key"] for row in rows}) == len(rows) > 24
         totals = read_json(folder.generated)
         for name in ("prompt_tokens", "completion_tokens"):
@@ -154,11 +154,11 @@ def test_a_round_taken_up_again_asks_nobody_twice_and_gives_the_same_rows(recipe
     first = generate_next(made, tmp_path, Progress())
     run = Workspace(tmp_path / "colours")
     rows = list(ShardedSamples(TASK, run.round(1).shard_files()))
-    lines = len(list(journal.read(run.round(1).journal)))
+    lines = len(list(journal.read_answers(run.round(1).journal)))
     cut_down(run, keep)
     again = generate_next(quick(path, f"rounds.shard_size={size}"), tmp_path, Progress())
     assert list(ShardedSamples(TASK, run.round(1).shard_files())) == rows
-    assert len(list(journal.read(run.round(1).journal))) == lines
+    assert len(list(journal.read_answers(run.round(1).journal))) == lines
     same = ("asked", "kept", "rejected", "prompt_tokens", "completion_tokens", "requests")
     assert {name: again[name] for name in same} == {name: first[name] for name in same}
 

@@ -94,7 +94,7 @@ def test_a_journal_torn_at_any_byte_keeps_all_whole_answers_and_goes_on(tmp_path
             found = [opened.find(prompt(number)) for number in range(2)]
             assert found == ANSWERS[:whole] + [None] * (2 - whole)
             opened.add(prompt(7), ANSWERS[0])
-        assert [row["key"] for row in journal.read(folder)] == [prompt(n).key for n in [*range(whole), 7]]
+        assert [row["key"] for row in journal.read_answers(folder)] == [prompt(n).key for n in [*range(whole), 7]]
 
 
 def test_a_tail_of_zeros_after_a_power_cut_is_cut_off(tmp_path):
@@ -144,7 +144,7 @@ def test_each_process_writes_a_file_of_its_own_even_when_one_was_taken_away(tmp_
     with Journal(tmp_path) as opened:
         opened.add(prompt(3), ANSWERS[0])
     assert sorted(path.name for path in tmp_path.glob("0*")) == ["00000.jsonl", "00002.jsonl", "00003.jsonl"]
-    assert [row["key"][-1] for row in journal.read(tmp_path)] == ["0", "2", "3"]
+    assert [row["key"][-1] for row in journal.read_answers(tmp_path)] == ["0", "2", "3"]
 
 
 def test_a_process_that_asked_nothing_leaves_no_file(tmp_path):
@@ -155,7 +155,7 @@ def test_a_process_that_asked_nothing_leaves_no_file(tmp_path):
 
 def test_a_replay_answers_as_the_teacher_did_and_never_invents(tmp_path):
     fill(tmp_path, *ANSWERS)
-    ask = from_rows(journal.read(tmp_path))
+    ask = from_rows(journal.read_answers(tmp_path))
     assert asyncio.run(ask(prompt(2))) == ANSWERS[2]
     with pytest.raises(NotJournalled, match="generate/000001"):
         asyncio.run(ask(prompt(1, seed=99)))
@@ -202,19 +202,19 @@ def test_a_long_beginning_that_prompts_share_is_written_once_and_read_in_each(tm
     for path, lines in zip(journal.segments(tmp_path), (2 + 6, 2 + 2), strict=True):
         written = path.read_bytes()
         assert written.count(b"\n") == lines and written.count(b"label label") == 100
-    told = [[(m["role"], m["content"]) for m in row["messages"]] for row in journal.read(tmp_path)]
-    assert told == [[(m.role, m.content) for m in each.messages] for each in asked]
-    ask = from_rows(journal.read(tmp_path))
+    messages = [[(m["role"], m["content"]) for m in row["messages"]] for row in journal.read_answers(tmp_path)]
+    assert messages == [[(m.role, m.content) for m in each.messages] for each in asked]
+    ask = from_rows(journal.read_answers(tmp_path))
     assert asyncio.run(ask(asked[3])) == ANSWERS[0]
 
 
 def test_beginnings_that_are_always_different_do_not_fill_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(journal, "APART", 3)
+    monkeypatch.setattr(journal, "MAX_SHARED_MESSAGES", 3)
     asked = [prompt(n, messages=(Message("system", f"{n} " * 200), Message("user", "text"))) for n in range(6)]
     with Journal(tmp_path) as opened:
         for each in asked:
             opened.add(each, ANSWERS[0])
-        assert len(opened._lines._apart) == 3
-    assert [row["messages"][0]["content"] for row in journal.read(tmp_path)] == [
+        assert len(opened._encoder._shared) == 3
+    assert [row["messages"][0]["content"] for row in journal.read_answers(tmp_path)] == [
         one.messages[0].content for one in asked
     ]

@@ -32,7 +32,7 @@ from evokd_data.storage import mirror
 from evokd_data.progress import Progress
 from evokd_data.recipe import load
 from evokd_data.rounds import run_all
-mirror.EVERY_S = 0.05
+mirror.INTERVAL_S = 0.05
 print("started", flush=True)
 run_all([load(Path(sys.argv[1]))], Path(sys.argv[2]), Progress(), mirror=sys.argv[3])
 """
@@ -112,28 +112,28 @@ def test_a_machine_that_dies_at_any_moment_leaves_a_run_to_go_on_from(recipe_fil
     last = here(place)
     assert contents(last) == contents(whole)
     for folder, other in zip(last.rounds(), whole.rounds(), strict=True):
-        keys = Counter(row["key"] for row in journal.read(folder.journal))
-        assert keys == Counter(row["key"] for row in journal.read(other.journal))
+        keys = Counter(row["key"] for row in journal.read_answers(folder.journal))
+        assert keys == Counter(row["key"] for row in journal.read_answers(other.journal))
 
 
 def test_every_state_is_a_folder_to_go_on_from(recipe, url, tmp_path, monkeypatch):
     """Whenever the machine dies: each state that was ever the newest is restored and played to the end."""
     whole = play(recipe(), tmp_path / "whole", 2)
-    monkeypatch.setattr(mirror, "EVERY_S", 0.001)
+    monkeypatch.setattr(mirror, "INTERVAL_S", 0.001)
     store = fsspec.filesystem("memory")
     states: list[dict[str, bytes]] = []
-    wrote = Mirror._write
+    wrote = Mirror._write_state
 
     def kept(self: Mirror, found: mirror.Files) -> None:
         wrote(self, found)
         states.append({path: store.cat_file(path) for path in store.find("/bucket/runs")})
 
-    monkeypatch.setattr(Mirror, "_write", kept)
+    monkeypatch.setattr(Mirror, "_write_state", kept)
     slow = recipe(**SLOW)
     generate_next(slow, tmp_path / "runs", Progress(), mirror=url)
     train_next(slow, tmp_path / "runs", Progress(), mirror=url)
     generate_next(slow, tmp_path / "runs", Progress(), mirror=url)
-    monkeypatch.setattr(Mirror, "_write", wrote)
+    monkeypatch.setattr(Mirror, "_write_state", wrote)
     assert len(states) > 2
     for number in range(0, len(states), max(1, len(states) // 8)):
         store.store.clear()
@@ -145,7 +145,7 @@ def test_every_state_is_a_folder_to_go_on_from(recipe, url, tmp_path, monkeypatc
 
 
 def test_long_files_travel_in_parts_and_a_journal_only_by_its_end(recipe, url, tmp_path, monkeypatch):
-    monkeypatch.setattr(mirror, "PART", 1000)
+    monkeypatch.setattr(mirror, "BLOCK_BYTES", 1000)
     run = play(recipe(), tmp_path / "runs", 2)
     store = fsspec.filesystem("memory")
     with mirrored(run, url):
@@ -169,7 +169,7 @@ def test_long_files_travel_in_parts_and_a_journal_only_by_its_end(recipe, url, t
 
 
 def test_a_mirror_that_was_removed_is_filled_again(recipe, url, tmp_path, monkeypatch):
-    monkeypatch.setattr(mirror, "EVERY_S", 0.01)
+    monkeypatch.setattr(mirror, "INTERVAL_S", 0.01)
     run = play(recipe(), tmp_path / "runs", 1)
     store = fsspec.filesystem("memory")
     with mirrored(run, url):
@@ -197,7 +197,7 @@ def test_what_is_waste_is_removed_and_nothing_else(recipe, url, tmp_path):
 
 
 def test_two_machines_do_not_write_one_mirror(recipe, url, tmp_path, monkeypatch):
-    monkeypatch.setattr(mirror, "EVERY_S", 0.01)
+    monkeypatch.setattr(mirror, "INTERVAL_S", 0.01)
     old, new = tmp_path / "old", tmp_path / "new"
     told = pytest.raises(MirrorError, match=r"is written from another folder, on .*put .*/old/colours aside")
     with told, open_run(recipe(), old, mirror=url) as run:
@@ -217,7 +217,7 @@ def test_two_machines_do_not_write_one_mirror(recipe, url, tmp_path, monkeypatch
 
 
 def test_a_generation_stops_when_its_run_was_taken_over(recipe, url, tmp_path, monkeypatch):
-    monkeypatch.setattr(mirror, "EVERY_S", 0.5)
+    monkeypatch.setattr(mirror, "INTERVAL_S", 0.5)
     slow = recipe(**{"engine: scripted": "engine: scripted, latency_s: 0.5, window: 1"})
     generate_next(slow, tmp_path / "old", Progress(), mirror=url)
     train_next(slow, tmp_path / "old", Progress(), mirror=url)
@@ -266,7 +266,7 @@ def test_a_folder_with_a_run_of_its_own_is_not_mixed_with_another(recipe, url, t
 
 
 def test_a_run_goes_on_while_its_mirror_cannot_be_reached(recipe, url, tmp_path, monkeypatch):
-    monkeypatch.setattr(mirror, "EVERY_S", 0.005)
+    monkeypatch.setattr(mirror, "INTERVAL_S", 0.005)
     notes = Notes()
     store = fsspec.filesystem("memory")
 

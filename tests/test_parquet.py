@@ -114,7 +114,7 @@ def test_the_journal_is_sorted_by_key_and_reads_as_it_was_written(tmp_path: Path
     (file,) = parquet.write_journal(tmp_path / "journal", tmp_path / "parquet")
     rows = list(parquet.read_journal([file]))
     assert [row["key"] for row in rows] == [f"generate/{i:06d}" for i in range(7)]
-    assert rows == sorted(journal.read(tmp_path / "journal"), key=lambda row: row["key"])
+    assert rows == sorted(journal.read_answers(tmp_path / "journal"), key=lambda row: row["key"])
 
 
 def test_of_two_answers_to_one_prompt_the_last_is_published(tmp_path: Path) -> None:
@@ -161,5 +161,5 @@ def test_a_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
 
 def test_a_file_with_other_columns_is_no_file_of_samples(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
-    with pytest.raises(VerificationError, match="a row that is no sample"):
+    with pytest.raises(VerificationError, match="a row that is not a sample"):
         list(parquet.read_samples(TASK, [tmp_path / "a.parquet"]))

@@ -26,7 +26,7 @@ from evokd_data.recipe import Recipe
 from evokd_data.records import Completion, Constraint, Message, Prompt, Sampling
 from evokd_data.rounds import open_run
 from evokd_data.stages.generate import generate
-from evokd_data.storage.journal import Journal, read
+from evokd_data.storage.journal import Journal, read_answers
 from evokd_data.storage.journal_parts import JournalParts
 from evokd_data.storage.workspace import Workspace
 from evokd_data.strategies.prompts import prompt_key
@@ -180,12 +180,17 @@ def test_a_round_of_many_workers_is_the_round_of_one_engine(recipe, played, tmp_
     rough_recipe = rough(recipe, strategy)
     alone, many = (played(rough_recipe, 2, tmp_path / name) for name in ("alone", "many"))
     expected = write_round(rough_recipe, alone, 2, rough_recipe.teacher)
-    cluster = RecipeCluster(rough_recipe, always(mortal_teacher(rough_recipe, window=6 * slots)), slots, tmp_path / "log")
+    cluster = RecipeCluster(
+        rough_recipe, always(mortal_teacher(rough_recipe, window=6 * slots)), slots, tmp_path / "log"
+    )
     totals = write_round(rough_recipe, many, 2, cluster)
     assert shards(Workspace(many / "colours"), 2) == shards(Workspace(alone / "colours"), 2)
     same = ("asked", "kept", "rejected", "requests", "prompt_tokens", "completion_tokens")
     assert {name: totals[name] for name in same} == {name: expected[name] for name in same}
-    keys = [sorted(row["key"] for row in read(Workspace(runs / "colours").round(2).journal)) for runs in (alone, many)]
+    keys = [
+        sorted(row["key"] for row in read_answers(Workspace(runs / "colours").round(2).journal))
+        for runs in (alone, many)
+    ]
     assert keys[0] == keys[1]
     if strategy != "eda":
         assert len({slot for _, slot in cluster.rows}) == slots
@@ -223,7 +228,7 @@ def test_an_answer_that_is_no_requests_own_is_asked_once_and_a_fickle_teachers_r
     write_round(rough_recipe, runs, 2, RecipeCluster(rough_recipe, in_turn(mortal, teacher), 3, tmp_path / "log"))
     run = Workspace(runs / "colours")
     analyses = {key: count for key, count in teacher.answered.items() if key.startswith("analyse/")}
-    journalled = Counter(row["key"] for row in read(run.round(2).journal))
+    journalled = Counter(row["key"] for row in read_answers(run.round(2).journal))
     assert len(analyses) >= 2 and all(journalled[key] == 1 for key in analyses)
     assert sum(analyses.values()) <= len(analyses) + 1, "one may have died with its worker"
     before = shards(run, 2)
@@ -270,14 +275,14 @@ def test_a_run_that_was_cut_off_asks_for_the_rest_alone(recipe, played, tmp_path
     )
 
     async def cut_off(run: Workspace, task: asyncio.Task) -> None:
-        while not run.round(2).journal.exists() or sum(1 for _ in read(run.round(2).journal)) < 12:
+        while not run.round(2).journal.exists() or sum(1 for _ in read_answers(run.round(2).journal)) < 12:
             await asyncio.sleep(0.005)
         task.cancel()
 
     with pytest.raises(asyncio.CancelledError):
         write_round(rough_recipe, runs, 2, cluster, cut_off)
     run = Workspace(runs / "colours")
-    journalled = {row["key"] for row in read(run.round(2).journal)}
+    journalled = {row["key"] for row in read_answers(run.round(2).journal)}
     assert journalled and not run.round(2).generated.exists()
     answered.clear()
     write_round(
@@ -356,7 +361,7 @@ def test_what_a_killed_drivers_workers_were_answered_is_not_asked_again(recipe, 
     if not shared:
         torn = max((run.round(2).root / ".parts").iterdir())
         torn.write_bytes(torn.read_bytes()[:-5])  # the machine died while it was written
-    left_keys = {row["key"] for row in read(run.round(2).journal)}
+    left_keys = {row["key"] for row in read_answers(run.round(2).journal)}
     for part in JournalParts(parts_url).read():
         rows = [orjson.loads(line) for line in part.splitlines(keepends=True) if line.endswith(b"\n")]
         left_keys |= {row["key"] for row in rows if "key" in row}
@@ -592,10 +597,10 @@ def test_answers_from_parts_are_found_and_counted_once(tmp_path):
         journal.add(PROMPTS[0], answer)
     with Journal(tmp_path / "here") as journal:
         assert not journal.empty
-        journal.take_in(lines + b'{"key": "torn')
+        journal.merge(lines + b'{"key": "torn')
         assert [journal.find(asked) == answer for asked in PROMPTS[:4]] == [True, True, True, False]
         assert (journal.prompt_tokens, journal.completion_tokens) == (6, 9)
-    assert [row["key"] for row in read(tmp_path / "here")] == [asked.key for asked in PROMPTS[:3]]
+    assert [row["key"] for row in read_answers(tmp_path / "here")] == [asked.key for asked in PROMPTS[:3]]
 
 
 def test_how_many_workers_there_are_is_no_part_of_what_the_teacher_is():

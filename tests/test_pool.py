@@ -1,4 +1,4 @@
-"""Real texts beside the written ones: chosen where the student doubts, labelled with an explanation, never the test set's."""
+"""A pool of real texts: chosen where the student doubts, labelled with an explanation, never of the test set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from test_generate import cut_down
 from test_llmda import NAMES
 from test_llmda import SAMPLES as SPANS
 from test_llmda import brief as span_brief
-from test_strategies import HOSTILE, Asked, made, plan, write
+from test_strategies import HOSTILE, RecordingTeacher, build_strategy, plan, write
 
 from evokd_data import localhub
 from evokd_data.errors import DataError, RecipeError
@@ -66,7 +66,9 @@ def test_a_share_of_each_round_is_real_texts_the_teacher_explained(recipe, pool,
         assert {sample.text for sample in real} <= set(TEXTS)
         assert all(s.origin.intended == "" and s.soft is None and s.target in TASK.labels for s in real)
         assert read_json(run.round(index).generated)["asked"] == 24
-        answers = {row["key"]: row for row in journal.read(run.round(index).journal) if row["stage"] == "explain"}
+        answers = {
+            row["key"]: row for row in journal.read_answers(run.round(index).journal) if row["stage"] == "explain"
+        }
         assert len(answers) == 6
         for sample in real:
             row = answers[f"explain/{sample.origin.request:06d}/000000"]
@@ -76,13 +78,13 @@ def test_a_share_of_each_round_is_real_texts_the_teacher_explained(recipe, pool,
 
 
 def test_the_texts_chosen_are_those_the_last_student_is_least_sure_of(recipe, pool, tmp_path):
-    made_ = recipe(**WITH_POOL)
-    run = play(made_, tmp_path / "runs", 2)
+    pool_recipe = recipe(**WITH_POOL)
+    run = play(pool_recipe, tmp_path / "runs", 2)
     chosen = [quota["text"] for quota in read_json(run.round(1).plan)["cells"] if "text" in quota]
-    doubts = dict(zip(TEXTS, margins(made_, run, 1, TEXTS), strict=True))
+    doubts = dict(zip(TEXTS, margins(pool_recipe, run, 1, TEXTS), strict=True))
     assert chosen == sorted(TEXTS, key=lambda text: (doubts[text], text))[:6]
     examples = [TASK.supervise(sample) for sample in from_pool(run, 1)]
-    sure = np.sort(np.stack(list(made_.student.predict(examples, run.round(0).student))), axis=1)
+    sure = np.sort(np.stack(list(pool_recipe.student.predict(examples, run.round(0).student))), axis=1)
     assert [doubts[e.text] for e in examples] == pytest.approx((sure[:, -1] - sure[:, -2]).tolist(), abs=1e-5)
 
 
@@ -91,8 +93,10 @@ def test_no_text_of_the_test_set_in_the_pool_is_ever_shown_to_the_teacher(recipe
     run = play(recipe(**{"strategy:": "pool: {path: pool.jsonl, share: 1}\nstrategy:"}), tmp_path / "runs", 3)
     secret = {TEST["red"][0], TEST["blue"][1].upper() + "!"}
     for index in (1, 2):
-        said = [message["content"] for row in journal.read(run.round(index).journal) for message in row["messages"]]
-        assert said and not any(text in content for text in secret for content in said)
+        contents_shown = [
+            message["content"] for row in journal.read_answers(run.round(index).journal) for message in row["messages"]
+        ]
+        assert contents_shown and not any(text in content for text in secret for content in contents_shown)
         assert not any(rejection.text in secret for rejection in read_rejections(run.round(index).rejection_files()))
     assert {s.text for i in (1, 2) for s in from_pool(run, i)} == set(TEXTS)  # 36 of 48: then the rest is written
     assert "2 left out for the test set's sake" in caplog.text
@@ -100,25 +104,25 @@ def test_no_text_of_the_test_set_in_the_pool_is_ever_shown_to_the_teacher(recipe
 
 @pytest.mark.parametrize("keep", [0, 1])
 def test_a_round_with_a_pool_taken_up_again_gives_the_same_rows(recipe, pool, tmp_path, keep):
-    made_ = recipe(**WITH_POOL)
-    play(made_, tmp_path, 1)
-    generate_next(made_, tmp_path, Progress())
+    pool_recipe = recipe(**WITH_POOL)
+    play(pool_recipe, tmp_path, 1)
+    generate_next(pool_recipe, tmp_path, Progress())
     run = Workspace(tmp_path / "colours")
     rows, answers = (
         list(ShardedSamples(TASK, run.round(1).shard_files())),
-        len(list(journal.read(run.round(1).journal))),
+        len(list(journal.read_answers(run.round(1).journal))),
     )
     cut_down(run, keep)
     (run.round(0).student / "weights.npz").unlink()  # the plan says what was chosen: nobody is asked to choose again
-    generate_next(made_, tmp_path, Progress())
+    generate_next(pool_recipe, tmp_path, Progress())
     assert list(ShardedSamples(TASK, run.round(1).shard_files())) == rows
-    assert len(list(journal.read(run.round(1).journal))) == answers
+    assert len(list(journal.read_answers(run.round(1).journal))) == answers
 
 
 def test_rows_do_not_depend_on_shard_size_and_the_pool_is_part_of_what_a_run_is(recipe_file, pool, tmp_path):
     path = recipe_file(**WITH_POOL)
-    one = play(quick(path), tmp_path / "a", 3)
-    assert contents(one) == contents(play(quick(path, "rounds.shard_size=3"), tmp_path / "b", 3))
+    run = play(quick(path), tmp_path / "a", 3)
+    assert contents(run) == contents(play(quick(path, "rounds.shard_size=3"), tmp_path / "b", 3))
     fingerprints = {load(path, [f"pool.share={share}"]).fingerprint for share in (0.1, 0.2)}
     assert len(fingerprints) == 2
     before = load_splits(load(path)).digests()
@@ -149,7 +153,7 @@ def with_pool(**changes: object) -> Brief:
 
 
 def test_the_budget_that_the_pool_leaves_is_the_strategys():
-    strategy = WithPool(made("static", {}), True)
+    strategy = WithPool(build_strategy("static", {}), True)
     quotas = strategy.allot(with_pool())
     assert [quota.text for quota in quotas if quota.text] == list(REAL)
     assert sum(quota.samples for quota in quotas) == 12
@@ -157,16 +161,16 @@ def test_the_budget_that_the_pool_leaves_is_the_strategys():
 
 
 @pytest.mark.parametrize(
-    ("said", "problem", "target"),
+    ("votes", "problem", "target"),
     [(["red", "blue", "blue"], "", "blue"), (["red", "blue"], "label_tie", None), (["mauve"], "label_not_allowed", None)],
 )  # fmt: skip
-def test_the_majority_of_explained_labels_decides(said, problem, target):
+def test_the_majority_of_explained_labels_decides(votes, problem, target):
     async def ask(prompt: Prompt) -> Completion:
-        label = said[int(prompt.key[-6:])]
+        label = votes[int(prompt.key[-6:])]
         return Completion(json.dumps({"explanation": "because", "label": label}), "stop", 1, 1)
 
-    strategy, known = WithPool(made("none", {}), True), brief(pool=REAL[:1], label_votes=len(said))
-    ((draft,),) = write(strategy, known, ask, plan(strategy, known)).values()
+    strategy, round_brief = WithPool(build_strategy("none", {}), True), brief(pool=REAL[:1], label_votes=len(votes))
+    ((draft,),) = write(strategy, round_brief, ask, plan(strategy, round_brief)).values()
     assert (draft.text, draft.problem, draft.target) == (REAL[0], problem, target)
 
 
@@ -175,16 +179,16 @@ def test_whatever_the_teacher_explains_each_text_ends_as_one_draft(answer):
     async def ask(prompt: Prompt) -> Completion:
         return answer
 
-    strategy, known = WithPool(made("none", {}), True), brief(pool=REAL)
-    for (draft,) in write(strategy, known, ask, plan(strategy, known)).values():
+    strategy, round_brief = WithPool(build_strategy("none", {}), True), brief(pool=REAL)
+    for (draft,) in write(strategy, round_brief, ask, plan(strategy, round_brief)).values():
         assert draft.text in REAL and draft.problem in REASONS
 
 
 def test_tags_are_labelled_under_their_own_constraint():
-    known = replace(span_brief(), pool=("Jo saw Rome",))
-    strategy, asked = WithPool(made("none", {}), False), Asked()
-    ((draft,),) = write(strategy, known, asked, plan(strategy, known)).values()
-    assert [prompt.template for prompt in asked] == ["label"] and asked[0].constraint.grammar
+    round_brief = replace(span_brief(), pool=("Jo saw Rome",))
+    strategy, teacher = WithPool(build_strategy("none", {}), False), RecordingTeacher()
+    ((draft,),) = write(strategy, round_brief, teacher, plan(strategy, round_brief)).values()
+    assert [prompt.template for prompt in teacher] == ["label"] and teacher[0].constraint.grammar
     assert NAMES.check(draft.text, draft.target) == "" and draft.origin.strategy == "pool"
     assert NAMES.read_text({"tokens": ["Jo", "saw", "Rome", "."], "ner_tags": None}, "here") == "Jo saw Rome ."
     assert NAMES.read_text({"text": SPANS[0].text}, "here") == SPANS[0].text
@@ -195,6 +199,6 @@ def test_a_published_round_with_a_pool_is_made_again_without_the_pool(pool, tmp_
     with localhub.running(tmp_path / "hub") as server:
         run = published(server, tmp_path, "org/pool", 3, "training.boost=2", text=text)
         pool.unlink()
-        found = replay(run.repo, 2, cache_dir=tmp_path / "cache", **run.at)
-    assert found.content == read_json(run.workspace.round(2).manifest)["identity"]["content"]
+        replayed = replay(run.repo, 2, cache_dir=tmp_path / "cache", **run.at)
+    assert replayed.content == read_json(run.workspace.round(2).manifest)["identity"]["content"]
     assert len(from_pool(run.workspace, 2)) > 0

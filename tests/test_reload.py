@@ -27,7 +27,7 @@ from evokd_data.revisions.load import fetch_rounds, list_rounds, load_round, wri
 from evokd_data.revisions.verify import examine, verify
 from evokd_data.stages.publish import Publication
 from evokd_data.storage.shards import ShardedSamples, row_sample
-from evokd_data.storage.snapshot import encoded, read, with_checksum
+from evokd_data.storage.snapshot import encode_manifest, read_snapshot, with_checksum
 from evokd_data.storage.workspace import Workspace, read_json
 
 PART = "train-00000-of-00001.parquet"
@@ -395,7 +395,7 @@ class TestVerify:
             data = bytearray(whole)
             data[place] ^= 0x01
             path.write_bytes(data)
-            _, found = read("org/intents", "round-002", "0" * 40, copy, 2)
+            _, found = read_snapshot("org/intents", "round-002", "0" * 40, copy, 2)
             assert any(repo_layout.manifest("round-001") in problem for problem in found), place
 
     def test_a_missing_and_an_extra_file_are_named(self, copy: Path) -> None:
@@ -421,7 +421,7 @@ class TestVerify:
             ({"identity": {**manifest["identity"], "content": "f" * 64}}, "is not that of its identity"),
             ({"round": 7}, "tells of round 7"),
         ):
-            path.write_bytes(encoded(with_checksum({**manifest, **change})))
+            path.write_bytes(encode_manifest(with_checksum({**manifest, **change})))
             assert any(words in problem for problem in self.problems(copy)), words
 
     def test_rows_that_are_not_the_rounds_are_found_though_the_manifest_was_forged(
@@ -440,7 +440,7 @@ class TestVerify:
         path = copy / repo_layout.manifest("round-002")
         manifest = read_json(path)
         entry = {"sha256": file_digest(copy / part), "size": (copy / part).stat().st_size, "rows": 12}
-        path.write_bytes(encoded(with_checksum({**manifest, "files": {**manifest["files"], part: entry}})))
+        path.write_bytes(encode_manifest(with_checksum({**manifest, "files": {**manifest["files"], part: entry}})))
         found = self.problems(copy)
         assert any("row 3" in problem and "its id is not that of its text and target" in problem for problem in found)
         assert any("data/round-002: its rows digest to" in problem for problem in found)
@@ -461,7 +461,7 @@ class TestVerify:
         ):
             pq.write_table(forged, copy / part)
             entry = {"sha256": file_digest(copy / part), "size": (copy / part).stat().st_size, "rows": forged.num_rows}
-            path.write_bytes(encoded(with_checksum({**manifest, "files": {**manifest["files"], part: entry}})))
+            path.write_bytes(encode_manifest(with_checksum({**manifest, "files": {**manifest["files"], part: entry}})))
             (found,) = self.problems(copy)
             assert found.startswith("probe/round-002: ") and words in found
 
@@ -470,13 +470,13 @@ class TestVerify:
         file = copy / repo_layout.manifest("round-000")
         manifest = read_json(file)
         files = {**manifest["files"], path: {"sha256": "0" * 64, "size": 1}}
-        file.write_bytes(encoded(with_checksum({**manifest, "files": files})))
+        file.write_bytes(encode_manifest(with_checksum({**manifest, "files": files})))
         with pytest.raises(VerificationError, match="lies outside of the repository"):
             self.problems(copy)
 
     def test_a_manifest_of_a_later_version_says_so(self, copy: Path) -> None:
         path = copy / repo_layout.manifest("round-000")
-        path.write_bytes(encoded(with_checksum({**read_json(path), "schema": "9"})))
+        path.write_bytes(encode_manifest(with_checksum({**read_json(path), "schema": "9"})))
         with pytest.raises(VerificationError, match="schema version '9', this version knows 1"):
             self.problems(copy)
 
@@ -514,4 +514,4 @@ class TestVerify:
         assert [path.parent.name for path in with_journal.paths(repo_layout.JOURNAL, [1])] == ["round-001"]
         assert (tmp_path / "prompts/label.j2").is_file() and (tmp_path / "recipe.yaml").is_file()
         assert not (tmp_path / "data/round-002").exists()
-        assert read(published.repo, "round-002", with_journal.commit, tmp_path, 2)[1] == []
+        assert read_snapshot(published.repo, "round-002", with_journal.commit, tmp_path, 2)[1] == []

@@ -49,8 +49,8 @@ def assert_alike(run: Workspace, undisturbed: Workspace) -> None:
         assert folder.plan.read_bytes() == other.plan.read_bytes()
         assert list(ShardedSamples(TASK, folder.shard_files())) == list(ShardedSamples(TASK, other.shard_files()))
         assert list(read_rejections(folder.rejection_files())) == list(read_rejections(other.rejection_files()))
-        keys = Counter(row["key"] for row in journal.read(folder.journal))
-        assert keys == Counter(row["key"] for row in journal.read(other.journal))
+        keys = Counter(row["key"] for row in journal.read_answers(folder.journal))
+        assert keys == Counter(row["key"] for row in journal.read_answers(other.journal))
         assert set(keys.values()) <= {1}
         assert not list(folder.root.rglob(".*"))
 

@@ -16,9 +16,9 @@ from evokd_data.records import Origin, Rejection, Span
 from evokd_data.storage import shards
 from evokd_data.storage.shards import (
     BATCH,
+    SelectedSamples,
     ShardedSamples,
     ShardEntry,
-    SomeSamples,
     content_digest,
     read_rejections,
     rejection_schema,
@@ -133,7 +133,7 @@ def test_an_arrow_file_that_is_no_shard_is_told(tmp_path):
     write_rows(tmp_path / "a.arrow", pa.schema({"x": pa.int32()}), [{"x": 1}])
     write_rows(tmp_path / "b.arrow", rejection_schema(), [])
     for name in ("a.arrow", "b.arrow"):
-        with pytest.raises(WorkspaceError, match="is no shard of a round"):
+        with pytest.raises(WorkspaceError, match="is not a shard of a round"):
             shard_entry(tmp_path / name)
     write_rows(tmp_path / "c.arrow", pa.schema({"x": pa.int32()}, metadata={"evokd.schema": "0"}), [])
     with pytest.raises(WorkspaceError, match="schema version '0', this is '1'"):
@@ -164,7 +164,7 @@ def test_some_samples_are_read_when_they_are_looked_at():
             looked_at.append(place)
             return super().__getitem__(place)
 
-    some = SomeSamples(Rows(sample(str(number)) for number in range(9)), [1, 4, 7])
+    some = SelectedSamples(Rows(sample(str(number)) for number in range(9)), [1, 4, 7])
     assert len(some) == 3 and looked_at == []
     assert [some[1].text, some[-1].text, some[1].text] == ["4", "7", "4"]
     assert looked_at == [4, 7]

@@ -94,7 +94,7 @@ class AtomicPublish:
         from huggingface_hub.hf_api import RepoFile
 
         files = dict(self.bundle.files)
-        lasting = [path for path in files if not repo_layout.is_rounds_own(path)]
+        lasting = [path for path in files if not repo_layout.in_round_folder(path)]
         if parent is None or not lasting:
             return files
         for there in self.api.get_paths_info(self.bundle.repo, lasting, repo_type=self.hub.repo_type, revision=parent):

@@ -41,5 +41,5 @@ def look_up(api: HfApi, repo: str, repo_type: str) -> Refs:
 def round_files(api: HfApi, repo: str, repo_type: str, commit: str) -> dict[str, str]:
     tree = api.list_repo_tree(repo, repo_type=repo_type, revision=commit, recursive=True)
     return {
-        file.path: file.blob_id for file in tree if hasattr(file, "blob_id") and repo_layout.is_rounds_own(file.path)
+        file.path: file.blob_id for file in tree if hasattr(file, "blob_id") and repo_layout.in_round_folder(file.path)
     }

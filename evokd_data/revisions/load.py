@@ -27,7 +27,7 @@ from evokd_data.digest import digest
 from evokd_data.errors import DataError, PublishError, VerificationError
 from evokd_data.publishers.open_hub import open_hub
 from evokd_data.repo_layout import round_tag
-from evokd_data.storage.snapshot import Snapshot, altered, read
+from evokd_data.storage.snapshot import Snapshot, altered_files, read_snapshot
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDatasetDict
@@ -220,23 +220,23 @@ def fetch_rounds(
     wanted += [path for path in snapshot.files if path.startswith(tuple(also))] if also else []
     wanted = list(dict.fromkeys(wanted))
     hub.fetch_files(repo, commit, wanted, into)
-    found = dict(altered(snapshot, wanted))
+    found = dict(altered_files(snapshot, wanted))
     if found:
-        log.warning("%s: %d files are not as published; fetching them again", snapshot.where, len(found))
+        log.warning("%s: %d files are not as published; fetching them again", snapshot.name, len(found))
         _forget(folder, found)
         hub.fetch_files(repo, commit, list(found), into)
-        found = dict(altered(snapshot, list(found)))
+        found = dict(altered_files(snapshot, list(found)))
     if found:
-        raise VerificationError("\n".join(f"{snapshot.where}: {path}: {problem}" for path, problem in found.items()))
+        raise VerificationError("\n".join(f"{snapshot.name}: {path}: {problem}" for path, problem in found.items()))
     hub.keep(repo, revision, commit)
     return snapshot
 
 
 def _sound(repo: str, revision: str, commit: str, folder: Path, index: int) -> Snapshot:
     """The manifests, when there is nothing wrong with them."""
-    snapshot, problems = read(repo, revision, commit, folder, index)
+    snapshot, problems = read_snapshot(repo, revision, commit, folder, index)
     if problems:
-        raise VerificationError("\n".join(f"{snapshot.where}: {problem}" for problem in problems))
+        raise VerificationError("\n".join(f"{snapshot.name}: {problem}" for problem in problems))
     return snapshot
 
 
@@ -252,7 +252,7 @@ def _forget(folder: Path, paths: Iterable[str]) -> None:
 def find_round(hub: Hub, repo: str, round: int | str | None) -> tuple[int, str]:
     """A round's number, and the revision that names it: its tag, or the commit that was given. Raises PublishError."""
     if isinstance(round, str) and COMMIT.fullmatch(round):
-        rounds = [found for path in hub.round_files(repo, round) if (found := repo_layout.told_round(path)) is not None]
+        rounds = [found for path in hub.round_files(repo, round) if (found := repo_layout.manifest_round(path)) is not None]
         if not rounds:
             raise PublishError(f"{repo}@{round}: holds no rounds")
         return max(rounds), round

@@ -123,7 +123,7 @@ def replay(
     else:
         if not told.files(repo_layout.JOURNAL) and published.strategy.prompt_templates:  # else nobody was asked
             raise VerificationError(
-                f"{snapshot.where}: was published without its journal (publish.journal: false), so its rows cannot be made "
+                f"{snapshot.name}: was published without its journal (publish.journal: false), so its rows cannot be made "
                 f"again; that they are as published shows: evokd-data verify {repo} --round {index}"
             )
         with tempfile.TemporaryDirectory(prefix="evokd-replay-") as scratch:
@@ -169,7 +169,7 @@ def own_splits(snapshot: Snapshot, published: Recipe, recipe: Recipe) -> Splits:
     for name, now in splits.digests().items():
         if now != before.get(name):
             raise DataError(
-                f"{recipe.path}: {name}: are not the data of {snapshot.where} (digest {now[:12]}, there "
+                f"{recipe.path}: {name}: are not the data of {snapshot.name} (digest {now[:12]}, there "
                 f"{before.get(name, 'none')[:12]}); "
                 "name those, or leave the recipe out"
             )
@@ -185,7 +185,7 @@ def restore_rows(snapshot: Snapshot, task: Task, folder: RoundFolder) -> None:
         content = write_shard(folder.shards / shard_name(number), task, part, entry["first"], entry["last"])
         if content != entry["content"]:
             raise VerificationError(
-                f"{snapshot.where}: the rows of shard {number} of {told.tag} digest to {content[:12]}, its manifest "
+                f"{snapshot.name}: the rows of shard {number} of {told.tag} digest to {content[:12]}, its manifest "
                 f"says {entry['content'][:12]}; see what is wrong: evokd-data verify {snapshot.repo}"
             )
 
@@ -386,7 +386,7 @@ async def _replay(
             f"the rows digest to {content.hexdigest()[:12]}, the manifest says {told.identity['content'][:12]}"
         )
     if problems:
-        raise VerificationError("\n".join(f"{snapshot.where}: {problem}" for problem in problems))
+        raise VerificationError("\n".join(f"{snapshot.name}: {problem}" for problem in problems))
     found.rows, found.answers, found.unused = content.rows, len(used), len(rows) - len(used)
     return found
 
@@ -425,5 +425,5 @@ def _compare_seeds(snapshot: Snapshot, task: Task, seeds: Iterable[Sample]) -> N
     content = content_digest(task, seeds)
     if content != (expected := snapshot.rounds[0].identity["content"]):
         raise VerificationError(
-            f"{snapshot.where}: the seeds digest to {content[:12]}, the manifest says {expected[:12]}"
+            f"{snapshot.name}: the seeds digest to {content[:12]}, the manifest says {expected[:12]}"
         )

@@ -113,7 +113,7 @@ def reproduce(
             if not published.strategy.prompt_templates or not told.index
             else "it was published without its journal"
         )
-        raise VerificationError(f"{snapshot.where}: there is nothing to ask for again: {why}")
+        raise VerificationError(f"{snapshot.name}: there is nothing to ask for again: {why}")
     splits = None
     if recipe is not None:
         splits = own_splits(snapshot, published, recipe)

@@ -124,7 +124,7 @@ def _differing(snapshot: Snapshot, recipe: Recipe, inputs: Mapping[str, Any]) ->
         refused.append("student")
     if refused:
         raise WorkspaceError(
-            f"{recipe.path}: {_listed(dict.fromkeys(refused))} are not those of {snapshot.where}, whose rounds were made and "
+            f"{recipe.path}: {_listed(dict.fromkeys(refused))} are not those of {snapshot.name}, whose rounds were made and "
             "scored with theirs; take them over, or begin at round 0 without --from"
         )
     differing = [section for section in {**before, **now} if before.get(section) != now.get(section)]
@@ -245,15 +245,15 @@ def _keep_revision(
 
 def _keep_as_published(hub: Hub, snapshot: Snapshot, commits: Mapping[int, str], folder: RoundFolder) -> None:
     """Every file of the round's commit, to be published once more. Raises VerificationError when one was altered since."""
-    from evokd_data.storage.snapshot import altered
+    from evokd_data.storage.snapshot import altered_files
 
     told = snapshot.rounds[folder.index]
     commit = _commit(snapshot, told, commits)
     paths = [*told.manifest["files"], repo_layout.manifest(told.tag)]
     fetched = hub.fetch_files(snapshot.repo, commit, paths)
     own = Snapshot(snapshot.repo, told.tag, commit, fetched, (told,))
-    if found := dict(altered(own, list(told.manifest["files"]))):
-        raise VerificationError("\n".join(f"{own.where}: {path}: {problem}" for path, problem in found.items()))
+    if found := dict(altered_files(own, list(told.manifest["files"]))):
+        raise VerificationError("\n".join(f"{own.name}: {path}: {problem}" for path, problem in found.items()))
     for path in paths:
         kept = folder.root / AS_PUBLISHED / path
         kept.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from evokd_data.publishers.open_hub import open_hub
 from evokd_data.revisions.load import find_round
 from evokd_data.storage import parquet
 from evokd_data.storage.shards import ContentDigest, target_text
-from evokd_data.storage.snapshot import PublishedRound, Snapshot, altered, load_task, read
+from evokd_data.storage.snapshot import PublishedRound, Snapshot, altered_files, load_task, read_snapshot
 from evokd_data.tasks import sample_id
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def verify(
                 notes.append(f"the newest round is {max(tags)}")
     snapshot = examined.snapshot
     if problems:
-        raise VerificationError("\n".join(f"{snapshot.where}: {problem}" for problem in problems))
+        raise VerificationError("\n".join(f"{snapshot.name}: {problem}" for problem in problems))
     return Report(
         repo=repo,
         round=index,
@@ -117,7 +117,7 @@ def examine(
 
     Raises VerificationError when a manifest is missing or none at all: nothing could be said of the rest.
     """
-    snapshot, problems = read(repo, revision, commit, folder, index)
+    snapshot, problems = read_snapshot(repo, revision, commit, folder, index)
     problems += _files(snapshot, seen)
     counts = {"rows": 0, "rejections": 0, "answers": 0, "predictions": 0}
     broken = {problem.split(":", 1)[0] for problem in problems}
@@ -137,7 +137,7 @@ def examine(
 
 def _files(snapshot: Snapshot, seen: Callable[[str], None] | None) -> Iterator[str]:
     """Files that are not what their manifest says, and files of which none speaks."""
-    for path, problem in altered(snapshot, sorted(snapshot.files), seen):
+    for path, problem in altered_files(snapshot, sorted(snapshot.files), seen):
         yield f"{path}: {problem}"
     known = {*snapshot.files, *(repo_layout.manifest(one.tag) for one in snapshot.rounds)}
     if any(one.broken for one in snapshot.rounds):

@@ -15,7 +15,7 @@ from evokd_data.recipe import Recipe
 from evokd_data.records import Quota, Sample, Sampling, Weakness
 from evokd_data.seeds import Splits
 from evokd_data.stages.pool import choose
-from evokd_data.storage.shards import ShardedSamples, SomeSamples, read_probe
+from evokd_data.storage.shards import SelectedSamples, ShardedSamples, read_probe
 from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.strategies import Brief
 from evokd_data.strategies.labelling import can_be_scored
@@ -54,7 +54,7 @@ def make_brief(recipe: Recipe, workspace: Workspace, index: int, weaknesses: lis
         round=index,
         seed=derive_seed(recipe.seed, index),
         budget=recipe.rounds.samples,
-        demonstrations={label: SomeSamples(earlier, found) for label, found in places.items()},
+        demonstrations={label: SelectedSamples(earlier, found) for label, found in places.items()},
         weaknesses=tuple(weaknesses),
         pool=tuple(pool),
         soft_labels=recipe.student.learns_soft_labels and can_be_scored(recipe.task),

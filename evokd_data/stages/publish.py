@@ -25,7 +25,7 @@ from evokd_data.reporting import dataset_card
 from evokd_data.reporting.primary_metric import primary_metric
 from evokd_data.storage import parquet
 from evokd_data.storage.shards import content_digest
-from evokd_data.storage.snapshot import encoded, with_checksum, without_checksum
+from evokd_data.storage.snapshot import encode_manifest, with_checksum, without_checksum
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
 from evokd_data.yaml_files import dump_yaml, load_yaml_with_lines
 
@@ -173,7 +173,7 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
 
     def add(kind: str, parts: list[Path], stem: str = repo_layout.SPLIT) -> None:
         for number, part in enumerate(parts):
-            path = repo_layout.part(kind, folder.tag, stem, number, len(parts))
+            path = repo_layout.parquet_file(kind, folder.tag, stem, number, len(parts))
             files[path], rows[path] = part, parquet.count_rows(part)
 
     samples = parquet.write_samples(recipe.task, folder.shard_files(), draft / "samples")
@@ -217,7 +217,7 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
     write(repo_layout.manifest(folder.tag), "")
     told["files"] = {path: entry for path, entry in entries().items() if path != repo_layout.manifest(folder.tag)}
     told["previous"] = _previous(workspace.round(folder.index - 1)) if folder.index else None
-    files[repo_layout.manifest(folder.tag)].write_bytes(encoded(with_checksum(told)))
+    files[repo_layout.manifest(folder.tag)].write_bytes(encode_manifest(with_checksum(told)))
     return bundle
 
 

@@ -1,9 +1,11 @@
-"""Every prompt asked and every completion received, append-only: cache, resume, replay.
+"""The journal of a round: every prompt asked and every completion received, append-only. It serves as cache, for resume and replay.
 
-One JSON line an answer, in the order of arrival, in one file for each process that worked on the round. A line is
-written the moment its answer is there, so kill -9 loses only requests in flight; it is synced before any shard that
-rests on it is. A torn last line is cut off at the next opening. A long message that prompts share, such as the beginning
-of all labelling prompts, has a line of its own, {"message": digest, "role", "content"}, and is named by its digest behind.
+Each answer is one JSON line, in the order of arrival. Each process that works on the round writes a file (a segment) of its
+own. A line is written as soon as its answer arrives, so kill -9 loses only requests in flight. It is synced before any shard
+that depends on it is written. A torn last line is cut off when the journal is opened again.
+
+A long message that many prompts share, such as the system message of all labelling prompts, has a line of its own,
+{"message": digest, "role", "content"}. The answers after it name it by its digest.
 """
 
 from __future__ import annotations
@@ -28,40 +30,40 @@ from evokd_data.strategies import Ask
 
 
 def prompt_digest(prompt: Prompt) -> str:
-    """16 hex digits of all that decides an answer: messages, seed, sampling, constraint; and its place, the key.
+    """16 hex digits of all that decides an answer (messages, seed, sampling, constraint), and of the prompt's key.
 
-    The `digest` of the five in a list, of parts of which most were written before.
+    Equals `digest([key, messages, seed, sampling, constraint])[:16]`; reuses cached encodings of the parts.
     """
-    key, messages = orjson.dumps(prompt.key), b",".join(map(_written, prompt.messages))
-    parts = (key, messages, prompt.seed, _written(prompt.sampling), _written(prompt.constraint))
+    key, messages = orjson.dumps(prompt.key), b",".join(map(_canonical_part, prompt.messages))
+    parts = (key, messages, prompt.seed, _canonical_part(prompt.sampling), _canonical_part(prompt.constraint))
     return hashlib.sha256(b"[%b,[%b],%d,%b,%b]" % parts).hexdigest()[:16]
 
 
-def _written(part: Message | Sampling | Constraint | None) -> bytes:
-    """The canonical form of a part of a prompt; of one that prompts share it is remembered, by the object."""
-    if isinstance(part, Message) and len(part.content) < LONG:
-        return orjson.dumps([part.role, part.content])  # of strings it is what `canonical` writes
-    known = _KNOWN.get(id(part))
-    if known is None or known[0] is not part:
-        known = part, canonical([part.role, part.content] if isinstance(part, Message) else plain(part))
-        if len(_KNOWN) >= MOST_KNOWN:
-            _KNOWN.clear()
-        _KNOWN[id(part)] = known
-    return known[1]
+def _canonical_part(part: Message | Sampling | Constraint | None) -> bytes:
+    """The canonical form of a part of a prompt. For an object that many prompts share it is cached, by the object's id."""
+    if isinstance(part, Message) and len(part.content) < LONG_MESSAGE:
+        return orjson.dumps([part.role, part.content])  # for strings, `canonical` writes the same bytes
+    entry = _CANONICAL_PARTS.get(id(part))
+    if entry is None or entry[0] is not part:
+        entry = part, canonical([part.role, part.content] if isinstance(part, Message) else plain(part))
+        if len(_CANONICAL_PARTS) >= MAX_CANONICAL_PARTS:
+            _CANONICAL_PARTS.clear()
+        _CANONICAL_PARTS[id(part)] = entry
+    return entry[1]
 
 
-LONG = 256  # characters from which a message is worth remembering, or a line of its own
-APART = 64  # lines of their own in one file, at most: prompts of a user's own may differ from their first word on
-MOST_KNOWN = 256
-_KNOWN: dict[int, tuple[object, bytes]] = {}  # holding the objects: an id is theirs as long as they are here
+LONG_MESSAGE = 256  # characters from which a message is worth caching, or a line of its own
+MAX_SHARED_MESSAGES = 64  # lines for messages in one segment: a user's own templates may make every message different
+MAX_CANONICAL_PARTS = 256
+_CANONICAL_PARTS: dict[int, tuple[object, bytes]] = {}  # holds the objects too, so that no other object gets their ids
 
 
 class NotJournalled(EvokdError):
-    """A replay met a prompt the journal has no answer for."""
+    """The journal has no answer for a prompt of a replay."""
 
 
 def record(prompt: Prompt, completion: Completion) -> dict[str, Any]:
-    """One line of the journal."""
+    """An answer as one line of the journal."""
     return {
         "key": prompt.key,
         "prompt": prompt_digest(prompt),
@@ -84,62 +86,70 @@ def completion(row: Mapping[str, Any]) -> Completion:
 
 
 class AnswerEncoder:
-    """Answers as lines of one file, each behind the messages that it names."""
+    """Encodes answers as lines of one segment, each after the shared messages that it names."""
 
     def __init__(self) -> None:
-        self._apart: dict[str, str] = {}  # content -> name of the messages in lines of their own
+        self._shared: dict[str, str] = {}  # content -> name of the messages that have lines of their own
 
-    def written(self, prompt: Prompt, answer: Completion) -> tuple[bytes, Mapping[str, str]]:
-        """The answer's line behind those of messages not in the file yet; these, for `keep` once they are."""
-        row, fresh = record(prompt, answer), {}
-        for place, message in enumerate(prompt.messages):
-            name = self._apart.get(message.content)
-            if name is None and message.role == "system" and len(message.content) >= LONG and len(self._apart) < APART:
-                name = fresh[message.content] = digest(message.content)[:16]
-            if name is not None and message.role == "system":
-                row["messages"][place] = {"message": name}
-        lines = [{"message": name, "role": "system", "content": content} for content, name in fresh.items()]
-        return b"".join(orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in (*lines, row)), fresh
+    def encode(self, prompt: Prompt, answer: Completion) -> tuple[bytes, Mapping[str, str]]:
+        """The answer's line, after a line for each shared message that the segment does not hold yet.
 
-    def keep(self, fresh: Mapping[str, str]) -> None:
-        self._apart.update(fresh)
+        Also returns these messages (content -> name). Pass them to `add_shared` when the lines have been written.
+        """
+        row, unwritten = record(prompt, answer), {}
+        for index, message in enumerate(prompt.messages):
+            if message.role != "system":
+                continue
+            name = self._shared.get(message.content)
+            if name is None and len(message.content) >= LONG_MESSAGE and len(self._shared) < MAX_SHARED_MESSAGES:
+                name = unwritten[message.content] = digest(message.content)[:16]
+            if name is not None:
+                row["messages"][index] = {"message": name}
+        messages = [{"message": name, "role": "system", "content": content} for content, name in unwritten.items()]
+        lines = (orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in (*messages, row))
+        return b"".join(lines), unwritten
+
+    def add_shared(self, written: Mapping[str, str]) -> None:
+        """The segment now holds these messages (content -> name)."""
+        self._shared.update(written)
 
 
 class Journal:
-    """The journal of one round, open for asking.
+    """The journal of one round in `folder`, open inside its `with` block.
 
-    `prompt_tokens` and `completion_tokens` are those of all its answers, whichever process asked.
-    Memory: 20 bytes for each answer of earlier processes; texts stay on disk.
+    `prompt_tokens` and `completion_tokens` are totals of all its answers, from all processes.
+    Memory: 20 bytes for each answer of earlier processes. Texts stay on disk.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.prompt_tokens = self.completion_tokens = 0
-        self._known = _Places()
-        self._segments: list[int] = []
-        self._own: int | None = None
-        self._size = 0
-        self._lines = AnswerEncoder()
-        self._next = 0
+        self._index = _AnswerIndex()
+        self._segments: list[int] = []  # file descriptors, in the order of the segments
+        self._current: int | None = None  # the file descriptor of this process's segment
+        self._size = 0  # bytes in this process's segment
+        self._encoder = AnswerEncoder()
+        self._next_number = 0
 
     def __enter__(self) -> Journal:
         self._folder.mkdir(parents=True, exist_ok=True)
         for path in segments(self._folder):
-            self._index(path)
-            self._next = int(path.stem) + 1
-        self._known.sort()
+            self._read_segment(path)
+            self._next_number = int(path.stem) + 1
+        self._index.sort()
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.sync()
         for handle in self._segments:
             os.close(handle)
-        self._segments, self._own = [], None
+        self._segments, self._current = [], None
 
-    def _index(self, path: Path) -> None:
-        handle = os.open(path, os.O_RDWR)
+    def _read_segment(self, path: Path) -> None:
+        """Index the answers of an earlier process. Raises WorkspaceError for damage before the last line."""
+        descriptor = os.open(path, os.O_RDWR)
         segment = len(self._segments)
-        self._segments.append(handle)
+        self._segments.append(descriptor)
         offset = 0
         with path.open("rb") as file:
             for line in file:
@@ -156,9 +166,9 @@ class Journal:
                             f"{path}: damaged at byte {offset}, with answers behind it; "
                             "restore the file, or remove the round's folder to ask again"
                         )
-                    os.ftruncate(handle, offset)
+                    os.ftruncate(descriptor, offset)
                     return
-                self._known.append(row["prompt"], segment, offset, len(line))
+                self._index.append(row["prompt"], segment, offset, len(line))
                 self._count(row["prompt_tokens"], row["completion_tokens"])
                 offset += len(line)
 
@@ -167,90 +177,98 @@ class Journal:
         self.completion_tokens += completion_tokens
 
     def find(self, prompt: Prompt) -> Completion | None:
-        """The answer given to exactly this prompt before, if any."""
-        place = self._known.find(prompt_digest(prompt)) if self._known else None
-        if place is None:
+        """The answer given to exactly this prompt before; None when there is none, or only one given by this process."""
+        entry = self._index.find(prompt_digest(prompt)) if self._index else None
+        if entry is None:
             return None
-        segment, offset, length = place
+        segment, offset, length = entry
         row = orjson.loads(os.pread(self._segments[segment], length, offset))
         return completion(row) if row["key"] == prompt.key else None
 
     def add(self, prompt: Prompt, answer: Completion) -> None:
-        """Keep an answer. On return it survives the death of this process; `sync` makes it survive a power cut."""
-        self._begin()
-        line, fresh = self._lines.written(prompt, answer)
-        self._write(line)
-        self._lines.keep(fresh)
+        """Append an answer. On return it survives the death of this process; `sync` makes it survive a power cut."""
+        self._begin_segment()
+        lines, shared = self._encoder.encode(prompt, answer)
+        self._write(lines)
+        self._encoder.add_shared(shared)
         self._count(answer.prompt_tokens, answer.completion_tokens)
 
     def add_lines(self, lines: bytes, prompt_tokens: int, completion_tokens: int) -> None:
-        """Keep answers that another process has written as lines: whole ones, with all the messages they name."""
-        self._begin()
+        """Append answers that another process encoded: complete lines, with all shared messages that they name."""
+        self._begin_segment()
         self._write(lines)
         self._count(prompt_tokens, completion_tokens)
 
-    def _begin(self) -> None:
-        if self._own is None:
-            path = self._folder / f"{self._next:05d}.jsonl"
-            self._own = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o644)
-            self._segments.append(self._own)
-            sync_folder(self._folder)  # the file's name must last as long as what `sync` makes last
+    def _begin_segment(self) -> None:
+        if self._current is None:
+            path = self._folder / f"{self._next_number:05d}.jsonl"
+            self._current = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o644)
+            self._segments.append(self._current)
+            sync_folder(self._folder)  # `sync` makes the content survive a power cut: the file's name must survive, too
             self._size = 0
 
-    def _write(self, line: bytes) -> None:
-        assert self._own is not None
-        rest = memoryview(line)
+    def _write(self, lines: bytes) -> None:
+        assert self._current is not None
+        remaining = memoryview(lines)
         try:
-            while rest:
-                rest = rest[os.write(self._own, rest) :]
-        except OSError:  # the disk is full: half a line must not stand before the answers of others
-            os.ftruncate(self._own, self._size)
+            while remaining:
+                remaining = remaining[os.write(self._current, remaining) :]
+        except OSError:  # the disk is full: no answer may follow half a line
+            os.ftruncate(self._current, self._size)
             raise
-        self._size += len(line)
+        self._size += len(lines)
 
-    def take_in(self, lines: bytes) -> None:
-        """Keep answers from elsewhere that are not known yet; `find` finds them. A torn last line is left out."""
-        self._begin()
+    def merge(self, lines: bytes) -> None:
+        """Append the answers of a journal part that the journal does not hold yet; `find` then returns them.
+
+        A torn last line is left out.
+        """
+        self._begin_segment()
         segment = len(self._segments) - 1
-        whole = [line for line in lines.splitlines(keepends=True) if line.endswith(b"\n")]
-        rows = [(line, orjson.loads(line)) for line in whole]
-        for line, row in [one for one in rows if "message" in one[1] or self._known.find(one[1]["prompt"]) is None]:
+        complete = [line for line in lines.splitlines(keepends=True) if line.endswith(b"\n")]
+        rows = [(line, orjson.loads(line)) for line in complete]
+        new = [(line, row) for line, row in rows if "message" in row or self._index.find(row["prompt"]) is None]
+        for line, row in new:
             if "message" not in row:
-                self._known.append(row["prompt"], segment, self._size, len(line))
+                self._index.append(row["prompt"], segment, self._size, len(line))
                 self._count(row["prompt_tokens"], row["completion_tokens"])
             self._write(line)
-        self._known.sort()
+        self._index.sort()
 
     @property
     def empty(self) -> bool:
-        """Whether `find` finds nothing whatever it is asked."""
-        return not self._known
+        """Whether `find` returns None for every prompt."""
+        return not self._index
 
     def sync(self) -> None:
-        if self._own is not None:
-            os.fsync(self._own)
+        """Make the answers added so far survive a power cut."""
+        if self._current is not None:
+            os.fsync(self._current)
 
-    def asker(self, complete: Ask, seen: Callable[[Prompt, Completion, bool], None] | None = None) -> Ask:
-        """`ask` for strategies: the journal's answer, else `complete`'s, kept before it is used.
+    def asker(self, complete: Ask, on_answer: Callable[[Prompt, Completion, bool], None] | None = None) -> Ask:
+        """`ask` for strategies: it returns the journal's answer, else that of `complete`, after adding it to the journal.
 
-        `seen` is told of each answer and whether it was fresh (progress).
+        `on_answer` is called with each answer, and with whether `complete` gave it.
         """
 
         async def ask(prompt: Prompt) -> Completion:
             answer = self.find(prompt)
-            fresh = answer is None
+            is_new = answer is None
             if answer is None:
                 answer = await complete(prompt)
                 self.add(prompt, answer)
-            if seen is not None:
-                seen(prompt, answer, fresh)
+            if on_answer is not None:
+                on_answer(prompt, answer, is_new)
             return answer
 
         return ask
 
 
-class _Places:
-    """Where in which segment the answer to a prompt stands, by the prompt's digest; the last one added counts."""
+class _AnswerIndex:
+    """Prompt digest -> segment, offset and length of the answer's line. Of two entries with one digest the last one counts.
+
+    Call `sort` after the last `append` and before `find`.
+    """
 
     def __init__(self) -> None:
         self._digests, self._starts, self._lengths = array("Q"), array("Q"), array("I")
@@ -273,12 +291,12 @@ class _Places:
         return len(self._digests)
 
     def find(self, digest: str) -> tuple[int, int, int] | None:
-        wanted = int(digest, 16)
-        place = bisect_right(self._digests, wanted) - 1
-        if place < 0 or self._digests[place] != wanted:
+        key = int(digest, 16)
+        index = bisect_right(self._digests, key) - 1
+        if index < 0 or self._digests[index] != key:
             return None
-        start = self._starts[place]
-        return start >> 48, start & (1 << 48) - 1, self._lengths[place]
+        start = self._starts[index]
+        return start >> 48, start & (1 << 48) - 1, self._lengths[index]
 
 
 def segments(folder: Path) -> list[Path]:
@@ -286,46 +304,48 @@ def segments(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.jsonl") if path.stem.isdecimal())
 
 
-def read(folder: Path) -> Iterator[dict[str, Any]]:
-    """All answers of a round's journal, in order of arrival; a torn last line is left out."""
+def read_answers(folder: Path) -> Iterator[dict[str, Any]]:
+    """All answers of a round's journal as `record` made them, in order of arrival. A torn last line is left out."""
     for path in segments(folder):
-        apart = SharedMessages()
+        shared = SharedMessages()
         with path.open("rb") as file:
             for line in file:
-                if line.endswith(b"\n") and not apart.holds(row := orjson.loads(line)):
-                    yield apart.whole(row)
+                if line.endswith(b"\n") and not shared.add_if_message(row := orjson.loads(line)):
+                    yield shared.expand(row)
 
 
 class SharedMessages:
-    """The messages that have lines of their own in one file of a journal."""
+    """The messages that have lines of their own in one segment."""
 
     def __init__(self) -> None:
-        self._said: dict[str, dict[str, str]] = {}
+        self._messages: dict[str, dict[str, str]] = {}
 
-    def holds(self, row: Mapping[str, Any]) -> bool:
-        """Whether a line is such a message, and no answer; it is remembered."""
+    def add_if_message(self, row: Mapping[str, Any]) -> bool:
+        """Whether a line is a shared message and not an answer. If it is, it is added."""
         if "message" not in row:
             return False
-        self._said[row["message"]] = {"role": row["role"], "content": row["content"]}
+        self._messages[row["message"]] = {"role": row["role"], "content": row["content"]}
         return True
 
-    def whole(self, row: dict[str, Any]) -> dict[str, Any]:
-        """An answer with the messages it names."""
-        messages = [self._said[one["message"]] if "message" in one else one for one in row["messages"]]
+    def expand(self, row: dict[str, Any]) -> dict[str, Any]:
+        """An answer with the shared messages in place of their names."""
+        messages = [
+            self._messages[message["message"]] if "message" in message else message for message in row["messages"]
+        ]
         return {**row, "messages": messages}
 
 
 def from_rows(rows: Iterable[Mapping[str, Any]]) -> Ask:
-    """`ask` for a replay: answers from published rows, never from a teacher. Raises NotJournalled."""
+    """`ask` for a replay: it answers from published rows, never from a teacher, and raises NotJournalled without an answer."""
     answers = {f"{row['key']} {row['prompt']}": completion(row) for row in rows}
 
     async def ask(prompt: Prompt) -> Completion:
-        found = answers.get(f"{prompt.key} {prompt_digest(prompt)}")
-        if found is None:
+        answer = answers.get(f"{prompt.key} {prompt_digest(prompt)}")
+        if answer is None:
             raise NotJournalled(
                 f"{prompt.key}: the journal holds no answer to this prompt; the recipe, templates or seeds are not those "
                 "of the round, or it was published without its journal"
             )
-        return found
+        return answer
 
     return ask

@@ -1,12 +1,13 @@
-"""Parts of a round's journal, left by its writers on storage that they share with the driver.
+"""Journal parts: answers of a round that workers have left on shared storage before they are in the journal.
 
-A writer that is killed has told nobody of the partition it was at. What it was answered until then lies here, in objects
-of a few seconds' answers each: whoever writes the partition next begins with them, and a driver that is started again
-takes them all into the round's journal. What has arrived in the journal is removed.
+A worker returns a partition when it is complete, so a killed worker would lose all answers of its current partition. It
+therefore writes its answers here every few seconds, one object at a time. The worker that writes the partition next begins with
+them. A driver that is started again moves all parts into the round's journal. Parts whose answers are in the journal are
+removed.
 
-    PLACE/000120-000168-9f86d081-0003.jsonl     requests [120, 168), one attempt at them, its fourth part
+    URL/000120-000168-9f86d081-0003.jsonl     requests [120, 168), one attempt to write them, its fourth part
 
-Any folder or URL that fsspec can open will do.
+The storage is any folder or URL that fsspec can open.
 """
 
 from __future__ import annotations
@@ -19,35 +20,36 @@ from evokd_data.storage.remote import open_url
 
 
 class JournalParts:
-    """The parts at `place`. Raises RecipeError when it cannot be opened."""
+    """The journal parts below `url`. Raises RecipeError when it cannot be opened."""
 
-    def __init__(self, place: str) -> None:
-        self._fs, self._base = open_url("teacher.parts", place, RecipeError)
+    def __init__(self, url: str) -> None:
+        self._fs, self._base = open_url("teacher.parts", url, RecipeError)
 
     def write(self, name: str, lines: bytes) -> None:
-        """A part that is there is whole, or ends in a torn line."""
+        """Write the part `name`. If the writer is killed meanwhile, the part may end in a torn line."""
         self._fs.makedirs(self._base, exist_ok=True)
         self._fs.pipe_file(f"{self._base}/{name}.jsonl", lines)
 
-    def read(self, beginning: str = "") -> Iterator[bytes]:
-        """The parts whose names begin so, in their order."""
-        for path in self._paths(beginning):
+    def read(self, prefix: str = "") -> Iterator[bytes]:
+        """The content of each part whose name begins with `prefix`, in the order of names."""
+        for path in self._paths(prefix):
             yield self._fs.cat_file(path)
 
-    def remove(self, beginning: str = "") -> None:
-        for path in self._paths(beginning):
+    def remove(self, prefix: str = "") -> None:
+        """Remove the parts whose names begin with `prefix`."""
+        for path in self._paths(prefix):
             self._fs.rm_file(path)
 
     def clear(self) -> None:
-        """Remove all of them, and the folder."""
+        """Remove all parts and the folder."""
         self.remove()
-        with suppress(Exception):  # there is none, or such storage knows no folders
+        with suppress(Exception):  # the folder does not exist, or the storage has no folders
             self._fs.rmdir(self._base)
 
-    def _paths(self, beginning: str) -> list[str]:
+    def _paths(self, prefix: str) -> list[str]:
         self._fs.invalidate_cache()
         try:
             paths = self._fs.ls(self._base, detail=False)
         except FileNotFoundError:
             return []
-        return sorted(path for path in paths if path.rsplit("/", 1)[-1].startswith(beginning))
+        return sorted(path for path in paths if path.rsplit("/", 1)[-1].startswith(prefix))

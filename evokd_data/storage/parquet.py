@@ -1,8 +1,8 @@
-"""Shards, rejections, probe and journal as the Parquet files of a revision, and back.
+"""Conversion of shards, rejections, probe and journal to the Parquet files of a revision, and back.
 
-The same rows give the same bytes under the same pyarrow: row groups have a fixed number of rows, blind to where shards
-break. Options are those of `datasets` (content-defined chunks, so that a store shared by revisions keeps what two of
-them have in common once; a page index, so that a viewer reads one page) with zstd. Memory: one row group.
+The same rows give the same bytes under the same pyarrow: row groups have a fixed number of rows, however the rows are divided
+into shards. The options are those of `datasets`, with zstd: content-defined chunks, so that a store of several revisions
+keeps common data once, and a page index, so that a viewer can read one page. Memory: one row group.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from evokd_data.storage.shards import (
 if TYPE_CHECKING:
     from evokd_data.tasks import Task
 
-GROUP_ROWS = 16_384  # 5 to 50 MB of text: what a reader holds in memory, and can skip
-FILE_BYTES = 500_000_000  # as `datasets`: files a viewer still opens, and few enough for one commit
+GROUP_ROWS = 16_384  # 5 to 50 MB of text: the unit that a reader holds in memory, or skips
+FILE_BYTES = 500_000_000  # like `datasets`: viewers can open such files, and one commit can hold all of them
 CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
 
 JOURNAL_SCHEMA = pa.schema(
@@ -54,40 +54,40 @@ JOURNAL_SCHEMA = pa.schema(
 
 
 def write_samples(task: Task, shards: Iterable[Path], folder: Path) -> list[Path]:
-    """The rows of shards, in order, as the Parquet files of `folder`; none for no rows."""
-    return write_parts(_batches(shards), sample_schema(task), folder)
+    """Write the rows of shards, in order, as Parquet files into `folder`. No rows: no file."""
+    return write_files(_batches(shards), sample_schema(task), folder)
 
 
 def write_rejections(files: Iterable[Path], folder: Path) -> list[Path]:
-    """The rows of rejection files, in order."""
-    return write_parts(_batches(files), rejection_schema(), folder)
+    """Write the rows of rejection files, in order. No rows: no file."""
+    return write_files(_batches(files), rejection_schema(), folder)
 
 
 def write_probe(file: Path, folder: Path) -> list[Path]:
-    """A round's predictions, in order; none where nothing was predicted."""
-    return write_parts(_batches([file] if file.exists() else []), probe_schema(), folder)
+    """Write a round's predictions, in order. No predictions: no file."""
+    return write_files(_batches([file] if file.exists() else []), probe_schema(), folder)
 
 
 def write_journal(journal: Path, folder: Path) -> list[Path]:
-    """All answers of a round's journal, sorted by key: the order of arrival differs from run to run, this does not."""
+    """Write all answers of a round's journal, sorted by key, because the order of arrival differs from run to run."""
     rows = _sorted_journal(journal)
-    return write_parts(_row_batches(rows, JOURNAL_SCHEMA), JOURNAL_SCHEMA, folder)
+    return write_files(_row_batches(rows, JOURNAL_SCHEMA), JOURNAL_SCHEMA, folder)
 
 
 def read_samples(task: Task, files: Iterable[Path]) -> Iterator[Sample]:
-    """The samples of Parquet files, in order. Raises VerificationError naming a file that cannot be read as samples."""
+    """The samples of Parquet files, in order. Raises VerificationError, which names the file, when a row is not a sample."""
     for file in files:
         for row in read_rows(file):
             try:
                 yield row_sample(task, row)
             except (KeyError, TypeError, ValueError) as error:
                 raise VerificationError(
-                    f"{file}: holds a row that is no sample ({error!r}); download it again"
+                    f"{file}: holds a row that is not a sample ({error!r}); download it again"
                 ) from None
 
 
 def read_journal(files: Iterable[Path]) -> Iterator[dict[str, Any]]:
-    """Answers as `journal.record` made them."""
+    """The answers of Parquet files, in order, as `journal.record` made them."""
     for file in files:
         for row in read_rows(file):
             scores = row["choice_logprobs"]
@@ -95,39 +95,47 @@ def read_journal(files: Iterable[Path]) -> Iterator[dict[str, Any]]:
 
 
 def read_rows(file: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of one file, or some columns of them, read a few at a time. Raises VerificationError when it is no whole Parquet file."""
+    """The rows of one file, with all or some `columns`, read in batches.
+
+    Raises VerificationError when it is not a complete Parquet file.
+    """
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(file) as opened:
-            for batch in opened.iter_batches(BATCH, columns=columns):
+        with pq.ParquetFile(file) as reader:
+            for batch in reader.iter_batches(BATCH, columns=columns):
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
-        raise VerificationError(f"{file}: no whole Parquet file ({_first_line(error)}); download it again") from None
+        raise _incomplete(file, error) from None
 
 
 def count_rows(file: Path) -> int:
-    """Rows by the file's footer. Raises VerificationError when there is none."""
+    """The number of rows in the file's footer. Raises VerificationError when the file has no footer."""
     import pyarrow.parquet as pq
 
     try:
         return pq.read_metadata(file).num_rows
     except (pa.ArrowException, OSError) as error:
-        raise VerificationError(f"{file}: no whole Parquet file ({_first_line(error)}); download it again") from None
+        raise _incomplete(file, error) from None
+
+
+def _incomplete(file: Path, error: BaseException) -> VerificationError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return VerificationError(f"{file}: no whole Parquet file ({reason}); download it again")
 
 
 def features(schema: pa.Schema) -> dict[str, Any]:
-    """The columns as `datasets` describes them in a card's `dataset_info`."""
+    """The columns as the dataset card's `dataset_info` describes them."""
     from datasets import DatasetInfo, Features
 
     return DatasetInfo(features=Features.from_arrow_schema(schema))._to_yaml_dict()["features"]
 
 
-def write_parts(batches: Iterable[pa.RecordBatch], schema: pa.Schema, folder: Path) -> list[Path]:
-    """Batches of any size as files of about `FILE_BYTES`, in order, named 00000.parquet, 00001.parquet, ..."""
+def write_files(batches: Iterable[pa.RecordBatch], schema: pa.Schema, folder: Path) -> list[Path]:
+    """Write batches of any size as files of about `FILE_BYTES`, in order, named 00000.parquet, 00001.parquet, ..."""
     import pyarrow.parquet as pq
 
-    schema = _described(schema)
+    schema = _with_features(schema)
     paths: list[Path] = []
     writer: pq.ParquetWriter | None = None
     sink: Any = None
@@ -160,8 +168,8 @@ def _close(writer: Any, sink: Any) -> None:
     sink.close()
 
 
-def _described(schema: pa.Schema) -> pa.Schema:
-    """With the metadata `datasets` reads its features from: the same types for every reader, and no guessing."""
+def _with_features(schema: pa.Schema) -> pa.Schema:
+    """The schema with the metadata from which `datasets` takes its features, so that no reader has to infer types."""
     from datasets import Features
 
     metadata = Features.from_arrow_schema(schema).arrow_schema.metadata
@@ -169,20 +177,20 @@ def _described(schema: pa.Schema) -> pa.Schema:
 
 
 def _groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Tables of exactly `GROUP_ROWS` rows, the last one shorter."""
-    held: list[pa.RecordBatch] = []
+    """Tables of exactly `GROUP_ROWS` rows; the last one may be shorter."""
+    group: list[pa.RecordBatch] = []
     rows = 0
     for batch in batches:
         start = 0
         while start < batch.num_rows:
-            taken = batch.slice(start, GROUP_ROWS - rows)
-            held.append(taken)
-            start, rows = start + taken.num_rows, rows + taken.num_rows
+            piece = batch.slice(start, GROUP_ROWS - rows)
+            group.append(piece)
+            start, rows = start + piece.num_rows, rows + piece.num_rows
             if rows == GROUP_ROWS:
-                yield _table(held, schema)
-                held, rows = [], 0
-    if held:
-        yield _table(held, schema)
+                yield _table(group, schema)
+                group, rows = [], 0
+    if group:
+        yield _table(group, schema)
 
 
 def _table(batches: list[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
@@ -190,7 +198,7 @@ def _table(batches: list[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
         pa.chunked_array([batch.column(name) for batch in batches], type=schema.field(name).type)
         for name in schema.names
     ]
-    # One chunk a column: where batches broke must leave no trace in the pages.
+    # One chunk for each column: the pages must not depend on how the rows were divided into batches.
     return pa.table([array.combine_chunks() for array in arrays], schema=schema)
 
 
@@ -200,72 +208,79 @@ def _batches(files: Iterable[Path]) -> Iterator[pa.RecordBatch]:
 
 
 def _row_batches(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    held: list[Mapping[str, Any]] = []
+    batch: list[Mapping[str, Any]] = []
     for row in rows:
-        held.append(row)
-        if len(held) == BATCH:
-            yield pa.RecordBatch.from_pylist(held, schema)
-            held = []
-    if held:
-        yield pa.RecordBatch.from_pylist(held, schema)
+        batch.append(row)
+        if len(batch) == BATCH:
+            yield pa.RecordBatch.from_pylist(batch, schema)
+            batch = []
+    if batch:
+        yield pa.RecordBatch.from_pylist(batch, schema)
+
+
+LINE_SCHEMA = pa.schema(
+    {"key": pa.string(), "prompt": pa.string(), "segment": pa.int32(), "start": pa.int64(), "length": pa.int32()}
+)
+"""An answer's line in a journal: its offset and length in one of the segments."""
 
 
 def _sorted_journal(journal: Path) -> Iterator[dict[str, Any]]:
-    """Answers by key, the last one where a prompt was answered twice: the one a resumed run finds.
+    """The journal's answers, sorted by key. Of two answers to one prompt the last one counts, as it does in a resumed run.
 
-    The texts stay on disk; memory holds 100 bytes for each, a key and a place, in columns.
+    The texts stay on disk. Memory: 100 bytes for each answer, a row of `LINE_SCHEMA`.
     """
-    schema = pa.schema(
-        {"key": pa.string(), "prompt": pa.string(), "segment": pa.int32(), "start": pa.int64(), "length": pa.int32()}
-    )
-    places: list[pa.RecordBatch] = []
-    held: list[dict[str, Any]] = []
-    handles: list[int] = []
-    apart: list[SharedMessages] = []
-    try:
+    descriptors: list[int] = []
+    shared: list[SharedMessages] = []
+
+    def lines() -> Iterator[dict[str, Any]]:
         for path in segments(journal):
-            handles.append(os.open(path, os.O_RDONLY))
-            apart.append(SharedMessages())
+            descriptors.append(os.open(path, os.O_RDONLY))
+            shared.append(SharedMessages())
             offset = 0
             with path.open("rb") as file:
                 for line in file:
                     if line.endswith(b"\n"):
                         row = _journal_row(path, offset, line)
-                        if not apart[-1].holds(row):
-                            place = {"segment": len(handles) - 1, "start": offset, "length": len(line)}
-                            held.append({"key": row["key"], "prompt": row["prompt"], **place})
+                        if not shared[-1].add_if_message(row):
+                            yield {
+                                "key": row["key"],
+                                "prompt": row["prompt"],
+                                "segment": len(descriptors) - 1,
+                                "start": offset,
+                                "length": len(line),
+                            }
                     offset += len(line)
-                    if len(held) >= BATCH:
-                        places.append(pa.RecordBatch.from_pylist(held, schema))
-                        held = []
-        places.append(pa.RecordBatch.from_pylist(held, schema))
-        for place in _last_of_each(pa.Table.from_batches(places, schema)):
-            segment = place["segment"]
-            row = apart[segment].whole(orjson.loads(os.pread(handles[segment], place["length"], place["start"])))
+
+    try:
+        index = pa.Table.from_batches(_row_batches(lines(), LINE_SCHEMA), LINE_SCHEMA)
+        for line in _last_answers(index):
+            segment = line["segment"]
+            data = os.pread(descriptors[segment], line["length"], line["start"])
+            row = shared[segment].expand(orjson.loads(data))
             scores = row["choice_logprobs"]
             if scores is not None:
                 row["choice_logprobs"] = [{"choice": c, "logprob": scores[c]} for c in scores]
             yield row
     finally:
-        for handle in handles:
-            os.close(handle)
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
-def _last_of_each(places: pa.Table) -> Iterator[dict[str, Any]]:
-    """Rows by key and prompt, the last of those that share both."""
+def _last_answers(lines: pa.Table) -> Iterator[dict[str, Any]]:
+    """Rows of `LINE_SCHEMA` sorted by key and prompt. Of rows that share both, only the last one."""
     import numpy as np
     import pyarrow.compute as pc
 
-    places = places.append_column("arrival", pa.array(np.arange(len(places))))
-    order = pc.sort_indices(places, sort_keys=[(name, "ascending") for name in ("key", "prompt", "arrival")])
-    before: dict[str, Any] | None = None
+    lines = lines.append_column("arrival", pa.array(np.arange(len(lines))))
+    order = pc.sort_indices(lines, sort_keys=[(name, "ascending") for name in ("key", "prompt", "arrival")])
+    previous: dict[str, Any] | None = None
     for start in range(0, len(order), BATCH):
-        for place in places.take(order.slice(start, BATCH)).to_pylist():
-            if before is not None and (before["key"], before["prompt"]) != (place["key"], place["prompt"]):
-                yield before
-            before = place
-    if before is not None:
-        yield before
+        for line in lines.take(order.slice(start, BATCH)).to_pylist():
+            if previous is not None and (previous["key"], previous["prompt"]) != (line["key"], line["prompt"]):
+                yield previous
+            previous = line
+    if previous is not None:
+        yield previous
 
 
 def _journal_row(path: Path, offset: int, line: bytes) -> dict[str, Any]:
@@ -275,7 +290,3 @@ def _journal_row(path: Path, offset: int, line: bytes) -> dict[str, Any]:
         raise WorkspaceError(
             f"{path}: damaged at byte {offset} ({error}); restore it, or publish without it: publish.journal=false"
         ) from None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

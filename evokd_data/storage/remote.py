@@ -1,4 +1,4 @@
-"""Any storage that fsspec knows, opened so that a person can act on what goes wrong."""
+"""Remote storage: any folder or URL that fsspec can open, with errors that tell a user what to do."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ from evokd_data.errors import EvokdError
 
 
 def open_url(setting: str, url: str, error: type[EvokdError]) -> tuple[Any, str]:
-    """The file system of a folder or URL, and the path in it, without "/" at its end. Raises `error`, naming `setting`."""
+    """The fsspec file system of a folder or URL, and the path in it without a final "/".
+
+    Raises `error`, which names `setting`, when the URL cannot be opened.
+    """
     from fsspec.core import url_to_fs
 
     try:
         files, path = url_to_fs(url)
-    except Exception as raised:  # no such protocol, its package is missing, or what that raises
-        said = " ".join(f"{type(raised).__name__}: {raised}".split())[:300]
+    except Exception as raised:  # an unknown protocol, a missing package, or any error of that package
+        reason = " ".join(f"{type(raised).__name__}: {raised}".split())[:300]
         raise error(
-            f"{setting} {shown(url)}: cannot be opened ({said}); give a folder or a URL such as s3://bucket/folder"
+            f"{setting} {without_credentials(url)}: cannot be opened ({reason}); "
+            "give a folder or a URL such as s3://bucket/folder"
         ) from None
     return files, path.rstrip("/")
 
 
-def shown(url: str) -> str:
-    """The URL without what only its owner may know."""
+def without_credentials(url: str) -> str:
+    """The URL without user name and password, for messages."""
     return re.sub("//[^/@]*@", "//", url).rstrip("/")

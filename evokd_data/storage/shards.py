@@ -1,8 +1,8 @@
 """Samples, rejections and predictions as Arrow IPC files: schema, writing, lazy reading, digests.
 
-A shard holds what a range of the round's requests gave, in index order. Two digests tell two things: `sha256` of the
-file's bytes (transport) and `content` of its rows (meaning); a round's content digest runs over all its rows in index
-order and does not see where shards break.
+A shard holds the samples of a range of the round's requests, in index order. It has two digests: `sha256` of the file's
+bytes, for transport, and `content` of its rows, for meaning. A round's content digest covers all its rows in index order;
+it does not depend on how they are divided into shards.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ ORIGIN = {
     "intended": pa.string(),
 }
 _ORIGIN = attrgetter(*ORIGIN)
-BATCH = 1024  # rows turned into Python objects at a time: a memory bound, no part of any digest
+BATCH = 1024  # rows converted to Python objects at a time: a memory bound, not part of any digest
 
 
 def sample_schema(task: Task) -> pa.Schema:
-    """Columns of a shard: id, text, the task's target columns, soft, weight, then where the sample came from."""
+    """Columns of a shard: id, text, the task's target columns, soft, weight, then the sample's origin."""
     fields = {
         "id": pa.string(),
         "text": pa.string(),
@@ -60,18 +60,19 @@ def sample_schema(task: Task) -> pa.Schema:
 
 @cache
 def rejection_schema() -> pa.Schema:
-    """Columns of a rejections file: the reason (one word), the text, with what it collided, where it came from."""
+    """Columns of a rejections file: reason (one word), text, detail (what the text conflicts with), then its origin."""
     fields = {"reason": pa.string(), "text": pa.string(), "detail": pa.string()}
     return pa.schema(list((fields | ORIGIN).items()), metadata={"evokd.schema": SCHEMA_VERSION})
 
 
 def probe_schema() -> pa.Schema:
-    """Columns of a probe: the sample's id, its target and the predicted one as JSON of the task's columns, how sure."""
+    """Columns of a probe: the sample's id, its target and the predicted target as JSON of the task's columns, confidence."""
     fields = {"id": pa.string(), "expected": pa.string(), "predicted": pa.string(), "confidence": pa.float32()}
     return pa.schema(list(fields.items()), metadata={"evokd.schema": SCHEMA_VERSION})
 
 
 def sample_row(task: Task, sample: Sample) -> dict[str, Any]:
+    """The sample as a row of `sample_schema`."""
     return {
         "id": sample.id,
         "text": sample.text,
@@ -83,6 +84,7 @@ def sample_row(task: Task, sample: Sample) -> dict[str, Any]:
 
 
 def row_sample(task: Task, row: Mapping[str, Any]) -> Sample:
+    """The sample in a row of `sample_schema`. Raises KeyError, TypeError or ValueError when the row is not one."""
     return Sample(
         id=row["id"],
         text=row["text"],
@@ -94,6 +96,7 @@ def row_sample(task: Task, row: Mapping[str, Any]) -> Sample:
 
 
 def rejection_row(rejection: Rejection) -> dict[str, Any]:
+    """The rejection as a row of `rejection_schema`."""
     return {
         "reason": rejection.reason,
         "text": rejection.text,
@@ -103,6 +106,7 @@ def rejection_row(rejection: Rejection) -> dict[str, Any]:
 
 
 def row_rejection(row: Mapping[str, Any]) -> Rejection:
+    """The rejection in a row of `rejection_schema`."""
     return Rejection(row["reason"], row["text"], _row_origin(row), row["detail"])
 
 
@@ -116,7 +120,7 @@ def _row_origin(row: Mapping[str, Any]) -> Origin:
 
 @dataclass(frozen=True, slots=True)
 class ShardEntry:
-    """One shard in a manifest. It covers the requests [first, last); `rows` of what they gave were kept."""
+    """One shard in a manifest. It covers the requests [first, last) and holds `rows` samples."""
 
     file: str
     first: int
@@ -127,10 +131,10 @@ class ShardEntry:
 
 
 class ContentDigest:
-    """A running digest over rows, fed in index order.
+    """A running digest over rows, which are added in index order.
 
-    Soft labels and weights enter as the float32 that is stored, rounded to 6 decimals, so that a row digests the same
-    before it is written and after it is read.
+    Soft labels and weights are converted to float32, as they are stored, and rounded to 6 decimals. So a row has the same
+    digest before it is written and after it is read.
     """
 
     def __init__(self) -> None:
@@ -138,16 +142,18 @@ class ContentDigest:
         self.rows = 0
 
     def add(self, task: Task, sample: Sample) -> None:
+        """Add the next sample."""
         self.add_row(sample_row(task, sample))
 
     def add_row(self, row: Mapping[str, Any]) -> None:
-        """A row as `sample_row` makes it."""
+        """Add the next sample, given as a row of `sample_schema`."""
         soft, (weight,) = row["soft"], _rounded((row["weight"],))
         row = {**row, "soft": None if soft is None else _rounded(soft), "weight": weight}
         self._hash.update(orjson.dumps(row, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE))
         self.rows += 1
 
     def hexdigest(self) -> str:
+        """sha256 of all rows so far, hex."""
         return self._hash.hexdigest()
 
 
@@ -161,7 +167,7 @@ def shard_name(number: int) -> str:
 
 
 def write_shard(path: Path, task: Task, samples: Sequence[Sample], first: int, last: int) -> str:
-    """Write the file whole or not at all. Returns the content digest."""
+    """Write the samples of the requests [first, last) as one file, whole or not at all. Returns the content digest."""
     content = ContentDigest()
     rows = [sample_row(task, sample) for sample in samples]
     for row in rows:
@@ -175,7 +181,7 @@ def write_shard(path: Path, task: Task, samples: Sequence[Sample], first: int, l
 
 
 def shard_entry(path: Path) -> ShardEntry:
-    """The entry of a shard written before. Raises WorkspaceError when the file is damaged or of another version."""
+    """The manifest entry of an existing shard. Raises WorkspaceError when the file is damaged or of another version."""
     table = read_table(path)
     metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     if (version := metadata.get("evokd.schema", SCHEMA_VERSION)) != SCHEMA_VERSION:
@@ -186,27 +192,28 @@ def shard_entry(path: Path) -> ShardEntry:
         first, last = map(int, metadata["evokd.requests"].split(":"))
         return ShardEntry(path.name, first, last, table.num_rows, file_digest(path), metadata["evokd.content"])
     except (KeyError, ValueError):
-        raise WorkspaceError(f"{path}: is no shard of a round; remove it and rerun generate") from None
+        raise WorkspaceError(f"{path}: is not a shard of a round; remove it and rerun generate") from None
 
 
 def shard_content(path: Path) -> str:
-    """The content digest that the shard's writer left in it; of another writer's shard the digest of its bytes."""
+    """The content digest in the shard's metadata. For a file without one, the digest of its bytes."""
     return (read_table(path).schema.metadata or {}).get(b"evokd.content", b"").decode() or file_digest(path)
 
 
 def write_rejections(path: Path, rejections: Iterable[Rejection]) -> None:
+    """Write the rejections of one shard's requests as one file, whole or not at all."""
     write_rows(path, rejection_schema(), [rejection_row(rejection) for rejection in rejections])
 
 
 def write_rows(path: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows as one Arrow IPC file, whole or not at all, in batches of `BATCH`."""
+    """Write rows as one Arrow IPC file, whole or not at all, in batches of `BATCH`."""
     with whole_file(path) as draft, pa.OSFile(str(draft), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         for start in range(0, len(rows), BATCH):
             writer.write_batch(pa.RecordBatch.from_pylist(list(rows[start : start + BATCH]), schema))
 
 
 def read_table(path: Path) -> pa.Table:
-    """The file memory-mapped. Raises WorkspaceError when it is no whole Arrow file."""
+    """The memory-mapped file. Raises WorkspaceError when it is not a complete Arrow file."""
     try:
         return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     except (pa.ArrowInvalid, OSError) as error:
@@ -214,18 +221,19 @@ def read_table(path: Path) -> pa.Table:
 
 
 def read_rejections(paths: Iterable[Path]) -> Iterator[Rejection]:
+    """The rejections of some files, in order. Raises WorkspaceError like `read_table`."""
     for path in paths:
         for batch in read_table(path).to_batches(BATCH):
             yield from map(row_rejection, batch.to_pylist())
 
 
-OPEN = 256  # shards held open at a time: a round may have more of them than a process may open files
+OPEN = 256  # shards open at a time: a round may have more shards than a process may open files
 
 
 class ShardedSamples(Sequence[Sample]):
-    """The samples of some shards in order, memory-mapped: as long as the disk, as large in memory as one batch.
+    """The samples of some shards in order, memory-mapped. It needs the memory of one batch, whatever its length.
 
-    Pickled, it takes the shards with it: where it arrives, their files need not be.
+    A pickle of it contains the shards, so it can be read on a machine that does not have their files.
     """
 
     def __init__(self, task: Task, shards: Iterable[Path | pa.Table]) -> None:
@@ -262,7 +270,7 @@ class ShardedSamples(Sequence[Sample]):
                     yield row_sample(self._task, row)
 
     def targets(self) -> Iterator[Target]:
-        """What the samples teach, in order, with nothing else of them read."""
+        """The samples' targets, in order. Other columns are not read."""
         columns = list(self._task.columns())
         for shard in self._shards:
             for batch in _open(shard).select(columns).to_batches(BATCH):
@@ -273,19 +281,19 @@ def _open(shard: Path | pa.Table) -> pa.Table:
     return shard if isinstance(shard, pa.Table) else read_table(shard)
 
 
-class SomeSamples(Sequence[Sample]):
-    """Those of `samples` at the places given, read when they are looked at: 4 bytes a sample, and the last ones read."""
+class SelectedSamples(Sequence[Sample]):
+    """The samples at some indices of `samples`, read when they are accessed. Memory: the indices, and a cache of `BATCH` samples."""
 
-    def __init__(self, samples: Sequence[Sample], places: Sequence[int]) -> None:
+    def __init__(self, samples: Sequence[Sample], indices: Sequence[int]) -> None:
         self._samples = samples
-        self._places = places
+        self._indices = indices
         self._read = lru_cache(maxsize=BATCH)(samples.__getitem__)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return SomeSamples, (self._samples, self._places)
+        return SelectedSamples, (self._samples, self._indices)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._indices)
 
     @overload
     def __getitem__(self, index: int) -> Sample: ...
@@ -293,8 +301,8 @@ class SomeSamples(Sequence[Sample]):
     def __getitem__(self, index: slice) -> list[Sample]: ...
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
         if isinstance(index, slice):
-            return [self._read(place) for place in self._places[index]]
-        return self._read(self._places[index])
+            return [self._read(selected) for selected in self._indices[index]]
+        return self._read(self._indices[index])
 
 
 def content_digest(task: Task, samples: Iterable[Sample]) -> str:
@@ -306,17 +314,17 @@ def content_digest(task: Task, samples: Iterable[Sample]) -> str:
 
 
 def target_text(task: Task, target: object) -> str:
-    """A target as a probe has it."""
+    """A target as a probe stores it: JSON of the task's columns, keys sorted."""
     return json.dumps(task.to_row(target), ensure_ascii=False, sort_keys=True)  # type: ignore[arg-type]
 
 
 def read_probe(task: Task, path: Path) -> list[Prediction]:
-    """The predictions of a probe.arrow, in index order."""
+    """The predictions in a probe.arrow, in index order."""
     return predictions(task, read_table(path).to_pylist())
 
 
 def predictions(task: Task, rows: Iterable[Mapping[str, Any]]) -> list[Prediction]:
-    """Rows of a probe as what they say."""
+    """The predictions in rows of `probe_schema`. Raises KeyError, TypeError or ValueError when a row is not one."""
     return [
         Prediction(
             row["id"],

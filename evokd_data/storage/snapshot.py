@@ -1,14 +1,14 @@
-"""A published revision on disk: its manifests, the files they promise, and what is wrong with either.
+"""Snapshot: a published revision on disk, its manifests, the files they list, and the problems of both.
 
-A published manifest is the round's own with four keys more, or five:
+A published manifest is the round's manifest with four or five more keys:
 
     totals     {asked, kept, rejected: {reason: count}}
-    files      path -> {sha256, size[, rows]} of every file of the round's commit but the manifest itself
-    student    {repo, tag, commit} of its student in a model repository, when that was pushed before
+    files      path -> {sha256, size[, rows]} of every file of the round's commit except the manifest itself
+    student    {repo, tag, commit} of the round's student in a model repository, when it was pushed before the round
     previous   {tag, sha256 of the published manifest} of the round before
-    seal       digest of all the rest
+    seal       checksum: the digest of all other keys
 
-so the newest manifest answers, link by link, for every byte of every round. Nothing here asks a Hub.
+So the newest manifest vouches, through this chain, for every byte of every round. Nothing here asks a Hub.
 """
 
 from __future__ import annotations
@@ -36,32 +36,34 @@ SCHEMA_VERSIONS = ("1",)
 
 
 def with_checksum(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest with its seal."""
+    """The manifest with its checksum, stored under "seal"."""
     bare = {key: value for key, value in manifest.items() if key != "seal"}
     return {**bare, "seal": digest(bare)}
 
 
-def encoded(manifest: Mapping[str, Any]) -> bytes:
-    """A manifest as it is published: one form only, so that not even white space can change unseen."""
+def encode_manifest(manifest: Mapping[str, Any]) -> bytes:
+    """The bytes of a published manifest. There is only one form, so that even changed white space is detected."""
     return (json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 @dataclass(frozen=True)
 class PublishedRound:
-    """One round of a revision, as its manifest tells it."""
+    """One round of a revision, as its manifest describes it. `sha256` is the digest of the manifest's file."""
 
     index: int
     manifest: Mapping[str, Any]
     sha256: str
     broken: bool = False
-    """Altered since it was published: nothing in `manifest` is to be relied on."""
+    """The manifest was altered after it was published; `manifest` is empty."""
 
     @property
     def tag(self) -> str:
+        """The round's tag, such as "round-003"."""
         return round_tag(self.index)
 
     @property
     def identity(self) -> Mapping[str, Any]:
+        """The digested part of the manifest (see `stages.manifest`)."""
         return self.manifest["identity"]
 
     def files(self, kind: str) -> dict[str, Mapping[str, Any]]:
@@ -71,13 +73,13 @@ class PublishedRound:
 
     @property
     def bytes(self) -> int:
-        """What the round's commit added."""
+        """The size of all files of the round's commit, except the manifest."""
         return sum(entry["size"] for entry in self.manifest["files"].values())
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The files of one revision in `folder`: all that were asked for, none of another commit."""
+    """The files of one revision in `folder`. It holds all files that were asked for and none of another commit."""
 
     repo: str
     revision: str
@@ -87,11 +89,15 @@ class Snapshot:
 
     @cached_property
     def files(self) -> dict[str, Mapping[str, Any]]:
-        """What every file of the revision must be, manifests excepted; where rounds replace a file, the newest counts."""
-        sound = (one for one in self.rounds if not one.broken)
-        return {path: entry for one in sound for path, entry in one.manifest["files"].items()}
+        """path -> {sha256, size[, rows]} of every file of the revision except manifests.
+
+        Where a later round replaced a file, the entry is that of the newest round. Broken rounds are left out.
+        """
+        intact = (published for published in self.rounds if not published.broken)
+        return {path: entry for published in intact for path, entry in published.manifest["files"].items()}
 
     def metrics(self, index: int) -> dict[str, Any]:
+        """The metrics of round `index`."""
         return json.loads((self.folder / repo_layout.metrics(round_tag(index))).read_bytes())
 
     def paths(self, kind: str, indices: Sequence[int]) -> list[Path]:
@@ -99,66 +105,69 @@ class Snapshot:
         return [self.folder / path for index in indices for path in self.rounds[index].files(kind)]
 
     @property
-    def where(self) -> str:
+    def name(self) -> str:
+        """The revision as messages name it: "org/name@round-003"."""
         return f"{self.repo}@{self.revision}"
 
 
-def read(repo: str, revision: str, commit: str, folder: Path, index: int) -> tuple[Snapshot, list[str]]:
-    """The manifests of rounds 0..index, with what is wrong with them and with the chain they form.
+def read_snapshot(repo: str, revision: str, commit: str, folder: Path, index: int) -> tuple[Snapshot, list[str]]:
+    """The snapshot of rounds 0..index in `folder`, and the problems of its manifests and of the chain that they form.
 
-    Raises VerificationError when one is missing or of another version: then nothing more can be said.
+    Raises VerificationError when a manifest is missing or of another version, because then nothing else can be checked.
     """
     problems: list[str] = []
     rounds: list[PublishedRound] = []
     for number in range(index + 1):
         path = repo_layout.manifest(round_tag(number))
-        where = f"{repo}@{revision}: {path}"
+        name = f"{repo}@{revision}: {path}"
         try:
             data = (folder / path).read_bytes()
         except FileNotFoundError:
-            raise VerificationError(f"{where}: is missing; this is no revision with rounds 0 to {index}") from None
+            raise VerificationError(f"{name}: is missing; this is no revision with rounds 0 to {index}") from None
         sha256 = hashlib.sha256(data).hexdigest()
         manifest = without_checksum(data)
         if manifest is None:
-            problems.append(f"{path}: altered since it was published: its seal is broken")
+            problems.append(f"{path}: altered since it was published: its checksum (seal) is wrong")
             rounds.append(PublishedRound(number, {}, sha256, broken=True))
             continue
         if manifest["schema"] not in SCHEMA_VERSIONS:
             raise VerificationError(
-                f"{where}: schema version {manifest['schema']!r}, this version knows {', '.join(SCHEMA_VERSIONS)}; "
+                f"{name}: schema version {manifest['schema']!r}, this version knows {', '.join(SCHEMA_VERSIONS)}; "
                 "use the version of evokd-data that published it"
             )
         rounds.append(PublishedRound(number, manifest, sha256))
-        if strange := next((path for path in manifest.get("files", ()) if not _inside(path)), None):
-            raise VerificationError(f"{where}: names the file {strange!r}, which lies outside of the repository")
+        if outside := next((path for path in manifest.get("files", ()) if not _is_inside(path)), None):
+            raise VerificationError(f"{name}: names the file {outside!r}, which lies outside of the repository")
         try:
-            found = list(_wrong(rounds[-1], rounds[-2] if number else None))
+            problems += [
+                f"{path}: {problem}" for problem in _manifest_problems(rounds[-1], rounds[-2] if number else None)
+            ]
         except (KeyError, TypeError, AttributeError) as error:
-            raise VerificationError(f"{where}: is no manifest of a published round ({error!r})") from None
-        problems += [f"{path}: {problem}" for problem in found]
+            raise VerificationError(f"{name}: is no manifest of a published round ({error!r})") from None
     return Snapshot(repo, revision, commit, folder, tuple(rounds)), problems
 
 
 def without_checksum(data: bytes) -> dict[str, Any] | None:
-    """A manifest whose seal holds; None for anything else."""
+    """The manifest in a published file, when its checksum is right; None for anything else."""
     try:
         manifest = json.loads(data)
         bare = {key: value for key, value in manifest.items() if key != "seal"}
-        whole = manifest["seal"] == digest(bare) and encoded(manifest) == data and "schema" in manifest
+        intact = manifest["seal"] == digest(bare) and encode_manifest(manifest) == data and "schema" in manifest
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    return manifest if whole else None
+    return manifest if intact else None
 
 
-def _inside(path: str) -> bool:
-    """Whether a path of a manifest stays in its folder: it is read, and when damaged removed."""
+def _is_inside(path: str) -> bool:
+    """Whether a path in a manifest stays in the snapshot's folder. Such a file is read, and removed when it is damaged."""
     return not ({"", ".", ".."} & set(path.split("/")) or "\\" in path or "\0" in path)
 
 
-def _wrong(one: PublishedRound, before: PublishedRound | None) -> Iterator[str]:
-    manifest, identity = one.manifest, one.identity
-    if not (manifest["round"] == identity["round"] == one.index):
-        yield f"tells of round {manifest['round']}, not {one.index}"
+def _manifest_problems(published: PublishedRound, before: PublishedRound | None) -> Iterator[str]:
+    """Problems of a manifest. Raises KeyError, TypeError or AttributeError when it is not one of a published round."""
+    manifest, identity = published.manifest, published.identity
+    if not (manifest["round"] == identity["round"] == published.index):
+        yield f"tells of round {manifest['round']}, not {published.index}"
     if manifest["digest"] != digest(identity):
         yield f"its digest {manifest['digest'][:12]} is not that of its identity ({digest(identity)[:12]})"
     if not (before and before.broken) and identity["parent"] != (before.manifest["digest"] if before else None):
@@ -171,36 +180,42 @@ def _wrong(one: PublishedRound, before: PublishedRound | None) -> Iterator[str]:
         manifest["totals"][key]
     for entry in manifest["files"].values():
         entry["sha256"], entry["size"]
-    if identity["rows"] != sum(entry["rows"] for entry in one.files(repo_layout.DATA).values()):
+    if identity["rows"] != sum(entry["rows"] for entry in published.files(repo_layout.DATA).values()):
         yield f"its files do not hold the {identity['rows']} rows of its identity"
 
 
-def altered(
-    snapshot: Snapshot, paths: Sequence[str], seen: Callable[[str], None] | None = None
+def altered_files(
+    snapshot: Snapshot, paths: Sequence[str], on_file: Callable[[str], None] | None = None
 ) -> Iterator[tuple[str, str]]:
-    """(path, what is wrong) for each file that is not what a manifest says: every byte of it is read."""
+    """(path, problem) for each file that differs from its manifest, in the order of `paths`. Every byte is read.
 
-    def wrong(path: str) -> str:
+    `on_file` is called with each path when its result is there.
+    """
+
+    def file_problem(path: str) -> str:
         entry, file = snapshot.files[path], snapshot.folder / path
         if not file.is_file():
             return "is missing"
         if (size := file.stat().st_size) != entry["size"]:
             return f"has {size} bytes, its manifest says {entry['size']}"
-        if (found := file_digest(file)) != entry["sha256"]:
-            return f"differs from its manifest (sha256 {found[:12]} != {entry['sha256'][:12]})"
+        if (sha256 := file_digest(file)) != entry["sha256"]:
+            return f"differs from its manifest (sha256 {sha256[:12]} != {entry['sha256'][:12]})"
         return ""
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # digests are made without the interpreter's lock
-        checked = [pool.submit(wrong, path) for path in paths]
-        for path, problem in zip(paths, checked, strict=True):
-            if seen is not None:
-                seen(path)
-            if found := problem.result():
-                yield path, found
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the interpreter's lock
+        checks = [pool.submit(file_problem, path) for path in paths]
+        for path, check in zip(paths, checks, strict=True):
+            if on_file is not None:
+                on_file(path)
+            if problem := check.result():
+                yield path, problem
 
 
 def load_task(recipe: Path) -> Task:
-    """The task of a published recipe: its files and models may be elsewhere, and are not looked for."""
+    """The task of a published recipe. The files and models that the recipe names need not be on this machine.
+
+    Raises VerificationError when the file is not a recipe, or has settings that this version does not know.
+    """
     from evokd_data import settings
     from evokd_data.registry import resolve
     from evokd_data.tasks import TASKS
@@ -212,7 +227,7 @@ def load_task(recipe: Path) -> Task:
         raise VerificationError(
             f"{recipe}: is no recipe with a task ({type(error).__name__}); download it again"
         ) from None
-    made, problems = settings.build(resolve(TASKS, kind), table, "task")
-    if made is None:
+    task, problems = settings.build(resolve(TASKS, kind), table, "task")
+    if task is None:
         raise VerificationError(f"{recipe}: {'; '.join(problems)}; use the version of evokd-data that published it")
-    return made
+    return task

@@ -1,10 +1,10 @@
-"""The folder of a run: where each stage's files lie, written so that a file that is there is whole.
+"""The folder of a run: the paths of each stage's files. A file that exists is complete.
 
     runs/<name>/recipe.yaml  inputs.json  from.json  tokens/  .lock  .mirror
     runs/<name>/round-003/plan.json  shards/00000.arrow  rejections/00000.arrow  journal/  generated.json
                           probe.arrow  student/  metrics.json  manifest.json  revision.json
 
-A stage is done when its last file is there; every file is written beside its place, synced, then renamed.
+A stage is done when its last file exists. Every file is written under a temporary name, synced, then renamed.
 """
 
 from __future__ import annotations
@@ -32,61 +32,70 @@ class RoundFolder:
 
     @property
     def tag(self) -> str:
+        """The round's name, such as "round-003"."""
         return round_tag(self.index)
 
     @property
     def plan(self) -> Path:
+        """Weaknesses and quotas, as `stages.plan` writes them."""
         return self.root / "plan.json"
 
     @property
     def shards(self) -> Path:
+        """The folder of the shards: samples as Arrow files."""
         return self.root / "shards"
 
     @property
     def rejections(self) -> Path:
+        """The folder of the rejections: one Arrow file for each shard."""
         return self.root / "rejections"
 
     @property
     def journal(self) -> Path:
+        """The folder of the journal's segments."""
         return self.root / "journal"
 
     @property
     def generated(self) -> Path:
-        """Totals of generation; its presence means that all shards are there."""
+        """Totals of generation. When this file exists, all shards exist."""
         return self.root / "generated.json"
 
     @property
     def probe(self) -> Path:
+        """The predictions of the student of the round before, made before training."""
         return self.root / "probe.arrow"
 
     @property
     def student(self) -> Path:
+        """The folder of the checkpoint."""
         return self.root / "student"
 
     @property
     def metrics(self) -> Path:
+        """Scores of the student, and figures of its training."""
         return self.root / "metrics.json"
 
     @property
     def manifest(self) -> Path:
-        """The round is complete, published or not."""
+        """What the round is made of. When this file exists, the round is complete, published or not."""
         return self.root / "manifest.json"
 
     @property
     def revision(self) -> Path:
+        """Repository, tag and commit of the published round."""
         return self.root / "revision.json"
 
     @property
     def pushed(self) -> Path:
-        """The model repository's commit with the round's student, when it was pushed."""
+        """Repository, tag and commit of the round's student in a model repository, when it was pushed."""
         return self.root / "student.json"
 
     def shard_files(self) -> list[Path]:
-        """In index order."""
+        """The shards, in index order."""
         return sorted(self.shards.glob("*.arrow"))
 
     def rejection_files(self) -> list[Path]:
-        """In index order; one for each shard."""
+        """The rejection files, in index order; one for each shard."""
         return sorted(self.rejections.glob("*.arrow"))
 
 
@@ -97,10 +106,11 @@ class Workspace:
     root: Path
 
     def round(self, index: int) -> RoundFolder:
+        """The folder of round `index`, which need not exist yet."""
         return RoundFolder(self.root / round_tag(index), index)
 
     def rounds(self) -> list[RoundFolder]:
-        """Every round begun, in order. Folders of other names, such as a copy put aside, are no rounds."""
+        """Every round that was begun, in order. Folders with other names, such as a backup copy, are ignored."""
         indices = {path.name: round_index(path.name) for path in self.root.glob("round-*") if path.is_dir()}
         complete = sorted(index for name, index in indices.items() if index is not None and name == round_tag(index))
         return [self.round(index) for index in complete]
@@ -115,10 +125,12 @@ class Workspace:
 
     @property
     def recipe(self) -> Path:
+        """The resolved recipe, for people to read."""
         return self.root / "recipe.yaml"
 
     @property
     def inputs(self) -> Path:
+        """Digests of all that the run was begun with. When this file exists, the folder holds a run."""
         return self.root / "inputs.json"
 
     @property
@@ -128,12 +140,12 @@ class Workspace:
 
     @property
     def tokens(self) -> Path:
-        """What students have tokenised; can be removed at any time."""
+        """The students' cache of token ids. It can be removed at any time."""
         return self.root / "tokens"
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run against every other process. Raises WorkspaceError at once when it is held already.
+        """Lock the run against every other process. Raises WorkspaceError at once when another process has locked it.
 
         Drafts of files that a killed process left behind are removed.
         """
@@ -164,10 +176,10 @@ class Workspace:
             lock.release()
 
     def freeze(self, recipe: str, inputs: Mapping[str, Any]) -> None:
-        """Keep the resolved recipe and the digests of all it names; refuse a run that was begun with others.
+        """Write the resolved recipe and the digests of all it names, or compare them with those the run was begun with.
 
-        `recipe` is kept for people, `inputs` decides: settings that cannot change a row are not in it.
-        Raises WorkspaceError showing what differs.
+        `recipe` is written for people. Only `inputs` is compared: it holds no setting that cannot change a row.
+        Raises WorkspaceError with the differences.
         """
         if self.inputs.exists():
             frozen = read_json(self.inputs)
@@ -191,7 +203,7 @@ def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Raises WorkspaceError when the file is missing or damaged."""
+    """The value in a JSON file. Raises WorkspaceError when the file is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

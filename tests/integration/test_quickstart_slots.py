@@ -42,7 +42,7 @@ def test_a_real_teacher_fills_a_round_with_spans_that_are_where_they_say(folder:
 def test_no_answer_holds_a_word_that_its_text_does_not(folder: Path) -> None:
     answers = [
         row
-        for row in journal.read(folder / "runs" / "quickstart-slots" / "round-001" / "journal")
+        for row in journal.read_answers(folder / "runs" / "quickstart-slots" / "round-001" / "journal")
         if row["stage"] == "label"
     ]
     assert len(answers) >= 14

@@ -21,7 +21,7 @@ from evokd_data.generation.scheduler import TeacherOnDemand
 from evokd_data.recipe import Recipe
 from evokd_data.rounds import open_run
 from evokd_data.stages.generate import generate
-from evokd_data.storage.journal import read
+from evokd_data.storage.journal import read_answers
 from evokd_data.storage.workspace import Workspace
 from evokd_data.teachers.ray import pipeline
 from evokd_data.teachers.scripted import Scripted
@@ -122,7 +122,7 @@ def test_a_round_from_actors_is_the_round_from_one_engine(recipe, tmp_path):
 def test_a_worker_killed_in_the_middle_loses_nothing(recipe, tmp_path):
     def kill_one(workspace: Workspace) -> None:
         journal = workspace.round(1).journal
-        while not journal.exists() or sum(1 for _ in read(journal)) < 4:
+        while not journal.exists() or sum(1 for _ in read_answers(journal)) < 4:
             time.sleep(0.005)
         victim = opened(workspace, 1)[0]
         assert victim in pids()

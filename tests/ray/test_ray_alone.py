@@ -18,7 +18,7 @@ import pytest
 from test_ray_actors import alive, opened, pids, round_1
 
 from evokd_data.errors import TeacherError
-from evokd_data.storage.journal import read
+from evokd_data.storage.journal import read_answers
 from evokd_data.storage.workspace import Workspace
 from evokd_data.teachers.ray import pipeline
 from evokd_data.teachers.scripted import Scripted
@@ -82,7 +82,7 @@ def test_when_a_machine_is_gone_for_good_the_others_write_its_part(recipe, tmp_p
 
     def take_one_away(run: Workspace) -> None:
         opened(run, 2)
-        while not run.round(1).journal.exists() or sum(1 for _ in read(run.round(1).journal)) < 4:
+        while not run.round(1).journal.exists() or sum(1 for _ in read_answers(run.round(1).journal)) < 4:
             time.sleep(0.005)
         machines.remove_node(next(iter(machines.worker_nodes)), allow_graceful=False)
 

@@ -12,7 +12,7 @@ from test_ray_actors import alive, opened, pids, round_1
 
 from evokd_data.errors import TeacherError
 from evokd_data.recipe import Recipe
-from evokd_data.storage.journal import read
+from evokd_data.storage.journal import read_answers
 from evokd_data.storage.shards import ShardedSamples
 from evokd_data.storage.workspace import Workspace
 from evokd_data.teachers.vllm.names import version
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.vllm]
 
 
 def answers(run: Workspace) -> dict[str, str]:
-    return {row["key"]: row["text"] for row in read(run.round(1).journal)}
+    return {row["key"]: row["text"] for row in read_answers(run.round(1).journal)}
 
 
 def test_two_workers_one_of_them_killed_write_what_one_engine_writes(recipe: Callable[..., Recipe], tmp_path: Path):
