@@ -53,16 +53,18 @@ def write_rows(path: Path, rows: Rows) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def sample(text: str, target: str = "red", round: int = 0, request: int = -1, position: int = 0, **more: Any) -> Sample:
+def sample(
+    text: str, target: str = "red", round: int = 0, request: int = -1, position: int = 0, **fields: Any
+) -> Sample:
     """A sample of TASK with its true id."""
     origin = Origin(round, request, position, SEED if request < 0 else "static", intended=target)
-    return Sample(sample_id(TASK, text, target), text, target, origin, **more)
+    return Sample(sample_id(TASK, text, target), text, target, origin, **fields)
 
 
 def brief(**changes: Any) -> Brief:
     """What a strategy knows of TASK in round 1: the seeds, nothing else."""
     samples = [sample(text, label) for label, texts in SEEDS.items() for text in texts]
-    made = Brief(
+    first_round = Brief(
         task=TASK,
         templates=Templates("classification"),
         sampling=Sampling(1.0, 256),
@@ -71,7 +73,7 @@ def brief(**changes: Any) -> Brief:
         budget=30,
         demonstrations={label: [s for s in samples if s.target == label] for label in TASK.labels},
     )
-    return dataclasses.replace(made, **changes)
+    return dataclasses.replace(first_round, **changes)
 
 
 def quick(path: Path, *overrides: str) -> Recipe:

@@ -1,4 +1,4 @@
-"""AttrPrompt: what is drawn for a text, and where it comes from."""
+"""AttrPrompt: which attributes are drawn for a text, and where they come from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LENGTHS = {"length": ("short", "long"), "tone": ("dry",)}
 def run(strategy: AttrPrompt, topics: object) -> tuple[list[Prompt], list[Draft]]:
     """Every prompt of a round, and its drafts, with a scripted teacher that names these topics."""
     prompts: list[Prompt] = []
-    known = brief(budget=60)
+    round_brief = brief(budget=60)
 
     async def ask(prompt: Prompt) -> Completion:
         prompts.append(prompt)
@@ -28,8 +28,8 @@ def run(strategy: AttrPrompt, topics: object) -> tuple[list[Prompt], list[Draft]
         return await ScriptedEngine(Scripted()).complete(prompt)
 
     async def main() -> list[Draft]:
-        write = strategy.writer(known, ask)
-        planned = RequestPlan(strategy.allot(known), strategy.per_request, known.seed, known.round)
+        write = strategy.writer(round_brief, ask)
+        planned = RequestPlan(strategy.allot(round_brief), strategy.per_request, round_brief.seed, round_brief.round)
         return [draft for drafts in await asyncio.gather(*map(write, planned)) for draft in drafts]
 
     return prompts, asyncio.run(main())

@@ -18,15 +18,15 @@ ROUGH = {
 
 
 def test_what_the_probe_got_wrong_weighs_more_and_a_rounds_mean_weight_stays(recipe_file, tmp_path):
-    made = quick(recipe_file(**ROUGH), "training.boost=3")
-    run = play(made, tmp_path, 3)
+    rough_recipe = quick(recipe_file(**ROUGH), "training.boost=3")
+    run = play(rough_recipe, tmp_path, 3)
     for index in (1, 2):
         samples = list(ShardedSamples(TASK, run.round(index).shard_files()))
         wrong = {p.id for p in read_probe(TASK, run.round(index).probe) if TASK.mistakes(p)}
         assert 0 < len(wrong) < len(samples)
-        weigh = Boost.of(made, run, index)
+        weigh = Boost.of(rough_recipe, run, index)
         weights = {sample.id: weigh(sample).weight for sample in samples}
-        heavy, light = ({weights[s.id] for s in samples if (s.id in wrong) is is_} for is_ in (True, False))
+        heavy, light = ({weights[s.id] for s in samples if (s.id in wrong) is is_wrong} for is_wrong in (True, False))
         assert len(heavy) == len(light) == 1 and heavy.pop() == pytest.approx(3 * light.pop())
         assert sum(weights.values()) / len(weights) == pytest.approx(1)
         assert read_json(run.round(index).metrics)["training"]["boosted"] == sum(
@@ -37,12 +37,12 @@ def test_what_the_probe_got_wrong_weighs_more_and_a_rounds_mean_weight_stays(rec
 
 
 def test_the_weights_of_earlier_rounds_need_no_more_than_their_metrics(recipe_file, tmp_path):
-    made = quick(recipe_file(**ROUGH), "training.boost=2")
-    run = play(made, tmp_path, 3)
-    before = Boost.of(made, run, 2)
+    rough_recipe = quick(recipe_file(**ROUGH), "training.boost=2")
+    run = play(rough_recipe, tmp_path, 3)
+    before = Boost.of(rough_recipe, run, 2)
     for index in (1, 2):
         run.round(index).probe.unlink()
-    assert Boost.of(made, run, 2) == before
+    assert Boost.of(rough_recipe, run, 2) == before
     assert before.wrong
 
 

@@ -1,3 +1,5 @@
+"""The scheduler: order, window, errors; and a teacher that is opened on demand."""
+
 from __future__ import annotations
 
 import asyncio
@@ -40,13 +42,13 @@ def test_results_come_in_order_and_no_more_than_the_window_at_a_time(count, wind
 
 
 def test_a_straggler_holds_back_a_bounded_number_of_results():
-    begun: list[int] = []
+    started: list[int] = []
 
     async def main() -> list[int]:
         gate = asyncio.Event()
 
         async def work(item: int) -> int:
-            begun.append(item)
+            started.append(item)
             if item == 0:
                 await gate.wait()
             return item
@@ -54,23 +56,23 @@ def test_a_straggler_holds_back_a_bounded_number_of_results():
         results = in_order(range(1000), work, lambda: 3)
         first = asyncio.ensure_future(anext(results))
         await asyncio.sleep(0.05)
-        behind = len(begun)
+        in_flight = len(started)
         gate.set()
         await first
-        rest = [item async for item, _ in results]
-        return [behind, len(rest)]
+        later = [item async for item, _ in results]
+        return [in_flight, len(later)]
 
-    behind, rest = asyncio.run(main())
-    assert behind == AHEAD * 3 and rest == 999
+    in_flight, later = asyncio.run(main())
+    assert in_flight == AHEAD * 3 and later == 999
 
 
 @pytest.mark.parametrize("failing", [0, 5, 7])
 def test_the_first_error_of_any_item_is_raised_at_once_and_all_others_are_cancelled(failing):
     cancelled: list[int] = []
-    begun: list[int] = []
+    started: list[int] = []
 
     async def work(item: int) -> int:
-        begun.append(item)
+        started.append(item)
         if item == failing:
             raise TeacherError("gone")
         try:
@@ -84,7 +86,7 @@ def test_the_first_error_of_any_item_is_raised_at_once_and_all_others_are_cancel
         with pytest.raises(TeacherError, match="gone"):
             async with asyncio.timeout(20):
                 await collected(range(100), work, lambda: 8)
-        assert sorted([*cancelled, failing]) == sorted(begun)
+        assert sorted([*cancelled, failing]) == sorted(started)
         assert len(asyncio.all_tasks()) == 1
 
     asyncio.run(main())
@@ -117,12 +119,12 @@ def test_leaving_early_leaves_nothing_running():
 
 
 def test_a_window_that_grows_is_used_and_one_that_shrinks_is_kept_to():
-    window, running, seen = 2, 0, []
+    window, running, loads = 2, 0, []
 
     async def work(item: int) -> int:
         nonlocal window, running
         running += 1
-        seen.append((item, running))
+        loads.append((item, running))
         for _ in range(10):
             await asyncio.sleep(0)
         running -= 1
@@ -130,13 +132,13 @@ def test_a_window_that_grows_is_used_and_one_that_shrinks_is_kept_to():
         return item
 
     asyncio.run(collected(range(60), work, lambda: window))
-    assert max(r for i, r in seen if i < 20) == 6
-    assert all(r == 1 for i, r in seen if i > 40)
+    assert max(r for i, r in loads if i < 20) == 6
+    assert all(r == 1 for i, r in loads if i > 40)
 
 
-def a_prompt(number: int) -> Prompt:
-    seen = {"task": {"labels": ["a", "b"]}, "text": f"text {number}", "demonstrations": []}
-    return Prompt(f"label/{number}", "label", (Message("user", "x"),), number, Sampling(0.0, 8), variables=seen)
+def label_prompt(number: int) -> Prompt:
+    variables = {"task": {"labels": ["a", "b"]}, "text": f"text {number}", "demonstrations": []}
+    return Prompt(f"label/{number}", "label", (Message("user", "x"),), number, Sampling(0.0, 8), variables=variables)
 
 
 @dataclass(frozen=True)
@@ -178,9 +180,11 @@ class Watched:
 
 def ask_many(teacher: Counted, count: int, log: Path):
     async def main():
-        async with TeacherOnDemand(teacher, log) as opened:
-            assert opened.engine is None
-            return await asyncio.gather(*(opened.complete(a_prompt(i)) for i in range(count)), return_exceptions=True)
+        async with TeacherOnDemand(teacher, log) as on_demand:
+            assert on_demand.engine is None
+            return await asyncio.gather(
+                *(on_demand.complete(label_prompt(i)) for i in range(count)), return_exceptions=True
+            )
 
     return asyncio.run(main())
 

@@ -37,31 +37,31 @@ def reason(fate: Sample | Rejection) -> str:
 
 
 @given(drafts, st.sampled_from(["relabel", "reject"]))
-def test_every_draft_is_kept_or_rejected_for_a_known_reason_and_keeps_its_origin(made, policy):
-    one = pipeline(["the sea"], label_disagreement=policy)
-    fates = [one.apply(each) for each in made]
-    assert [fate.origin for fate in fates] == [each.origin for each in made]
+def test_every_draft_is_kept_or_rejected_for_a_known_reason_and_keeps_its_origin(some_drafts, policy):
+    filters = pipeline(["the sea"], label_disagreement=policy)
+    fates = [filters.apply(one_draft) for one_draft in some_drafts]
+    assert [fate.origin for fate in fates] == [one_draft.origin for one_draft in some_drafts]
     assert all(isinstance(fate, Sample) or fate.reason in REASONS for fate in fates)
 
 
 @given(drafts)
-def test_what_was_kept_is_kept_again_and_nothing_twice(made):
-    one, again = pipeline(), pipeline()
-    kept = [fate for fate in map(one.apply, made) if isinstance(fate, Sample)]
-    second = [again.apply(Draft(s.text, s.target, s.origin)) for s in kept]
-    assert second == kept
-    assert all(isinstance(one.apply(Draft(s.text, s.target, s.origin)), Rejection) for s in kept)
-    assert len({normal_form(s.text) for s in kept}) == len(kept)
+def test_what_was_kept_is_kept_again_and_nothing_twice(some_drafts):
+    first, second = pipeline(), pipeline()
+    samples = [fate for fate in map(first.apply, some_drafts) if isinstance(fate, Sample)]
+    fates = [second.apply(Draft(s.text, s.target, s.origin)) for s in samples]
+    assert fates == samples
+    assert all(isinstance(first.apply(Draft(s.text, s.target, s.origin)), Rejection) for s in samples)
+    assert len({normal_form(s.text) for s in samples}) == len(samples)
 
 
 @given(drafts, st.integers(0, 12))
-def test_remembering_finished_shards_is_as_good_as_having_filtered_them(made, cut):
+def test_remembering_finished_shards_is_as_good_as_having_filtered_them(some_drafts, cut):
     whole, first, second = pipeline(), pipeline(), pipeline()
-    expected = [whole.apply(each) for each in made]
-    for fate in map(first.apply, made[:cut]):
+    expected = [whole.apply(one_draft) for one_draft in some_drafts]
+    for fate in map(first.apply, some_drafts[:cut]):
         if isinstance(fate, Sample):
             second.remember(fate)
-    assert [second.apply(each) for each in made[cut:]] == expected[cut:]
+    assert [second.apply(one_draft) for one_draft in some_drafts[cut:]] == expected[cut:]
 
 
 @pytest.mark.parametrize(
@@ -80,34 +80,34 @@ def test_remembering_finished_shards_is_as_good_as_having_filtered_them(made, cu
     ],
 )
 def test_each_filter_gives_its_reason(candidate, expected):
-    one = pipeline(
+    filters = pipeline(
         ["moss covered the stones", "moss covered all the stones of the old wall by the mill"],
         label_disagreement="reject",
         near_duplicates=0.8,
     )
-    one.remember(sample("a fire engine came by"))
-    one.remember(sample("strawberries are ripe now and sweet in every garden of yours"))
-    assert reason(one.apply(candidate)) == expected
+    filters.remember(sample("a fire engine came by"))
+    filters.remember(sample("strawberries are ripe now and sweet in every garden of yours"))
+    assert reason(filters.apply(candidate)) == expected
 
 
-def test_a_label_the_teacher_disagrees_with_is_believed_unless_told_otherwise():
+def test_a_label_the_teacher_disagrees_with_is_taken_unless_the_recipe_says_reject():
     fate = pipeline().apply(draft("the sea is blue", "blue", intended="red"))
     assert isinstance(fate, Sample) and fate.target == "blue" and fate.origin.intended == "red"
 
 
 def test_a_rejection_names_what_it_is_like_but_never_a_test_text():
-    one = pipeline(["cold ice on the lake"])
-    one.remember(sample("a red rose"))
-    like, overlap = one.apply(draft("A red rose!")), one.apply(draft("Cold ice on the lake."))
+    filters = pipeline(["cold ice on the lake"])
+    filters.remember(sample("a red rose"))
+    like, overlap = filters.apply(draft("A red rose!")), filters.apply(draft("Cold ice on the lake."))
     assert sample("a red rose").id in like.detail
     assert overlap.detail == ""
 
 
 def test_near_duplicates_can_be_switched_off_exact_ones_cannot():
-    one = pipeline(near_duplicates=1.0)
-    one.remember(sample("strawberries are ripe now and sweet in every garden of yours"))
-    assert reason(one.apply(draft("strawberries are ripe now and sweet in every garden of ours"))) == "kept"
-    assert reason(one.apply(draft("strawberries are ripe now, and sweet in every garden of ours"))) == "duplicate"
+    filters = pipeline(near_duplicates=1.0)
+    filters.remember(sample("strawberries are ripe now and sweet in every garden of yours"))
+    assert reason(filters.apply(draft("strawberries are ripe now and sweet in every garden of ours"))) == "kept"
+    assert reason(filters.apply(draft("strawberries are ripe now, and sweet in every garden of ours"))) == "duplicate"
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.6, 0.7, 0.85, 0.95])
@@ -123,15 +123,15 @@ def test_a_low_threshold_finds_texts_that_share_half_their_words():
     pairs = [(f"{' '.join(stems[i : i + 8])}", f"{' '.join(stems[i : i + 6])} xxxxx yyyyy") for i in range(0, 100, 5)]
     for number, (text, _) in enumerate(pairs):
         index.add(text, str(number))
-    found = [index.find(other) for _, other in pairs]
-    assert sum(f is not None and f[1] == str(number) for number, f in enumerate(found)) >= 19
+    matches = [index.find(variant) for _, variant in pairs]
+    assert sum(match is not None and match[1] == str(number) for number, match in enumerate(matches)) >= 19
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("Straße", "STRASSE"), ("ﬁne", "fine"), ("a  b\n", "A, b!"), ("under_score", "under score")]
+    ("text", "variant"), [("Straße", "STRASSE"), ("ﬁne", "fine"), ("a  b\n", "A, b!"), ("under_score", "under score")]
 )
-def test_texts_that_differ_in_form_alone_are_one(one, other):
-    assert normal_form(one) == normal_form(other)
+def test_texts_that_differ_in_form_alone_are_one(text, variant):
+    assert normal_form(text) == normal_form(variant)
 
 
 @given(st.text(max_size=40))

@@ -1,3 +1,5 @@
+"""The MinHash index decides as a comparison of every pair would, whatever it holds in memory."""
+
 from __future__ import annotations
 
 import random
@@ -15,54 +17,56 @@ WORDS = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrs"]
 def sentences(count: int, seed: int = 0) -> list[str]:
     """Sentences of which every third is another one with a word or two changed, or its case."""
     chance = random.Random(seed)
-    made: list[str] = []
+    texts: list[str] = []
     for number in range(count):
         words = chance.choices(WORDS, k=chance.randint(6, 20))
         if number % 3 == 2:
-            words = chance.choice(made).split()
+            words = chance.choice(texts).split()
             for _ in range(chance.randint(0, 2)):
                 words[chance.randrange(len(words))] = chance.choice(WORDS)
-        made.append(" ".join(words).upper() if number % 7 == 6 else " ".join(words))
-    return made
+        texts.append(" ".join(words).upper() if number % 7 == 6 else " ".join(words))
+    return texts
 
 
 def decisions(texts: list[str], threshold: float) -> list[tuple[str, str, float] | None]:
-    """What a round decides: a text is added when it is like nothing before."""
+    """The matches of each text, as a round decides: a text is added when no earlier text is like it."""
     index = MinHashIndex(threshold)
-    found = []
+    matches = []
     for number, text in enumerate(texts):
-        found.append(index.find(text))
-        if found[-1] is None:
+        matches.append(index.find(text))
+        if matches[-1] is None:
             index.add(text, str(number))
-    return found
+    return matches
 
 
-def by_the_book(texts: list[str], threshold: float) -> list[tuple[str, str, float] | None]:
-    """The same, from rensa's own signatures and estimates, every pair compared band by band."""
+def compare_every_pair(texts: list[str], threshold: float) -> list[tuple[str, str, float] | None]:
+    """The same matches from rensa's signatures and estimates: every pair is compared, band by band."""
     from rensa import RMinHash
 
-    kept: list[tuple[str, str, RMinHash]] = []
-    found: list[tuple[str, str, float] | None] = []
+    earlier: list[tuple[str, str, RMinHash]] = []
+    matches: list[tuple[str, str, float] | None] = []
     rows = PERMUTATIONS // band_count(threshold)
     for number, text in enumerate(texts):
         form = normal_form(text)
         signature = RMinHash(PERMUTATIONS, near_duplicates.MINHASH_SEED)
         signature.update([form[i : i + SHINGLE] for i in range(max(1, len(form) - SHINGLE + 1))])
-        own = signature.digest()
+        hashes = signature.digest()
         best: tuple[str, str, float] | None = None
-        for other, name, seen in kept:
-            theirs = seen.digest()
-            if form == other:
+        for earlier_form, name, earlier_signature in earlier:
+            earlier_hashes = earlier_signature.digest()
+            if form == earlier_form:
                 best = ("duplicate", name, 1.0)
                 break
-            met = any(own[i : i + rows] == theirs[i : i + rows] for i in range(0, PERMUTATIONS, rows))
-            alike = signature.jaccard(seen)
-            if met and alike >= threshold and (best is None or alike > best[2]):
-                best = ("near_duplicate", name, alike)
-        found.append(best)
+            share_a_band = any(
+                hashes[i : i + rows] == earlier_hashes[i : i + rows] for i in range(0, PERMUTATIONS, rows)
+            )
+            similarity = signature.jaccard(earlier_signature)
+            if share_a_band and similarity >= threshold and (best is None or similarity > best[2]):
+                best = ("near_duplicate", name, similarity)
+        matches.append(best)
         if best is None:
-            kept.append((form, str(number), signature))
-    return found
+            earlier.append((form, str(number), signature))
+    return matches
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.85])
@@ -72,29 +76,29 @@ def test_decisions_are_those_of_comparing_every_pair_however_texts_are_kept(monk
     monkeypatch.setattr(near_duplicates, "MAX_RECENT", recent)
     monkeypatch.setattr(near_duplicates, "MAX_SINGLE_READS", few)
     texts = sentences(150)
-    found = decisions(texts, threshold)
-    assert found == by_the_book(texts, threshold)
-    assert {one and one[0] for one in found} == {None, "duplicate", "near_duplicate"}
+    matches = decisions(texts, threshold)
+    assert matches == compare_every_pair(texts, threshold)
+    assert {match and match[0] for match in matches} == {None, "duplicate", "near_duplicate"}
 
 
 @given(st.lists(st.text("aéß _.", max_size=8), max_size=20), st.sampled_from([0.5, 0.85, 1.0]), st.integers(1, 5))
 def test_how_many_texts_are_kept_in_memory_decides_nothing(texts, threshold, recent):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(near_duplicates, "MAX_RECENT", recent)
-        some = decisions(texts, threshold)
-    assert some == decisions(texts, threshold)
+        matches = decisions(texts, threshold)
+    assert matches == decisions(texts, threshold)
 
 
 def test_texts_whose_32_bits_agree_by_chance_are_told_apart(monkeypatch):
     monkeypatch.setattr(near_duplicates, "crc32", lambda _: 7)
     near_duplicates._fingerprint.cache_clear()
     texts = sentences(40, seed=1)
-    found = decisions(texts, 0.85)
+    matches = decisions(texts, 0.85)
     near_duplicates._fingerprint.cache_clear()
     monkeypatch.undo()
-    kept = {number for number, one in enumerate(found) if one is None}
-    assert len(kept) > 20
-    assert kept <= {number for number, one in enumerate(decisions(texts, 0.85)) if one is None}
+    added = {number for number, match in enumerate(matches) if match is None}
+    assert len(added) > 20
+    assert added <= {number for number, match in enumerate(decisions(texts, 0.85)) if match is None}
 
 
 def test_what_is_not_in_memory_is_in_a_file_nobody_finds_and_goes_with_the_index(monkeypatch, tmp_path):

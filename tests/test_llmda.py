@@ -1,4 +1,4 @@
-"""LLM-DA on a small task of places and people, with the scripted teacher."""
+"""LLM-DA on a small task of places and people, with a scripted teacher."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def brief(budget: int = 36) -> Brief:
 
 
 class Teacher(list[Prompt]):
-    """The scripted teacher; asked for entities it knows two, and one of its answers is no string."""
+    """The scripted teacher. Asked for entities, it names two, and a third item that is no string."""
 
     async def __call__(self, prompt: Prompt) -> Completion:
         self.append(prompt)
@@ -53,10 +53,10 @@ class Teacher(list[Prompt]):
         return await ScriptedEngine(Scripted()).complete(prompt)
 
 
-def write(strategy: LLMDA, teacher: Teacher, known: Brief) -> list[Draft]:
+def write(strategy: LLMDA, teacher: Teacher, round_brief: Brief) -> list[Draft]:
     async def main() -> list[Draft]:
-        writer = strategy.writer(known, teacher)
-        planned = RequestPlan(strategy.allot(known), strategy.per_request, known.seed, known.round)
+        writer = strategy.writer(round_brief, teacher)
+        planned = RequestPlan(strategy.allot(round_brief), strategy.per_request, round_brief.seed, round_brief.round)
         return [draft for drafts in await asyncio.gather(*map(writer, planned)) for draft in drafts]
 
     return asyncio.run(main())
@@ -75,20 +75,20 @@ def test_entities_are_asked_for_once_a_type_and_told_which_are_known():
     teacher = Teacher()
     write(LLMDA(levels=("entity",)), teacher, brief())
     assert sorted(prompt.key for prompt in teacher) == ["entities/person", "entities/place"]
-    (places,) = (prompt for prompt in teacher if prompt.key.endswith("place"))
-    assert "Oslo; New York; Rome" in places.messages[-1].content
+    (place_prompt,) = (prompt for prompt in teacher if prompt.key.endswith("place"))
+    assert "Oslo; New York; Rome" in place_prompt.messages[-1].content
 
 
 def test_exchanged_entities_keep_their_type_and_the_rest_of_the_text_stays():
     drafts = write(LLMDA(levels=("entity",), noise=0), Teacher(), brief(60))
-    known = {"place": {"Oslo", "New York", "Rome", "Quito", "El Paso"}, "person": {"Anna Berg", "Jo", "Li Wei"}}
-    known["person"] |= {"Quito", "El Paso"}  # this teacher answers alike whatever it is asked for
-    seen = set()
+    allowed = {"place": {"Oslo", "New York", "Rome", "Quito", "El Paso"}, "person": {"Anna Berg", "Jo", "Li Wei"}}
+    allowed["person"] |= {"Quito", "El Paso"}  # this teacher answers alike whatever it is asked for
+    used = set()
     for draft in drafts:
         for span in draft.target:
-            assert span.surface in known[span.type]
-            seen.add(span.surface)
-    assert seen >= {"Quito", "El Paso"}
+            assert span.surface in allowed[span.type]
+            used.add(span.surface)
+    assert used >= {"Quito", "El Paso"}
     gaps = {tuple(piece for piece in _gaps(s.text, s.target)) for s in SAMPLES}
     assert {tuple(_gaps(draft.text, draft.target)) for draft in drafts} <= gaps
 
@@ -101,9 +101,9 @@ def _gaps(text: str, spans: Sequence[Span]) -> list[str]:
 
 def test_one_surface_is_exchanged_for_one_everywhere():
     text, spans = exchange(SAMPLES[2].text, SAMPLES[2].target, {"place": ["Rome", "Oslo", "Bonn"]}, random.Random(1))
-    found = {span.surface for span in spans if span.type == "place"}
-    assert len(found) == 1 and "Rome" not in found
-    assert text.startswith(f"{found.pop()}'s mayor") and text.endswith("Li Wei")
+    places = {span.surface for span in spans if span.type == "place"}
+    assert len(places) == 1 and "Rome" not in places
+    assert text.startswith(f"{places.pop()}'s mayor") and text.endswith("Li Wei")
 
 
 def test_without_a_teacher_entities_are_exchanged_among_those_seen():
@@ -118,18 +118,18 @@ def test_all_fourteen_ways_of_rewriting_are_told_in_words():
     assert len(REWRITINGS) == 14
     teacher = Teacher()
     write(LLMDA(levels=("context",), per_request=1), teacher, brief(300))
-    told = {prompt.variables["rewriting"] for prompt in teacher if prompt.template == "rewrite"}
-    assert told == set(REWRITINGS.values())
+    rewritings = {prompt.variables["rewriting"] for prompt in teacher if prompt.template == "rewrite"}
+    assert rewritings == set(REWRITINGS.values())
     assert all(p.variables["rewriting"] in p.messages[-1].content for p in teacher if p.template == "rewrite")
 
 
 @given(st.floats(0, 1), st.integers(0, 2**32), st.sampled_from(SAMPLES))
-def test_noise_leaves_entities_alone_and_every_span_valid(share, seed, one):
-    text, spans = disturb(one.text, one.target, share, random.Random(seed))
+def test_noise_leaves_entities_alone_and_every_span_valid(share, seed, original):
+    text, spans = disturb(original.text, original.target, share, random.Random(seed))
     assert NAMES.check(text, spans) == ""
-    assert [(s.surface, s.type) for s in spans] == [(s.surface, s.type) for s in one.target]
+    assert [(s.surface, s.type) for s in spans] == [(s.surface, s.type) for s in original.target]
     if share == 0:
-        assert text == one.text
+        assert text == original.text
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from evokd_data.rounds import resolved
 from evokd_data.seeds import load_splits
 
 
-def said(path: Path, *overrides: str) -> list[str]:
+def problems_of(path: Path, *overrides: str) -> list[str]:
     with pytest.raises(RecipeError) as caught:
         load(path, overrides)
     assert all(str(path) in problem and "\n" not in problem for problem in caught.value.problems)
@@ -68,18 +68,18 @@ MISTAKES = [  # what is changed, into what, and the one line that is said of it
 
 @pytest.mark.parametrize(("old", "new", "line"), MISTAKES, ids=[new.strip() or "none" for _, new, _ in MISTAKES])
 def test_a_mistake_is_told_in_one_line_with_place_path_value_and_a_way_out(recipe_file, old, new, line):
-    (problem,) = said(recipe_file(**{old: new}))
+    (problem,) = problems_of(recipe_file(**{old: new}))
     assert problem.startswith(line) if line.endswith((": ", "value")) else problem == line
     assert "None" not in problem
 
 
 def test_every_problem_is_told_at_once(recipe_file):
     path = recipe_file(**{"per_class: 1": "k: 1", "count: 2": "count: x", "linear": "liner", "colours\n": "a b\n"})
-    assert len(said(path)) == 4
+    assert len(problems_of(path)) == 4
 
 
 def test_two_missing_files_are_two_problems(recipe_file):
-    assert len(said(recipe_file(**{"seeds.jsonl": "a.jsonl", "test.jsonl": "b.jsonl"}))) == 2
+    assert len(problems_of(recipe_file(**{"seeds.jsonl": "a.jsonl", "test.jsonl": "b.jsonl"}))) == 2
 
 
 @pytest.mark.parametrize(
@@ -95,13 +95,13 @@ def test_two_missing_files_are_two_problems(recipe_file):
 def test_a_file_that_is_no_recipe_is_told_in_one_line(tmp_path, content, line):
     path = tmp_path / "recipe.yaml"
     path.write_bytes(content)
-    assert said(path) == [line]
+    assert problems_of(path) == [line]
 
 
 def test_a_recipe_that_is_not_there_names_the_nearest(recipe_file):
     path = recipe_file().with_name("recpe.yaml")
-    assert said(path) == [": no such recipe; did you mean 'recipe.yaml'?"]
-    assert said(path.parent)[0].startswith(": cannot be read")
+    assert problems_of(path) == [": no such recipe; did you mean 'recipe.yaml'?"]
+    assert problems_of(path.parent)[0].startswith(": cannot be read")
 
 
 def test_numbers_and_words_are_read_by_the_rules_of_yaml_1_2(recipe_file):
@@ -130,7 +130,7 @@ def test_a_merged_table_is_read_like_one_written_out(recipe_file):
     ],
 )
 def test_a_wrong_override_is_told_in_one_line(recipe_file, override, problem):
-    assert said(recipe_file(), override) == [problem]
+    assert problems_of(recipe_file(), override) == [problem]
 
 
 def test_overrides_take_effect_and_are_recorded(recipe_file):
@@ -190,7 +190,7 @@ def test_what_can_change_a_row_is_part_of_the_fingerprint(recipe_file, override)
 def test_a_broken_template_is_found_before_anything_is_asked(recipe_file, tmp_path, template, problem):
     (tmp_path / "words").mkdir()
     (tmp_path / "words" / "label.j2").write_text(template)
-    (line,) = said(recipe_file(**{"strategy:": "prompts: words\nstrategy:"}))
+    (line,) = problems_of(recipe_file(**{"strategy:": "prompts: words\nstrategy:"}))
     assert line.startswith(problem)
 
 

@@ -27,20 +27,20 @@ class Oven:
 
 
 def problems(**table):
-    made, found = settings.build(Oven, table, "oven")
-    assert made is None
-    return found
+    oven, messages = settings.build(Oven, table, "oven")
+    assert oven is None
+    return messages
 
 
 def test_a_table_becomes_the_dataclass_with_lists_as_tuples_and_strings_as_paths():
-    made, found = settings.build(Oven, {"heat": 1, "trays": ["a"], "manual": "m.pdf"}, "oven")
-    assert not found
-    assert made == Oven(1.0, trays=("a",), manual=Path("m.pdf"))
-    assert isinstance(made.heat, float)
+    oven, messages = settings.build(Oven, {"heat": 1, "trays": ["a"], "manual": "m.pdf"}, "oven")
+    assert not messages
+    assert oven == Oven(1.0, trays=("a",), manual=Path("m.pdf"))
+    assert isinstance(oven.heat, float)
 
 
 @pytest.mark.parametrize(
-    ("table", "said"),
+    ("table", "message"),
     [
         ({"heat": 1, "hate": 2}, "oven.hate: no such setting; did you mean 'heat'?"),
         ({}, "oven.heat: is required"),
@@ -56,8 +56,8 @@ def test_a_table_becomes_the_dataclass_with_lists_as_tuples_and_strings_as_paths
         ({"heat": 1, "notes": {"a": float("inf")}}, "oven.notes.a: inf is not a finite number"),
     ],
 )
-def test_each_mistake_is_one_line_with_path_and_value(table, said):
-    assert problems(**table) == [said]
+def test_each_mistake_is_one_line_with_path_and_value(table, message):
+    assert problems(**table) == [message]
 
 
 def test_all_mistakes_are_told_at_once():
@@ -65,14 +65,14 @@ def test_all_mistakes_are_told_at_once():
 
 
 def test_a_long_value_is_quoted_in_part():
-    (said,) = problems(heat="x" * 500)
-    assert len(said) < 200
+    (message,) = problems(heat="x" * 500)
+    assert len(message) < 200
 
 
 def test_the_table_of_a_dataclass_makes_the_same_dataclass_again():
-    made = Oven(2.5, "coal", ("a", "b"), {"k": "v"}, Path("x/y"), False)
-    table = settings.table(made)
-    assert settings.build(Oven, json.loads(json.dumps(table)), "oven") == (made, [])
+    oven = Oven(2.5, "coal", ("a", "b"), {"k": "v"}, Path("x/y"), False)
+    table = settings.table(oven)
+    assert settings.build(Oven, json.loads(json.dumps(table)), "oven") == (oven, [])
 
 
 def test_identity_leaves_out_what_cannot_change_a_row():

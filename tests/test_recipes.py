@@ -65,8 +65,10 @@ def toy_data(tmp_path):
         files = {"seeds": rows, "test": [{**row, "text": f"{row['text']}, again"} if "text" in row else
                                          {"tokens": ["Again", *row["tokens"]], "ner_tags": ["O", *row["ner_tags"]]}
                                          for row in rows]}  # fmt: skip
-        for name, own in files.items():
-            (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in own), encoding="utf-8")
+        for name, rows_of_split in files.items():
+            (tmp_path / f"{name}.jsonl").write_text(
+                "".join(json.dumps(row) + "\n" for row in rows_of_split), encoding="utf-8"
+            )
         return [f"{name}={{path: {tmp_path / name}.jsonl}}" for name in files]
 
     return write
@@ -76,6 +78,7 @@ def toy_data(tmp_path):
     "path", [*OF_PAPER.values(), *LOCAL.values()], ids=lambda path: f"{path.parent.name}-{path.stem}"
 )
 def test_a_recipe_without_its_data_checks_but_for_them_and_pins_its_models(path, toy_data):
+    sections = YAML(typ="safe").load(path)
     recipe = load(path, toy_data(path))
     assert load_splits(recipe).test
     assert recipe.name == f"{path.parent.name}-{path.stem}"
@@ -83,10 +86,18 @@ def test_a_recipe_without_its_data_checks_but_for_them_and_pins_its_models(path,
     for model in (recipe.teacher, recipe.student):
         name, revision = getattr(model, "model", "package:none"), getattr(model, "revision", None)
         assert name.startswith("package:") or re.fullmatch("[0-9a-f]{40}", revision), name
+    files = {key: source["path"] for key in ("seeds", "test") if "path" in (source := sections[key])}
+    missing = [key for key, file in files.items() if not (path.parent / file).is_file()]
+    assert [problem.split(": ")[1] for problem in problems_of(path)] == [f"{key}.path" for key in missing]
+
+
+def problems_of(path: Path) -> tuple[str, ...]:
+    """The problems of a recipe, none when it is sound."""
     try:
         load(path)
     except RecipeError as error:
-        assert all(re.search(r"(seeds|test)\.path: '.*' is not a file; ", problem) for problem in error.problems)
+        return error.problems
+    return ()
 
 
 def test_the_arms_of_the_comparison_differ_in_strategy_alone(toy_data):
@@ -99,17 +110,8 @@ def test_the_arms_of_the_comparison_differ_in_strategy_alone(toy_data):
     )
     for name, recipe in arms.items():
         assert (recipe.strategy.name, recipe.rounds.count) == (name, 0 if name == "none" else 5)
-        alike = [recipe.task, recipe.seeds, recipe.test, recipe.teacher, recipe.prompts, recipe.student, recipe.filters]
-        other = arms["static"]
-        assert alike == [
-            other.task,
-            other.seeds,
-            other.test,
-            other.teacher,
-            other.prompts,
-            other.student,
-            other.filters,
-        ]
+        for section in ("task", "seeds", "test", "teacher", "prompts", "student", "filters"):
+            assert getattr(recipe, section) == getattr(arms["static"], section), section
 
 
 @pytest.mark.parametrize("name", DATASETS)

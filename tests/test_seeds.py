@@ -19,7 +19,7 @@ from evokd_data.seeds import draw, load_splits
 ROWS = [{"text": text, "label": label} for label, texts in SEEDS.items() for text in texts]
 
 
-def said(recipe: Recipe) -> str:
+def error_of(recipe: Recipe) -> str:
     with pytest.raises(DataError) as caught:
         load_splits(recipe)
     message = str(caught.value)
@@ -74,59 +74,66 @@ def test_every_format_gives_the_same_seeds(recipe_file, tmp_path, name):
 def test_a_row_nobody_can_use_is_told_with_its_file_and_place(recipe_file, tmp_path, name, content, message):
     path = recipe_file()
     (tmp_path / name).write_text(content, encoding="utf-8")
-    assert message in said(load(path, [f"seeds.path={name}", "seeds.per_class=null"]))
+    assert message in error_of(load(path, [f"seeds.path={name}", "seeds.per_class=null"]))
 
 
 def test_a_file_that_is_not_utf8_is_told(recipe_file, tmp_path):
     path = recipe_file()
     (tmp_path / "seeds.jsonl").write_bytes(b'{"text": "caf\xe9", "label": "red"}\n')
-    assert "seeds.jsonl: not UTF-8" in said(load(path))
+    assert "seeds.jsonl: not UTF-8" in error_of(load(path))
 
 
 def test_a_file_that_went_away_after_the_check_is_told(recipe, tmp_path):
-    made = recipe()
+    checked_recipe = recipe()
     (tmp_path / "test.jsonl").unlink()
-    assert "test.jsonl: no such file" in said(made)
+    assert "test.jsonl: no such file" in error_of(checked_recipe)
 
 
 def test_a_class_without_seeds_is_told_with_its_name(recipe, tmp_path):
-    made = recipe()
+    checked_recipe = recipe()
     write_rows(tmp_path / "seeds.jsonl", {"red": SEEDS["red"], "green": SEEDS["green"][:1]})
-    assert said(made) == "seeds: 0 examples of 'blue', per_class asks for 1; add some or lower seeds.per_class"
+    assert (
+        error_of(checked_recipe)
+        == "seeds: 0 examples of 'blue', per_class asks for 1; add some or lower seeds.per_class"
+    )
 
 
 def test_an_empty_test_set_is_told(recipe, tmp_path):
-    made = recipe()
+    checked_recipe = recipe()
     (tmp_path / "test.jsonl").write_text("\n")
-    assert said(made).endswith("test.jsonl is empty; without a test set no round can be compared with another")
+    assert error_of(checked_recipe).endswith(
+        "test.jsonl is empty; without a test set no round can be compared with another"
+    )
 
 
 def test_a_seed_that_is_in_the_test_set_is_told(recipe, tmp_path):
-    made = recipe(**{", per_class: 1": ""})
+    checked_recipe = recipe(**{", per_class: 1": ""})
     write_rows(tmp_path / "test.jsonl", TEST | {"blue": ["we swam in the deep sea"]})
-    assert "seeds: 'we swam in the deep sea' is in the test set too" in said(made)
+    assert "seeds: 'we swam in the deep sea' is in the test set too" in error_of(checked_recipe)
 
 
 def test_a_dev_text_of_the_test_set_is_refused(recipe_file, tmp_path):
-    made = load(recipe_file(), ["dev={path: test.jsonl}"])
-    assert "dev: 'tomatoes and cherries' is in the test set too" in said(made)
+    checked_recipe = load(recipe_file(), ["dev={path: test.jsonl}"])
+    assert "dev: 'tomatoes and cherries' is in the test set too" in error_of(checked_recipe)
 
 
 def test_a_seed_with_two_labels_is_refused_and_one_that_repeats_is_not(recipe_file, tmp_path):
-    made = load(recipe_file())
+    checked_recipe = load(recipe_file())
     rows = (tmp_path / "seeds.jsonl").read_text()
     (tmp_path / "seeds.jsonl").write_text(rows + rows.splitlines()[0])
-    load_splits(dataclasses.replace(made, seeds=dataclasses.replace(made.seeds, per_class=None)))
+    load_splits(dataclasses.replace(checked_recipe, seeds=dataclasses.replace(checked_recipe.seeds, per_class=None)))
     (tmp_path / "seeds.jsonl").write_text(rows + '{"text": "the rose on the table is red", "label": "blue"}')
-    made = dataclasses.replace(made, seeds=dataclasses.replace(made.seeds, per_class=None))
-    assert "seeds: 'the rose on the table is red' is labelled 'red' and 'blue'" in said(made)
+    checked_recipe = dataclasses.replace(
+        checked_recipe, seeds=dataclasses.replace(checked_recipe.seeds, per_class=None)
+    )
+    assert "seeds: 'the rose on the table is red' is labelled 'red' and 'blue'" in error_of(checked_recipe)
 
 
 def test_the_digests_of_splits_tell_texts_labels_and_order_apart(recipe, tmp_path):
-    made = recipe()
-    before = load_splits(made).digests()
+    checked_recipe = recipe()
+    before = load_splits(checked_recipe).digests()
     write_rows(tmp_path / "test.jsonl", TEST | {"blue": [*TEST["blue"][:2], "cold ice on the pond"]})
-    after = load_splits(made).digests()
+    after = load_splits(checked_recipe).digests()
     assert before["seeds"] == after["seeds"] and before["test"] != after["test"]
 
 

@@ -1,4 +1,4 @@
-"""What every strategy keeps to, whatever the teacher answers; then dividing, reading answers, and EvoKD's own plan."""
+"""The contract of every strategy, whatever the teacher answers; then dividing budgets, reading answers, and EvoKD's plan."""
 
 from __future__ import annotations
 
@@ -53,29 +53,33 @@ BRIEFS = {
 }
 
 
-def made(name: str, settings: dict[str, object]) -> Strategy:
+def build_strategy(name: str, settings: dict[str, object]) -> Strategy:
     strategy, problems = build(resolve(STRATEGIES, name), settings, name)
     assert strategy is not None, problems
     return strategy
 
 
-def plan(strategy: Strategy, known: Brief) -> list[GenerationRequest]:
-    return RequestPlan(strategy.allot(known), strategy.per_request, known.seed, known.round)
+def plan(strategy: Strategy, round_brief: Brief) -> list[GenerationRequest]:
+    return RequestPlan(strategy.allot(round_brief), strategy.per_request, round_brief.seed, round_brief.round)
 
 
-def write(strategy: Strategy, known: Brief, ask: Ask, planned: Sequence[GenerationRequest]) -> dict[int, list[Draft]]:
-    """The drafts of the requests, all asked for at once, begun in the order given."""
+def write(
+    strategy: Strategy, round_brief: Brief, ask: Ask, planned: Sequence[GenerationRequest]
+) -> dict[int, list[Draft]]:
+    """Request index -> its drafts. All requests are written concurrently, started in the order of `planned`."""
 
     async def main() -> dict[int, list[Draft]]:
-        writer = strategy.writer(known, ask)
+        writer = strategy.writer(round_brief, ask)
         drafts = await asyncio.gather(*(writer(request) for request in planned))
-        return {request.index: list(own) for request, own in zip(planned, drafts, strict=True)}
+        return {
+            request.index: list(drafts_of_request) for request, drafts_of_request in zip(planned, drafts, strict=True)
+        }
 
     return asyncio.run(main())
 
 
-class Asked(list[Prompt]):
-    """The scripted teacher, and what it was asked."""
+class RecordingTeacher(list[Prompt]):
+    """The scripted teacher; the list holds every prompt it got."""
 
     def __init__(self, **settings: float) -> None:
         super().__init__()
@@ -88,24 +92,24 @@ class Asked(list[Prompt]):
 
 
 @every_strategy
-@pytest.mark.parametrize("known", BRIEFS.values(), ids=BRIEFS)
-def test_a_plan_spends_the_whole_budget_on_classes_of_the_task(name, settings, known):
-    quotas = made(name, settings).allot(known)
-    assert sum(quota.samples for quota in quotas) == (0 if name == "none" else known.budget)
+@pytest.mark.parametrize("round_brief", BRIEFS.values(), ids=BRIEFS)
+def test_a_plan_spends_the_whole_budget_on_classes_of_the_task(name, settings, round_brief):
+    quotas = build_strategy(name, settings).allot(round_brief)
+    assert sum(quota.samples for quota in quotas) == (0 if name == "none" else round_brief.budget)
     assert all(quota.samples > 0 and quota.target in TASK.labels for quota in quotas)
 
 
 @every_strategy
-@pytest.mark.parametrize("known", BRIEFS.values(), ids=BRIEFS)
-def test_every_text_asked_for_ends_as_one_draft_that_knows_its_place(name, settings, known):
-    strategy, asked = made(name, settings), Asked()
-    planned = plan(strategy, known)
-    written = write(strategy, known, asked, planned)
+@pytest.mark.parametrize("round_brief", BRIEFS.values(), ids=BRIEFS)
+def test_every_text_asked_for_ends_as_one_draft_that_knows_its_place(name, settings, round_brief):
+    strategy, teacher = build_strategy(name, settings), RecordingTeacher()
+    planned = plan(strategy, round_brief)
+    written = write(strategy, round_brief, teacher, planned)
     for request in planned:
         drafts = written[request.index]
         assert [draft.origin.position for draft in drafts] == list(range(request.count))
         assert {(d.origin.round, d.origin.request, d.origin.strategy) for d in drafts} == {
-            (known.round, request.index, name)
+            (round_brief.round, request.index, name)
         }
         assert {(d.origin.intended, d.origin.weakness) for d in drafts} == {
             (request.quota.target, request.quota.weakness)
@@ -115,12 +119,12 @@ def test_every_text_asked_for_ends_as_one_draft_that_knows_its_place(name, setti
 
 
 @every_strategy
-@pytest.mark.parametrize("known", BRIEFS.values(), ids=BRIEFS)
-def test_prompts_are_decided_by_their_place_alone(name, settings, known):
-    strategy, first, second = made(name, settings), Asked(), Asked()
-    planned = plan(strategy, known)
+@pytest.mark.parametrize("round_brief", BRIEFS.values(), ids=BRIEFS)
+def test_prompts_are_decided_by_their_place_alone(name, settings, round_brief):
+    strategy, first, second = build_strategy(name, settings), RecordingTeacher(), RecordingTeacher()
+    planned = plan(strategy, round_brief)
     shuffled = random.Random(3).sample(planned, len(planned))
-    assert write(strategy, known, first, planned) == write(strategy, known, second, shuffled)
+    assert write(strategy, round_brief, first, planned) == write(strategy, round_brief, second, shuffled)
     assert {p.key: prompt_digest(p) for p in first} == {p.key: prompt_digest(p) for p in second}
     assert len({p.key for p in first}) == len(first)
     assert len({p.seed for p in first}) == len(first)
@@ -129,14 +133,14 @@ def test_prompts_are_decided_by_their_place_alone(name, settings, known):
 
 @every_strategy
 def test_only_texts_of_the_brief_reach_a_prompt_that_the_teacher_did_not_write(name, settings):
-    known, asked = BRIEFS["weaknesses"], Asked()
-    strategy = made(name, settings)
-    written = write(strategy, known, asked, plan(strategy, known))
-    allowed = {s.text for own in known.demonstrations.values() for s in own} | {
+    round_brief, teacher = BRIEFS["weaknesses"], RecordingTeacher()
+    strategy = build_strategy(name, settings)
+    written = write(strategy, round_brief, teacher, plan(strategy, round_brief))
+    allowed = {s.text for samples in round_brief.demonstrations.values() for s in samples} | {
         s.text for w in WEAKNESSES for s in (*w.wrong, *w.right)
     }
     allowed |= {draft.text for drafts in written.values() for draft in drafts}
-    for prompt in asked:
+    for prompt in teacher:
         shown = [
             *prompt.variables.get("demonstrations", ()),
             *prompt.variables.get("wrong", ()),
@@ -168,30 +172,33 @@ HOSTILE = [
 @every_strategy
 @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
 def test_whatever_the_teacher_answers_each_text_ends_as_a_draft_or_a_known_problem(name, settings, soft):
-    strategy, known = made(name, settings), brief(round=2, weaknesses=WEAKNESSES, soft_labels=soft, budget=12)
-    planned = plan(strategy, known)
+    strategy, round_brief = (
+        build_strategy(name, settings),
+        brief(round=2, weaknesses=WEAKNESSES, soft_labels=soft, budget=12),
+    )
+    planned = plan(strategy, round_brief)
     for answer in HOSTILE:
 
         async def ask(prompt: Prompt, answer: Completion = answer) -> Completion:
             return answer
 
-        for index, drafts in write(strategy, known, ask, planned).items():
+        for index, drafts in write(strategy, round_brief, ask, planned).items():
             assert len(drafts) == planned[index].count
             assert all(d.problem in REASONS if d.problem else d.target in TASK.labels and d.text for d in drafts)
 
 
 @every_strategy
 def test_a_teacher_that_fails_fails_the_round(name, settings):
-    strategy, known = made(name, settings), BRIEFS["weaknesses"]
+    strategy, round_brief = build_strategy(name, settings), BRIEFS["weaknesses"]
 
     async def ask(prompt: Prompt) -> Completion:
         raise ConnectionError("gone")
 
     if strategy.prompt_templates and name != "none":
         with pytest.raises(ConnectionError):
-            write(strategy, known, ask, plan(strategy, known))
+            write(strategy, round_brief, ask, plan(strategy, round_brief))
     else:
-        write(strategy, known, ask, plan(strategy, known))
+        write(strategy, round_brief, ask, plan(strategy, round_brief))
 
 
 # Dividing a budget
@@ -294,12 +301,12 @@ def test_an_answer_that_never_closes_its_string_is_read_in_linear_time():
 
 
 def test_soft_labels_are_asked_for_once_however_many_votes():
-    asked = Asked()
-    strategy, known = made("static", {}), brief(soft_labels=True, label_votes=5, budget=6)
-    drafts = write(strategy, known, asked, plan(strategy, known))
-    labelling = [prompt for prompt in asked if prompt.template == "label"]
+    teacher = RecordingTeacher()
+    strategy, round_brief = build_strategy("static", {}), brief(soft_labels=True, label_votes=5, budget=6)
+    drafts = write(strategy, round_brief, teacher, plan(strategy, round_brief))
+    labelling = [prompt for prompt in teacher if prompt.template == "label"]
     assert len(labelling) == 6 and {prompt.sampling.temperature for prompt in labelling} == {0.0}
-    for draft in (draft for own in drafts.values() for draft in own):
+    for draft in (draft for of_request in drafts.values() for draft in of_request):
         assert TASK.classes[max(range(3), key=draft.soft.__getitem__)] == draft.target
         assert sum(draft.soft) == pytest.approx(1, abs=1e-3)
 
@@ -313,9 +320,9 @@ def test_the_majority_of_votes_decides(votes, problem, target):
         text = '{"texts": ["a text"]}' if prompt.template == "generate" else votes[int(prompt.key[-6:])]
         return Completion(text, "stop", 1, 1)
 
-    known = brief(label_votes=len(votes), budget=1)
-    strategy = made("static", {})
-    (draft,) = write(strategy, known, ask, plan(strategy, known))[0]
+    round_brief = brief(label_votes=len(votes), budget=1)
+    strategy = build_strategy("static", {})
+    (draft,) = write(strategy, round_brief, ask, plan(strategy, round_brief))[0]
     assert (draft.problem, draft.target) == (problem, target)
 
 
@@ -330,22 +337,26 @@ def test_more_classes_than_codes_have_no_soft_labels(classes, can):
 
 
 def test_seeds_are_shown_when_labelling_evenly_over_classes_and_generated_texts_never():
-    many = {label: [sample(f"{label} seed {i}", label) for i in range(20)] for label in TASK.labels}
-    later = {label: [*own, sample(f"{label} later", label, round=1, request=3)] for label, own in many.items()}
-    shown = labelling_demonstrations(brief(demonstrations=later))
+    many_seeds = {label: [sample(f"{label} seed {i}", label) for i in range(20)] for label in TASK.labels}
+    with_later = {
+        label: [*seeds, sample(f"{label} later", label, round=1, request=3)] for label, seeds in many_seeds.items()
+    }
+    shown = labelling_demonstrations(brief(demonstrations=with_later))
     assert len(shown) == MAX_WHEN_LABELLING
     assert [s["target"] for s in shown[:6]] == ["red", "green", "blue"] * 2
-    few = {"red": many["red"][:1], "green": many["green"][:3], "blue": many["blue"][:1]}
-    shown = labelling_demonstrations(brief(demonstrations=few))
+    few_seeds = {"red": many_seeds["red"][:1], "green": many_seeds["green"][:3], "blue": many_seeds["blue"][:1]}
+    shown = labelling_demonstrations(brief(demonstrations=few_seeds))
     assert [s["target"] for s in shown] == ["red", "green", "blue", "green", "green"]
 
 
 @given(st.integers(0, 20), st.integers(0, 2**40))
 def test_demonstrations_are_of_the_target_begin_with_a_seed_and_never_repeat(count, seed):
-    known = brief()
-    later = [sample(f"green text {i}", "green", round=1, request=i) for i in range(10)]
-    known = brief(demonstrations={**known.demonstrations, "green": [*known.demonstrations["green"], *later]})
-    shown = draw_demonstrations(known, GenerationRequest(0, Quota("green", 5), 5, seed), count)
+    round_brief = brief()
+    later_samples = [sample(f"green text {i}", "green", round=1, request=i) for i in range(10)]
+    round_brief = brief(
+        demonstrations={**round_brief.demonstrations, "green": [*round_brief.demonstrations["green"], *later_samples]}
+    )
+    shown = draw_demonstrations(round_brief, GenerationRequest(0, Quota("green", 5), 5, seed), count)
     texts = [s["text"] for s in shown]
     assert len(texts) == len(set(texts)) <= count and {s["target"] for s in shown} <= {"green"}
     assert not count or texts[0] in SEEDS["green"]
@@ -355,7 +366,7 @@ def test_demonstrations_are_of_the_target_begin_with_a_seed_and_never_repeat(cou
 
 
 def test_evokd_targets_weaknesses_from_round_two_on_both_sides_and_no_more_than_its_share():
-    strategy = made("evokd", {})
+    strategy = build_strategy("evokd", {})
     assert not any(quota.weakness for quota in strategy.allot(brief(round=1, weaknesses=WEAKNESSES)))
     quotas = strategy.allot(brief(round=2, weaknesses=WEAKNESSES, budget=100))
     targeted = [quota for quota in quotas if quota.weakness]
@@ -367,22 +378,22 @@ def test_evokd_targets_weaknesses_from_round_two_on_both_sides_and_no_more_than_
 
 
 def test_evokd_asks_for_one_analysis_a_weakness_and_hands_its_advice_on():
-    asked = Asked()
-    strategy, known = made("evokd", {}), brief(round=2, weaknesses=WEAKNESSES, budget=60)
-    write(strategy, known, asked, plan(strategy, known))
-    analyses = [prompt.key for prompt in asked if prompt.template == "analyse"]
+    teacher = RecordingTeacher()
+    strategy, round_brief = build_strategy("evokd", {}), brief(round=2, weaknesses=WEAKNESSES, budget=60)
+    write(strategy, round_brief, teacher, plan(strategy, round_brief))
+    analyses = [prompt.key for prompt in teacher if prompt.template == "analyse"]
     assert sorted(analyses) == ["analyse/confused:green>red", "analyse/confused:red>blue"]
-    for prompt in asked:
+    for prompt in teacher:
         if prompt.template == "generate":
             assert bool(prompt.variables["advice"]) == bool(prompt.variables["contrast"])
 
 
 def test_evokd_without_what_was_right_shows_only_mistakes():
     for correct in (True, False):
-        asked = Asked()
-        strategy, known = made("evokd", {"correct": correct}), brief(round=2, weaknesses=WEAKNESSES)
-        write(strategy, known, asked, plan(strategy, known))
-        shown = [prompt.messages[-1].content for prompt in asked if prompt.template == "analyse"]
+        teacher = RecordingTeacher()
+        strategy, round_brief = build_strategy("evokd", {"correct": correct}), brief(round=2, weaknesses=WEAKNESSES)
+        write(strategy, round_brief, teacher, plan(strategy, round_brief))
+        shown = [prompt.messages[-1].content for prompt in teacher if prompt.template == "analyse"]
         assert any("a blue sea" in text for text in shown) is correct
         assert any("a red sea" in text for text in shown)
 
@@ -391,24 +402,24 @@ def test_eda_with_synonyms_exchanges_and_inserts_words_of_one_group(tmp_path):
     async def no_teacher(prompt):
         raise AssertionError("EDA asks no teacher")
 
-    words = tmp_path / "synonyms.txt"
-    words.write_text("table desk\nrose tulip peony\n", encoding="utf-8")
-    known = brief(
+    synonyms_file = tmp_path / "synonyms.txt"
+    synonyms_file.write_text("table desk\nrose tulip peony\n", encoding="utf-8")
+    round_brief = brief(
         budget=200, demonstrations={**brief().demonstrations, "red": [sample("the rose on the table is red")]}
     )
-    strategy = made("eda", {"synonyms": str(words)})
+    strategy = build_strategy("eda", {"synonyms": str(synonyms_file)})
     seed = ["the", "rose", "on", "the", "table", "is", "red"]
-    texts = {draft.text for drafts in write(strategy, known, no_teacher, plan(strategy, known)).values() for draft in drafts
+    texts = {draft.text for drafts in write(strategy, round_brief, no_teacher, plan(strategy, round_brief)).values() for draft in drafts
              if draft.target == "red"}  # fmt: skip
     exchanged = {
         tuple(text.split()) for text in texts if len(text.split()) == len(seed) and set(text.split()) != set(seed)
     }
     assert exchanged
-    for found in exchanged:
-        (old,), (new,) = set(seed) - set(found), set(found) - set(seed)
+    for words_of_text in exchanged:
+        (old,), (new,) = set(seed) - set(words_of_text), set(words_of_text) - set(seed)
         assert new in {"table": {"desk"}, "rose": {"tulip", "peony"}}[old]
     inserted = [text.split() for text in texts if len(text.split()) == len(seed) + 1]
-    assert inserted and all(set(found) - set(seed) <= {"desk", "tulip", "peony"} for found in inserted)
+    assert inserted and all(set(words_of_text) - set(seed) <= {"desk", "tulip", "peony"} for words_of_text in inserted)
 
 
 def test_what_a_file_holds_is_part_of_the_fingerprint_and_not_where_it_lies(recipe_file, tmp_path):
@@ -431,7 +442,7 @@ def test_planned_requests_are_the_same_from_whichever_end_they_are_read(samples,
     planned = RequestPlan(quotas, per_request, 5, 2)
     assert [request.index for request in planned] == list(range(len(planned)))
     assert sum(request.count for request in planned) == sum(samples)
-    assert [planned[-1 - place] for place in range(len(planned))] == list(planned)[::-1]
+    assert [planned[-1 - index] for index in range(len(planned))] == list(planned)[::-1]
     assert planned[1:] == list(planned)[1:]
     with pytest.raises(IndexError):
         planned[len(planned)]

@@ -14,8 +14,8 @@ from evokd_data.templates import PACKAGED, Templates
 
 def folder(path: Path, **templates: str) -> Path:
     path.mkdir(exist_ok=True)
-    for stage, source in templates.items():
-        (path / f"{stage}.j2").write_text(source, encoding="utf-8")
+    for name, source in templates.items():
+        (path / f"{name}.j2").write_text(source, encoding="utf-8")
     return path
 
 
@@ -32,44 +32,46 @@ STRATEGIES_OF_TASKS = [
 ]
 
 
-def stages_of(name: str) -> tuple[str, ...]:
-    """Of a strategy as it comes, and with all that can be switched."""
+def templates_of(name: str) -> tuple[str, ...]:
+    """The templates of a strategy with its defaults, and with every switch turned."""
     switched = {"separation": False, "init": "auggpt"} if name == "evokd" else {}
-    made = [build(resolve(STRATEGIES, name), settings, name)[0] for settings in ({}, switched)]
-    return tuple(stage for strategy in made for stage in strategy.prompt_templates)
+    variants = [build(resolve(STRATEGIES, name), settings, name)[0] for settings in ({}, switched)]
+    return tuple(template for strategy in variants for template in strategy.prompt_templates)
 
 
 @pytest.mark.parametrize(("task", "name"), STRATEGIES_OF_TASKS)
-def test_every_stage_of_every_strategy_has_a_template_for_every_task_it_accepts(task, name):
+def test_every_strategy_has_its_templates_for_every_task_it_accepts(task, name):
     assert set(SMALLEST) == set(TASKS)
-    stages = stages_of(name)
-    assert set(Templates(task).sources(stages)) >= {f"{stage}.j2" for stage in stages}
+    names = templates_of(name)
+    assert set(Templates(task).sources(names)) >= {f"{template}.j2" for template in names}
 
 
 def test_a_prompt_is_a_system_message_when_there_is_one_and_a_user_message(tmp_path):
-    own = folder(tmp_path, label=user("{{ text }}"), generate="{% block system %} be brief {% endblock %}" + user("go"))
-    templates = Templates("classification", own)
+    user_folder = folder(
+        tmp_path, label=user("{{ text }}"), generate="{% block system %} be brief {% endblock %}" + user("go")
+    )
+    templates = Templates("classification", user_folder)
     assert [(m.role, m.content) for m in templates.render("label", {"text": "<hello>"})] == [("user", "<hello>")]
     assert [(m.role, m.content) for m in templates.render("generate", {})] == [("system", "be brief"), ("user", "go")]
 
 
-def test_stages_a_folder_does_not_hold_come_from_the_package(tmp_path):
-    own = Templates("classification", folder(tmp_path, label=user("{{ text }}")))
+def test_templates_a_folder_does_not_hold_come_from_the_package(tmp_path):
+    user_templates = Templates("classification", folder(tmp_path, label=user("{{ text }}")))
     packaged = Templates("classification")
-    assert own.digests(["generate"]) == packaged.digests(["generate"])
-    assert own.digests(["label"]) != packaged.digests(["label"])
+    assert user_templates.digests(["generate"]) == packaged.digests(["generate"])
+    assert user_templates.digests(["label"]) != packaged.digests(["label"])
 
 
 def test_the_digest_covers_what_a_template_includes(tmp_path):
-    own = folder(tmp_path, label=user("{% include 'style.j2' %}{{ text }}"), style="be kind")
-    before = Templates("classification", own).digests(["label"])
+    user_folder = folder(tmp_path, label=user("{% include 'style.j2' %}{{ text }}"), style="be kind")
+    before = Templates("classification", user_folder).digests(["label"])
     assert sorted(before) == ["label.j2", "style.j2"]
     folder(tmp_path, style="be rude")
-    assert Templates("classification", own).digests(["label"]) != before
+    assert Templates("classification", user_folder).digests(["label"]) != before
 
 
 @pytest.mark.parametrize(
-    ("templates", "said"),
+    ("templates", "message"),
     [
         ({}, "holds no *.j2 file"),
         ({"genrate": user("x")}, "is no template of the task; did you mean 'generate.j2'?"),
@@ -78,8 +80,8 @@ def test_the_digest_covers_what_a_template_includes(tmp_path):
         ({"label": user("{% include text %}")}, "whose name is only known when it is rendered"),
     ],
 )
-def test_a_folder_that_cannot_be_meant_is_refused(tmp_path, templates, said):
-    with pytest.raises(RecipeError, match=said.replace("*", r"\*").replace("?", r"\?")):
+def test_a_folder_that_cannot_be_meant_is_refused(tmp_path, templates, message):
+    with pytest.raises(RecipeError, match=message.replace("*", r"\*").replace("?", r"\?")):
         Templates("classification", folder(tmp_path / "own", **templates))
 
 
@@ -90,7 +92,7 @@ def test_a_template_that_is_not_utf8_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         (user("{{ txet }}"), "'txet' is undefined; the variables are text"),
         (user("{{ 1 + text }}"), "TypeError"),
@@ -99,11 +101,11 @@ def test_a_template_that_is_not_utf8_is_refused(tmp_path):
         ("{{ text }}", "has no text in {% block user %}"),
     ],
 )
-def test_a_template_that_cannot_be_rendered_names_itself(tmp_path, source, said):
+def test_a_template_that_cannot_be_rendered_names_itself(tmp_path, source, message):
     templates = Templates("classification", folder(tmp_path, label=source))
     with pytest.raises(RecipeError) as caught:
         templates.render("label", {"text": "hello"})
-    assert "prompts: label.j2" in str(caught.value) and said in str(caught.value)
+    assert "prompts: label.j2" in str(caught.value) and message in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -122,9 +124,9 @@ def test_a_template_cannot_include_a_file_from_elsewhere(tmp_path):
 
 
 def test_the_packaged_templates_are_all_used_by_some_strategy():
-    stages = {f"{stage}.j2" for name in STRATEGIES for stage in stages_of(name)} | {"explain.j2"}  # the pool's
+    names = {f"{template}.j2" for name in STRATEGIES for template in templates_of(name)} | {"explain.j2"}  # the pool's
     for task in TASKS:
-        assert {path.name for path in (PACKAGED / task).glob("*.j2")} <= stages
+        assert {path.name for path in (PACKAGED / task).glob("*.j2")} <= names
 
 
 def test_a_block_is_rendered_again_when_anything_it_reads_is_another_object(tmp_path):
@@ -141,12 +143,12 @@ def test_a_block_is_rendered_again_when_anything_it_reads_is_another_object(tmp_
         templates.render("label", {"task": task})
 
 
-def test_a_block_that_includes_another_file_is_never_taken_for_known(tmp_path):
+def test_a_block_that_includes_another_file_is_never_cached(tmp_path):
     (tmp_path / "label.j2").write_text(
         "{% block system %}{{ task }} {% include 'more.j2' %}{% endblock %}{% block user %}{{ text }}{% endblock %}"
     )
     (tmp_path / "more.j2").write_text("{{ text }}")
     templates = Templates("classification", tmp_path)
     task = "t"
-    said = [templates.render("label", {"task": task, "text": text})[0].content for text in ("one", "two")]
-    assert said == ["t one", "t two"]
+    system_messages = [templates.render("label", {"task": task, "text": text})[0].content for text in ("one", "two")]
+    assert system_messages == ["t one", "t two"]

@@ -1,4 +1,4 @@
-"""Demonstrations chosen by how much they help the teacher: with a teacher that only some of them help."""
+"""Useful demonstrations are chosen: with a teacher that only some demonstrations help."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ GOOD = "telling"
 
 
 class Teacher(list[Prompt]):
-    """Labels a text rightly (its last word) when a demonstration is a telling one, else as blue."""
+    """Labels a text rightly (by its last word) when a demonstration is telling, else as blue."""
 
     async def __call__(self, prompt: Prompt) -> Completion:
         self.append(prompt)
-        helped = any(GOOD in shown["text"] for shown in prompt.variables["demonstrations"])
+        helped = any(GOOD in demonstration["text"] for demonstration in prompt.variables["demonstrations"])
         label = prompt.variables["text"].split()[-1] if helped else "blue"
         codes = prompt.variables["codes"]
         if codes:
@@ -30,8 +30,8 @@ class Teacher(list[Prompt]):
         return Completion(label, "stop", 1, 1)
 
 
-def known(later: int = 20, **changes: object) -> Brief:
-    """One seed and `later` samples of each class, every fourth of them telling."""
+def brief_with_later_samples(later: int = 20, **changes: object) -> Brief:
+    """One seed and `later` later samples of each class, every fourth of them telling."""
     by_label = {
         label: [
             sample(f"a seed {label}", label),
@@ -48,43 +48,45 @@ def known(later: int = 20, **changes: object) -> Brief:
 @pytest.mark.parametrize("soft", [False, True], ids=["mistakes", "log-probabilities"])
 def test_the_better_half_are_those_that_help_the_teacher(soft):
     teacher = Teacher()
-    found = asyncio.run(_of(UsefulDemonstrations(known(soft_labels=soft), teacher, 300, 3), "green"))
-    telling = [GOOD in one.text for one in found]
-    assert any(telling) and telling == sorted(telling, reverse=True)
-    assert {one.target for one in found} == {"green"}
+    chosen = asyncio.run(
+        ask_twice(UsefulDemonstrations(brief_with_later_samples(soft_labels=soft), teacher, 300, 3), "green")
+    )
+    is_telling = [GOOD in demonstration.text for demonstration in chosen]
+    assert any(is_telling) and is_telling == sorted(is_telling, reverse=True)
+    assert {demonstration.target for demonstration in chosen} == {"green"}
     assert len(teacher) <= 100 and all(prompt.key.startswith("label/useful/green/") for prompt in teacher)
     assert len({prompt.key for prompt in teacher}) == len({prompt.seed for prompt in teacher}) == len(teacher)
 
 
-async def _of(useful: UsefulDemonstrations, label: str):
-    both = await asyncio.gather(useful.of(label), useful.of(label))  # asked for twice, scored once
-    assert both[0] is both[1]
-    return both[0]
+async def ask_twice(useful: UsefulDemonstrations, label: str):
+    answers = await asyncio.gather(useful.of(label), useful.of(label))  # asked for twice, scored once
+    assert answers[0] is answers[1]
+    return answers[0]
 
 
 @pytest.mark.parametrize(("calls", "later"), [(0, 20), (11, 20), (300, 0), (300, 1)])
 def test_too_few_calls_or_samples_leave_the_choice_to_chance(calls, later):
-    teacher, one = Teacher(), known(later)
-    found = asyncio.run(_of(UsefulDemonstrations(one, teacher, calls, 3), "red"))
-    assert found is one.demonstrations["red"] and teacher == []
+    teacher, round_brief = Teacher(), brief_with_later_samples(later)
+    chosen = asyncio.run(ask_twice(UsefulDemonstrations(round_brief, teacher, calls, 3), "red"))
+    assert chosen is round_brief.demonstrations["red"] and teacher == []
 
 
-def test_no_held_sample_is_among_the_demonstrations_it_is_labelled_with():
+def test_no_validation_sample_is_among_the_demonstrations_it_is_labelled_with():
     teacher = Teacher()
-    asyncio.run(_of(UsefulDemonstrations(known(), teacher, 300, 3), "red"))
+    asyncio.run(ask_twice(UsefulDemonstrations(brief_with_later_samples(), teacher, 300, 3), "red"))
     for prompt in teacher:
         assert prompt.variables["text"] not in {shown["text"] for shown in prompt.variables["demonstrations"]}
         assert [shown["target"] for shown in prompt.variables["demonstrations"]] == ["red", "green", "blue"]
 
 
 def test_texts_are_written_from_the_chosen_demonstrations():
-    from test_strategies import Asked, plan, write
+    from test_strategies import RecordingTeacher, plan, write
 
-    one = replace(known(), budget=60)
+    round_brief = replace(brief_with_later_samples(), budget=60)
     strategy = Static(choose="useful", choosing_calls=300)
-    asked = Asked()
-    write(strategy, one, asked, plan(strategy, one))
-    scored = {p.variables["demonstrations"][0]["text"] for p in asked if p.key.startswith("label/useful/")}
+    teacher = RecordingTeacher()
+    write(strategy, round_brief, teacher, plan(strategy, round_brief))
+    scored = {p.variables["demonstrations"][0]["text"] for p in teacher if p.key.startswith("label/useful/")}
     seeds = {f"a seed {label}" for label in TASK.labels}
-    shown = {shown["text"] for p in asked if p.template == "generate" for shown in p.variables["demonstrations"]}
+    shown = {shown["text"] for p in teacher if p.template == "generate" for shown in p.variables["demonstrations"]}
     assert scored and shown - seeds <= scored and len(shown) > len(seeds)

@@ -14,8 +14,8 @@ outcomes = st.lists(st.tuples(labels, labels, st.floats(0, 1)), max_size=40)
 def probe(outcomes):
     samples = [sample(f"text {number}", expected) for number, (expected, _, _) in enumerate(outcomes)]
     predictions = [
-        Prediction(one.id, one.target, predicted, confidence)
-        for one, (_, predicted, confidence) in zip(samples, outcomes, strict=True)
+        Prediction(probed.id, probed.target, predicted, confidence)
+        for probed, (_, predicted, confidence) in zip(samples, outcomes, strict=True)
     ]
     return samples, predictions
 
@@ -23,18 +23,18 @@ def probe(outcomes):
 @given(outcomes)
 def test_weaknesses_count_every_mistake_once_worst_first(outcomes):
     samples, predictions = probe(outcomes)
-    found = find(TASK, samples, predictions)
-    assert sum(weakness.missed for weakness in found) == sum(e != p for e, p, _ in outcomes)
-    assert [weakness.missed for weakness in found] == sorted((w.missed for w in found), reverse=True)
-    assert len({weakness.name for weakness in found}) == len(found)
-    for weakness in found:
+    weaknesses = find(TASK, samples, predictions)
+    assert sum(weakness.missed for weakness in weaknesses) == sum(e != p for e, p, _ in outcomes)
+    assert [weakness.missed for weakness in weaknesses] == sorted((w.missed for w in weaknesses), reverse=True)
+    assert len({weakness.name for weakness in weaknesses}) == len(weaknesses)
+    for weakness in weaknesses:
         assert weakness.seen == sum(e == weakness.expected for e, _, _ in outcomes) >= weakness.missed
 
 
 @given(outcomes)
 def test_examples_are_of_the_two_classes_and_on_their_side(outcomes):
     samples, predictions = probe(outcomes)
-    predicted = {one.id: prediction.predicted for one, prediction in zip(samples, predictions, strict=True)}
+    predicted = {probed.id: prediction.predicted for probed, prediction in zip(samples, predictions, strict=True)}
     for weakness in find(TASK, samples, predictions):
         pair = {weakness.expected, weakness.got}
         assert 1 <= len(weakness.wrong) <= EXAMPLES and len(weakness.right) <= EXAMPLES
@@ -68,7 +68,7 @@ sides = st.text(alphabet=r"a>\:", max_size=4)
 
 @given(st.lists(st.tuples(sides.filter(bool), sides), min_size=2, max_size=30, unique=True))
 def test_two_weaknesses_never_share_a_name(pairs):
-    assert len({Weakness("confused", expected, got, 1, 1).name for expected, got in pairs}) == len(pairs)
+    assert len({Weakness("confused", expected, predicted, 1, 1).name for expected, predicted in pairs}) == len(pairs)
 
 
 def test_a_weakness_is_named_by_its_two_classes():
