@@ -1,17 +1,18 @@
-"""What does everything but the engine cost? A whole round from a teacher whose own time is taken off.
+"""What everything but the engine costs: a whole round, less the time of its teacher.
 
     python bench/overhead.py [--sizes 10000 100000] [--full] [--json FILE]
 
-For each size a process of its own generates one round of that many texts, as `evokd-data generate` does: plan, prompts,
-journal, answers read, every filter with its default, shards; ten labels, one labelling call a text with soft labels.
-The teacher's texts have 15 to 30 words, about 1.5 % are near-duplicates; its CPU time is measured inside it and taken off.
+For each size a separate process generates one round of that many texts, as `evokd-data generate` does: plan, prompts,
+journal, reading answers, every filter with its default, shards. There are ten labels, and one labelling call a text with soft
+labels. The teacher's texts have 15 to 30 words, about 1.5 % are near-duplicates. The teacher measures its CPU time, which is
+subtracted.
 
-    cpu_us       user + system CPU microseconds a text, all threads of the process, less the teacher's
-    per_core     texts a second on one core, from the same, and with the teacher's time left in
-    rss_mb       largest resident memory of the process, and how much of it was there before the round began
+    cpu_us       user + system CPU microseconds a text, all threads of the process, without the teacher's
+    per_core     texts a second on one core, from the same time, and with the teacher's time included
+    rss_mb       largest resident memory of the process, and its size before the round began
 
-`--profile` tells where the microseconds go: the stack is looked at each time the process has used another millisecond
-of CPU (POSIX ITIMER_PROF), and counted for the innermost function that `PARTS` names. `--full` adds 1,000,000 texts.
+`--profile` shows where the microseconds go: each time the process has used another millisecond of CPU (POSIX ITIMER_PROF),
+the stack is sampled, and the innermost function that `PARTS` names is counted. `--full` adds 1,000,000 texts.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from report import record
 
 from evokd_data.digest import derive_random
 from evokd_data.records import Completion, Prompt
+from evokd_data.teachers import Teacher
 
 LABELS = [f"label-{letter}" for letter in "abcdefghij"]
 SYLLABLES = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
@@ -61,47 +63,47 @@ PARTS: dict[str, str] = {
     "journal.py:add": "journal: write",
     "journal.py:find": "journal: look up",
     "journal.py:sync": "journal: sync",
-    "likeness.py:find": "filter: look up",
-    "likeness.py:_look": "filter: MinHash",
-    "likeness.py:append": "filter: remember",
-    "likeness.py:_sort": "filter: remember",
-    "likeness.py:flush": "filter: remember",
-    "likeness.py:add": "filter: remember",
-    "likeness.py:_signature": "filter: MinHash",
-    "likeness.py:normal": "filter: normal form",
-    "filters.py:admit": "filter: rest",
+    "near_duplicates.py:find": "filter: look up",
+    "near_duplicates.py:_fingerprint": "filter: MinHash",
+    "near_duplicates.py:_signature": "filter: MinHash",
+    "near_duplicates.py:normal_form": "filter: normal form",
+    "near_duplicates.py:append": "filter: remember",
+    "near_duplicates.py:_sort": "filter: remember",
+    "near_duplicates.py:flush": "filter: remember",
+    "near_duplicates.py:add": "filter: remember",
+    "filters.py:apply": "filter: rest",
     "tasks/__init__.py:sample_id": "sample ids",
     "shards.py:write_shard": "shards: write",
     "shards.py:write_rows": "shards: Arrow",
     "shards.py:add_row": "shards: content digest",
     "shards.py:write_rejections": "shards: write rejections",
     "digest.py:file_digest": "shards: file digest",
-    "workspace.py:whole_file": "shards: sync and rename",
+    "atomic_files.py:whole_file": "shards: sync and rename",
     "shards.py:__getitem__": "demonstrations",
-    "asking.py:demonstrations": "demonstrations",
-    "asking.py:shown_when_labelling": "demonstrations for labels",
-    "asking.py:label_prompt": "make labelling prompts",
-    "asking.py:label": "make and read labels",
-    "asking.py:_prompt": "make writing prompts",
-    "asking.py:read_texts": "read texts",
-    "asking.py:label_texts": "drafts",
-    "asking.py:one": "drafts",
+    "demonstrations.py:draw_demonstrations": "demonstrations",
+    "demonstrations.py:labelling_demonstrations": "demonstrations for labels",
+    "labelling.py:label_prompt": "make labelling prompts",
+    "labelling.py:label_text": "make and read labels",
+    "labelling.py:label_texts": "drafts",
+    "labelling.py:label_at": "drafts",
+    "writing.py:_writing_prompt": "make writing prompts",
+    "writing.py:read_texts": "read texts",
     "digest.py:derive_seed": "derive seeds",
-    "feeding.py:in_order": "asyncio, feeding",
-    "feeding.py:feed": "asyncio, feeding",
-    "feeding.py:complete": "asyncio, feeding",
-    "asyncio/": "asyncio, feeding",
+    "scheduler.py:in_order": "asyncio, scheduling",
+    "scheduler.py:feed": "asyncio, scheduling",
+    "scheduler.py:complete": "asyncio, scheduling",
+    "asyncio/": "asyncio, scheduling",
     "generate.py:decided": "progress",
     "generate.py:_teach": "the round's loop",
     "plan.py:": "plan",
-    "allotment.py:": "plan",
+    "quotas.py:": "plan",
 }
-"""End of a file's path and function, or just a file: what its time is called. The innermost match counts."""
+"""End of a file's path and function, or a file alone -> the name of its time. The innermost match counts."""
 
 
 @dataclass(frozen=True)
-class Recited:
-    """A teacher that knows its lines: quick, and its CPU time is known."""
+class Recited(Teacher):
+    """A teacher of random words: it is quick, and its CPU time is known."""
 
     name = "scripted"
     temperature: float = 1.0
@@ -127,13 +129,13 @@ class Reciter:
         self._scores = {letter: math.log(0.01) for letter in "ABCDEFGHIJ"}
 
     async def complete(self, prompt: Prompt) -> Completion:
-        begun = time.thread_time_ns()
-        asked = sum(len(message.content) for message in prompt.messages) // 4
+        started = time.thread_time_ns()
+        prompt_tokens = sum(len(message.content) for message in prompt.messages) // 4
         if prompt.template == "label":
             assert prompt.constraint is not None and prompt.constraint.choices is not None
             choice = prompt.constraint.choices[prompt.seed % 10]
             scores = {**self._scores, choice: math.log(0.91)} if prompt.constraint.score else None
-            answer = Completion(choice, "stop", asked, 1, scores)
+            answer = Completion(choice, "stop", prompt_tokens, 1, scores)
         else:
             chance = random.Random(prompt.seed)
             texts = []
@@ -144,8 +146,8 @@ class Reciter:
                     words[chance.randrange(len(words))] = chance.choice(self._words)
                 texts.append(" ".join(words))
             text = json.dumps({"texts": texts})
-            answer = Completion(text, "stop", asked, len(text) // 4)
-        self.cpu_ns += time.thread_time_ns() - begun
+            answer = Completion(text, "stop", prompt_tokens, len(text) // 4)
+        self.cpu_ns += time.thread_time_ns() - started
         return answer
 
     async def sleep(self) -> None: ...
@@ -177,21 +179,21 @@ def write_inputs(folder: Path, size: int) -> Path:
 
 
 @contextmanager
-def sampled(found: Counter[str], every_s: float = 0.001) -> Any:
-    """Counts where the process is each time it has used `every_s` of CPU."""
+def sampled(counts: Counter[str], every_s: float = 0.001) -> Any:
+    """Counts the part of the program that runs, each time the process has used another `every_s` of CPU."""
 
-    def look(_: int, frame: Any) -> None:
+    def count(_: int, frame: Any) -> None:
         while frame is not None:
             code = frame.f_code
             for part, name in PARTS.items():
                 file, _, function = part.partition(":")
                 if (file in code.co_filename) and (not function or code.co_name == function):
-                    found[name] += 1
+                    counts[name] += 1
                     return
             frame = frame.f_back
-        found["everything else"] += 1
+        counts["everything else"] += 1
 
-    before = signal.signal(signal.SIGPROF, look)
+    before = signal.signal(signal.SIGPROF, count)
     signal.setitimer(signal.ITIMER_PROF, every_s, every_s)
     try:
         yield
@@ -210,51 +212,51 @@ def rss_mb() -> float:
 
 
 def one_round(size: int, profile: bool, runs: Path | None) -> dict[str, Any]:
-    """The figures of one round of `size` texts, made in this process."""
+    """The figures of one round of `size` texts, generated in this process."""
     from evokd_data.generation.scheduler import TeacherOnDemand
     from evokd_data.recipe import load
     from evokd_data.rounds import open_run
     from evokd_data.stages.generate import generate
 
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(dir=runs) as name:
         folder = Path(name)
         recipe = replace(load(write_inputs(folder, size)), teacher=Recited())
 
-        async def rounds() -> dict[str, Any]:
+        async def measure() -> dict[str, Any]:
             async with TeacherOnDemand(recipe.teacher, folder / "teacher.log") as teacher:
                 await generate(recipe, run.workspace, 0, run.splits, teacher)
                 before, wall, cpu = rss_mb(), time.perf_counter(), cpu_s()
                 if profile:
-                    with sampled(found):
+                    with sampled(counts):
                         totals = await generate(recipe, run.workspace, 1, run.splits, teacher)
                 else:
                     totals = await generate(recipe, run.workspace, 1, run.splits, teacher)
                 cpu, wall = cpu_s() - cpu, time.perf_counter() - wall
                 assert isinstance(teacher.engine, Reciter)
-                own = cpu - teacher.engine.cpu_ns / 1e9
+                net_cpu = cpu - teacher.engine.cpu_ns / 1e9
                 bytes_on_disk = sum(f.stat().st_size for f in run.workspace.round(1).root.rglob("*") if f.is_file())
                 return {
                     "texts": size,
-                    "cpu_us": round(1e6 * own / size, 1),
+                    "cpu_us": round(1e6 * net_cpu / size, 1),
                     "teacher_us": round(teacher.engine.cpu_ns / 1e3 / size, 1),
-                    "per_core": round(size / own),
+                    "per_core": round(size / net_cpu),
                     "per_core_with_teacher": round(size / cpu),
                     "wall_s": round(wall, 1),
                     "rss_mb": round(rss_mb(), 1),
                     "rss_before_mb": round(before, 1),
                     "disk_bytes": round(bytes_on_disk / size),
                     "rejected": totals["rejected"],
-                    "profile": shares(found, 1e6 * cpu / size),
+                    "profile": shares(counts, 1e6 * cpu / size),
                 }
 
         with open_run(recipe, folder) as run:
-            return asyncio.run(rounds())
+            return asyncio.run(measure())
 
 
-def shares(found: Counter[str], cpu_us: float) -> dict[str, float]:
+def shares(counts: Counter[str], cpu_us: float) -> dict[str, float]:
     """Microseconds a text of each part."""
-    return {name: round(cpu_us * count / found.total(), 1) for name, count in found.most_common()}
+    return {name: round(cpu_us * count / counts.total(), 1) for name, count in counts.most_common()}
 
 
 def main() -> None:
@@ -280,18 +282,18 @@ def main() -> None:
         command = [sys.executable, __file__, "--one", str(size)]
         command += ["--folder", str(arguments.folder)] if arguments.folder else []
         command += ["--profile"] if arguments.profile and size == max(sizes) else []
-        one = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        measured = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
         print(
-            f"{size:9}{one['cpu_us']:9.1f}{one['per_core']:11}{one['per_core_with_teacher']:14}"
-            f"{one['wall_s']:9.1f}{one['rss_mb']:9.1f}{one['rss_before_mb']:9.1f}{one['disk_bytes']:9}",
+            f"{size:9}{measured['cpu_us']:9.1f}{measured['per_core']:11}{measured['per_core_with_teacher']:14}"
+            f"{measured['wall_s']:9.1f}{measured['rss_mb']:9.1f}{measured['rss_before_mb']:9.1f}{measured['disk_bytes']:9}",
             flush=True,
         )
         for name in ("cpu_us", "per_core", "per_core_with_teacher", "teacher_us", "rss_mb", "rss_before_mb"):
-            figures[f"overhead_{size}_{name}"] = one[name]
-        for name, microseconds in one["profile"].items():
+            figures[f"overhead_{size}_{name}"] = measured[name]
+        for name, microseconds in measured["profile"].items():
             print(f"    {microseconds:7.1f} us  {name}")
-        if one["profile"]:
-            figures["overhead_profile_us"] = one["profile"]
+        if measured["profile"]:
+            figures["overhead_profile_us"] = measured["profile"]
     if arguments.json:
         record(arguments.json, figures)
 

@@ -2,9 +2,9 @@
 
     python bench/slots.py --data DATASETS [--seeds 1] [--out FOLDER]
 
-Seeds: one text a type, drawn from rows of SNIPS' train set that the teacher never saw, another draw for each random seed.
-Test set: SNIPS' own, as far as it is about the recipe's two intents, its other slots left unmarked. DATASETS holds
-snips_intents and snips_slots. Without them the bench says so and ends with 0.
+Seeds: one text a type, drawn from rows of SNIPS' train set that the teacher never saw; each random seed draws anew. Test set:
+the texts of SNIPS' test set about the recipe's two intents, with their other slots left unmarked. DATASETS holds snips_intents
+and snips_slots. Without them the bench says so and exits with 0.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "datasets")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "slots")
-    wanted = parser.parse_args()
-    missing = [name for name in ("snips_intents", "snips_slots") if not (wanted.data / name).is_dir()]
+    arguments = parser.parse_args()
+    missing = [name for name in ("snips_intents", "snips_slots") if not (arguments.data / name).is_dir()]
     if missing:
-        print(f"skipped: {wanted.data} holds no {' and no '.join(missing)}; give their folder with --data")
+        print(f"skipped: {arguments.data} holds no {' and no '.join(missing)}; give their folder with --data")
         return
     sys.path.insert(0, str(RECIPE.with_suffix("")))
     import train_teacher
 
-    out = wanted.out.resolve()
+    out = arguments.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    held, _ = train_teacher.split(train_teacher.prepared_rows(wanted.data)[0], seed=0)
-    write(out / "seeds.jsonl", (train_teacher.sample_of(row.pieces) for row in held))
-    write(out / "test.jsonl", train_teacher.test_samples(wanted.data))
+    seed_rows, _ = train_teacher.split(train_teacher.prepared_rows(arguments.data)[0], seed=0)
+    write(out / "seeds.jsonl", (train_teacher.sample_of(row.pieces) for row in seed_rows))
+    write(out / "test.jsonl", train_teacher.test_samples(arguments.data))
 
     command = [sys.executable, "-m", "evokd_data"]
     scores = {}
-    for seed in range(wanted.seeds):
+    for seed in range(arguments.seeds):
         name = f"slots-snips-{seed}"
         subprocess.run(
             [
@@ -60,10 +60,10 @@ def main() -> None:
             ],
             cwd=out, check=True,
         )  # fmt: skip
-        shown = subprocess.run(
+        summary = subprocess.run(
             [*command, "show", name, "--json"], cwd=out, check=True, capture_output=True, text=True, env=os.environ
         )
-        rounds = json.loads(shown.stdout)["rounds"]
+        rounds = json.loads(summary.stdout)["rounds"]
         scores[seed] = [round(entry["metrics"]["test"]["micro_f1"], 4) for entry in rounds]
         print(f"seed {seed}: micro-F1 by round {scores[seed]}, n={rounds[-1]['metrics']['test']['n']}", flush=True)
     (out / "scores.json").write_text(json.dumps(scores) + "\n", encoding="utf-8")

@@ -2,7 +2,7 @@
 
     python bench/snips.py --data DATASETS [--seeds 3]
 
-DATASETS is a folder with snips_intents/test.parquet (columns text, label). Without it the bench says so and ends with 0.
+DATASETS is a folder with snips_intents/test.parquet (columns text, label). Without it the bench says so and exits with 0.
 Prints the table of `evokd-data compare` and whether the mean of the evokd arm reaches the goal of 0.93.
 """
 
@@ -23,18 +23,18 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "datasets")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "snips")
-    wanted = parser.parse_args()
-    test = (wanted.data / "snips_intents" / "test.parquet").resolve()
+    arguments = parser.parse_args()
+    test = (arguments.data / "snips_intents" / "test.parquet").resolve()
     if not test.is_file():
         print(f"skipped: {test} is not there; give the folder that holds snips_intents with --data")
         return
     recipes = [str(ROOT / "recipes" / f"{name}.yaml") for name in ("quickstart", "quickstart-uniform")]
     command = [
-        str(Path(sys.executable).with_name("evokd-data")), "compare", *recipes, "--seeds", str(wanted.seeds),
-        "--set", f"test.path={test}", "--out", str(wanted.out), "--runs", str(wanted.out / "runs"),
+        str(Path(sys.executable).with_name("evokd-data")), "compare", *recipes, "--seeds", str(arguments.seeds),
+        "--set", f"test.path={test}", "--out", str(arguments.out), "--runs", str(arguments.out / "runs"),
     ]  # fmt: skip
     subprocess.run(command, check=True)
-    arm = json.loads((wanted.out / "results.json").read_text(encoding="utf-8"))["arms"]["quickstart"]
+    arm = json.loads((arguments.out / "results.json").read_text(encoding="utf-8"))["arms"]["quickstart"]
     mean = sum(arm["macro_f1"]) / len(arm["macro_f1"])
     scores = ", ".join(f"{score:.4f}" for score in arm["macro_f1"])
     print(f"evokd: {scores}; mean {mean:.4f}, goal {GOAL}: {'reached' if mean >= GOAL else 'not reached'}")
