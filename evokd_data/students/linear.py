@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
 import zipfile
@@ -18,6 +17,7 @@ from pydantic import Field
 
 from evokd_data.errors import StudentError
 from evokd_data.records import TokenExample
+from evokd_data.settings import Count, Rate, identity
 from evokd_data.students import Examples, Student, TrainingData
 from evokd_data.students.batches import BatchSampler, labels, prediction_batches, row_weights, target_distributions
 from evokd_data.students.checkpoint import read_metadata, write_metadata
@@ -42,12 +42,12 @@ class Linear(Student):
 
     name: ClassVar[str] = "linear"
 
-    characters: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (2, 5)
+    characters: tuple[Count, Count] = (2, 5)
     buckets: Annotated[int, Field(ge=16)] = 2**16
-    epochs: Annotated[float, Field(gt=0)] = 20.0
+    epochs: Rate = 20.0
     min_steps: Annotated[int, Field(ge=0)] = 100
-    batch_size: Annotated[int, Field(ge=1)] = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 0.1
+    batch_size: Count = 64
+    learning_rate: Rate = 0.1
     decay: Annotated[float, Field(ge=0)] = 1e-4
     soft_labels: bool = True
 
@@ -60,7 +60,7 @@ class Linear(Student):
         return self.soft_labels
 
     def identity(self) -> Mapping[str, Any]:
-        return {**dataclasses.asdict(self), "characters": list(self.characters)}
+        return identity(self)
 
     def fit(self, data: TrainingData, into: Path) -> dict[str, Any]:
         """Figures: steps, fresh and earlier samples, mean loss of each tenth of the training, seconds."""

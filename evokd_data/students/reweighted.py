@@ -27,13 +27,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from evokd_data.records import SequenceExample
+from evokd_data.settings import Count, Rate
 from evokd_data.students import Examples, TrainingData
 from evokd_data.students.batches import Example, prediction_batches
 from evokd_data.students.deterministic import deterministic
@@ -62,9 +62,9 @@ class _Reweighting(ABC):
     `inner_decay` pulls the inner model's parameters to 0.
     """
 
-    weight_steps: Annotated[int, Field(ge=1)] = 20
-    weight_rate: Annotated[float, Field(gt=0)] = 0.1
-    inner_decay: Annotated[float, Field(gt=0)] = 3e-3
+    weight_steps: Count = 20
+    weight_rate: Rate = 0.1
+    inner_decay: Rate = 3e-3
 
     def fit(self, data: TrainingData, into: Path) -> dict[str, Any]:
         """The student's own figures, the number of learned weights, and their quantiles in tenths."""
@@ -133,7 +133,7 @@ class ReweightedLinear(_Reweighting, Linear):
 
     name: ClassVar[str] = "reweighted-linear"
 
-    inner_decay: Annotated[float, Field(gt=0)] = 3e-4
+    inner_decay: Rate = 3e-4
 
     def _features(self, examples: Sequence[Any], data: TrainingData) -> Floats:
         dense = np.zeros((len(examples), HASHED))

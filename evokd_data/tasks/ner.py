@@ -25,6 +25,7 @@ from pydantic import Field
 from evokd_data.errors import DataError
 from evokd_data.records import Constraint, Mistake, Prediction, Sample, SequenceExample, Span, Target, TokenExample
 from evokd_data.registry import nearest
+from evokd_data.settings import Count
 from evokd_data.tasks import Unreadable, conll, iob, marking, spans, unknown_format
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class NER:
     description: str = ""
     type_descriptions: Mapping[str, str] = field(default_factory=dict)
     labelling: Literal["grammar", "json", "enum"] = "grammar"
-    enum_words: Annotated[int, Field(ge=1)] = 8
+    enum_words: Count = 8
     ignore_other_types: bool = False
     text_column: Column = "text"
     spans_column: Column = "spans"
