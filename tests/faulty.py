@@ -19,7 +19,7 @@ from publishing_fixtures import make_run
 
 from evokd_data.localhub.child import RunningHub
 from evokd_data.progress import Progress
-from evokd_data.publishers.calls import Patience
+from evokd_data.publishers.calls import RetryPolicy
 from evokd_data.publishers.hub import Hub
 from evokd_data.recipe import Recipe
 from evokd_data.stages.publish import Publication, public_recipe
@@ -118,8 +118,8 @@ def publish(hub: FaultyHub, run: Run, repo: str, rounds: int, *, xet: bool = Fal
     assert recipe.publish is not None
     recipe = replace(recipe, publish=replace(recipe.publish, repo=repo, endpoint=hub.endpoint))
     kind = XetHub if xet else Hub
-    patience = Patience(ATTEMPTS, sleep=lambda seconds: time.sleep(seconds))
-    client = kind(hub.endpoint, hub.server.token, patience=patience, note=lambda _: None)
+    retries = RetryPolicy(ATTEMPTS, sleep=lambda seconds: time.sleep(seconds))
+    client = kind(hub.endpoint, hub.server.token, retries=retries, note=lambda _: None)
     with workspace.lock():
         client.check(repo)
         Publication(recipe, client, Progress()).publish(workspace, rounds - 1)
@@ -129,13 +129,13 @@ recipe_once = cache(public_recipe)
 
 
 @contextmanager
-def hurried(nap_s: float = NAP_S, silence_s: float = 120) -> Iterator[None]:
+def hurried(nap_s: float = NAP_S, read_timeout_s: float = 120) -> Iterator[None]:
     """Nobody sleeps longer than `nap_s`: neither we nor the clients that retry by themselves. What takes longest beside
     that is done once: reading the recipe, and the certificates of the internet, which nothing here asks for."""
     sleep = time.sleep
     with (
         patch("time.sleep", lambda seconds: sleep(min(seconds, nap_s))),
-        patch("evokd_data.publishers.calls.SILENCE_S", silence_s),
+        patch("evokd_data.publishers.calls.READ_TIMEOUT_S", read_timeout_s),
         patch("evokd_data.stages.publish.public_recipe", recipe_once),
         patch("ssl.SSLContext.load_verify_locations", lambda *_: None),
     ):

@@ -63,7 +63,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "answer altered": {"body": "alter"},
     "time-out": {"delay_s": 0.6},
 }
-SILENCE_S = 0.3  # of a client that meets a time-out
+READ_TIMEOUT_S = 0.3  # of a client that meets a time-out
 ALWAYS = None
 ACTION = re.compile(
     r"\b(rerun|run: |log in|login|load it|publish to another|delete the tag|check|mend|look|wait|use one|start it|unset)\b"
@@ -214,7 +214,7 @@ def play(scenario: Scenario, place: Place, attempts: int = 2) -> Outcome:
         ended = in_a_process(publish_all, place.folder, kill_server, nap_s=0.3)
         note(ended, list(half_published(Held(hub.root, repo), expected)))
     else:
-        with hurried(silence_s=SILENCE_S if scenario.slow else 120):
+        with hurried(read_timeout_s=READ_TIMEOUT_S if scenario.slow else 120):
             for _ in range(attempts):
                 ended = attempt(publish_all)
                 note(ended, list(half_published(Held(hub.root, repo), expected)))

@@ -26,7 +26,7 @@ from evokd_data.errors import PublishError, RevisionConflict, VerificationError
 from evokd_data.localhub.auth import add_token
 from evokd_data.localhub.child import RunningHub
 from evokd_data.progress import Progress
-from evokd_data.publishers.calls import Patience
+from evokd_data.publishers.calls import RetryPolicy
 from evokd_data.publishers.hub import Hub
 from evokd_data.recipe import Recipe
 from evokd_data.records import Revision
@@ -74,7 +74,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Reci
 class Publisher:
     """A publication that never waits, remembers for how long it would have, and forgets what it published before."""
 
-    def __init__(self, server: RunningHub, run: tuple[Recipe, Workspace], repo: str, **patience: Any) -> None:
+    def __init__(self, server: RunningHub, run: tuple[Recipe, Workspace], repo: str, **retries: Any) -> None:
         recipe, self.workspace = run
         assert recipe.publish is not None
         self.waits: list[float] = []
@@ -83,7 +83,7 @@ class Publisher:
         hub = Hub(
             server.endpoint,
             server.token,
-            patience=Patience(sleep=self.waits.append, chance=lambda: 1.0, **patience),
+            retries=RetryPolicy(sleep=self.waits.append, jitter=lambda: 1.0, **retries),
             note=self.notes.append,
         )
         publish = replace(recipe.publish, repo=repo, endpoint=server.endpoint)
@@ -255,7 +255,7 @@ def test_a_commit_without_its_tag_gets_it_by_a_rerun(
 def test_time_limits_end_a_call_that_would_never_end(
     publisher: Publisher, api: HfApi, repo: str, faults: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evokd_data.publishers.calls.SILENCE_S", 0.5)
+    monkeypatch.setattr("evokd_data.publishers.calls.READ_TIMEOUT_S", 0.5)
     faults({"match": COMMIT, "times": 1, "delay_s": 1.5})
     publisher.publish(0)
     assert len(publisher.waits) >= 1
@@ -311,7 +311,7 @@ def test_two_racing_publishers_of_one_run_end_in_one_commit(
     server: RunningHub, tmp_path: Path, api: HfApi, repo: str
 ) -> None:
     """Two machines with the same rounds: whoever comes second finds its round there."""
-    publishers = [Publisher(server, make_run(tmp_path / str(n), 2), repo, first_s=0.01) for n in range(2)]
+    publishers = [Publisher(server, make_run(tmp_path / str(n), 2), repo, first_wait_s=0.01) for n in range(2)]
     for each in publishers:
         each.publication = replace_sleep(each)
     errors: list[BaseException] = []
@@ -338,7 +338,7 @@ def replace_sleep(publisher: Publisher) -> Publication:
     hub = publisher.publication.hub
     return Publication(
         publisher.publication.recipe,
-        replace(hub, patience=replace(hub.patience, sleep=lambda s: time.sleep(min(s, 0.05)))),
+        replace(hub, retries=replace(hub.retries, sleep=lambda s: time.sleep(min(s, 0.05)))),
         Progress(),
     )
 

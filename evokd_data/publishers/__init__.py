@@ -1,4 +1,4 @@
-"""The publisher contract: a bundle becomes one revision, exactly once; a revision comes back as files."""
+"""The publisher contract: it publishes a bundle as one revision, exactly once, and fetches the files of a revision."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ PUBLISHERS = {
 
 
 class Publisher(Protocol):
-    """One path: the Hub's API, wherever the endpoint points."""
+    """A publisher speaks the Hub's API, whatever server the endpoint names."""
 
     name: ClassVar[str]
 
     def publish(self, bundle: Bundle) -> Revision:
-        """One commit and one tag for the bundle, whatever happened before; a rerun finds them and does nothing.
+        """Publish the bundle as one commit and one tag, whatever an earlier attempt did. Does nothing when both exist.
 
-        Raises RevisionConflict when the repository moved on without us, PublishError when the Hub cannot be used.
+        Raises RevisionConflict when another client published to the repository, PublishError when the Hub cannot be used.
         """
 
     def fetch(self, repo: str, revision: str, patterns: list[str], into: Path | None = None) -> tuple[str, Path]:
-        """The commit a tag or branch names now, and a local folder with that commit's files matching `patterns`."""
+        """The commit that a tag or branch names now, and a local folder with that commit's files that match `patterns`."""

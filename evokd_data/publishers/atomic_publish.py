@@ -1,7 +1,7 @@
-"""One round on its way into a repository: one `create_commit` on top of the round before, and one tag.
+"""Publishing one round atomically: one `create_commit` on top of the round before, and one tag.
 
-Neither call is retried by the client, and a lost answer may hide a commit that landed; so every attempt begins with a
-look at what is there, does the one thing that is missing, and looks again. Only what a look has shown is believed.
+The client retries neither call, and when an answer is lost the commit may exist nevertheless. So every attempt first looks at
+the repository, then does the one thing that is missing, then looks again. Only the state that a look has shown is relied on.
 """
 
 from __future__ import annotations
@@ -27,16 +27,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AtomicPublish:
-    """One round on its way into a repository."""
+    """The attempts to publish one bundle. `scratch` is an empty folder for downloads."""
 
     hub: Hub
     api: HfApi
     bundle: Bundle
     scratch: Path
-    digests: dict[str, str | None] = field(default_factory=dict)
+    _digests: dict[str, str | None] = field(default_factory=dict, init=False)
 
     def step(self) -> Revision | None:
-        """Look, and do the one thing that is missing; the revision once nothing is."""
+        """Look at the repository and do the one thing that is missing. Returns the revision when nothing is missing.
+
+        Raises RevisionConflict when the tag or the head belongs to another client's round, PublishError when the round
+        before is not published, and the client's errors.
+        """
         from huggingface_hub.errors import RepositoryNotFoundError
 
         bundle = self.bundle
@@ -47,34 +51,35 @@ class AtomicPublish:
             return None
         tagged = refs.tags.get(bundle.tag)
         if tagged is not None:
-            there = self.digest_at(tagged)
-            if there != bundle.manifest:
-                found = f"with digest {there[:12]}" if there else "without this round"
+            published = self._digest_at(tagged)
+            if published != bundle.manifest:
+                content = f"with digest {published[:12]}" if published else "without this round"
                 raise RevisionConflict(
-                    f"{bundle.repo}: the tag {bundle.tag} is taken: it sits on {self.told(tagged)} {found}, ours is "
+                    f"{bundle.repo}: the tag {bundle.tag} is taken: it sits on {self._describe(tagged)} {content}, ours is "
                     f"{bundle.manifest[:12]}; publish to another {self.hub.setting}, or delete the tag if it is a mistake"
                 )
             return Revision(bundle.repo, bundle.tag, tagged, self.hub.address)
-        commit = self.landed(refs.head) if refs.head else None
+        commit = self._find_commit(refs.head) if refs.head else None
         if commit is None:
-            self.check_parent(refs)
-            self.commit(refs.head)
+            self._check_parent(refs)
+            self._create_commit(refs.head)
         else:
-            # exist_ok takes a tag on any commit for ours: the next look shows where it sits.
+            # exist_ok accepts an existing tag on any commit; the next look shows on which commit it is.
             self.api.create_tag(
                 bundle.repo, repo_type=self.hub.repo_type, tag=bundle.tag, revision=commit, exist_ok=True
             )
         return None
 
-    def commit(self, parent: str | None) -> None:
+    def _create_commit(self, parent: str | None) -> None:
         from huggingface_hub import CommitOperationAdd
 
         with ExitStack() as stack:
-            # The Hub stores what it has in common with earlier rounds once, if it gets paths (Xet). Elsewhere open files go
-            # the plain way (LFS): a third of the memory, time limits, and no cache of what a server once held.
+            # The Hub gets paths, which travel by Xet: it stores data that earlier rounds have, too, only once. Other servers
+            # get open files, which travel by LFS: that needs a third of the memory, has time limits, and no local cache of
+            # chunks that the server may have lost since.
             operations = [
                 CommitOperationAdd(path, str(file) if self.hub.is_the_hub() else stack.enter_context(file.open("rb")))
-                for path, file in sorted(self.files_since(parent).items())
+                for path, file in sorted(self._new_files(parent).items())
             ]
             self.api.create_commit(
                 self.bundle.repo,
@@ -86,48 +91,50 @@ class AtomicPublish:
                 parent_commit=parent,
             )
 
-    def files_since(self, parent: str | None) -> dict[str, Path]:
-        """The bundle's files but for those that the parent has already: recipe and prompts are seldom another round's own.
+    def _new_files(self, parent: str | None) -> dict[str, Path]:
+        """The bundle's files without those that the parent has unchanged, such as recipe and prompts of most rounds.
 
-        The client would find that out too, after announcing each with its first bytes.
+        The client would leave them out, too, but only after it has sent the first bytes of each.
         """
         from huggingface_hub.hf_api import RepoFile
 
         files = dict(self.bundle.files)
-        lasting = [path for path in files if not repo_layout.in_round_folder(path)]
-        if parent is None or not lasting:
+        replaceable = [path for path in files if not repo_layout.in_round_folder(path)]
+        if parent is None or not replaceable:
             return files
-        for there in self.api.get_paths_info(self.bundle.repo, lasting, repo_type=self.hub.repo_type, revision=parent):
-            if not isinstance(there, RepoFile) or there.lfs is not None or there.path not in files:
-                continue  # a large file is known by its pointer
-            file = files[there.path]
-            if file.stat().st_size == there.size and _blob(file.read_bytes()) == there.blob_id:
-                del files[there.path]
+        for info in self.api.get_paths_info(
+            self.bundle.repo, replaceable, repo_type=self.hub.repo_type, revision=parent
+        ):
+            if not isinstance(info, RepoFile) or info.lfs is not None or info.path not in files:
+                continue  # the blob id of a large file is that of its LFS pointer
+            file = files[info.path]
+            if file.stat().st_size == info.size and _git_blob_id(file.read_bytes()) == info.blob_id:
+                del files[info.path]
         return files
 
-    def landed(self, head: str) -> str | None:
-        """The commit that brought our manifest: the head, or one behind it. None when it is not there.
+    def _find_commit(self, head: str) -> str | None:
+        """The commit that added our manifest: the head, or an ancestor of it. None when there is no such commit.
 
-        Raises RevisionConflict when the head holds another round of this number.
+        Raises RevisionConflict when the head holds another round with this number.
         """
-        there = self.digest_at(head)
-        if there is None:
+        published = self._digest_at(head)
+        if published is None:
             return None
-        if there != self.bundle.manifest:
+        if published != self.bundle.manifest:
             raise RevisionConflict(
-                f"{self.bundle.repo}: somebody else published {self.bundle.tag} (digest {there[:12]}, ours "
-                f"{self.bundle.manifest[:12]}); the head is {self.told(head)}. To go on from theirs load it; "
+                f"{self.bundle.repo}: somebody else published {self.bundle.tag} (digest {published[:12]}, ours "
+                f"{self.bundle.manifest[:12]}); the head is {self._describe(head)}. To go on from theirs load it; "
                 f"to keep ours publish to another {self.hub.setting}"
             )
-        found = head
+        first = head
         for commit in self.api.list_repo_commits(self.bundle.repo, repo_type=self.hub.repo_type, revision=head):
-            if self.digest_at(commit.commit_id) != self.bundle.manifest:
+            if self._digest_at(commit.commit_id) != self.bundle.manifest:
                 break
-            found = commit.commit_id
-        return found
+            first = commit.commit_id
+        return first
 
-    def check_parent(self, refs: Refs) -> None:
-        """Rounds are a chain: ours goes on top of the round before, or of commits that left all rounds alone."""
+    def _check_parent(self, refs: Refs) -> None:
+        """Rounds form a chain. Raises unless the head is the round before, or differs from it only outside round folders."""
         bundle = self.bundle
         parent = None
         if bundle.parent_tag is not None:
@@ -138,50 +145,50 @@ class AtomicPublish:
                 )
         if refs.head is None or refs.head == parent:
             return
-        if self.round_files(refs.head) != (self.round_files(parent) if parent else {}):
+        if self._round_files(refs.head) != (self._round_files(parent) if parent else {}):
             since = f"since {bundle.parent_tag}" if parent else "and holds data already"
             raise RevisionConflict(
-                f"{bundle.repo} moved to {self.told(refs.head)} {since}; somebody else published. To go on from theirs load "
-                f"it; to keep ours publish to another {self.hub.setting}"
+                f"{bundle.repo} moved to {self._describe(refs.head)} {since}; somebody else published. To go on from theirs "
+                f"load it; to keep ours publish to another {self.hub.setting}"
             )
 
-    def round_files(self, commit: str) -> dict[str, str]:
+    def _round_files(self, commit: str) -> dict[str, str]:
         return round_files(self.api, self.bundle.repo, self.hub.repo_type, commit)
 
-    def digest_at(self, commit: str) -> str | None:
-        """The digest in our round's manifest at a commit; None when it has no such file, "" when it has another kind of."""
-        if commit not in self.digests:
-            self.digests[commit] = self._digest_at(commit)
-        return self.digests[commit]
-
     def _digest_at(self, commit: str) -> str | None:
+        """The digest in our round's manifest at a commit. None when the commit has no such file, "" when it is no manifest."""
+        if commit not in self._digests:
+            self._digests[commit] = self._fetch_digest(commit)
+        return self._digests[commit]
+
+    def _fetch_digest(self, commit: str) -> str | None:
         from huggingface_hub import hf_hub_download
 
         repo, path = self.bundle.repo, repo_layout.manifest(self.bundle.tag)
-        there = self.api.get_paths_info(repo, path, repo_type=self.hub.repo_type, revision=commit)
-        if not there:
+        infos = self.api.get_paths_info(repo, path, repo_type=self.hub.repo_type, revision=commit)
+        if not infos:
             return None
         file = hf_hub_download(
             repo, path, repo_type=self.hub.repo_type, revision=commit, cache_dir=tempfile.mkdtemp(dir=self.scratch),
             endpoint=self.api.endpoint, token=self.hub.token,
         )  # fmt: skip
         data = Path(file).read_bytes()
-        if getattr(there[0], "blob_id", blob := _blob(data)) != blob:
-            raise ConnectionError(f"{path} was damaged on its way here")  # a reason to ask again, not to see a conflict
+        if getattr(infos[0], "blob_id", blob_id := _git_blob_id(data)) != blob_id:
+            raise ConnectionError(f"{path} was damaged on its way here")  # transient: it is fetched again
         try:
             return str(json.loads(data)["digest"])
         except (ValueError, KeyError, TypeError):
             return ""
 
-    def told(self, commit: str) -> str:
-        """A commit in words: what it is called, whose, when."""
+    def _describe(self, commit: str) -> str:
+        """A commit for messages: its short id, title, authors and date."""
         try:
             info = self.api.list_repo_commits(self.bundle.repo, repo_type=self.hub.repo_type, revision=commit)[0]
-        except Exception:  # the name of the winner is worth a try, not a failure of its own
+        except Exception:  # the details are not worth another failure
             return commit[:7]
         return f"{commit[:7]} ({info.title!r} by {', '.join(info.authors) or 'unknown'}, {info.created_at:%Y-%m-%d %H:%M} UTC)"
 
 
-def _blob(data: bytes) -> str:
-    """What git calls a file of this content."""
+def _git_blob_id(data: bytes) -> str:
+    """The git object id of a file with this content."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()

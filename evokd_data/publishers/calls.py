@@ -1,7 +1,6 @@
-"""Calls to a Hub that end: with time limits, repeated where repeating can help, and errors without secrets.
+"""Calls to a Hub: time limits, retries where they can help, and error messages without secrets.
 
-huggingface_hub retries uploads and downloads, but neither commits nor tags nor look-ups, and sets most of its calls no
-time limit at all.
+huggingface_hub retries uploads and downloads, but not commits, tags and look-ups, and most of its calls have no time limit.
 """
 
 from __future__ import annotations
@@ -22,62 +21,69 @@ from evokd_data.errors import EvokdError, PublishError
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-CONNECT_S = 10
-SILENCE_S = 120  # a commit of many files is answered when it is done
-AGAIN = (408, 425, 429, 500, 502, 503, 504)
+CONNECT_TIMEOUT_S = 10
+READ_TIMEOUT_S = 120  # the Hub answers a commit of many files only when the commit is done
+TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+"""HTTP statuses after which the same call may succeed."""
 LOST_RACE = (409, 412)
+"""HTTP statuses that say that another client's commit came first."""
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How often and how long to wait: 1, 2, 4 ... `longest_s` seconds, half of each by chance, or what the Hub asks for
-    up to `asked_s`. Eight attempts wait about two minutes in all."""
+class RetryPolicy:
+    """How often to try a call, and how long to wait between attempts.
+
+    The waits are `first_wait_s`, twice that, and so on up to `max_wait_s`; half of each is random. When the Hub asks for a
+    longer wait, up to `max_retry_after_s`, it is waited for. Eight attempts wait about two minutes in all.
+    """
 
     attempts: int = 8
-    first_s: float = 1
-    longest_s: float = 60
-    asked_s: float = 900
+    first_wait_s: float = 1
+    max_wait_s: float = 60
+    max_retry_after_s: float = 900
     sleep: Callable[[float], None] = field(default_factory=lambda: time.sleep)
-    chance: Callable[[], float] = random.random
+    jitter: Callable[[], float] = random.random
 
-    def persist(self, step: Callable[[], T | None], note: Callable[[str], None]) -> T:
-        """`step` until it returns something. None means: progress was made, go on at once.
+    def run(self, step: Callable[[], T | None], note: Callable[[str], None]) -> T:
+        """Call `step` until it returns a result. None means that it made progress: it is called again at once.
 
-        A failure that may pass is waited out; the last one, and any other, is raised.
+        After a transient failure it is called again after a wait, which `note` is told. Any other failure, and that of
+        the last attempt, is raised. Raises PublishError when `step` makes progress without end, or when the Hub asks for
+        a longer wait than allowed.
         """
         failures = 0
         for _ in range(4 * self.attempts):
             try:
-                done = step()
+                result = step()
             except EvokdError:
                 raise
-            except Exception as caught:  # the clients raise dozens of kinds, sorted below
-                error = reason(caught)
+            except Exception as caught:  # the clients raise dozens of classes; `is_transient` sorts them
+                error = root_cause(caught)
                 failures += 1
-                if not may_pass(error) or failures >= self.attempts:
+                if not is_transient(error) or failures >= self.attempts:
                     raise
                 wait_s = self._wait_s(failures, error)
                 note(f"{describe(error)}; attempt {failures} of {self.attempts}, next in {wait_s:.0f} s")
                 self.sleep(wait_s)
             else:
-                if done is not None:
-                    return done
+                if result is not None:
+                    return result
         raise PublishError(
             "the Hub accepts what it is told and then does not show it; look at the repository, then rerun"
         )
 
     def _wait_s(self, failures: int, error: Exception) -> float:
-        grown = min(self.longest_s, self.first_s * 2 ** (failures - 1)) * (0.5 + 0.5 * self.chance())
-        asked = _asked_s(error)
-        if asked is not None and asked > self.asked_s:
+        wait_s = min(self.max_wait_s, self.first_wait_s * 2 ** (failures - 1)) * (0.5 + 0.5 * self.jitter())
+        retry_after = _retry_after_s(error)
+        if retry_after is not None and retry_after > self.max_retry_after_s:
             raise PublishError(
-                f"the Hub asks to wait {asked:.0f} s ({describe(error)}); rerun after that: nothing is done twice"
+                f"the Hub asks to wait {retry_after:.0f} s ({describe(error)}); rerun after that: nothing is done twice"
             ) from None
-        return max(grown, asked or 0)
+        return max(wait_s, retry_after or 0)
 
 
-def may_pass(error: BaseException) -> bool:
-    """Whether the same call may succeed later. A lost race (409, 412) may: the next attempt looks who won."""
+def is_transient(error: BaseException) -> bool:
+    """Whether the same call may succeed later. After a lost race (409, 412) it may: the next attempt looks who won."""
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
     if isinstance(error, OfflineModeIsEnabled):
@@ -86,26 +92,26 @@ def may_pass(error: BaseException) -> bool:
         return True
     status = status_of(error)
     if status is not None:
-        return status in AGAIN or status in LOST_RACE
+        return status in TRANSIENT or status in LOST_RACE
     if isinstance(error, ConnectionError | TimeoutError | json.JSONDecodeError) or _is_transport(error):
         return True
-    # hf_xet reports its failures as RuntimeError, hf_hub_download a short file as OSError without a number; an OSError
-    # with one is this machine's (disk full, no permission).
+    # hf_xet raises RuntimeError, and hf_hub_download raises OSError without an errno for a file that is too short. An
+    # OSError with an errno comes from this machine (disk full, no permission).
     return isinstance(error, RuntimeError) or (isinstance(error, OSError) and error.errno is None)
 
 
 def is_unreachable(error: BaseException) -> bool:
-    """Whether the Hub gave no answer of its own: then, and only then, what is known from before may be used."""
+    """Whether the Hub itself gave no answer. Only then may a remembered answer take its place."""
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     status = status_of(error)
     if status is not None:
-        return status in AGAIN
+        return status in TRANSIENT
     return isinstance(error, OfflineModeIsEnabled | ConnectionError | TimeoutError) or _is_transport(error)
 
 
-def reason(error: Exception) -> Exception:
-    """What a download failed of: the client tells of any failure to ask as of a file that is not in the cache."""
+def root_cause(error: Exception) -> Exception:
+    """Why a download failed. The client reports every failed request as a file that is missing in its cache."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     inner = error.__cause__
@@ -113,24 +119,25 @@ def reason(error: Exception) -> Exception:
 
 
 def status_of(error: BaseException) -> int | None:
-    """The HTTP status behind an error, when the Hub answered with one."""
+    """The HTTP status of the Hub's answer; None when there was no answer."""
     response = getattr(error, "response", None)
     return getattr(response, "status_code", None)
 
 
 def _is_transport(error: BaseException) -> bool:
-    """httpx's time-outs, network and protocol errors, by name: which httpx it is depends on huggingface_hub's version."""
+    """Whether it is a time-out, network or protocol error of httpx. Compared by name, because the module that holds the
+    class depends on huggingface_hub's version."""
     return any(kind.__name__ == "TransportError" for kind in type(error).__mro__)
 
 
-def _asked_s(error: BaseException) -> float | None:
-    """Seconds the Hub asks to wait: Retry-After, or the end of a used-up rate limit window."""
+def _retry_after_s(error: BaseException) -> float | None:
+    """Seconds that the Hub asks to wait: Retry-After, or the end of a used-up rate limit window."""
     response = getattr(error, "response", None)
     if response is None:
         return None
-    after = response.headers.get("Retry-After", "")
-    if after.isdigit():
-        return float(after)
+    retry_after = response.headers.get("Retry-After", "")
+    if retry_after.isdigit():
+        return float(retry_after)
     window = dict(
         part.strip().split("=", 1) for part in response.headers.get("RateLimit", "").split(";") if "=" in part
     )
@@ -140,9 +147,9 @@ def _asked_s(error: BaseException) -> float | None:
 
 
 def describe(error: BaseException) -> str:
-    """One line: the Hub's own words when it said any."""
-    said = getattr(error, "server_message", None) or str(error) or type(error).__name__
-    line = next((line.strip() for line in str(said).splitlines() if line.strip()), type(error).__name__)
+    """The error as one line, in the Hub's own words when it sent a message."""
+    message = getattr(error, "server_message", None) or str(error) or type(error).__name__
+    line = next((line.strip() for line in str(message).splitlines() if line.strip()), type(error).__name__)
     status = status_of(error)
     return f"HTTP {status}: {line}" if status is not None else f"{type(error).__name__}: {line}"
 
@@ -156,23 +163,24 @@ def scrub(text: str, *secrets: str | None) -> str:
 
 
 def is_loopback(endpoint: str) -> bool:
+    """Whether the URL names this machine."""
     return urlsplit(endpoint).hostname in ("127.0.0.1", "::1", "localhost")
 
 
 class _Limits:
-    """Blocks open now, in whichever threads, and what to put back when the last one closes."""
+    """The number of `limited` blocks open now in all threads, and the client factory to restore after the last one."""
 
     lock = threading.Lock()
     open = 0
-    before: Any = None
+    factory: Any = None
 
 
 @contextmanager
 def limited(endpoint: str) -> Iterator[None]:
-    """Inside, every call of huggingface_hub in this process has a time limit and none draws a progress bar.
+    """Inside the block, every call of huggingface_hub in this process has a time limit, and none draws a progress bar.
 
-    The user's own client factory, if any, still makes the client; afterwards all is as it was. HF_HUB_OFFLINE does not
-    keep us from a Hub on this very machine.
+    The user's own client factory, if there is one, still makes the client. After the block everything is restored.
+    HF_HUB_OFFLINE is ignored for a Hub on this machine.
     """
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils import _http as transport
@@ -180,8 +188,8 @@ def limited(endpoint: str) -> Iterator[None]:
     with _Limits.lock:
         _Limits.open += 1
         if _Limits.open == 1:
-            before = _Limits.before = transport._GLOBAL_CLIENT_FACTORY  # there is no public way to ask for it
-            set_client_factory(lambda: _with_limits(before(), endpoint))
+            factory = _Limits.factory = transport._GLOBAL_CLIENT_FACTORY  # there is no public way to ask for it
+            set_client_factory(lambda: _with_limits(factory(), endpoint))
     try:
         with _quiet():
             yield
@@ -189,13 +197,13 @@ def limited(endpoint: str) -> Iterator[None]:
         with _Limits.lock:
             _Limits.open -= 1
             if not _Limits.open:
-                set_client_factory(_Limits.before)
+                set_client_factory(_Limits.factory)
 
 
 def _with_limits(client: Any, endpoint: str) -> Any:
     from huggingface_hub import is_offline_mode
 
-    client.timeout = type(client.timeout)(SILENCE_S, connect=CONNECT_S)
+    client.timeout = type(client.timeout)(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
     if is_loopback(endpoint) and is_offline_mode():
         client.event_hooks = {**client.event_hooks, "request": []}
     return client
@@ -203,19 +211,19 @@ def _with_limits(client: Any, endpoint: str) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No bars, and no warning about the way of uploading we chose."""
+    """No progress bars, and no warning that open files are uploaded by LFS: we choose that."""
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    chosen = logging.getLogger("huggingface_hub._commit_api")
-    shown = not are_progress_bars_disabled()
-    if shown:
+    upload_log = logging.getLogger("huggingface_hub._commit_api")
+    bars_enabled = not are_progress_bars_disabled()
+    if bars_enabled:
         disable_progress_bars()
-    chosen.addFilter(_not_about_buffers)
+    upload_log.addFilter(_not_about_buffers)
     try:
         yield
     finally:
-        chosen.removeFilter(_not_about_buffers)
-        if shown:
+        upload_log.removeFilter(_not_about_buffers)
+        if bars_enabled:
             enable_progress_bars()
 
 

@@ -1,13 +1,12 @@
-"""Rounds as revisions of a dataset repository, on the Hugging Face Hub or anything that speaks its API.
+"""The publisher `hub`: rounds as revisions of a dataset repository, on the Hugging Face Hub or a server that speaks its API.
 
-What is read is named by its commit, and every failure is told as a PublishError. How a round gets there: landing.py.
+Everything is read by commit, and every failure is raised as a PublishError. `atomic_publish` publishes a round.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,15 +17,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, urlsplit
 
 from evokd_data import repo_layout
+from evokd_data.atomic_files import write_json
 from evokd_data.errors import EvokdError, PublishError, VerificationError
 from evokd_data.publishers.atomic_publish import AtomicPublish
 from evokd_data.publishers.calls import (
-    Patience,
+    RetryPolicy,
     describe,
     is_loopback,
     is_unreachable,
     limited,
-    reason,
+    root_cause,
     scrub,
     status_of,
 )
@@ -38,16 +38,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 LOOKUP_ATTEMPTS = 4
-DOWNLOADS = 8  # at a time
-LOCAL_USER = "local"  # who everybody is at a local Hub without tokens
+PARALLEL_DOWNLOADS = 8
+LOCAL_USER = "local"  # the name of every user of a local Hub without tokens
 
 
 @dataclass(frozen=True)
 class Hub:
-    """`endpoint` None is HF_ENDPOINT or huggingface.co; `token` None is what `hf auth login` or HF_TOKEN gave.
+    """A Hub at `endpoint` (None: HF_ENDPOINT or huggingface.co) with `token` (None: that of `hf auth login` or HF_TOKEN).
 
-    `repo_type` is dataset, or model: a student's rounds are published in the same way. `remember` keeps the commit of
-    each tag that was looked up (in the cache): without a Hub it stands in, and a tag that moved since is found out.
+    `repo_type` is "dataset" or "model": students are published like rounds. With `remember` the cache keeps the commit of
+    each tag that was looked up. It is used when the Hub cannot be reached, and to detect that a tag was moved.
     """
 
     name: ClassVar[str] = "hub"
@@ -57,111 +57,112 @@ class Hub:
     cache_dir: Path | None = None
     remember: bool = True
     repo_type: str = "dataset"
-    patience: Patience = field(default_factory=Patience)
+    retries: RetryPolicy = field(default_factory=RetryPolicy)
     note: Callable[[str], None] = log.warning
 
     @property
     def address(self) -> str:
+        """The Hub's URL, without a final "/"."""
         from huggingface_hub import constants
 
         return (self.endpoint or constants.ENDPOINT).rstrip("/")
 
     @property
     def setting(self) -> str:
-        """What in a recipe names a repository of this type."""
+        """The setting of a recipe that names a repository of this type."""
         return "publish.repo" if self.repo_type == "dataset" else "publish.student"
 
     def check(self, repo: str) -> None:
-        """That rounds can be published to `repo`: the Hub answers, knows the token, and lets it write. Writes nothing.
+        """Check that rounds can be published to `repo`: the Hub answers, accepts the token, and lets it write. Writes nothing.
 
-        Raises PublishError saying which of them is not so.
+        Raises PublishError, which says what is missing.
         """
         with self._calls(repo) as api:
-            who = self._who(api)  # the first call: a Hub that is not there is told of within seconds
-            role = who.get("auth", {}).get("accessToken", {}).get("role")
+            user = self._user(api)  # the first call: a Hub that does not answer is reported within seconds
+            role = user.get("auth", {}).get("accessToken", {}).get("role")
             if role == "read":
                 raise PublishError(
-                    f"{repo}: the token of {who.get('name')!r} may only read at {self.address}; "
+                    f"{repo}: the token of {user.get('name')!r} may only read at {self.address}; "
                     "make one that may write, then: hf auth login"
                 )
             if self._exists(api, repo):
-                self._patiently(lambda: _may_write(api, repo, self.repo_type))
+                self._retried(lambda: _check_write_access(api, repo, self.repo_type))
                 return
-            namespaces = [who.get("name"), *(org.get("name") for org in who.get("orgs", []))]
-            open_house = is_loopback(self.address) and who.get("name") == LOCAL_USER
-            if repo.split("/")[0] not in namespaces and not open_house:
+            namespaces = [user.get("name"), *(org.get("name") for org in user.get("orgs", []))]
+            any_namespace = is_loopback(self.address) and user.get("name") == LOCAL_USER
+            if repo.split("/")[0] not in namespaces and not any_namespace:
                 raise PublishError(
-                    f"{repo}: there is no such {self.repo_type} at {self.address}, and the token of {who.get('name')!r} may not "
-                    f"make one there; its namespaces: {', '.join(map(str, namespaces))}. Change {self.setting} or the token"
+                    f"{repo}: there is no such {self.repo_type} at {self.address}, and the token of {user.get('name')!r} may "
+                    f"not make one there; its namespaces: {', '.join(map(str, namespaces))}. Change {self.setting} or the token"
                 )
 
     def publish(self, bundle: Bundle) -> Revision:
         """See `Publisher.publish`."""
         with self._calls(bundle.repo) as api, tempfile.TemporaryDirectory(prefix="evokd-") as scratch:
-            return self.patience.persist(AtomicPublish(self, api, bundle, Path(scratch)).step, self._told)
+            return self.retries.run(AtomicPublish(self, api, bundle, Path(scratch)).step, self._note)
 
     def refs(self, repo: str) -> Refs:
-        """What the repository's names point at now. Raises PublishError."""
+        """The commits that the repository's branches and tags name now. Raises PublishError."""
         with self._calls(repo) as api:
-            return self._patiently(lambda: look_up(api, repo, self.repo_type))
+            return self._retried(lambda: look_up(api, repo, self.repo_type))
 
     def round_files(self, repo: str, commit: str) -> dict[str, str]:
-        """Path -> git object of every file at a commit that only rounds may add."""
+        """Path -> git object id of each file of a commit that lies in a round folder. Raises PublishError."""
         with self._calls(repo) as api:
-            return self._patiently(lambda: round_files(api, repo, self.repo_type, commit))
+            return self._retried(lambda: round_files(api, repo, self.repo_type, commit))
 
     def resolve(self, repo: str, revision: str) -> str:
         """The commit that a tag or branch names now; a commit names itself.
 
-        Without a Hub, the commit this very tag named when it was last looked up here; never another's.
+        When the Hub cannot be reached: the commit that this tag named when it was last looked up here. Raises PublishError
+        when there is no such revision, VerificationError when a round's tag was moved since it was looked up here.
         """
         if len(revision) == 40 and all(digit in "0123456789abcdef" for digit in revision):
             return revision
-        known = self._known(repo)
+        remembered = self._remembered_tags(repo)
         try:
             with self._calls(repo, raw=True) as api:
-                refs = self._patiently(lambda: look_up(api, repo, self.repo_type))
+                refs = self._retried(lambda: look_up(api, repo, self.repo_type))
         except Exception as error:
-            if is_unreachable(error) and revision in known:
-                self._told(f"{self.address} does not answer; {repo}@{revision} was {known[revision]} when it last did")
-                return known[revision]
-            raise self._explained(repo, error) from None
+            if is_unreachable(error) and revision in remembered:
+                self._note(
+                    f"{self.address} does not answer; {repo}@{revision} was {remembered[revision]} when it last did"
+                )
+                return remembered[revision]
+            raise self._as_publish_error(repo, error) from None
         commit = refs.tags.get(revision) or refs.branches.get(revision)
         if commit is None:
             rounds = ", ".join(tag for tag in sorted(refs.tags) if repo_layout.round_index(tag) is not None) or "none"
             raise PublishError(f"{repo}: there is no revision {revision!r} at {self.address}; rounds there: {rounds}")
-        if known.get(revision, commit) != commit:
+        if remembered.get(revision, commit) != commit:
             raise VerificationError(
-                f"{repo}@{revision} is commit {commit} now and was {known[revision]} before: somebody moved the tag. To load "
-                f"what it was, ask for that commit; to accept the move, remove {self._memory(repo)}"
+                f"{repo}@{revision} is commit {commit} now and was {remembered[revision]} before: somebody moved the tag. To "
+                f"load what it was, ask for that commit; to accept the move, remove {self._tags_file(repo)}"
             )
         return commit
 
-    def keep(self, repo: str, tag: str, commit: str) -> None:
-        """Remember what a round's tag names. Told by whoever found the files there to be that round's."""
-        known = self._known(repo)
-        if not self.remember or repo_layout.round_index(tag) is None or tag in known:
+    def remember_tag(self, repo: str, tag: str, commit: str) -> None:
+        """Remember the commit of a round's tag. Call it only when the files of the commit have been verified."""
+        remembered = self._remembered_tags(repo)
+        if not self.remember or repo_layout.round_index(tag) is None or tag in remembered:
             return
-        memory = self._memory(repo)
+        path = self._tags_file(repo)
         try:
-            memory.parent.mkdir(parents=True, exist_ok=True)
-            draft = memory.with_suffix(f".{os.getpid()}")
-            draft.write_text(json.dumps({**known, tag: commit}, indent=1), encoding="utf-8")
-            draft.replace(memory)
-        except OSError as error:  # a cache that cannot be written costs the offline look-up, nothing else
-            log.info("%s: not remembered: %s", memory, error)
+            write_json(path, {**remembered, tag: commit})
+        except OSError as error:  # without this file only the look-up without a Hub fails
+            log.info("%s: not remembered: %s", path, error)
 
     def fetch(self, repo: str, revision: str, patterns: list[str], into: Path | None = None) -> tuple[str, Path]:
-        """See `Publisher.fetch`. Files that were fetched before are not asked for again; nothing is checked here."""
+        """See `Publisher.fetch`. Files that are in the cache are not downloaded again. Nothing is verified here."""
         from huggingface_hub import snapshot_download
 
         commit = self.resolve(repo, revision)
         with self._calls(repo) as api:
-            folder = self._patiently(
+            folder = self._retried(
                 lambda: snapshot_download(
                     repo,
                     repo_type=self.repo_type,
-                    revision=commit,  # never the tag: by name the client may answer with what the name meant before
+                    revision=commit,  # not the tag: the client may take a tag's commit from its cache
                     allow_patterns=patterns,
                     local_dir=into,
                     cache_dir=self.cache_dir,
@@ -172,13 +173,16 @@ class Hub:
         return commit, Path(folder)
 
     def fetch_files(self, repo: str, commit: str, paths: Sequence[str], into: Path | None = None) -> Path:
-        """A folder with these files of a commit, as far as it has them. What is cached is not asked for."""
+        """A folder with these files of a commit. A file that the commit does not have is left out.
+
+        Files that are in the cache are not downloaded again. Nothing is verified here.
+        """
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import RemoteEntryNotFoundError
 
-        def one(path: str) -> None:
+        def fetch_file(path: str) -> None:
             with suppress(RemoteEntryNotFoundError):
-                self._patiently(
+                self._retried(
                     lambda: hf_hub_download(
                         repo,
                         path,
@@ -191,11 +195,12 @@ class Hub:
                     )
                 )
 
-        with self._calls(repo), ThreadPoolExecutor(DOWNLOADS) as pool:
-            list(pool.map(one, paths))
-        return into or self._storage(repo) / "snapshots" / commit
+        with self._calls(repo), ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
+            list(pool.map(fetch_file, paths))
+        return into or self._cached_repo(repo) / "snapshots" / commit
 
     def is_the_hub(self) -> bool:
+        """Whether the endpoint is the Hugging Face Hub itself."""
         host = urlsplit(self.address).hostname or ""
         return host == "huggingface.co" or host.endswith((".huggingface.co", ".hf.co"))
 
@@ -203,32 +208,32 @@ class Hub:
         from huggingface_hub.errors import RepositoryNotFoundError
 
         try:
-            self._patiently(lambda: look_up(api, repo, self.repo_type))
+            self._retried(lambda: look_up(api, repo, self.repo_type))
         except RepositoryNotFoundError:
             return False
         return True
 
-    def _who(self, api: HfApi) -> dict[str, Any]:
-        """Whose token this is. A local Hub without tokens takes any, so a user who has none shows one that is none."""
+    def _user(self, api: HfApi) -> dict[str, Any]:
+        """The token's user. A local Hub without tokens accepts any token, so without a token a placeholder is sent."""
         if not is_loopback(self.address) or self.token or _ambient_token():
-            return self._patiently(api.whoami, 2)
+            return self._retried(api.whoami, 2)
         try:
-            return self._patiently(lambda: api.whoami(token="none"), 2)  # noqa: S106 - no password
+            return self._retried(lambda: api.whoami(token="none"), 2)  # noqa: S106 - no password
         except Exception as error:
             if status_of(error) != 401:
                 raise
             raise PublishError(f"no access token for {self.address}; run: hf auth login, or set HF_TOKEN") from None
 
-    def _patiently(self, call: Callable[[], Any], attempts: int = LOOKUP_ATTEMPTS) -> Any:
-        """A call that changes nothing, repeated a few times: somebody may be waiting for the answer."""
-        return replace(self.patience, attempts=min(self.patience.attempts, attempts)).persist(call, self._told)
+    def _retried(self, call: Callable[[], Any], attempts: int = LOOKUP_ATTEMPTS) -> Any:
+        """The result of a call that changes nothing. It gets few attempts, because a user may be waiting for the answer."""
+        return replace(self.retries, attempts=min(self.retries.attempts, attempts)).run(call, self._note)
 
-    def _told(self, text: str) -> None:
+    def _note(self, text: str) -> None:
         self.note(scrub(text, self.token, _ambient_token()))
 
     @contextmanager
     def _calls(self, repo: str, *, raw: bool = False) -> Iterator[HfApi]:
-        """The client, with time limits; what it raises comes out as a PublishError, or as it is when `raw`."""
+        """The client, with time limits. Its errors are raised as PublishError, or unchanged when `raw`."""
         from huggingface_hub import HfApi
 
         from evokd_data import __version__
@@ -245,36 +250,36 @@ class Hub:
             except Exception as error:
                 if raw:
                     raise
-                # Without a cause: a traceback of the clients may hold headers.
-                raise self._explained(repo, error) from None
+                # Without a cause: a traceback of the client may contain headers.
+                raise self._as_publish_error(repo, error) from None
 
-    def _explained(self, repo: str, error: Exception) -> PublishError:
+    def _as_publish_error(self, repo: str, error: Exception) -> PublishError:
         from huggingface_hub.errors import LocalTokenNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
 
         if isinstance(error, PublishError):
             return error
-        error = reason(error)
-        where, detail = self.address, scrub(describe(error), self.token, _ambient_token())
+        error = root_cause(error)
+        address, detail = self.address, scrub(describe(error), self.token, _ambient_token())
         match status_of(error):
             case _ if isinstance(error, LocalTokenNotFoundError):
-                text = f"no access token for {where}; run: hf auth login, or set HF_TOKEN"
+                text = f"no access token for {address}; run: hf auth login, or set HF_TOKEN"
             case _ if isinstance(error, OfflineModeIsEnabled):
-                text = f"HF_HUB_OFFLINE keeps us from {where}; unset it, or use publish.endpoint: local"
+                text = f"HF_HUB_OFFLINE keeps us from {address}; unset it, or use publish.endpoint: local"
             case 401:
-                text = f"{where} does not know this access token ({detail}); run: hf auth login, or mend HF_TOKEN"
+                text = f"{address} does not know this access token ({detail}); run: hf auth login, or mend HF_TOKEN"
             case 403:
-                text = f"the access token may not do this at {where} ({detail}); use one with write access to this repository"
+                text = f"the access token may not do this at {address} ({detail}); use one with write access to this repository"
             case _ if isinstance(error, RepositoryNotFoundError):
-                text = f"there is no such {self.repo_type} at {where}, or none this access token may see; check the id and: hf auth whoami"
+                text = f"there is no such {self.repo_type} at {address}, or none this access token may see; check the id and: hf auth whoami"
             case 400 | 413 | 422:
-                text = f"{where} refuses what it was sent ({detail}); mend that, then rerun"
+                text = f"{address} refuses what it was sent ({detail}); mend that, then rerun"
             case _ if is_unreachable(error):
-                text = f"{where} does not answer ({detail}); start it or check the address, then rerun: nothing is done twice"
+                text = f"{address} does not answer ({detail}); start it or check the address, then rerun: nothing is done twice"
             case _:
-                text = f"{where}: {detail}; rerun: nothing is done twice"
+                text = f"{address}: {detail}; rerun: nothing is done twice"
         return PublishError(f"{repo}: {text}")
 
-    def _storage(self, repo: str) -> Path:
+    def _cached_repo(self, repo: str) -> Path:
         from huggingface_hub.file_download import repo_folder_name
 
         return self._cache() / repo_folder_name(repo_id=repo, repo_type=self.repo_type)
@@ -284,21 +289,23 @@ class Hub:
 
         return Path(self.cache_dir or constants.HF_HUB_CACHE).expanduser()
 
-    def _memory(self, repo: str) -> Path:
+    def _tags_file(self, repo: str) -> Path:
+        """The file with the remembered commits of a repository's tags."""
         name = f"{self.repo_type}s--{repo.replace('/', '--')}.json"
         return self._cache() / ".evokd-data" / quote(self.address, safe="") / name
 
-    def _known(self, repo: str) -> dict[str, str]:
+    def _remembered_tags(self, repo: str) -> dict[str, str]:
+        """Tag -> commit, for tags that were looked up before."""
         if not self.remember:
             return {}
         try:
-            return json.loads(self._memory(repo).read_text(encoding="utf-8"))
+            return json.loads(self._tags_file(repo).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
 
 
-def _may_write(api: HfApi, repo: str, repo_type: str) -> bool:
-    """Raises what the Hub answers to a token that may not. Older clients can ask about reading only."""
+def _check_write_access(api: HfApi, repo: str, repo_type: str) -> bool:
+    """True. Raises the client's error when the token may not write. Older clients can check only whether it may read."""
     try:
         api.auth_check(repo, repo_type=repo_type, write=True)
     except TypeError:

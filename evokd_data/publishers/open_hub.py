@@ -1,4 +1,4 @@
-"""Opening a Hub: what every stage begins with that publishes or reads. Apart from them, for readers need no card."""
+"""Opening a Hub, to publish or to read. A module of its own, so that readers do not import the card renderer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ def open_hub(
     cache_dir: Path | None = None,
     **settings: Any,
 ) -> Iterator[Hub]:
-    """A Hub to publish to or read from; for `endpoint` "local" a local one at `root` is there as long as the block."""
+    """A Hub to publish to or read from. For `endpoint` "local" a local Hub with the folder `root` runs during the block.
+
+    `settings` are further fields of `Hub`. Raises PublishError when the local Hub's packages are not installed.
+    """
     from evokd_data.publishers.hub import Hub
 
     if endpoint != LOCAL:
@@ -35,7 +38,7 @@ def open_hub(
     try:
         running = localhub.running(root)
         with running as local:
-            # Its port is another's tomorrow, and what was at that address then is not what is there now.
+            # Not remembered: the port may belong to another local Hub tomorrow, with other commits.
             yield Hub(local.endpoint, local.token, cache_dir, remember=False, **settings)
     except ImportError as error:
         raise PublishError(f"the local Hub needs {error.name}; run: pip install 'evokd-data[hub]'") from None

@@ -228,7 +228,7 @@ def fetch_rounds(
         found = dict(altered_files(snapshot, list(found)))
     if found:
         raise VerificationError("\n".join(f"{snapshot.name}: {path}: {problem}" for path, problem in found.items()))
-    hub.keep(repo, revision, commit)
+    hub.remember_tag(repo, revision, commit)
     return snapshot
 
 
@@ -252,7 +252,9 @@ def _forget(folder: Path, paths: Iterable[str]) -> None:
 def find_round(hub: Hub, repo: str, round: int | str | None) -> tuple[int, str]:
     """A round's number, and the revision that names it: its tag, or the commit that was given. Raises PublishError."""
     if isinstance(round, str) and COMMIT.fullmatch(round):
-        rounds = [found for path in hub.round_files(repo, round) if (found := repo_layout.manifest_round(path)) is not None]
+        rounds = [
+            found for path in hub.round_files(repo, round) if (found := repo_layout.manifest_round(path)) is not None
+        ]
         if not rounds:
             raise PublishError(f"{repo}@{round}: holds no rounds")
         return max(rounds), round
