@@ -1,4 +1,4 @@
-"""The settings of a teacher that runs as vLLM engines of a Ray cluster, one in each worker: many GPUs, many machines.
+"""A teacher that runs as vLLM engines of a Ray cluster, one in each worker: many GPUs, many machines.
 
     teacher:
       engine: ray

@@ -1,1 +1,1 @@
-"""A teacher behind HTTP: any server that speaks OpenAI's chat completions, such as `vllm serve` and SGLang."""
+"""The parts of the teacher behind HTTP: settings, the open engine, dialects, endpoints."""

@@ -1,4 +1,4 @@
-"""The settings of a teacher behind HTTP.
+"""A teacher behind HTTP: any server that speaks OpenAI's chat completions, such as `vllm serve` and SGLang.
 
     teacher:
       engine: server

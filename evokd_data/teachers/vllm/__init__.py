@@ -1,1 +1,1 @@
-"""A teacher in this process: one vLLM engine, opened and closed with the program's `with` block."""
+"""The parts of the teacher that runs as a vLLM engine: settings, the open engine, its thread and processes."""

@@ -1,4 +1,4 @@
-"""The settings of a teacher that runs as a vLLM engine of this process."""
+"""A teacher that runs as a vLLM engine of this process."""
 
 from __future__ import annotations
 
