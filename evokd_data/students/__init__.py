@@ -12,6 +12,7 @@ from evokd_data.records import SequenceExample, TokenExample
 
 STUDENTS = {
     "transformer": "evokd_data.students.transformer:Transformer",
+    "frozen": "evokd_data.students.frozen:Frozen",
     "linear": "evokd_data.students.linear:Linear",
     "reweighted": "evokd_data.students.reweighted:ReweightedTransformer",
     "reweighted-linear": "evokd_data.students.reweighted:ReweightedLinear",
@@ -43,6 +44,8 @@ class TrainingData:
     previous: Path | None = None
     segments: tuple[Segment, ...] = ()
     """`earlier`, then `fresh`, in pieces whose content has a digest, so that a student can cache what it computes of one."""
+    class_names: tuple[str, ...] = ()
+    """What each class is called in words, in index order; empty: the classes themselves."""
     cache: Path | None = None
     """The folder for such caches. They outlive a round; the student can compute everything in them again."""
 

@@ -32,12 +32,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from evokd_data.models import Model
 from evokd_data.records import SequenceExample
 from evokd_data.settings import Count, Rate
 from evokd_data.students import Examples, TrainingData
-from evokd_data.students.batches import Example, prediction_batches
+from evokd_data.students.batches import Example
 from evokd_data.students.deterministic import deterministic
-from evokd_data.students.encoding import ExampleEncoder, position_limit
+from evokd_data.students.embeddings import embed_texts
 from evokd_data.students.hashing import hashed_rows
 from evokd_data.students.linear import Linear
 from evokd_data.students.transformer import Transformer
@@ -121,7 +122,7 @@ class ReweightedTransformer(_Reweighting, Transformer):
 
     def _features(self, examples: Sequence[Any], data: TrainingData) -> Floats:
         with deterministic(data.seed):
-            return _embeddings(self._base().folder, examples, self.max_length)
+            return _embeddings(self._base(), examples, self.max_length)
 
 
 @dataclass(frozen=True)
@@ -266,26 +267,9 @@ def _softmax(logits: Floats) -> Floats:
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
-def _embeddings(folder: Path, examples: Sequence[Any], max_length: int) -> Floats:
-    """(N, D): the last layer of the encoder in `folder`, averaged over each text's tokens, scaled to length 1, centred."""
-    import torch
-    from transformers import AutoModel, AutoTokenizer
-
-    model = AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model.to(device).eval()
-    encoder = ExampleEncoder(tokenizer, model, position_limit(model, tokenizer, max_length))
-    rows: list[Any] = [None] * len(examples)
-    for indices, batch in prediction_batches(examples, 64):
-        inputs, _ = encoder.encode_batch(batch)
-        inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
-        with torch.inference_mode():
-            states = model(**inputs).last_hidden_state.float()
-            mask = inputs["attention_mask"].unsqueeze(-1)
-            pooled = torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1).clamp(min=1), dim=-1)
-        for index, row in zip(indices, pooled.cpu().numpy(), strict=True):
-            rows[index] = row
-    embedded = np.stack(rows).astype(np.float64)
+def _embeddings(model: Model, examples: Sequence[Any], max_length: int) -> Floats:
+    """(N, D): sentence embeddings, centred, scaled to length 1."""
+    texts = [example.text if isinstance(example, SequenceExample) else " ".join(example.words) for example in examples]
+    embedded = embed_texts(model, texts, max_length).astype(np.float64)
     embedded -= embedded.mean(axis=0)  # encoders' embeddings share a large common part
     return embedded / np.maximum(np.linalg.norm(embedded, axis=1, keepdims=True), 1e-9)

@@ -1,0 +1,87 @@
+"""What a pretrained encoder makes of texts and words, its weights as they are: features for heads and comparisons."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evokd_data.models import Model
+from evokd_data.records import SequenceExample, TokenExample
+from evokd_data.students.batches import Example, prediction_batches
+from evokd_data.students.deterministic import deterministic
+from evokd_data.students.encoding import ExampleEncoder, position_limit
+
+Floats = NDArray[np.float32]
+
+BATCH = 64
+REMEMBERED = 200_000
+"""Texts whose vectors are kept in memory, 1.5 KB each for MiniLM: cross-validation embeds the same texts again and again."""
+
+_memory: OrderedDict[tuple[Any, ...], Floats] = OrderedDict()
+
+
+def embed_texts(model: Model, texts: Sequence[str], max_length: int) -> Floats:
+    """(N, D): the mean of the last layer over each text's tokens, scaled to length 1 (Reimers and Gurevych 2019, section 3).
+
+    Texts longer than `max_length` tokens are cut. Equal texts have equal vectors, whatever stands beside them in a batch, but
+    for rounding.
+    """
+    key = (*sorted(model.identity.items()), max_length)
+    missing = list(dict.fromkeys(text for text in texts if (*key, text) not in _memory))
+    if missing:
+        examples = [SequenceExample(text, None) for text in missing]
+        for text, vector in zip(missing, _embed(model, examples, max_length), strict=True):
+            _memory[*key, text] = vector
+    vectors = [_memory[*key, text] for text in texts]
+    while len(_memory) > REMEMBERED:
+        _memory.popitem(last=False)
+    return np.stack(vectors) if vectors else np.zeros((0, 0), dtype=np.float32)
+
+
+def embed_words(model: Model, examples: Sequence[TokenExample], max_length: int) -> list[Floats]:
+    """For each example (words, D): the last layer at the first token of each word, scaled to length 1.
+
+    A word beyond the last token that the model reads has a vector of zeros.
+    """
+    return _embed(model, examples, max_length)
+
+
+def _embed(model: Model, examples: Sequence[Example], max_length: int) -> list[Floats]:
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    vectors: list[Any] = [None] * len(examples)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with deterministic(0), torch.inference_mode():
+        encoder = AutoModel.from_pretrained(
+            model.folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(model.folder, local_files_only=True, trust_remote_code=False)
+        encoder.to(device).eval()
+        example_encoder = ExampleEncoder(tokenizer, encoder, position_limit(encoder, tokenizer, max_length))
+        for indices, batch in prediction_batches(examples, BATCH):
+            inputs, outputs = example_encoder.encode_batch(batch)
+            hidden = encoder(**{name: tensor.to(device) for name, tensor in inputs.items()}).last_hidden_state
+            if not outputs.tagging:
+                mask = inputs["attention_mask"].to(device).unsqueeze(-1)
+                means = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+                for index, vector in zip(indices, _unit(means), strict=True):
+                    vectors[index] = vector
+                continue
+            ends = np.cumsum([len(example.words) for example in batch])
+            rows = np.zeros((int(ends[-1]), hidden.shape[-1]), dtype=np.float32)
+            rows[outputs.rows] = _unit(outputs.select(hidden))
+            for index, part in zip(indices, np.split(rows, ends[:-1]), strict=True):
+                vectors[index] = part
+    return vectors
+
+
+def _unit(vectors: Any) -> Floats:
+    import torch
+
+    unit: Floats = torch.nn.functional.normalize(vectors, dim=-1).cpu().numpy()
+    return unit
