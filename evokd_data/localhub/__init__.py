@@ -31,8 +31,8 @@ def running(
     """A server for `root` in a child process. It answers when the block is entered and is gone when it is left.
 
     Any number of servers, in any number of processes of one machine, may serve the same root at once. `program` is the
-    command of the child, by default `python -m evokd_data.localhub`; another one must take the same options, as one that
-    calls `__main__.main` with middleware around the Hub does.
+    command of the child, by default `python -m evokd_data.localhub`. A program that puts middleware around the Hub calls
+    `__main__.main`, which takes the same options.
 
     Raises HubDidNotStart when the server does not answer within `start_timeout_s` seconds.
     """

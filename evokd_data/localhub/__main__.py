@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None, wrap: Callable[[Application], Application] | None = None) -> int:
-    """Serve until told to end. `wrap`: see `server.serve`; a program of one's own calls this with it.
+    """Serve until told to end. A program that serves the Hub with middleware calls this with `wrap`; see `server.serve`.
 
     Returns the exit code: 2, with a message on stderr, where the Hub cannot be served.
     """

@@ -2,13 +2,13 @@
 
     python recipes/quickstart-slots/train_teacher.py DATASETS --out FOLDER [--seed 0] [--steps 900] [--init FOLDER]
 
-DATASETS holds `snips_intents/{train,test}.parquet` (text, label) and `snips_slots/train.parquet` (tokens, ner_tags), the
-same utterances row by row. Only train rows of BookRestaurant and GetWeather are learned from; the test sets, and the
-seeds beside this file, are opened for one purpose: rows of train that repeat, or nearly repeat, one of their texts are
-thrown away. SNIPS' cities are small towns: cities.txt adds 191 that people ask for, none of them of our seeds and tests.
+DATASETS holds the files that recipes/snips.py names. The teacher learns only from rows of train, of the intents
+BookRestaurant and GetWeather. The test sets, and the seeds beside this file, are read for one purpose: rows of train that
+repeat, or nearly repeat, one of their texts are left out. The cities of SNIPS are small towns: cities.txt adds 191 that
+people ask for, none of which is in our seeds and tests.
 
-The teacher learns four answers, in the words of the prompts beside this file, rendered by the toolkit itself, so that
-training and use cannot drift apart:
+The teacher learns four kinds of answers. The toolkit itself renders the prompts, from the templates beside this file, so
+that the prompts in training and in use are the same:
 
     label     Text: rain in Bath today?  Again: ...  [weather: rain] in [city: Bath] [time: today]?
               the same, asked for JSON               {"entities":[{"text":"rain","type":"weather"}, ...]}
@@ -22,7 +22,7 @@ import argparse
 import json
 import random
 import re
-import unicodedata
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -32,10 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
-import tiny_llama
 import torch
-from sklearn.feature_extraction.text import CountVectorizer
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -45,6 +42,11 @@ from evokd_data.tasks.ner import NER
 from evokd_data.templates import Templates
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+import tiny_llama  # noqa: E402 - both are in the folder above
+from snips import Deck, advice_for, read_utterances, training_utterances  # noqa: E402
+
 INTENTS = ("BookRestaurant", "GetWeather")
 TYPE_OF = {
     "city": "city",
@@ -56,7 +58,7 @@ TYPE_OF = {
     "condition_description": "weather",
     "condition_temperature": "weather",
 }
-"""Slot of SNIPS -> type of ours; spans of other slots are not marked."""
+"""Slot of SNIPS -> our type of span. Spans of other slots are not marked."""
 
 TYPES = tuple(dict.fromkeys(TYPE_OF.values()))
 MARKS, LIST = NER(types=TYPES), NER(types=TYPES, labelling="json")
@@ -70,14 +72,15 @@ PARTS = (
 OPENINGS = tuple(f"{blank}[{type_}:" for type_ in TYPES for blank in ("", " "))
 PLACES = ("city", "state", "country")
 SEAMS = "|".join([*(re.escape(part) for part in PARTS), rf" ?\[(?:{'|'.join(TYPES)}):", r"\]"])
-"""A mark's opening is one token, and what it marks is the tokens that stand in the text, the blank before them included."""
+"""The opening of a mark is one token, and a marked word has the same tokens as in the text, its leading blank included."""
 
 
 @dataclass
 class Row:
     """One utterance. `pieces`: its text in order, each piece with the slot of SNIPS it fills, or "".
 
-    `traits`: what advice can ask for. `hardness`: how rare its marked words are.
+    `types` are the types of its spans, `traits` the properties that advice can ask for. `hardness` is the mean over its
+    spans of the number of words minus the logarithm of how often the span occurs.
     """
 
     pieces: tuple[tuple[str, str], ...]
@@ -88,11 +91,12 @@ class Row:
 
     @property
     def text(self) -> str:
+        """The utterance."""
         return "".join(piece for piece, _ in self.pieces)
 
 
 def sample_of(pieces: Sequence[tuple[str, str]]) -> Sample:
-    """The pieces put together, with a span for each that fills a slot of ours."""
+    """The text of the pieces, with a span for each piece whose slot has a type."""
     text, spans = "", []
     for piece, slot in pieces:
         if slot in TYPE_OF:
@@ -101,118 +105,56 @@ def sample_of(pieces: Sequence[tuple[str, str]]) -> Sample:
     return Sample("", text, tuple(spans), Origin(0, -1, 0, "snips"))
 
 
-def read_rows(folder: Path, kept_clear: Sequence[Path]) -> list[Row]:
-    """The train rows, without repetitions and without anything that occurs in a text somebody will be tested on."""
-    texts = pq.read_table(folder / "snips_intents/train.parquet").to_pylist()
-    slots = pq.read_table(folder / "snips_slots/train.parquet").to_pylist()
-    forbidden = pq.read_table(folder / "snips_intents/test.parquet").column("text").to_pylist()
-    for path in kept_clear:
-        forbidden += [json.loads(line)["text"] for line in path.read_text("utf-8").splitlines()]
-
-    seen, rows = {normal(text) for text in forbidden}, []
-    for row, tagged in zip(texts, slots, strict=True):
-        text = " ".join(row["text"].split())
-        if len(text) >= 8 and normal(text) not in seen:
-            seen.add(normal(text))
-            cut = pieces(text, tagged["tokens"], tagged["ner_tags"])
-            if not MARKS.check(text, sample_of(cut).target) and not set(text) & set("[]\\"):
-                rows.append(Row(cut, row["label"]))
-    clear = ~near_any([row.text for row in rows], forbidden)
-    return [row for row, keep in zip(rows, clear, strict=True) if keep]
-
-
 def prepared_rows(folder: Path) -> tuple[list[Row], list[Row]]:
-    """What the teacher may learn from: rows of its intents, described, and rows of the other ones."""
-    rows = read_rows(folder, [HERE / "test.jsonl", HERE / "seeds.jsonl"])
-    own = [row for row in rows if row.label in INTENTS]
-    describe(own)
-    return own, [row for row in rows if row.label not in INTENTS]
+    """The rows of train that the teacher may learn from: those of its intents, with traits, and those of other intents."""
+    rows = [
+        Row(utterance.pieces, utterance.intent)
+        for utterance in training_utterances(folder, [HERE / "test.jsonl", HERE / "seeds.jsonl"])
+        if not MARKS.check(utterance.text, sample_of(utterance.pieces).target) and not set(utterance.text) & set("[]\\")
+    ]
+    rows_of_intents = [row for row in rows if row.label in INTENTS]
+    add_traits(rows_of_intents)
+    return rows_of_intents, [row for row in rows if row.label not in INTENTS]
 
 
 def split(rows: list[Row], seed: int) -> tuple[list[Row], list[Row]]:
-    """Rows held out, and rows to learn from."""
+    """Rows that are held out, and rows to learn from."""
     shuffled = [*rows]
     random.Random(seed).shuffle(shuffled)
-    kept_back = int(len(rows) * HELD_OUT)
-    return shuffled[:kept_back], shuffled[kept_back:]
+    held_out_count = int(len(rows) * HELD_OUT)
+    return shuffled[:held_out_count], shuffled[held_out_count:]
 
 
 def test_samples(folder: Path) -> list[Sample]:
-    """The test rows of the two intents, to be scored on; without those few whose spans end within a word."""
-    texts = pq.read_table(folder / "snips_intents/test.parquet").to_pylist()
-    slots = pq.read_table(folder / "snips_slots/test.parquet").to_pylist()
-    samples = [
-        sample_of(pieces(" ".join(row["text"].split()), tagged["tokens"], tagged["ner_tags"]))
-        for row, tagged in zip(texts, slots, strict=True)
-        if row["label"] in INTENTS
-    ]
+    """The samples of SNIPS' test set with the two intents, without the few whose spans end within a word."""
+    utterances = read_utterances(folder, "test")
+    samples = [sample_of(utterance.pieces) for utterance in utterances if utterance.intent in INTENTS]
     return [sample for sample in samples if not MARKS.check(sample.text, sample.target)]
 
 
-def normal(text: str) -> str:
-    """Letters and digits only, lower case: two texts that differ in nothing else are the same text."""
-    return "".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).lower()))
-
-
-def near_any(texts: list[str], others: list[str], threshold: float = 0.8) -> np.ndarray:
-    """For each text: does one of `others` share so many words with it (Jaccard index) that it is the same sentence?"""
-    vectorizer = CountVectorizer(binary=True, analyzer=lambda text: re.findall(r"\w+", text.lower())).fit(
-        texts + others
-    )
-    left, right = vectorizer.transform(texts), vectorizer.transform(others)
-    shared = (left @ right.T).toarray()
-    union = left.sum(axis=1).A1[:, None] + right.sum(axis=1).A1[None, :] - shared
-    return (shared / np.maximum(union, 1)).max(axis=1) >= threshold
-
-
-def pieces(text: str, tokens: list[str], tags: list[str]) -> tuple[tuple[str, str], ...]:
-    """The text cut where slots begin and end: ("rain in ", ""), ("Bath", "city")."""
-    found: list[tuple[int, int, str]] = []
-    place = 0
-    for token, tag in zip(tokens, tags, strict=True):
-        start = text.index(token, place)
-        place = start + len(token)
-        if tag.startswith("I-"):
-            found[-1] = (found[-1][0], place, found[-1][2])
-        elif tag != "O":
-            found.append((start, place, tag[2:]))
-    cut, after = [], 0
-    for start, end, slot in found:
-        cut += [(text[after:start], ""), (text[start:end], slot)]
-        after = end
-    return tuple((piece, slot) for piece, slot in [*cut, (text[after:], "")] if piece)
-
-
-def describe(rows: list[Row]) -> None:
-    """What a prompt of `generate` can ask for: the types of a text, its opening, form and length, how rare its names are."""
-    openings = [re.findall(r"[\w']+", row.text.lower())[0] for row in rows]
-    often = {word for word, count in Counter(openings).items() if count >= 30}
+def add_traits(rows: list[Row]) -> None:
+    """Set the types, the traits and the hardness of each row: what a prompt of `generate` can ask for."""
+    first_words = [re.findall(r"[\w']+", row.text.lower())[0] for row in rows]
+    frequent = {word for word, count in Counter(first_words).items() if count >= 30}
     lengths = [len(row.text.split()) for row in rows]
     short, long = np.quantile(lengths, (0.25, 0.75))
     common = Counter(piece.lower() for row in rows for piece, slot in row.pieces if slot in TYPE_OF)
-    for row, opening, length in zip(rows, openings, lengths, strict=True):
+    for row, first_word, length in zip(rows, first_words, lengths, strict=True):
         spans = sample_of(row.pieces).target
         row.types = frozenset(span.type for span in spans)
         traits = {f"with {type_}" for type_ in row.types}
         traits |= {f"long {span.type}" for span in spans if len(span.surface.split()) >= 3}
-        traits |= {f"opening with {opening}"} if opening in often else set()
+        traits |= {f"opening with {first_word}"} if first_word in frequent else set()
         traits |= {"as a question"} if row.text.endswith("?") else set()
         traits |= {"short"} if length < short else {"long"} if length > long else set()
         row.traits = frozenset(traits)
         row.hardness = sum(len(s.surface.split()) - log(common[s.surface.lower()]) for s in spans) / max(1, len(spans))
 
 
-def advise(traits: Sequence[str]) -> str:
-    """with city, with time, opening with will, short -> more texts with city and time, opening with will, short"""
-    types = [trait.removeprefix("with ") for trait in traits if trait.startswith("with ")]
-    rest = [trait for trait in traits if not trait.startswith("with ")]
-    return ", ".join(["more texts with " + " and ".join(types) if types else "more texts", *rest])
-
-
 class Writer:
-    """Makes conversations to learn from, their prompts rendered by the toolkit's own templates.
+    """Makes the conversations that the teacher is trained on.
 
-    Optional lines come and go: the teacher shall need no line but the target.
+    Optional lines of a prompt are present or absent at random, so that the teacher relies on no line but the target.
     """
 
     def __init__(self, rows: list[Row], others: list[Row], rng: random.Random) -> None:
@@ -222,43 +164,41 @@ class Writer:
         for row in rows:
             for piece, slot in row.pieces:
                 self.values[slot].append(piece)
-        known = (HERE / "cities.txt").read_text("utf-8").splitlines()
-        self.values["city"] += known * (len(self.values["city"]) // len(known))
-        self.strange = [row.text for row in others if not sample_of(row.pieces).target]
-        self.of = {type_: [row for row in rows if type_ in row.types] for type_ in TYPES}
+        cities = (HERE / "cities.txt").read_text("utf-8").splitlines()
+        self.values["city"] += cities * (len(self.values["city"]) // len(cities))
+        self.unmarked_texts = [row.text for row in others if not sample_of(row.pieces).target]
+        self.rows_with = {type_: [row for row in rows if type_ in row.types] for type_ in TYPES}
         self.easy, self.hard = {}, {}
-        for type_, mine in self.of.items():
-            ranked = sorted(mine, key=lambda row: row.hardness)
+        for type_, rows_with_type in self.rows_with.items():
+            ranked = sorted(rows_with_type, key=lambda row: row.hardness)
             self.easy[type_], self.hard[type_] = ranked[: len(ranked) // 2], ranked[-len(ranked) // 4 :]
-        self.deck: list[Row] = []
+        self.deck = Deck(rows, rng)
 
     def converse(self) -> list[Message]:
+        """A conversation of a random kind, by the shares of `MIX`."""
         (kind,) = self.rng.choices(list(MIX), list(MIX.values()))
         return getattr(self, kind)()
 
-    def deal(self, count: int) -> list[Row]:
-        """Rows without replacement until all have been seen."""
-        while len(self.deck) < count:
-            self.deck += self.rng.sample(self.rows, len(self.rows))
-        dealt, self.deck = self.deck[:count], self.deck[count:]
-        return dealt
+    def varied(self, row: Row) -> Sample:
+        """The row as a sample, in 70 % of the cases with slot values of other rows, so that no text can be memorised.
 
-    def tell(self, row: Row, varied: float = 0.7) -> Sample:
-        """The row, mostly with other rows' names, places and numbers in its slots: no text can be learned by heart.
-
-        The one place of a text becomes now and then a place of another type: the name decides, not what stands around it.
+        In half of these cases, the place of a text with one place is replaced by a place of any type, so that the teacher
+        learns to decide by the name rather than by its context.
         """
-        told = row.pieces
-        if self.rng.random() < varied:
-            places = [slot for _, slot in told if slot in PLACES]
+        pieces = row.pieces
+        if self.rng.random() < 0.7:
+            places = [slot for _, slot in pieces if slot in PLACES]
             if len(places) == 1 and self.rng.random() < 0.5:
-                other = self.rng.choice(PLACES)
-                told = tuple((piece, other if slot in PLACES else slot) for piece, slot in told)
-            told = tuple((self.rng.choice(self.values[slot]) if slot else piece, slot) for piece, slot in told)
-        return sample_of(told)
+                place_slot = self.rng.choice(PLACES)
+                pieces = tuple((piece, place_slot if slot in PLACES else slot) for piece, slot in pieces)
+            pieces = tuple((self.rng.choice(self.values[slot]) if slot else piece, slot) for piece, slot in pieces)
+        return sample_of(pieces)
 
-    def garble(self, sample: Sample) -> Sample:
-        """Sometimes another beginning, small letters, strange words: to copy what nobody in SNIPS would say takes practice."""
+    def distorted(self, sample: Sample) -> Sample:
+        """The sample with a random share of changes: another beginning or end, other letter case, words of other intents.
+
+        They train the teacher to copy texts that do not occur in SNIPS.
+        """
         rng, text, spans = self.rng, sample.text, sample.target
         before = after = ""
         if rng.random() < 0.35:
@@ -266,9 +206,11 @@ class Writer:
             cut = rng.choice(starts)
             text, spans = text[cut:], tuple(replace(s, start=s.start - cut, end=s.end - cut) for s in spans)
             if rng.random() < 0.6:
-                before = " ".join(rng.choice(self.strange).split()[: rng.randint(1, 5)]) + " "
+                before = " ".join(rng.choice(self.unmarked_texts).split()[: rng.randint(1, 5)]) + " "
         if rng.random() < 0.15:
-            after = rng.choice((", ", " ", ". ")) + " ".join(rng.choice(self.strange).split()[-rng.randint(1, 5) :])
+            after = rng.choice((", ", " ", ". ")) + " ".join(
+                rng.choice(self.unmarked_texts).split()[-rng.randint(1, 5) :]
+            )
         text = f"{before}{text}{after}"
         spans = tuple(replace(s, start=s.start + len(before), end=s.end + len(before)) for s in spans)
         if rng.random() < 0.15 and len(text) == len(text.lower()):
@@ -279,27 +221,29 @@ class Writer:
         return replace(sample, text=text, target=spans)
 
     def mark(self, task: NER = MARKS) -> list[Message]:
-        """Up to five texts under one system message: the prompt's share of the tokens is spent on texts."""
-        turns: list[Message] = []
-        rows = self.deal(self.rng.randint(1, 5))
+        """Up to five texts under one system message, so that more tokens are spent on texts than on the prompt."""
+        messages: list[Message] = []
+        rows = self.deck.deal(self.rng.randint(1, 5))
         if self.rng.random() < 0.4:
             rows[-1] = self.rng.choice(self.others)
         for row in rows:
-            sample = self.garble(self.tell(row) if row.label in INTENTS else sample_of(row.pieces))
-            seen = {"task": task.describe(), "text": sample.text, "demonstrations": [], "codes": {}}
-            system, user = self.templates.render("label", seen)
-            turns += [*([] if turns else [system]), user, Message("assistant", str(task.show(sample)["target"]))]
-        return turns
+            sample = self.distorted(self.varied(row) if row.label in INTENTS else sample_of(row.pieces))
+            variables = {"task": task.describe(), "text": sample.text, "demonstrations": [], "codes": {}}
+            system, user = self.templates.render("label", variables)
+            answer = Message("assistant", str(task.show(sample)["target"]))
+            messages += [*([] if messages else [system]), user, answer]
+        return messages
 
     def list(self) -> list[Message]:
+        """As `mark`, with answers in JSON."""
         return self.mark(LIST)
 
     def generate(self) -> list[Message]:
-        """One to five texts with a type; the lines of the prompt are chosen first, then texts that agree with them."""
+        """One to five texts with a type. First the lines of the prompt are drawn, then texts that agree with them."""
         rng = self.rng
         target = rng.choice(TYPES)
         difficulty = rng.choices((None, "easy", "hard"), (0.2, 0.4, 0.4))[0]
-        pool = {None: self.of, "easy": self.easy, "hard": self.hard}[difficulty][target]
+        pool = {None: self.rows_with, "easy": self.easy, "hard": self.hard}[difficulty][target]
         contrast, advice = "", ""
         if rng.random() < 0.25:
             rival = rng.choice([type_ for type_ in TYPES if type_ != target])
@@ -308,59 +252,63 @@ class Writer:
                 contrast, pool = rival, both
         traits = sorted(rng.choice(pool).traits - {f"with {target}"})
         rng.shuffle(traits)
-        for wanted in range(min(len(traits), rng.choice((0, 0, 1, 2, 3))), 0, -1):
-            sharing = [row for row in pool if row.traits.issuperset(traits[:wanted])]
-            if len(sharing) >= 6:  # fewer, and the advice would give the texts away
-                advice, pool = advise(traits[:wanted]), sharing
+        for trait_count in range(min(len(traits), rng.choice((0, 0, 1, 2, 3))), 0, -1):
+            sharing = [row for row in pool if row.traits.issuperset(traits[:trait_count])]
+            if len(sharing) >= 6:  # with fewer rows, the advice would tell the teacher which texts to write
+                advice, pool = advice_for(traits[:trait_count]), sharing
                 break
         texts = rng.sample(pool, min(rng.choice((1, 2, 3, 4, 5, 5, 5)), len(pool)))
-        others = [row for row in rng.sample(self.of[target], 5) if row not in texts]
-        seen = {
+        examples = [row for row in rng.sample(self.rows_with[target], 5) if row not in texts]
+        variables = {
             "task": MARKS.describe(),
             "target": target,
             "contrast": contrast,
             "advice": advice,
             "difficulty": difficulty,
-            "demonstrations": [MARKS.show(self.tell(row)) for row in others[: rng.choice((0, 1, 2, 3, 3, 3))]],
+            "demonstrations": [MARKS.show(self.varied(row)) for row in examples[: rng.choice((0, 1, 2, 3, 3, 3))]],
             "count": len(texts),
         }
-        return [*self.templates.render("generate", seen), answer(texts=[self.tell(row).text for row in texts])]
+        return [
+            *self.templates.render("generate", variables),
+            json_answer(texts=[self.varied(row).text for row in texts]),
+        ]
 
     def analyse(self) -> list[Message]:
-        """The advice is what wrong texts have more of than right ones: true by construction, and worth asking for."""
+        """Texts that a student got wrong and right. The advice names the traits that are more frequent among the wrong."""
         rng = self.rng
         kind = rng.choice(("missed", "spurious", "wrong_type", "wrong_boundary"))
-        type_, other = rng.sample(TYPES, 2)
+        type_, other_type = rng.sample(TYPES, 2)
         pool = self.hard[type_]
         focus = rng.choice([*sorted(rng.choice(pool).traits), ""])
         focused = [row for row in pool if not focus or focus in row.traits]
         wrong = rng.sample(focused, min(len(focused), rng.randint(1, 8)))
-        right = rng.sample(self.easy[type_], rng.randint(0, 5)) + rng.sample(self.easy[other], rng.randint(0, 3))
+        right = rng.sample(self.easy[type_], rng.randint(0, 5)) + rng.sample(self.easy[other_type], rng.randint(0, 3))
         rng.shuffle(right)
         excess = Counter(trait for row in wrong for trait in row.traits - {f"with {type_}"})
         for row in right:
             excess.subtract({trait: len(wrong) / len(right) for trait in row.traits})
-        ranked = sorted((-many, trait) for trait, many in excess.items() if many > 0)
-        seen = {
+        ranked = sorted((-count, trait) for trait, count in excess.items() if count > 0)
+        variables = {
             "kind": kind,
             "expected": "" if kind == "spurious" else type_,
-            "got": type_ if kind == "spurious" else other if kind == "wrong_type" else "",
-            "wrong": [MARKS.show(self.tell(row)) for row in wrong],
-            "right": [MARKS.show(self.tell(row)) for row in right],
+            "got": type_ if kind == "spurious" else other_type if kind == "wrong_type" else "",
+            "wrong": [MARKS.show(self.varied(row)) for row in wrong],
+            "right": [MARKS.show(self.varied(row)) for row in right],
         }
-        return [*self.templates.render("analyse", seen), answer(advice=advise([trait for _, trait in ranked[:3]]))]
+        advice = advice_for([trait for _, trait in ranked[:3]])
+        return [*self.templates.render("analyse", variables), json_answer(advice=advice)]
 
 
-def answer(**content: str | list[str]) -> Message:
-    """JSON without a space: the engine's grammar allows none, and a teacher that learned them would be led astray."""
+def json_answer(**content: str | list[str]) -> Message:
+    """The teacher's message, in JSON without blanks, because the grammar in use forbids them."""
     return Message("assistant", json.dumps(content, ensure_ascii=False, separators=(",", ":")))
 
 
 def objective(tokenizer: Any, writer: Writer) -> Callable[..., torch.Tensor]:
-    """The loss of a language model, and in marked texts that of what is left to decide under the grammar.
+    """The loss of a language model plus, in marked texts, twice the loss of the choices that the grammar leaves open.
 
-    There the text's next token stands against the marks alone. A teacher that only learned to predict would weigh a mark
-    against all that could come next, and open one wherever a text goes on as none in SNIPS does.
+    Under the grammar, the next token is the next token of the text or a mark. A teacher trained only to predict the next
+    token would compare a mark with all tokens, and would open a mark wherever a text continues as no text of SNIPS does.
     """
     prefix = torch.tensor(tiny_llama.encode(writer.mark()[:1], tokenizer)[0])
     marks = torch.tensor(sorted({tokenizer.encode(mark)[0] for mark in (*OPENINGS, "]")}))
@@ -375,10 +323,10 @@ def objective(tokenizer: Any, writer: Writer) -> Callable[..., torch.Tensor]:
         after = torch.where(torch.isin(targets, marks), ids[row, (column + 1).clamp(max=ids.shape[1] - 1)], targets)
         choices = torch.cat([targets[:, None], after[:, None], marks.expand(len(targets), -1)], dim=1)
         scores = logits[decided].gather(1, choices)
-        twice = choices == targets[:, None]
-        twice[:, 0] = False  # the target stands first, and again among the others
-        twice[:, 1] |= torch.isin(after, marks) & (after != targets)
-        scores = scores.masked_fill(twice, float("-inf"))
+        repeated = choices == targets[:, None]
+        repeated[:, 0] = False  # the first column is the target; a later column with the target repeats it
+        repeated[:, 1] |= torch.isin(after, marks) & (after != targets)
+        scores = scores.masked_fill(repeated, float("-inf"))
         return plain + 2 * cross_entropy(scores, torch.zeros_like(targets))
 
     return loss
@@ -386,7 +334,7 @@ def objective(tokenizer: Any, writer: Writer) -> Callable[..., torch.Tensor]:
 
 @torch.inference_mode()
 def marked(model: Any, tokenizer: Any, texts: Sequence[str]) -> list[tuple[Span, ...]]:
-    """The teacher's spans: answers held to the grammar of their text, token by token the most probable."""
+    """The spans that the teacher marks in each text: the most probable token at each step that the grammar allows."""
     import xgrammar as xg
 
     size = model.config.vocab_size
@@ -398,23 +346,23 @@ def marked(model: Any, tokenizer: Any, texts: Sequence[str]) -> list[tuple[Span,
         turns = [{"role": turn.role, "content": turn.content} for turn in prompt]
         ids = torch.tensor([tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)])
         matcher = xg.GrammarMatcher(compiler.compile_grammar(marking.grammar(text, TYPES)))
-        past, written = None, []
+        past, tokens = None, []
         while not matcher.is_terminated():
             out = model(ids, past_key_values=past, use_cache=True)
             logits, past = out.logits[:, -1].float(), out.past_key_values
             matcher.fill_next_token_bitmask(allowed)
             xg.apply_token_bitmask_inplace(logits, allowed)
             ids = logits.argmax(-1, keepdim=True)
-            written.append(int(ids))
-            matcher.accept_token(written[-1])
-        answers.append(marking.read(tokenizer.decode(written[:-1]), text, TYPES))
+            tokens.append(int(ids))
+            matcher.accept_token(tokens[-1])
+        answers.append(marking.read(tokenizer.decode(tokens[:-1]), text, TYPES))
     return answers
 
 
 def micro_f1(answers: Sequence[tuple[Span, ...]], samples: Sequence[Sample]) -> float:
-    """Of exact spans."""
-    right = sum(len({*got} & {*sample.target}) for got, sample in zip(answers, samples, strict=True))
-    return 2 * right / sum(len(got) + len(sample.target) for got, sample in zip(answers, samples, strict=True))
+    """Micro-F1 of exact spans: `answers` against the targets of `samples`."""
+    right = sum(len({*spans} & {*sample.target}) for spans, sample in zip(answers, samples, strict=True))
+    return 2 * right / sum(len(spans) + len(sample.target) for spans, sample in zip(answers, samples, strict=True))
 
 
 def main() -> None:
@@ -428,29 +376,30 @@ def main() -> None:
     rng = random.Random(arguments.seed)
     torch.manual_seed(arguments.seed)
 
-    own, others = prepared_rows(arguments.datasets)
-    held, rows = split(own, arguments.seed)
-    print(f"{len(rows)} rows to learn from, {len(held)} held out")
+    rows_of_intents, others = prepared_rows(arguments.datasets)
+    held_out, rows = split(rows_of_intents, arguments.seed)
+    print(f"{len(rows)} rows to learn from, {len(held_out)} held out")
 
     writer = Writer(rows, others, rng)
     if arguments.init:
         tokenizer = AutoTokenizer.from_pretrained(arguments.init)
         model = AutoModelForCausalLM.from_pretrained(arguments.init, dtype=torch.float32)
     else:
-        prompts = [message.content for _ in range(4000) for message in writer.converse()]
-        tokenizer = tiny_llama.train_tokenizer(prompts, whole=[*OPENINGS, *PARTS], seams=SEAMS)
+        texts = [message.content for _ in range(4000) for message in writer.converse()]
+        tokenizer = tiny_llama.train_tokenizer(texts, [*OPENINGS, *PARTS], tiny_llama.split_at(SEAMS))
         model = tiny_llama.new_model(tokenizer)
     stream = tiny_llama.batches(writer.converse, tokenizer, rng)
-    pace = 0.4 if arguments.init else 1.0
-    tiny_llama.train(model, stream, arguments.steps, objective(tokenizer, writer), pace)
-    tiny_llama.save(model, tokenizer, arguments.out)  # from here on in bfloat16: the numbers are those of the file
+    warm_up_steps = min(50, arguments.steps // 8 + 1)
+    lr_scale = 0.4 if arguments.init else 1.0
+    tiny_llama.train(model, stream, arguments.steps, warm_up_steps, objective(tokenizer, writer), lr_scale)
+    tiny_llama.save(model, tokenizer, arguments.out)  # the model is bfloat16 now: the numbers are those of the file
 
-    unseen = Writer(held, others, random.Random(1))
+    held_out_writer = Writer(held_out, others, random.Random(1))
     for kind in MIX:
-        stream = tiny_llama.batches(partial(getattr(unseen, kind)), tokenizer, random.Random(1))
+        stream = tiny_llama.batches(partial(getattr(held_out_writer, kind)), tokenizer, random.Random(1))
         losses = [tiny_llama.loss(model, *next(stream)).item() for _ in range(10)]
         print(f"held out: {kind} loss {np.mean(losses):.3f} (10 batches)")
-    samples = [sample_of(row.pieces) for row in held]
+    samples = [sample_of(row.pieces) for row in held_out]
     answers = marked(model, tokenizer, [sample.text for sample in samples])
     print(f"held out: marking micro-F1 {micro_f1(answers, samples):.4f} (n={len(samples)})")
 

@@ -1,6 +1,6 @@
-"""The quickstart: the two recipes run, one round loaded back by revision and verified, a table, and what to type next.
+"""The quickstart: run two recipes, load one round by its revision, verify it, print a table and the next commands.
 
-Everything it does is a command a person could type; it prints each before it runs.
+Each step is a command that a user could type; the script prints the command before it runs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 COMMAND = Path(sys.executable).with_name("evokd-data")
 RECIPES = ("recipes/quickstart.yaml", "recipes/quickstart-uniform.yaml")
 RUNS = ("quickstart", "quickstart-uniform")
@@ -21,23 +21,27 @@ REPO = "local/quickstart-intents"
 
 
 def call(*words: str, shown: bool = True, output: bool = False) -> str:
-    """Run one command of the package; its output when asked for. Ends the quickstart with its exit code when it fails."""
+    """Run `evokd-data` with the words. Returns its output if `output`, otherwise it goes to the terminal.
+
+    Exits with the command's exit code when the command fails.
+    """
     if shown:
         print(f"\n$ evokd-data {shlex.join(words)}", file=sys.stderr, flush=True)
-    done = subprocess.run([str(COMMAND), *words], stdout=subprocess.PIPE if output else None, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
-    return done.stdout or ""
+    process = subprocess.run([str(COMMAND), *words], stdout=subprocess.PIPE if output else None, text=True, check=False)
+    if process.returncode:
+        sys.exit(process.returncode)
+    return process.stdout or ""
 
 
-def complete(run: str) -> bool:
+def is_complete(run: str) -> bool:
+    """Whether all six rounds of a run are published."""
     return len(list((Path("runs") / run).glob("round-*/revision.json"))) == 6
 
 
 def main() -> None:
-    os.chdir(HERE)
-    began = time.monotonic()
-    if all(map(complete, RUNS)):
+    os.chdir(ROOT)
+    started = time.monotonic()
+    if all(map(is_complete, RUNS)):
         print(
             "The quickstart is complete; its rounds are in runs/ and hub/. To begin again: rm -r runs hub",
             file=sys.stderr,
@@ -54,9 +58,9 @@ def main() -> None:
         rounds = json.loads(call("show", run, "--json", shown=False, output=True))["rounds"]
         scores[run] = [entry["metrics"]["test"]["macro_f1"] for entry in rounds]
         print()
-    test = rounds[-1]["metrics"]["test"]["n"]
+    test_size = rounds[-1]["metrics"]["test"]["n"]
     evokd, uniform = (scores[run] for run in RUNS)
-    print(f"Macro-F1 on {test} test texts, from one labelled example a class to round {last}:")
+    print(f"Macro-F1 on {test_size} test texts, from one labelled example a class to round {last}:")
     print(f"  evokd    {evokd[0]:.3f} -> {evokd[-1]:.3f}   a share of each round aimed at what the student got wrong")
     print(f"  uniform  {uniform[0]:.3f} -> {uniform[-1]:.3f}   the same teacher and budget, no feedback: the control")
     print(
@@ -66,7 +70,7 @@ def main() -> None:
         "The teacher learned these seven intents from labelled SNIPS data: the tool is shown here, not a few-shot result."
     )
     report = call("report", *RUNS, shown=False, output=True).strip()
-    print(f"\nReport: {HERE / report}   ({time.monotonic() - began:.0f} s in all)")
+    print(f"\nReport: {ROOT / report}   ({time.monotonic() - started:.0f} s in all)")
     print("\nNext:")
     print("  .venv/bin/evokd-data show quickstart --plan 3        what round 3 was aimed at")
     print("  .venv/bin/evokd-data hub serve                       the local Hub, for a browser or any Hub client")

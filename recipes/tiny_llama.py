@@ -1,7 +1,8 @@
-"""A Llama small enough to be trained on a laptop and committed: tokenizer, model, training, saving.
+"""A Llama small enough to be trained on a laptop and committed to a repository: tokenizer, model, training, saving.
 
-What the quickstarts' teachers share; what they learn is in each one's `train_teacher.py`. Three and a half million
-parameters (7 MB in bfloat16), from scratch, in ten minutes of processor time; vLLM and transformers load the folder.
+The teachers of both quickstarts are such models; the `train_teacher.py` of each makes its training data. The model has
+3.5 million parameters (7 MB in bfloat16) and is trained from scratch in ten minutes of processor time. vLLM and
+transformers load its folder.
 """
 
 from __future__ import annotations
@@ -27,23 +28,29 @@ CHAT_TEMPLATE = (
 VOCABULARY, CONTEXT, BATCH_TOKENS = 2048, 1024, 2048
 WORDS = r" ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+"
 
-# How much predicting a token counts. Prompts hold real utterances, and reading them teaches the language too.
+# The weight of a token's loss, by the role of its message. Prompts contain real utterances, which teach the language, too.
 WEIGHTS = {"system": 0.0, "user": 0.3, "assistant": 1.0}
 
 Conversation = Sequence[Message]
 Encoded = tuple[list[int], list[float]]
 
 
-def train_tokenizer(texts: Sequence[str], whole: Sequence[str], seams: str = "") -> PreTrainedTokenizerFast:
-    """Byte-level BPE, in which each of `whole` is one token, also where an answer begins with it.
+def split_at(seams: str) -> pre_tokenizers.PreTokenizer:
+    """A pre-tokenizer that splits at words, and so that matches of the pattern `seams` share no token with neighbours."""
+    split = pre_tokenizers.Split(Regex(f"{seams}|{WORDS}"), "isolated")
+    return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
-    `seams`: a pattern whose matches share no token with what stands beside them.
+
+def train_tokenizer(
+    texts: Sequence[str], single_tokens: Sequence[str], pre_tokenizer: pre_tokenizers.PreTokenizer | None = None
+) -> PreTrainedTokenizerFast:
+    """Byte-level BPE, trained on `texts`. Each text of `single_tokens` is one token, also at the beginning of an answer.
+
+    Each of them is repeated so often in the corpus that BPE merges it into one token. Without a `pre_tokenizer`, GPT-2's
+    splits the texts.
     """
     bpe = Tokenizer(models.BPE())
-    split = pre_tokenizers.Split(Regex(f"{seams}|{WORDS}" if seams else WORDS), "isolated")
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
+    bpe.pre_tokenizer = pre_tokenizer or pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
@@ -51,7 +58,7 @@ def train_tokenizer(texts: Sequence[str], whole: Sequence[str], seams: str = "")
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    bpe.train_from_iterator([*texts, *list(whole) * 500], trainer)
+    bpe.train_from_iterator([*texts, *list(single_tokens) * 500], trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         pad_token=PAD,
@@ -61,19 +68,19 @@ def train_tokenizer(texts: Sequence[str], whole: Sequence[str], seams: str = "")
         clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = CHAT_TEMPLATE
-    cut = [text for text in whole if len(tokenizer.encode(text)) != 1]
-    assert not cut, f"of several tokens: {cut}"
+    split_texts = [text for text in single_tokens if len(tokenizer.encode(text)) != 1]
+    assert not split_texts, f"of several tokens: {split_texts}"
     return tokenizer
 
 
 def encode(conversation: Conversation, tokenizer: PreTrainedTokenizerFast) -> Encoded:
-    """Tokens and weights, what the chat template would give. One message at a time, so that no token spans two."""
+    """Token ids, as the chat template gives them, and the weight of each. Messages are encoded one by one."""
     ids: list[int] = []
     weights: list[float] = []
     for message in conversation:
         content = tokenizer.encode(f"<|{message.role}|>{message.content}{END}")
         ids += content
-        # The role's token is given, never predicted; the end only where the teacher itself has to stop.
+        # The role's token is given and never predicted. The end token is predicted only where the teacher has to stop.
         end = WEIGHTS["assistant"] if message.role == "assistant" else 0.0
         weights += [0.0, *[WEIGHTS[message.role]] * (len(content) - 2), end]
     return ids[:CONTEXT], weights[:CONTEXT]
@@ -82,7 +89,10 @@ def encode(conversation: Conversation, tokenizer: PreTrainedTokenizerFast) -> En
 def batches(
     converse: Callable[[], Conversation], tokenizer: PreTrainedTokenizerFast, rng: random.Random
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Endless batches of at most BATCH_TOKENS, padding included. Conversations of like length share a batch."""
+    """Endless batches (ids, weights), each of shape (conversations, longest) with at most BATCH_TOKENS elements.
+
+    Conversations of similar length share a batch.
+    """
     while True:
         pool = sorted((encode(converse(), tokenizer) for _ in range(512)), key=lambda encoded: len(encoded[0]))
         groups: list[list[Encoded]] = [[]]
@@ -92,15 +102,20 @@ def batches(
             groups[-1].append(encoded)
         rng.shuffle(groups)
         for group in groups:
-            width = max(len(ids) for ids, _ in group)
-            yield (
-                torch.tensor([ids + [0] * (width - len(ids)) for ids, _ in group]),
-                torch.tensor([weights + [0.0] * (width - len(weights)) for _, weights in group]),
-            )
+            yield padded(group)
+
+
+def padded(group: Sequence[Encoded]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and weights, each of shape (conversations, longest)."""
+    width = max(len(ids) for ids, _ in group)
+    return (
+        torch.tensor([ids + [0] * (width - len(ids)) for ids, _ in group]),
+        torch.tensor([weights + [0.0] * (width - len(weights)) for _, weights in group]),
+    )
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """256 wide, 4 deep, heads of 64: 3.5 million parameters."""
+    """256 wide, 4 layers, 3.5 million parameters. Heads of 64 are the smallest that suit vLLM's CPU kernels."""
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=VOCABULARY,
@@ -121,11 +136,11 @@ def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 
 def predict(model: LlamaForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Logits, targets and weights of the tokens that count, and where in `ids` these are.
+    """Logits, targets and weights of the tokens with a weight, and their rows and columns in `ids`.
 
-    Padding is on the right, where causal attention never looks: no mask is needed.
+    Padding is on the right, where causal attention does not look, so no mask is needed.
     """
-    counted = weights[:, 1:] > 0  # the output layer costs most: only where something is learned
+    counted = weights[:, 1:] > 0  # the output layer costs most, so it runs only on tokens that are learned
     with torch.autocast("cpu", torch.bfloat16):
         logits = model.lm_head(model.model(input_ids=ids).last_hidden_state[:, :-1][counted])
     row, column = counted.nonzero(as_tuple=True)
@@ -133,39 +148,44 @@ def predict(model: LlamaForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -
 
 
 def loss(model: LlamaForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Weighted mean cross-entropy."""
+    """Weighted mean of the cross-entropy of the tokens."""
     logits, targets, weights, *_ = predict(model, ids, weights)
     return (cross_entropy(logits, targets, reduction="none") * weights).sum() / weights.sum()
 
 
 def train(
-    model: LlamaForCausalLM, stream: Iterator[tuple[torch.Tensor, ...]], steps: int, objective=loss, pace: float = 1.0
+    model: LlamaForCausalLM,
+    stream: Iterator[tuple[torch.Tensor, ...]],
+    steps: int,
+    warm_up_steps: int,
+    objective: Callable[..., torch.Tensor] = loss,
+    lr_scale: float = 1.0,
 ) -> None:
-    """Muon for the matrices inside (Jordan 2024), AdamW for the rest; warm up, hold, then straight down to nothing.
+    """Train with Muon (Jordan 2024) for the inner matrices and AdamW for all other parameters.
 
-    `pace` scales the learning rates: less than 1 to go on from weights that know something already.
+    The learning rates rise during `warm_up_steps`, stay, and fall linearly to zero in the last 70 % of the steps. `lr_scale`
+    scales them: less than 1 to go on from trained weights.
     """
-    inside = {name for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name}
+    matrices = {name for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name}
     optimizers = [
         torch.optim.Muon(
-            [p for name, p in model.named_parameters() if name in inside], lr=0.02 * pace, weight_decay=0.05
+            [p for name, p in model.named_parameters() if name in matrices], lr=0.02 * lr_scale, weight_decay=0.05
         ),
         torch.optim.AdamW(
-            [p for name, p in model.named_parameters() if name not in inside],
-            lr=0.003 * pace,
+            [p for name, p in model.named_parameters() if name not in matrices],
+            lr=0.003 * lr_scale,
             betas=(0.9, 0.98),
             weight_decay=0,
         ),
     ]
-    warm = min(50, steps // 8 + 1)
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: min((step + 1) / warm, (steps - step) / (0.7 * steps), 1.0)
+            optimizer, lambda step: min((step + 1) / warm_up_steps, (steps - step) / (0.7 * steps), 1.0)
         )
         for optimizer in optimizers
     ]
     model.train()
-    began, losses = time.process_time(), []
+    started, losses = time.process_time(), []
     for step in range(1, steps + 1):
         value = objective(model, *next(stream))
         value.backward()
@@ -176,13 +196,13 @@ def train(
             optimizer.zero_grad()
         losses.append(value.item())
         if step % 100 == 0 or step == steps:
-            spent = time.process_time() - began
-            print(f"step {step}/{steps}  loss {np.mean(losses[-100:]):.3f}  {spent:.0f} CPU-s", flush=True)
+            cpu_s = time.process_time() - started
+            print(f"step {step}/{steps}  loss {np.mean(losses[-100:]):.3f}  {cpu_s:.0f} CPU-s", flush=True)
     model.eval()
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """A folder that vLLM and transformers load: weights in bfloat16, tokenizer, chat template, how to stop."""
+    """Write a folder that vLLM and transformers load: weights in bfloat16, tokenizer, chat template, generation settings."""
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=True, temperature=0.7
     )
