@@ -1,6 +1,6 @@
-"""Compare: recipes x random seeds x shots at equal budgets, each an ordinary run; then what may be concluded.
+"""Compare recipes over random seeds and shots at equal budgets. Each trial is an ordinary run; then arms are compared.
 
-Writes results.json, README.md and plots. Rerun after a stop it goes on: every run is a folder that knows what is done.
+Writes results.json, README.md and plots. It can be stopped and rerun: each run's folder shows what is done.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -39,24 +40,27 @@ class Trial:
 def trials(
     recipes: Sequence[Path], seeds: Sequence[int], shots: Sequence[int | None], overrides: Iterable[str] = ()
 ) -> list[Trial]:
-    """Every recipe with every seed and every k. Raises RecipeError when budgets, test sets or names do not allow it."""
-    made = []
+    """One trial for every recipe, seed and number of shots (k; None: all seeds).
+
+    Raises RecipeError when the recipes have different budgets or test sets, or the same name.
+    """
+    all_trials = []
     for k in shots:
         for seed in seeds:
             for path in recipes:
                 arm = load(path, overrides)
                 name = f"{arm.name}-{k or 'all'}shot-seed{seed}"
-                own = [*overrides, f"seed={seed}", f"name={name}", "publish=null"]
-                own += [] if k is None else [f"seeds.per_class={k}"]
-                made.append(Trial(arm.name, seed, k, load(path, own)))
-    arms = [trial.recipe for trial in made[: len(recipes)]]
-    names = [trial.arm for trial in made[: len(recipes)]]
+                trial_overrides = [*overrides, f"seed={seed}", f"name={name}", "publish=null"]
+                trial_overrides += [] if k is None else [f"seeds.per_class={k}"]
+                all_trials.append(Trial(arm.name, seed, k, load(path, trial_overrides)))
+    arms = [trial.recipe for trial in all_trials[: len(recipes)]]
+    names = [trial.arm for trial in all_trials[: len(recipes)]]
     problems = []
     if len(set(names)) < len(names):
         problems.append(f"compare: two recipes have one name ({', '.join(names)}); give each its own")
     budgets = {
         f"{trial.arm}: {trial.recipe.rounds.count} x {trial.recipe.rounds.samples}"
-        for trial in made
+        for trial in all_trials
         if trial.recipe.strategy.name != "none"
     }
     if len({budget.split(": ")[1] for budget in budgets}) > 1:
@@ -67,38 +71,38 @@ def trials(
         problems.append("compare: the recipes have different test sets; nothing could be compared")
     if problems:
         raise RecipeError(*problems)
-    return made
+    return all_trials
 
 
-def compare(made: Sequence[Trial], runs: Path, into: Path, command: str, progress: Progress) -> dict[str, Any]:
-    """Run every trial, then write the results into the folder `into` and return them.
+def compare(trials: Sequence[Trial], runs: Path, into: Path, command: str, progress: Progress) -> dict[str, Any]:
+    """Run every trial, write the results into the folder `into`, and return them.
 
-    What somebody has written into `NOTES` there ends the page, each time it is written anew.
+    The text of the file `NOTES` in this folder is appended to the page each time the page is written.
     """
-    done = run_all([trial.recipe for trial in made], runs, progress)
-    results = collect(made, done, command)
+    finished = run_all([trial.recipe for trial in trials], runs, progress)
+    results = collect(trials, finished, command)
     into.mkdir(parents=True, exist_ok=True)
     write_json(into / "results.json", results)
-    notes = into / NOTES
-    own = notes.read_text(encoding="utf-8") if notes.exists() else ""
-    write_text(into / "README.md", "\n".join(filter(None, (page(results), own))))
+    notes_file = into / NOTES
+    notes = notes_file.read_text(encoding="utf-8") if notes_file.exists() else ""
+    write_text(into / "README.md", "\n".join(filter(None, (page(results), notes))))
     from evokd_data.reporting.plots import plot
 
     plot(results, into)
     return results
 
 
-def collect(made: Sequence[Trial], done: Sequence[Run], command: str) -> dict[str, Any]:
-    """Everything the page and the plots show, as one JSON-able table.
+def collect(trials: Sequence[Trial], finished: Sequence[Run], command: str) -> dict[str, Any]:
+    """Everything that the page and the plots show, as one table for JSON. `finished` holds the run of each trial.
 
     {"command", "metric", "test": {"n", "digest"}, "differences": [...],
-     "arms": {arm: {"seeds", "macro_f1", ..., "score_by_round", "kept_by_round", ...}}}; `metric` names the headline score,
-    the one compared; lists over seeds are aligned with `seeds`. With several k an arm is called "name, k-shot".
+     "arms": {arm: {"seeds", "macro_f1", ..., "score_by_round", "kept_by_round", ...}}}; `metric` is the primary metric,
+    by which arms are compared; lists over seeds are aligned with `seeds`. With several k an arm is called "name, k-shot".
     """
-    several = len({trial.shots for trial in made}) > 1
+    several_shots = len({trial.shots for trial in trials}) > 1
     arms: dict[str, dict[str, Any]] = {}
-    for trial, run in zip(made, done, strict=True):
-        name = f"{trial.arm}, {trial.shots}-shot" if several else trial.arm
+    for trial, run in zip(trials, finished, strict=True):
+        name = f"{trial.arm}, {trial.shots}-shot" if several_shots else trial.arm
         rounds = summary(run.workspace)["rounds"]
         arm = arms.setdefault(
             name,
@@ -109,24 +113,24 @@ def collect(made: Sequence[Trial], done: Sequence[Run], command: str) -> dict[st
         )  # fmt: skip
         tests = [entry["metrics"]["test"] for entry in rounds]
         metric = primary_metric(tests[-1]).key
-        kept = _running(entry["kept"] for entry in rounds)
-        tokens = _running(entry["tokens"] for entry in rounds)
+        samples = list(accumulate(entry["kept"] for entry in rounds))
+        tokens = list(accumulate(entry["tokens"] for entry in rounds))
         arm["seeds"].append(trial.seed)
         for key in NAMES.keys() & tests[-1].keys():
             arm[key].append(tests[-1][key])
-        arm["kept"].append(kept[-1])
+        arm["kept"].append(samples[-1])
         arm["tokens"].append(tokens[-1])
         arm["score_by_round"].append([primary_metric(test).value for test in tests])
-        arm["kept_by_round"].append(kept)
+        arm["kept_by_round"].append(samples)
         arm["tokens_by_round"].append(tokens)
         arm["class_f1_by_round"].append([{c: v["f1"] for c, v in test["per_class"].items()} for test in tests])
         arm["class_samples_by_round"].append(_samples_by_class(trial.recipe, run.workspace, len(rounds)))
-    first = done[0]
+    first = finished[0]
     scores = {name: dict(zip(arm["seeds"], arm[metric], strict=True)) for name, arm in arms.items()}
-    found = []
+    arm_differences = []
     for shots in sorted({arm["shots"] for arm in arms.values()}, key=str):
-        same = {name: scores[name] for name, arm in arms.items() if arm["shots"] == shots}
-        found += [asdict(difference) for difference in differences(same, next(iter(same)))]
+        same_shots = {name: scores[name] for name, arm in arms.items() if arm["shots"] == shots}
+        arm_differences += [asdict(difference) for difference in differences(same_shots, next(iter(same_shots)))]
     return {
         "command": command,
         "metric": metric,
@@ -135,30 +139,23 @@ def collect(made: Sequence[Trial], done: Sequence[Run], command: str) -> dict[st
         "teacher": dict(first.recipe.teacher.identity()),
         "student": dict(first.recipe.student.identity()),
         "arms": arms,
-        "differences": found,
+        "differences": arm_differences,
     }
 
 
-def _running(values: Iterable[int]) -> list[int]:
-    totals: list[int] = []
-    for value in values:
-        totals.append(value + (totals[-1] if totals else 0))
-    return totals
-
-
 def _samples_by_class(recipe: Recipe, workspace: Workspace, rounds: int) -> list[dict[str, int]]:
-    """For each round, how many of its kept samples carry each class."""
-    found = []
+    """For each round, the number of its samples of each label."""
+    by_round = []
     for index in range(rounds):
         counts: Counter[str] = Counter()
         for sample in ShardedSamples(recipe.task, workspace.round(index).shard_files()):
             counts.update(label for label in recipe.task.labels if recipe.task.carries(sample.target, label))
-        found.append({label: counts[label] for label in recipe.task.labels})
-    return found
+        by_round.append({label: counts[label] for label in recipe.task.labels})
+    return by_round
 
 
 def page(results: Mapping[str, Any]) -> str:
-    """README.md of the comparison; every number from `results`."""
+    """The README.md of the comparison. Every number comes from `results`."""
     name_of = NAMES[results["metric"]]
     return "\n".join(
         [

@@ -1,11 +1,12 @@
-"""The loop: which stage of which round is next. Opens the teacher once and keeps it for the whole run.
+"""The loop: it decides which stage of which round is next. It opens the teacher once and keeps it open for the whole run.
 
-`run` is `generate`, `train-round`, `publish`, repeated: each finds by the files what is done and does the next thing.
+The command `run` repeats `generate`, `train-round` and `publish`. Each of them sees from the files what is done.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -18,9 +19,11 @@ from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.records import Revision
 from evokd_data.seeds import Splits, load_splits
+from evokd_data.stages.evaluate import evaluate
 from evokd_data.stages.generate import generate
 from evokd_data.stages.manifest import inputs, write_manifest
-from evokd_data.stages.train import learn_along, train_round
+from evokd_data.stages.probe import probe
+from evokd_data.stages.train import train, train_on_other_ranks
 from evokd_data.storage.mirror import mirrored
 from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.students import distributed
@@ -34,22 +37,24 @@ TEACHER_LOG = "teacher.log"
 
 @dataclass(frozen=True)
 class Run:
-    """A recipe with its folder, locked, and its data, loaded and found to be what the run was begun with."""
+    """A recipe with its locked folder and its data. The data are those that the run was begun with."""
 
     recipe: Recipe
     workspace: Workspace
     splits: Splits
 
     def next_to_generate(self) -> int:
-        """The round that `generate` is about: the first one not complete, or the last one when all are."""
+        """The first round that is not complete; the last round when all are complete."""
         for index in range(self.recipe.rounds.count + 1):
             if not self.workspace.round(index).manifest.exists():
                 return index
         return self.recipe.rounds.count
 
     def next_to_train(self) -> int:
-        """The first generated round that is not complete, or the last one when all are. Raises WorkspaceError when
-        nothing is generated."""
+        """The first generated round that is not complete; the last generated round when all are complete.
+
+        Raises WorkspaceError when nothing is generated.
+        """
         generated = [folder.index for folder in self.workspace.rounds() if folder.generated.exists()]
         if not generated:
             raise WorkspaceError(
@@ -59,11 +64,11 @@ class Run:
 
     @property
     def first_own_round(self) -> int:
-        """0, or the round after the published one that the run goes on from."""
+        """The round after the published one that the run goes on from; 0 for a run that began at round 0."""
         return read_json(self.workspace.origin)["round"] + 1 if self.workspace.origin.exists() else 0
 
     def complete_rounds(self) -> list[int]:
-        """Generated, trained and scored, published or not."""
+        """The rounds that are generated, trained and scored, published or not, in order."""
         return [folder.index for folder in self.workspace.rounds() if folder.manifest.exists()]
 
 
@@ -75,10 +80,11 @@ def open_run(
     progress: Progress | None = None,
     mirror: str | None = None,
 ) -> Iterator[Run]:
-    """The run of a recipe, held against other processes. Data and models are checked before anything is written.
+    """The run of a recipe, locked against other processes. Data and models are checked before anything is written.
 
-    A run that goes on from a published round, `origin` (org/name@round-003), is given that round's files first.
-    `mirror`: the URL under which a copy of the folder is kept meanwhile; see `mirror.mirrored`.
+    `origin` (org/name@round-003): a published round that the run goes on from; its files are fetched first.
+    `mirror`: the URL of a copy of the folder; see `mirror.mirrored`. Raises WorkspaceError when another process uses the
+    folder, or it belongs to another recipe.
     """
     if distributed.launched_world_size() > distributed.world_size():
         raise WorkspaceError(f"{recipe.path}: torchrun starts train-round and nothing else; start this with evokd-data")
@@ -105,7 +111,7 @@ def resolved(recipe: Recipe) -> str:
 def generate_next(
     recipe: Recipe, runs: Path, progress: Progress, origin: str | None = None, mirror: str | None = None
 ) -> dict[str, Any]:
-    """Generate the next round; its totals with its number. `origin` and `mirror` as in `open_run`."""
+    """Generate the next round. Returns its totals with its number. `origin` and `mirror` as in `open_run`."""
     with open_run(recipe, runs, origin, progress, mirror) as run, asyncio.Runner() as loop:
         index = run.next_to_generate()
         return {"round": index, **loop.run(_generate_once(run, index, progress))}
@@ -117,20 +123,34 @@ async def _generate_once(run: Run, index: int, progress: Progress) -> dict[str, 
 
 
 def train_next(recipe: Recipe, runs: Path, progress: Progress, mirror: str | None = None) -> dict[str, Any] | None:
-    """Train and score the student on the last generated round; its metrics. None in torchrun's other processes."""
+    """Train and score the student on the last generated round. Returns its metrics, or None in torchrun's other processes."""
     with distributed.process_group():
         if distributed.rank() > 0:
-            learn_along(recipe, Workspace(runs / recipe.name))
+            train_on_other_ranks(recipe, Workspace(runs / recipe.name))
             return None
         with open_run(recipe, runs, progress=progress, mirror=mirror) as run:
-            metrics = _train(run, run.next_to_train(), progress)
+            metrics = _complete_round(run, run.next_to_train(), progress)
         distributed.broadcast(None)
         return metrics
 
 
-def _train(run: Run, index: int, progress: Progress) -> dict[str, Any]:
-    metrics = train_round(run.recipe, run.workspace, index, run.splits, progress)
-    write_manifest(run.recipe, run.workspace, index)
+def _complete_round(run: Run, index: int, progress: Progress) -> dict[str, Any]:
+    """Probe, train, evaluate and write the manifest of a generated round. Each is done once. Returns the metrics."""
+    recipe, workspace = run.recipe, run.workspace
+    if (path := workspace.round(index).metrics).exists():
+        metrics = read_json(path)
+        progress.done("train-round", index, already=True)
+    else:
+        started = time.monotonic()
+        if index > 0:
+            progress.stage("probe", index)
+            probe(recipe, workspace, index)
+        progress.stage("train", index)
+        train(recipe, workspace, index)
+        progress.stage("evaluate", index)
+        metrics = evaluate(recipe, workspace, index, run.splits, started)
+        progress.done("train-round", index, metrics=metrics["test"])
+    write_manifest(recipe, workspace, index)
     return metrics
 
 
@@ -141,28 +161,29 @@ def run_all(
     origin: str | None = None,
     mirror: str | None = None,
 ) -> list[Run]:
-    """Every round of every recipe, each published as soon as it is complete. One teacher serves recipes that share it.
+    """Work through every round of every recipe, one recipe after the other. A round is published as soon as it is complete.
 
-    Recipes are worked through one after the other; the teacher changes when its settings do. `origin` and `mirror` as in
-    `open_run`: every recipe goes on, or branches off, from the one, and is copied to the other. Raises RecipeError when two
-    of them have one name, and so one folder.
+    A teacher stays open while consecutive recipes have the same teacher settings. `origin` and `mirror`, as in `open_run`,
+    hold for every recipe. Raises RecipeError when two recipes have the same name, and so the same folder.
     """
-    for place, recipe in enumerate(recipes):
-        for other in recipes[:place]:
-            if recipe.name == other.name:
-                raise RecipeError(f"{recipe.path}: name: {recipe.name!r} is that of {other.path} too; give it another")
-    done = []
+    for position, recipe in enumerate(recipes):
+        for earlier in recipes[:position]:
+            if recipe.name == earlier.name:
+                raise RecipeError(
+                    f"{recipe.path}: name: {recipe.name!r} is that of {earlier.path} too; give it another"
+                )
+    runs_done: list[Run] = []
     with asyncio.Runner() as loop, ExitStack() as stack:
         teacher: TeacherOnDemand | None = None
-        served = None
+        teacher_settings = None
         for recipe in recipes:
             run = stack.enter_context(open_run(recipe, runs, origin, progress, mirror))
-            if recipe.teacher != served:
+            if recipe.teacher != teacher_settings:
                 if teacher is not None:
-                    loop.run(teacher.__aexit__(None, None, None))
+                    _close(loop, teacher)
                 teacher = TeacherOnDemand(recipe.teacher, run.workspace.root / TEACHER_LOG, progress)
                 stack.callback(_close, loop, teacher)
-                served = recipe.teacher
+                teacher_settings = recipe.teacher
             assert teacher is not None
             if recipe.publish:
                 from evokd_data.stages.publish import Publication
@@ -171,12 +192,12 @@ def run_all(
                     loop.run(generate(recipe, run.workspace, index, run.splits, teacher, progress))
                     if not run.workspace.round(index).manifest.exists():
                         loop.run(teacher.sleep())
-                        _train(run, index, progress)
+                        _complete_round(run, index, progress)
                         loop.run(teacher.wake())
                     if publication is not None:
                         _publish(run, publication, index)
-            done.append(run)
-    return done
+            runs_done.append(run)
+    return runs_done
 
 
 def _close(loop: asyncio.Runner, teacher: TeacherOnDemand) -> None:
@@ -184,7 +205,11 @@ def _close(loop: asyncio.Runner, teacher: TeacherOnDemand) -> None:
 
 
 def publish_complete(recipe: Recipe, runs: Path, progress: Progress, mirror: str | None = None) -> list[Revision]:
-    """Publish every complete round, in order. Raises WorkspaceError when there is none, or nowhere to publish to."""
+    """Publish every complete round, in order.
+
+    Raises WorkspaceError when no round is complete or the recipe has no `publish` section, PublishError when the Hub cannot
+    be used, RevisionConflict when another client published to the repository.
+    """
     from evokd_data.stages.publish import Publication
 
     with open_run(recipe, runs, progress=progress, mirror=mirror) as run:
@@ -200,8 +225,8 @@ def publish_complete(recipe: Recipe, runs: Path, progress: Progress, mirror: str
 
 
 def _publish(run: Run, publication: Publication, index: int) -> Revision:
-    """The round's student first, where the recipe names a repository for it: the round's manifest then tells where it
-    is. Students of rounds that were restored stay what they are: those that the rounds' own manifests tell of."""
+    """Publish a round, after its student when the recipe names a repository for students: then the round's manifest can name
+    the student's commit. The students of restored rounds are not pushed: these rounds' manifests name theirs already."""
     from evokd_data.stages.publish_student import push_student
 
     assert run.recipe.publish is not None
@@ -210,8 +235,13 @@ def _publish(run: Run, publication: Publication, index: int) -> Revision:
     return publication.publish(run.workspace, index)
 
 
-def push_one(recipe: Recipe, runs: Path, index: int | None, progress: Progress, mirror: str | None = None) -> Revision:
-    """Push the student of a complete round, by default the last one. Raises RecipeError when there is nowhere to push to."""
+def push_student_of_round(
+    recipe: Recipe, runs: Path, index: int | None, progress: Progress, mirror: str | None = None
+) -> Revision:
+    """Push the student of a complete round; `index` None means the last one.
+
+    Raises RecipeError when the recipe has no `publish.student`, WorkspaceError when the round is not complete.
+    """
     from evokd_data.publishers.open_hub import open_hub
     from evokd_data.stages.publish_student import push_student
 

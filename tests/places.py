@@ -1,4 +1,4 @@
-"""A small tagging task that tests share: who is where?"""
+"""A small tagging task that tests share: persons and places."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ student: {kind: linear, buckets: 1024, min_steps: 10, epochs: 1}
 """
 
 
-def row(person: str, middle: str, place: str) -> str:
-    text = f"{person} {middle} {place}"
-    ends = (0, len(person), "person"), (len(text) - len(place), len(text), "place")
+def row(person: str, middle: str, city: str) -> str:
+    text = f"{person} {middle} {city}"
+    ends = (0, len(person), "person"), (len(text) - len(city), len(text), "place")
     return json.dumps({"text": text, "spans": [{"start": s, "end": e, "type": t} for s, e, t in ends]}) + "\n"
 
 

@@ -7,7 +7,7 @@ from colours import TASK, contents, play, quick
 
 from evokd_data.errors import RecipeError
 from evokd_data.recipe import load
-from evokd_data.stages.train import Boost
+from evokd_data.stages.boosting import Boosting
 from evokd_data.storage.shards import ShardedSamples, read_probe
 from evokd_data.storage.workspace import read_json
 
@@ -24,8 +24,8 @@ def test_what_the_probe_got_wrong_weighs_more_and_a_rounds_mean_weight_stays(rec
         samples = list(ShardedSamples(TASK, run.round(index).shard_files()))
         wrong = {p.id for p in read_probe(TASK, run.round(index).probe) if TASK.mistakes(p)}
         assert 0 < len(wrong) < len(samples)
-        weigh = Boost.of(rough_recipe, run, index)
-        weights = {sample.id: weigh(sample).weight for sample in samples}
+        boosting = Boosting.up_to(rough_recipe, run, index)
+        weights = {sample.id: boosting.example(sample).weight for sample in samples}
         heavy, light = ({weights[s.id] for s in samples if (s.id in wrong) is is_wrong} for is_wrong in (True, False))
         assert len(heavy) == len(light) == 1 and heavy.pop() == pytest.approx(3 * light.pop())
         assert sum(weights.values()) / len(weights) == pytest.approx(1)
@@ -33,16 +33,16 @@ def test_what_the_probe_got_wrong_weighs_more_and_a_rounds_mean_weight_stays(rec
             len(list(ShardedSamples(TASK, run.round(i).shard_files()))) for i in range(1, index + 1)
         )
     seeds = list(ShardedSamples(TASK, run.round(0).shard_files()))
-    assert [weigh(sample).weight for sample in seeds] == [1.0] * len(seeds)
+    assert [boosting.example(sample).weight for sample in seeds] == [1.0] * len(seeds)
 
 
 def test_the_weights_of_earlier_rounds_need_no_more_than_their_metrics(recipe_file, tmp_path):
     rough_recipe = quick(recipe_file(**ROUGH), "training.boost=2")
     run = play(rough_recipe, tmp_path, 3)
-    before = Boost.of(rough_recipe, run, 2)
+    before = Boosting.up_to(rough_recipe, run, 2)
     for index in (1, 2):
         run.round(index).probe.unlink()
-    assert Boost.of(rough_recipe, run, 2) == before
+    assert Boosting.up_to(rough_recipe, run, 2) == before
     assert before.wrong
 
 

@@ -37,10 +37,10 @@ def arms(recipe_file, tmp_path):
 
 
 def test_every_arm_runs_with_every_seed_as_an_ordinary_run_and_a_rerun_asks_nothing_again(arms, tmp_path, monkeypatch):
-    made = trials(arms, [1, 2, 3], [None], [*QUICK, "teacher={engine: scripted, wrong_labels: 0.3}"])
-    found = compare(made, tmp_path / "runs", tmp_path / "out", "evokd-data compare", Progress())
-    assert [*found["arms"]] == ["static", "evokd"] and found["metric"] == "macro_f1"
-    for name, arm in found["arms"].items():
+    all_trials = trials(arms, [1, 2, 3], [None], [*QUICK, "teacher={engine: scripted, wrong_labels: 0.3}"])
+    results = compare(all_trials, tmp_path / "runs", tmp_path / "out", "evokd-data compare", Progress())
+    assert [*results["arms"]] == ["static", "evokd"] and results["metric"] == "macro_f1"
+    for name, arm in results["arms"].items():
         assert arm["seeds"] == [1, 2, 3]
         rounds = [summary(Workspace(tmp_path / "runs" / f"{name}-allshot-seed{seed}"))["rounds"] for seed in (1, 2, 3)]
         assert arm["macro_f1"] == [run[-1]["metrics"]["test"]["macro_f1"] for run in rounds]
@@ -50,43 +50,43 @@ def test_every_arm_runs_with_every_seed_as_an_ordinary_run_and_a_rerun_asks_noth
         assert [sum(per_class.values()) for per_class in arm["class_samples_by_round"][0]] == [
             entry["kept"] for entry in rounds[0]
         ]
-    (difference,) = found["differences"]
+    (difference,) = results["differences"]
     paired = [
-        e - s for e, s in zip(found["arms"]["evokd"]["macro_f1"], found["arms"]["static"]["macro_f1"], strict=True)
+        e - s for e, s in zip(results["arms"]["evokd"]["macro_f1"], results["arms"]["static"]["macro_f1"], strict=True)
     ]
     assert difference["mean"] == pytest.approx(math.fsum(paired) / 3) and difference["n"] == 3
-    assert json.loads((tmp_path / "out" / "results.json").read_text()) == json.loads(json.dumps(found))
-    said = (tmp_path / "out" / "README.md").read_text()
-    assert f"| evokd | static | 3 | {difference['mean']:+.4f} |" in said
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == json.loads(json.dumps(results))
+    readme = (tmp_path / "out" / "README.md").read_text()
+    assert f"| evokd | static | 3 | {difference['mean']:+.4f} |" in readme
     assert {"f1-by-samples.svg", "f1-by-tokens.png", "classes.svg"} <= {p.name for p in (tmp_path / "out").iterdir()}
 
     monkeypatch.setattr("evokd_data.teachers.scripted.Scripted.serve", None)  # whoever opens it fails
     (tmp_path / "out" / "notes.md").write_text("## What we make of it\n", encoding="utf-8")
-    again = compare(made, tmp_path / "runs", tmp_path / "out", "evokd-data compare", Progress())
-    assert again == found
-    assert (tmp_path / "out" / "README.md").read_text() == said + "\n## What we make of it\n"
+    again = compare(all_trials, tmp_path / "runs", tmp_path / "out", "evokd-data compare", Progress())
+    assert again == results
+    assert (tmp_path / "out" / "README.md").read_text() == readme + "\n## What we make of it\n"
 
 
 def test_tagging_is_compared_by_micro_f1(tmp_path: Path):
     places(tmp_path)
-    made = trials([tmp_path / "places.yaml"], [1, 2], [None], ["rounds.count=1"])
-    done = run_all([trial.recipe for trial in made], tmp_path / "runs", Progress())
-    found = collect(made, done, "evokd-data compare")
+    all_trials = trials([tmp_path / "places.yaml"], [1, 2], [None], ["rounds.count=1"])
+    done = run_all([trial.recipe for trial in all_trials], tmp_path / "runs", Progress())
+    results = collect(all_trials, done, "evokd-data compare")
     tests = [summary(run.workspace)["rounds"][-1]["metrics"]["test"] for run in done]
-    assert found["metric"] == "micro_f1"
-    assert found["arms"]["places"]["micro_f1"] == [test["micro_f1"] for test in tests]
-    assert found["arms"]["places"]["macro_f1"] == [test["macro_f1"] for test in tests]
-    assert "micro-F1, mean" in page(found) and "macro-F1" not in page(found)
+    assert results["metric"] == "micro_f1"
+    assert results["arms"]["places"]["micro_f1"] == [test["micro_f1"] for test in tests]
+    assert results["arms"]["places"]["macro_f1"] == [test["macro_f1"] for test in tests]
+    assert "micro-F1, mean" in page(results) and "macro-F1" not in page(results)
 
 
 def test_several_shots_are_arms_of_their_own_and_only_equals_are_paired(arms, tmp_path):
-    made = trials(arms, [1, 2], [1, 3], [*QUICK, "rounds.count=1"])
-    done = run_all([trial.recipe for trial in made], tmp_path / "runs", Progress())
-    found = collect(made, done, "evokd-data compare")
-    assert [*found["arms"]] == ["static, 1-shot", "evokd, 1-shot", "static, 3-shot", "evokd, 3-shot"]
-    pairs = [(d["arm"], d["reference"]) for d in found["differences"]]
+    all_trials = trials(arms, [1, 2], [1, 3], [*QUICK, "rounds.count=1"])
+    done = run_all([trial.recipe for trial in all_trials], tmp_path / "runs", Progress())
+    results = collect(all_trials, done, "evokd-data compare")
+    assert [*results["arms"]] == ["static, 1-shot", "evokd, 1-shot", "static, 3-shot", "evokd, 3-shot"]
+    pairs = [(d["arm"], d["reference"]) for d in results["differences"]]
     assert pairs == [("evokd, 1-shot", "static, 1-shot"), ("evokd, 3-shot", "static, 3-shot")]
-    assert [arm["kept_by_round"][0][0] for arm in found["arms"].values()] == [3, 3, 9, 9]
+    assert [arm["kept_by_round"][0][0] for arm in results["arms"].values()] == [3, 3, 9, 9]
 
 
 def test_unequal_budgets_test_sets_and_names_are_refused_together(arms, tmp_path):
@@ -95,8 +95,8 @@ def test_unequal_budgets_test_sets_and_names_are_refused_together(arms, tmp_path
     (tmp_path / "other.jsonl").write_text((tmp_path / "test.jsonl").read_text())
     with pytest.raises(RecipeError) as caught:
         trials([static, evokd], [1], [None])
-    said = "\n".join(caught.value.problems)
-    assert "unequal budgets (evokd: 2 x 48; static: 2 x 24)" in said and "different test sets" in said
+    problems = "\n".join(caught.value.problems)
+    assert "unequal budgets (evokd: 2 x 48; static: 2 x 24)" in problems and "different test sets" in problems
     with pytest.raises(RecipeError, match="two recipes have one name"):
         trials([static, static], [1], [None])
 
@@ -106,16 +106,16 @@ def test_a_difference_is_scipys_and_never_called_one_when_its_interval_holds_zer
     from scipy import stats
 
     theirs = data.draw(st.lists(st.sampled_from([0.1, 0.2, 0.35, 0.5]), min_size=len(ours), max_size=len(ours)))
-    (found,) = differences({"a": dict(enumerate(theirs)), "b": dict(enumerate(ours))}, "a")
+    (difference,) = differences({"a": dict(enumerate(theirs)), "b": dict(enumerate(ours))}, "a")
     paired = [mine - other for mine, other in zip(ours, theirs, strict=True)]
-    if found.p is None:
-        assert found.low == found.high == found.mean
+    if difference.p is None:
+        assert difference.low == difference.high == difference.mean
         return
     test = stats.ttest_rel(ours, theirs)
     interval = test.confidence_interval(0.95)
-    assert (found.mean, found.p) == (pytest.approx(sum(paired) / len(paired)), pytest.approx(test.pvalue))
-    assert (found.low, found.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
-    assert (found.verdict == "not distinguishable") == (found.low <= 0 <= found.high)
+    assert (difference.mean, difference.p) == (pytest.approx(sum(paired) / len(paired)), pytest.approx(test.pvalue))
+    assert (difference.low, difference.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+    assert (difference.verdict == "not distinguishable") == (difference.low <= 0 <= difference.high)
 
 
 def test_p_values_are_corrected_for_the_number_of_arms():
@@ -123,20 +123,19 @@ def test_p_values_are_corrected_for_the_number_of_arms():
     wobble = [0.00, 0.01, -0.01, 0.02, 0.00, 0.01]
     arms = {"a": base, **{name: {s: base[s] + shift + wobble[s] for s in base} for name, shift in
                           (("b", 0.02), ("c", 0.01), ("d", 0.002))}}  # fmt: skip
-    found = {d.arm: d for d in differences(arms, "a")}
-    ordered = sorted(found.values(), key=lambda d: d.p)
+    ordered = sorted(differences(arms, "a"), key=lambda d: d.p)
     assert [d.arm for d in ordered] == ["b", "c", "d"]
-    expected = [min(1.0, d.p * (3 - place)) for place, d in enumerate(ordered)]
+    expected = [min(1.0, d.p * (3 - rank)) for rank, d in enumerate(ordered)]
     assert [d.p_holm for d in ordered] == pytest.approx([max(expected[: i + 1]) for i in range(3)])
 
 
 def test_one_seed_has_no_spread_and_no_verdict():
     assert spread([0.5]).sd is None
-    (found,) = differences({"a": {1: 0.5}, "b": {1: 0.7}}, "a")
-    assert (found.n, found.verdict, found.low) == (1, "too few seeds", None)
+    (difference,) = differences({"a": {1: 0.5}, "b": {1: 0.7}}, "a")
+    assert (difference.n, difference.verdict, difference.low) == (1, "too few seeds", None)
 
 
-def test_the_headline_of_tags_is_micro_f1_with_its_interval():
+def test_the_primary_metric_of_tags_is_micro_f1_with_its_interval():
     test = {"macro_f1": 0.4, "micro_f1": 0.75, "intervals": {"micro_f1": [0.7, 0.81234]}}
     assert (primary_metric(test).name, primary_metric(test).value, primary_metric(test).within) == (
         "micro-F1",

@@ -48,15 +48,15 @@ def test_kept_and_rejected_sum_to_what_was_asked_each_with_its_place(recipe, tmp
     run = play(recipe(**ROUGH), tmp_path, 3)
     for folder in run.rounds()[1:]:
         totals = read_json(folder.generated)
-        kept = list(ShardedSamples(TASK, folder.shard_files()))
+        samples = list(ShardedSamples(TASK, folder.shard_files()))
         rejected = list(read_rejections(folder.rejection_files()))
-        assert totals["asked"] == 24 == len(kept) + len(rejected)
-        assert totals["kept"] == len(kept) > 0
+        assert totals["asked"] == 24 == len(samples) + len(rejected)
+        assert totals["samples"] == len(samples) > 0
         assert totals["rejected"] == dict(sorted(Counter(r.reason for r in rejected).items())) and totals["rejected"]
         assert set(totals["rejected"]) <= set(REASONS)
-        places = Counter((one.origin.request, one.origin.position) for one in (*kept, *rejected))
-        assert len(places) == 24
-        assert [s.origin.request for s in kept] == sorted(s.origin.request for s in kept)
+        keys = Counter((fate.origin.request, fate.origin.position) for fate in (*samples, *rejected))
+        assert len(keys) == 24
+        assert [s.origin.request for s in samples] == sorted(s.origin.request for s in samples)
 
 
 def test_the_journal_holds_every_prompt_once_and_its_tokens_are_counted(recipe, tmp_path):
@@ -89,33 +89,33 @@ def test_rows_do_not_depend_on_shard_size_window_or_how_many_rounds_follow(recip
 def test_which_texts_are_too_alike_does_not_depend_on_shard_size_or_window(recipe_file, tmp_path, monkeypatch, change):
     path = recipe_file(**{"name: evokd": "name: eda", "samples: 24": "samples: 60"})
     plain = play(quick(path, "filters.near_duplicates=0.7"), tmp_path / "a", 3)
-    monkeypatch.setattr(near_duplicates, "RECENT", 5)  # nearly all texts are where those of a million would be
+    monkeypatch.setattr(near_duplicates, "MAX_RECENT", 5)  # nearly all texts are stored as those of a million would be
     changed = play(quick(path, "filters.near_duplicates=0.7", change), tmp_path / "b", 3)
     reasons: Counter[str] = Counter()
-    for one, other in zip(plain.rounds(), changed.rounds(), strict=True):
-        dropped = list(read_rejections(one.rejection_files()))
-        assert dropped == list(read_rejections(other.rejection_files()))
-        assert list(ShardedSamples(TASK, one.shard_files())) == list(ShardedSamples(TASK, other.shard_files()))
-        reasons.update(one.reason for one in dropped)
+    for before, after in zip(plain.rounds(), changed.rounds(), strict=True):
+        rejections = list(read_rejections(before.rejection_files()))
+        assert rejections == list(read_rejections(after.rejection_files()))
+        assert list(ShardedSamples(TASK, before.shard_files())) == list(ShardedSamples(TASK, after.shard_files()))
+        reasons.update(rejection.reason for rejection in rejections)
     assert reasons["near_duplicate"] > 3 and reasons["duplicate"] > 3
 
 
 def test_another_seed_gives_other_rows(recipe_file, tmp_path):
     path = recipe_file()
-    one, other = (play(quick(path, f"seed={seed}"), tmp_path / str(seed), 2) for seed in (0, 1))
-    assert contents(one)[1] != contents(other)[1]
+    first, second = (play(quick(path, f"seed={seed}"), tmp_path / str(seed), 2) for seed in (0, 1))
+    assert contents(first)[1] != contents(second)[1]
 
 
 def test_the_teacher_says_nothing_of_use_is_an_error_with_counts(recipe, tmp_path):
-    made = recipe(
+    loaded = recipe(
         **{"engine: scripted": "engine: scripted, broken_answers: 1.0", "name: evokd": "name: evokd, per_request: 1"}
     )
-    play(made, tmp_path, 1)
+    play(loaded, tmp_path, 1)
     for _ in range(2):  # and it stays one when tried again
         with pytest.raises(
             TeacherError, match=r"none of 24 texts asked for became a sample \(truncated 24\): no answer held a text"
         ):
-            generate_next(made, tmp_path, Progress())
+            generate_next(loaded, tmp_path, Progress())
     assert not Workspace(tmp_path / "colours").round(1).generated.exists()
 
 
@@ -129,10 +129,10 @@ def test_everything_filtered_away_is_an_error_that_names_the_filters(recipe_file
 
 
 def test_a_finished_round_is_not_touched_again(recipe, tmp_path):
-    made = recipe()
-    run = play(made, tmp_path, 3)
+    loaded = recipe()
+    run = play(loaded, tmp_path, 3)
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in run.root.rglob("*") if path.is_file()}
-    totals = generate_next(made, tmp_path, Progress())
+    totals = generate_next(loaded, tmp_path, Progress())
     assert totals["round"] == 2
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before} == before
 
@@ -149,9 +149,9 @@ def cut_down(run: Workspace, keep: int) -> None:
 @pytest.mark.parametrize(("size", "strategy"), [(10, "evokd"), (7, "evokd"), (10, "eda")])
 def test_a_round_taken_up_again_asks_nobody_twice_and_gives_the_same_rows(recipe_file, tmp_path, keep, size, strategy):
     path = recipe_file(**ROUGH, **{"name: evokd": f"name: {strategy}"})  # eda repeats itself: filters must remember
-    made = quick(path)
-    play(made, tmp_path, 1)
-    first = generate_next(made, tmp_path, Progress())
+    loaded = quick(path)
+    play(loaded, tmp_path, 1)
+    first = generate_next(loaded, tmp_path, Progress())
     run = Workspace(tmp_path / "colours")
     rows = list(ShardedSamples(TASK, run.round(1).shard_files()))
     lines = len(list(journal.read_answers(run.round(1).journal)))
@@ -166,35 +166,37 @@ def test_a_round_taken_up_again_asks_nobody_twice_and_gives_the_same_rows(recipe
 def test_the_brief_of_a_plan_just_made_is_the_brief_of_the_plan_read_again(recipe, tmp_path):
     from evokd_data.rounds import open_run
 
-    made = recipe(**ROUGH)
-    play(made, tmp_path, 2)
-    with open_run(made, tmp_path) as run:
-        fresh, quotas = plan(made, run.workspace, 2, run.splits)
-        stored, same = plan(made, run.workspace, 2, run.splits)
+    loaded = recipe(**ROUGH)
+    play(loaded, tmp_path, 2)
+    with open_run(loaded, tmp_path) as run:
+        fresh, quotas = plan(loaded, run.workspace, 2, run.splits)
+        stored, same = plan(loaded, run.workspace, 2, run.splits)
     assert fresh.weaknesses == stored.weaknesses and fresh.weaknesses
-    shown, again = ({label: list(own) for label, own in one.demonstrations.items()} for one in (fresh, stored))
-    assert (quotas, shown, fresh.seed) == (same, again, stored.seed)
-    assert all(sample.target == label for label, own in shown.items() for sample in own)
+    first, second = (
+        {label: list(samples) for label, samples in brief.demonstrations.items()} for brief in (fresh, stored)
+    )
+    assert (quotas, first, fresh.seed) == (same, second, stored.seed)
+    assert all(sample.target == label for label, samples in first.items() for sample in samples)
     assert any(quota.weakness for quota in quotas)
 
 
 def test_a_plan_a_person_changed_is_what_is_asked_for(recipe, tmp_path):
-    made = recipe()
-    play(made, tmp_path, 1)
+    loaded = recipe()
+    play(loaded, tmp_path, 1)
     folder = Workspace(tmp_path / "colours").round(1)
     folder.root.mkdir()
     quotas = [{"target": "blue", "samples": 4, "difficulty": "hard", "contrast": "", "weakness": ""}]
     folder.plan.write_text(json.dumps({"round": 1, "budget": 4, "weaknesses": [], "cells": quotas}))
-    totals = generate_next(made, tmp_path, Progress())
+    totals = generate_next(loaded, tmp_path, Progress())
     assert totals["asked"] == 4
     assert {s.origin.intended for s in ShardedSamples(TASK, folder.shard_files())} == {"blue"}
 
 
 def test_an_error_while_writing_shards_leaves_no_request_running(recipe, tmp_path):
-    made = recipe(
+    loaded = recipe(
         **{"engine: scripted": "engine: scripted, latency_s: 0.05, window: 2", "shard_size: 10": "shard_size: 1"}
     )
-    play(made, tmp_path, 1)
+    play(loaded, tmp_path, 1)
     folder = Workspace(tmp_path / "colours").round(1)
     folder.root.mkdir()
     folder.rejections.write_text("a file where a folder should be")
@@ -204,10 +206,10 @@ def test_an_error_while_writing_shards_leaves_no_request_running(recipe, tmp_pat
         from evokd_data.rounds import open_run
         from evokd_data.stages.generate import generate
 
-        with open_run(made, tmp_path) as run:
-            async with TeacherOnDemand(made.teacher, tmp_path / "log") as teacher:
+        with open_run(loaded, tmp_path) as run:
+            async with TeacherOnDemand(loaded.teacher, tmp_path / "log") as teacher:
                 with pytest.raises(OSError):
-                    await generate(made, run.workspace, 1, run.splits, teacher)
+                    await generate(loaded, run.workspace, 1, run.splits, teacher)
                 return [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
 
     assert asyncio.run(main()) == []
@@ -216,16 +218,16 @@ def test_an_error_while_writing_shards_leaves_no_request_running(recipe, tmp_pat
 
 
 def test_progress_tells_counts_that_end_at_the_totals(recipe, tmp_path):
-    class Told(Progress):
+    class Recorder(Progress):
         def __init__(self):
             self.counts = []
 
-        def generated(self, asked, of, kept, rejected, tokens):
-            self.counts.append((asked, of, kept, sum(rejected.values())))
+        def generated(self, asked, total, accepted, rejected, tokens):
+            self.counts.append((asked, total, accepted, sum(rejected.values())))
 
-    made = recipe(**ROUGH)
-    play(made, tmp_path, 1)
-    told = Told()
-    totals = generate_next(made, tmp_path, told)
-    assert [asked for asked, *_ in told.counts] == list(range(1, 25))
-    assert told.counts[-1] == (24, 24, totals["kept"], sum(totals["rejected"].values()))
+    loaded = recipe(**ROUGH)
+    play(loaded, tmp_path, 1)
+    recorder = Recorder()
+    totals = generate_next(loaded, tmp_path, recorder)
+    assert [asked for asked, *_ in recorder.counts] == list(range(1, 25))
+    assert recorder.counts[-1] == (24, 24, totals["kept"], sum(totals["rejected"].values()))

@@ -60,19 +60,19 @@ def api(server: RunningHub) -> HfApi:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Recipe, Workspace]]:
-    """A run by variant, made once; its files do not depend on where it is published."""
-    made: dict[str, tuple[Recipe, Workspace]] = {}
+    """A run by variant, made once. Its files do not depend on the repository it is published to."""
+    runs_by_variant: dict[str, tuple[Recipe, Workspace]] = {}
 
     def run(variant: str = "") -> tuple[Recipe, Workspace]:
-        if variant not in made:
-            made[variant] = make_run(tmp_path_factory.mktemp("run"), 3, variant=variant)
-        return made[variant]
+        if variant not in runs_by_variant:
+            runs_by_variant[variant] = make_run(tmp_path_factory.mktemp("run"), 3, variant=variant)
+        return runs_by_variant[variant]
 
     return run
 
 
 class Publisher:
-    """A publication that never waits, remembers for how long it would have, and forgets what it published before."""
+    """A publication that never waits. It records the waits, and forgets what it published before."""
 
     def __init__(self, server: RunningHub, run: tuple[Recipe, Workspace], repo: str, **retries: Any) -> None:
         recipe, self.workspace = run
@@ -97,7 +97,7 @@ class Publisher:
         for folder in self.workspace.rounds():
             folder.revision.unlink(missing_ok=True)
             (folder.root / "published.json").unlink(missing_ok=True)
-        self.publication._seen = None
+        self.publication._tags = None
 
 
 @pytest.fixture
@@ -124,9 +124,9 @@ def commits(api: HfApi, repo: str) -> list[str]:
 
 
 def assert_one_commit_and_tag_each(api: HfApi, repo: str, rounds: int) -> None:
-    found = commits(api, repo)
-    assert len(found) == rounds + 1, titles(api, repo)
-    assert tags(api, repo) == {f"round-{index:03d}": found[index + 1] for index in range(rounds)}
+    commit_ids = commits(api, repo)
+    assert len(commit_ids) == rounds + 1, titles(api, repo)
+    assert tags(api, repo) == {f"round-{index:03d}": commit_ids[index + 1] for index in range(rounds)}
 
 
 def test_each_round_is_one_commit_and_one_tag_and_missing_ones_come_first(
@@ -155,14 +155,17 @@ def test_a_revision_holds_every_file_of_its_rounds(publisher: Publisher, api: Hf
     part = "train-00000-of-00001.parquet"
     always = {".gitattributes", "README.md", "recipe.yaml", "card/learning-curve.svg"}
     prompts = {f"prompts/{stage}.j2" for stage in ("analyse", "generate", "label")}
-    zero = {f"data/round-000/{part}", *(f"rounds/round-000/{name}.json" for name in ("manifest", "plan", "metrics"))}
-    one = {path.replace("000", "001", 1) for path in zero} | {
+    round_0 = {f"data/round-000/{part}", *(f"rounds/round-000/{name}.json" for name in ("manifest", "plan", "metrics"))}
+    round_1 = {path.replace("000", "001", 1) for path in round_0} | {
         f"rejections/round-001/{part}",
         f"journal/round-001/{part}",
         f"probe/round-001/{part}",
     }
-    assert set(api.list_repo_files(repo, repo_type="dataset", revision="round-000")) == always | prompts | zero
-    assert set(api.list_repo_files(repo, repo_type="dataset", revision="round-001")) == always | prompts | zero | one
+    first, second = (
+        set(api.list_repo_files(repo, repo_type="dataset", revision=tag)) for tag in ("round-000", "round-001")
+    )
+    assert first == always | prompts | round_0
+    assert second == always | prompts | round_0 | round_1
 
 
 def test_publish_twice_makes_one_commit(publisher: Publisher, api: HfApi, repo: str) -> None:
@@ -175,7 +178,7 @@ def test_publish_twice_makes_one_commit(publisher: Publisher, api: HfApi, repo: 
 
 def test_a_published_round_costs_one_look(publisher: Publisher, repo: str, server: RunningHub) -> None:
     publisher.publish(1)
-    publisher.publication._seen = None
+    publisher.publication._tags = None
     before = (server.root / "requests.log").read_text(encoding="utf-8").count("\n")
     publisher.publish(1)
     assert (server.root / "requests.log").read_text(encoding="utf-8").count("\n") == before + 1
@@ -439,8 +442,8 @@ def test_only_the_rounds_own_bytes_travel(publisher: Publisher, repo: str, serve
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()[before:]]
     sent = [line["path"].removeprefix("/_lfs/").split("?")[0] for line in lines if line["method"] == "PUT"]
     files = read_json(publisher.workspace.round(2).root / "published.json")["files"]
-    own = [entry["sha256"] for path, entry in files.items() if path.endswith(".parquet")]
-    assert sorted(sent) == sorted(own)
+    digests = [entry["sha256"] for path, entry in files.items() if path.endswith(".parquet")]
+    assert sorted(sent) == sorted(digests)
     assert all("/round-002/" in path for path in files if path.startswith(("data", "rejections", "journal", "rounds")))
     assert [line["path"].rsplit("/", 2)[-2] for line in lines if line["method"] == "POST"].count("commit") == 1
 
@@ -449,9 +452,9 @@ def test_a_bundle_is_the_same_bytes_each_time(
     runs: Callable[[str], tuple[Recipe, Workspace]], tmp_path: Path, server: RunningHub
 ) -> None:
     recipe, workspace = runs(" bundle")
-    one, two = (make_bundle(recipe, workspace, workspace.round(0), tmp_path / name) for name in "ab")
-    assert {path: file.read_bytes() for path, file in one.files.items()} == {
-        path: file.read_bytes() for path, file in two.files.items()
+    first, second = (make_bundle(recipe, workspace, workspace.round(0), tmp_path / name) for name in "ab")
+    assert {path: file.read_bytes() for path, file in first.files.items()} == {
+        path: file.read_bytes() for path, file in second.files.items()
     }
 
 
@@ -470,11 +473,11 @@ def test_nothing_published_names_a_place_on_this_machine(
 ) -> None:
     publisher.publish(1)
     folder = Path(api.snapshot_download(repo, repo_type="dataset", cache_dir=tmp_path))
-    places = [str(publisher.workspace.root).split("/runs/")[0].encode(), b"/home/somebody", b"127.0.0.1"]
+    local_names = [str(publisher.workspace.root).split("/runs/")[0].encode(), b"/home/somebody", b"127.0.0.1"]
     for file in folder.rglob("*"):
         if file.is_file():
             data = file.read_bytes()
-            assert not any(place in data for place in places), file
+            assert not any(name in data for name in local_names), file
     manifest = read_json(folder / "rounds/round-001/manifest.json")
     assert manifest["environment"]["engine"]["model"] == "teacher"
 
@@ -495,8 +498,8 @@ def test_absolute_paths_of_a_recipe_are_cut(tmp_path: Path) -> None:
         and "10.0.0.1" not in text
         and "/srv" not in text
     )
-    for kept in ("/b/", "~x/y", "/not/a/path", "qwen", "https://example.org/v1", "y.jinja", "a/b", "bert", "o/n"):
-        assert kept in text
+    for value in ("/b/", "~x/y", "/not/a/path", "qwen", "https://example.org/v1", "y.jinja", "a/b", "bert", "o/n"):
+        assert value in text
 
 
 class TestBeforeAnyWorkIsDone:

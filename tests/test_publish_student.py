@@ -19,7 +19,7 @@ from evokd_data.errors import RecipeError, RevisionConflict
 from evokd_data.localhub.child import RunningHub
 from evokd_data.progress import Progress
 from evokd_data.revisions.verify import verify
-from evokd_data.rounds import publish_complete, push_one, run_all
+from evokd_data.rounds import publish_complete, push_student_of_round, run_all
 from evokd_data.stages.publish_student import push_student
 from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.students.checkpoint import METADATA_FILE
@@ -46,8 +46,12 @@ def commits(api: HfApi, repo: str) -> list[str]:
 
 
 def playing(server: RunningHub, folder: Path, name: str, *overrides: str):
-    place = [f"publish.repo=org/{name}", f"publish.student=org/{name}-student", f"publish.endpoint={server.endpoint}"]
-    return quick(write_recipe(folder), *place, "rounds.count=1", *overrides)
+    addresses = [
+        f"publish.repo=org/{name}",
+        f"publish.student=org/{name}-student",
+        f"publish.endpoint={server.endpoint}",
+    ]
+    return quick(write_recipe(folder), *addresses, "rounds.count=1", *overrides)
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +73,8 @@ def test_a_run_pushes_each_student_and_the_rounds_manifest_names_it(run: Played)
         for i, rows in ((1, 3 + read_json(run.workspace.round(1).generated)["kept"]), (0, 3))
     ]
     for index in (0, 1):
-        told = read_json(run.workspace.round(index).root / "published.json")["student"]
-        assert told == {"repo": "org/first-student", "tag": f"round-00{index}", "commit": models[f"round-00{index}"]}
+        student = read_json(run.workspace.round(index).root / "published.json")["student"]
+        assert student == {"repo": "org/first-student", "tag": f"round-00{index}", "commit": models[f"round-00{index}"]}
     assert verify("org/first", **run.at).round == 1
 
 
@@ -80,8 +84,8 @@ def test_the_checkpoint_comes_back_as_it_was(run: Played, tmp_path: Path) -> Non
         run.api.snapshot_download("org/first-student", revision=f"round-00{index}", local_dir=into)
         for path in run.workspace.round(index).student.iterdir():
             assert (into / path.name).read_bytes() == path.read_bytes()
-        told = json.loads((into / "rounds" / f"round-00{index}" / "manifest.json").read_text())
-        assert told["identity"]["dataset"] == {
+        manifest = json.loads((into / "rounds" / f"round-00{index}" / "manifest.json").read_text())
+        assert manifest["identity"]["dataset"] == {
             "repo": "org/first", "tag": f"round-00{index}", "digest": read_json(run.workspace.round(index).manifest)["digest"],
         }  # fmt: skip
 
@@ -104,10 +108,10 @@ def test_the_card_tells_scores_data_and_licence(run: Played, tmp_path: Path) -> 
 
 def test_pushing_again_does_nothing_twice(run: Played, tmp_path: Path) -> None:
     before = commits(run.api, "org/first-student")
-    found = push_one(run.recipe, run.workspace.root.parent, 1, Progress())
+    pushed = push_student_of_round(run.recipe, run.workspace.root.parent, 1, Progress())
     run.workspace.round(1).pushed.rename(tmp_path / "student.json")  # killed before it was written
-    assert push_one(run.recipe, run.workspace.root.parent, None, Progress()) == replace(
-        found, endpoint=run.server.endpoint
+    assert push_student_of_round(run.recipe, run.workspace.root.parent, None, Progress()) == replace(
+        pushed, endpoint=run.server.endpoint
     )
     assert read_json(run.workspace.round(1).pushed) == read_json(tmp_path / "student.json")
     assert commits(run.api, "org/first-student") == before
@@ -126,19 +130,19 @@ def test_a_student_pushed_afterwards_names_the_rounds_commit(server: RunningHub,
 
 
 def test_another_student_under_the_same_tag_is_a_conflict(server: RunningHub, tmp_path: Path) -> None:
-    one = playing(server, tmp_path / "one", "twice", "rounds.count=0")
-    play(one, tmp_path / "one" / "runs", 1)
-    publish_complete(one, tmp_path / "one" / "runs", Progress())
-    other = playing(server, tmp_path / "other", "twice", "rounds.count=0", "student.epochs=3", "student.min_steps=40")
-    play(other, tmp_path / "other" / "runs", 1)
+    first = playing(server, tmp_path / "first", "twice", "rounds.count=0")
+    play(first, tmp_path / "first" / "runs", 1)
+    publish_complete(first, tmp_path / "first" / "runs", Progress())
+    second = playing(server, tmp_path / "second", "twice", "rounds.count=0", "student.epochs=3", "student.min_steps=40")
+    play(second, tmp_path / "second" / "runs", 1)
     with pytest.raises(RevisionConflict, match=r"the tag round-000 is taken.*another publish.student"):
-        push_one(other, tmp_path / "other" / "runs", 0, Progress())
+        push_student_of_round(second, tmp_path / "second" / "runs", 0, Progress())
 
 
 def test_a_recipe_that_names_no_repository_says_what_to_add(run: Played) -> None:
     recipe = replace(run.recipe, publish=replace(run.recipe.publish, student=None))
     with pytest.raises(RecipeError, match=r"publish.student: names no model repository; add it"):
-        push_one(recipe, run.workspace.root.parent, None, Progress())
+        push_student_of_round(recipe, run.workspace.root.parent, None, Progress())
 
 
 def test_a_run_that_goes_on_elsewhere_takes_the_student_from_its_repository(run: Played, tmp_path: Path) -> None:
@@ -164,7 +168,7 @@ def test_the_command_pushes_the_last_round(server: RunningHub, tmp_path: Path) -
     line = ["push-student", str(recipe.path), "--runs", str(tmp_path / "runs"), "--set", "rounds.count=0"]
     for setting in (*QUICK, "publish.repo=org/commanded", "publish.student=org/commanded-student"):
         line += ["--set", setting]
-    told = CliRunner().invoke(cli, [*line, "--set", f"publish.endpoint={server.endpoint}"])
-    assert told.exit_code == 0, told.output
+    result = CliRunner().invoke(cli, [*line, "--set", f"publish.endpoint={server.endpoint}"])
+    assert result.exit_code == 0, result.output
     commit = tags(Played(server, "", recipe, Workspace(tmp_path)).api, "org/commanded-student")["round-000"]
-    assert told.stdout.strip() == f"org/commanded-student round-000 {commit}"
+    assert result.stdout.strip() == f"org/commanded-student round-000 {commit}"

@@ -56,13 +56,13 @@ def own_cache(tmp_path: Path, server: RunningHub, monkeypatch: pytest.MonkeyPatc
 
 def recipe(server: RunningHub, folder: Path, repo: str, *overrides: str, **files) -> Recipe:
     """The run's recipe on another machine."""
-    place = (f"publish.repo={repo}", f"publish.endpoint={server.endpoint}")
-    return quick(write_recipe(folder, **files), *place, *overrides)
+    addresses = (f"publish.repo={repo}", f"publish.endpoint={server.endpoint}")
+    return quick(write_recipe(folder, **files), *addresses, *overrides)
 
 
-def go_on(one: Recipe, folder: Path, origin: str | None) -> Workspace:
-    run_all([one], folder / "runs", Progress(), origin)
-    return Workspace(folder / "runs" / one.name)
+def go_on(loaded: Recipe, folder: Path, origin: str | None) -> Workspace:
+    run_all([loaded], folder / "runs", Progress(), origin)
+    return Workspace(folder / "runs" / loaded.name)
 
 
 def digests(workspace: Workspace) -> list[str]:
@@ -74,19 +74,19 @@ def test_a_run_goes_on_as_if_nobody_had_left_it(server: RunningHub, whole: Works
     there = go_on(recipe(server, tmp_path / "second", "org/onward"), tmp_path / "second", "org/onward@round-002")
     assert contents(there) == contents(whole)
     assert digests(there) == digests(whole)
-    for folder, other in zip(there.rounds(), whole.rounds(), strict=True):
-        assert folder.plan.read_bytes() == other.plan.read_bytes()
-        assert read_json(folder.metrics)["test"] == read_json(other.metrics)["test"]
-    found = verify("org/onward", cache_dir=tmp_path / "cache", **first.at)
-    assert (found.round, found.digest) == (4, digests(whole)[-1])
+    for folder, expected in zip(there.rounds(), whole.rounds(), strict=True):
+        assert folder.plan.read_bytes() == expected.plan.read_bytes()
+        assert read_json(folder.metrics)["test"] == read_json(expected.metrics)["test"]
+    report = verify("org/onward", cache_dir=tmp_path / "cache", **first.at)
+    assert (report.round, report.digest) == (4, digests(whole)[-1])
     commits = first.api.list_repo_commits("org/onward", repo_type="dataset")
     assert [commit.title.split(":")[0] for commit in commits][:ROUNDS] == [f"round-00{i}" for i in (4, 3, 2, 1, 0)]
     assert "from" not in read_json(there.round(3).manifest)["identity"]
 
 
 def test_a_restored_round_is_the_one_that_was(run: Played, server: RunningHub, tmp_path: Path) -> None:
-    one = recipe(server, tmp_path, run.repo, "rounds.count=2")
-    there = go_on(one, tmp_path, run.repo)
+    loaded = recipe(server, tmp_path, run.repo, "rounds.count=2")
+    there = go_on(loaded, tmp_path, run.repo)
     for index in range(3):
         before, now = run.workspace.round(index), there.round(index)
         for name in ("shard_files", "rejection_files"):
@@ -106,10 +106,10 @@ def test_a_round_that_has_no_probe_is_probed_again(run: Played, server: RunningH
     first = published(server, tmp_path / "first", "org/unprobed", 2)
     before = first.workspace.round(2)
     play(first.recipe, tmp_path / "first" / "runs", 1)
-    kept = before.probe.rename(before.root / "kept")
+    original = before.probe.rename(before.root / "original")
     first.publish(2)
     there = go_on(recipe(server, tmp_path, "org/unprobed", "rounds.count=3"), tmp_path, "org/unprobed")
-    assert there.round(2).probe.read_bytes() == kept.read_bytes()
+    assert there.round(2).probe.read_bytes() == original.read_bytes()
     assert there.round(3).plan.exists()
 
 
@@ -120,8 +120,8 @@ def test_a_branch_has_its_own_repository_that_begins_with_the_rounds_it_starts_f
     with (tmp_path / "prompts" / "generate.j2").open("a", encoding="utf-8") as file:
         file.write("{# changed #}\n")
     text = f"prompts: prompts\n{ROUGH.replace('{name: evokd}', '{name: evokd, targeted: 0.6}')}"
-    one = recipe(server, tmp_path, "org/branch", "rounds.count=3", "name=branch", text=text)
-    there = go_on(one, tmp_path, "org/colours@round-002")
+    loaded = recipe(server, tmp_path, "org/branch", "rounds.count=3", "name=branch", text=text)
+    there = go_on(loaded, tmp_path, "org/colours@round-002")
 
     tags = {ref.name: ref.target_commit for ref in run.api.list_repo_refs(run.repo, repo_type="dataset").tags}
     identity = read_json(there.round(3).manifest)["identity"]
@@ -144,13 +144,13 @@ def test_a_branch_has_its_own_repository_that_begins_with_the_rounds_it_starts_f
 
     assert files("org/branch") == files("org/colours")
 
-    found = diff("org/branch", 2, 3, **at)
-    assert {"setting": "strategy.targeted", "from": 0.3, "to": 0.6} in found["recipe"]
-    assert "+{# changed #}" in found["prompts"]["prompts/generate.j2"]
+    changes = diff("org/branch", 2, 3, **at)
+    assert {"setting": "strategy.targeted", "from": 0.3, "to": 0.6} in changes["recipe"]
+    assert "+{# changed #}" in changes["prompts"]["prompts/generate.j2"]
 
     commits = run.api.list_repo_commits("org/branch", repo_type="dataset")
-    go_on(one, tmp_path, None)  # the folder remembers where it started
-    go_on(one, tmp_path, "org/colours@round-002")
+    go_on(loaded, tmp_path, None)  # the folder remembers where it started
+    go_on(loaded, tmp_path, "org/colours@round-002")
     assert run.api.list_repo_commits("org/branch", repo_type="dataset") == commits
 
 
@@ -163,7 +163,7 @@ def test_another_repository_alone_makes_a_branch(run: Played, server: RunningHub
 
 
 @pytest.mark.parametrize(
-    "overrides, files, said",
+    "overrides, files, message",
     [
         (["student.epochs=2"], {}, "student are not those of org/colours@round-002"),
         (["task.description=other"], {}, "task are not those of"),
@@ -173,12 +173,12 @@ def test_another_repository_alone_makes_a_branch(run: Played, server: RunningHub
     ],
 )
 def test_what_cannot_go_on_is_told_before_anything_is_written(
-    run: Played, server: RunningHub, tmp_path: Path, overrides: list[str], files: dict, said: str
+    run: Played, server: RunningHub, tmp_path: Path, overrides: list[str], files: dict, message: str
 ) -> None:
-    one = recipe(server, tmp_path, run.repo, *overrides, **files)
-    with pytest.raises(WorkspaceError, match=said):
-        go_on(one, tmp_path, "org/colours@round-002")
-    assert [path.name for path in (tmp_path / "runs" / one.name).iterdir()] == [".lock"]
+    loaded = recipe(server, tmp_path, run.repo, *overrides, **files)
+    with pytest.raises(WorkspaceError, match=message):
+        go_on(loaded, tmp_path, "org/colours@round-002")
+    assert [path.name for path in (tmp_path / "runs" / loaded.name).iterdir()] == [".lock"]
 
 
 def test_an_older_round_of_the_same_repository_is_no_place_to_go_on_from(
@@ -189,58 +189,58 @@ def test_an_older_round_of_the_same_repository_is_no_place_to_go_on_from(
 
 
 def test_a_folder_with_rounds_of_its_own_is_left_alone(run: Played, server: RunningHub, tmp_path: Path) -> None:
-    one = recipe(server, tmp_path, "org/other")
-    play(one, tmp_path / "runs", 1)
+    loaded = recipe(server, tmp_path, "org/other")
+    play(loaded, tmp_path / "runs", 1)
     with pytest.raises(WorkspaceError, match="holds rounds already, they were not begun from org/colours@round-002"):
-        go_on(one, tmp_path, "org/colours@round-002")
+        go_on(loaded, tmp_path, "org/colours@round-002")
 
 
 def test_a_folder_begun_from_one_round_does_not_go_on_from_another(
     run: Played, server: RunningHub, tmp_path: Path
 ) -> None:
-    one = recipe(server, tmp_path, run.repo, "rounds.count=2")
-    go_on(one, tmp_path, "org/colours@round-002")
+    loaded = recipe(server, tmp_path, run.repo, "rounds.count=2")
+    go_on(loaded, tmp_path, "org/colours@round-002")
     with pytest.raises(WorkspaceError, match="was begun from org/colours@round-002, not from org/colours@round-001"):
-        go_on(one, tmp_path, "org/colours@round-001")
+        go_on(loaded, tmp_path, "org/colours@round-001")
 
 
 def test_killed_while_it_restores_it_is_finished_by_any_next_command(
     run: Played, server: RunningHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = recipe(server, tmp_path, run.repo, "rounds.count=2")
-    restored = resume._restore
+    loaded = recipe(server, tmp_path, run.repo, "rounds.count=2")
+    restore_round = resume._restore_round
 
     def die(snapshot, recipe, folder):
-        restored(snapshot, recipe, folder)
+        restore_round(snapshot, recipe, folder)
         if folder.index == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(resume, "_restore", die)
+    monkeypatch.setattr(resume, "_restore_round", die)
     with pytest.raises(KeyboardInterrupt):
-        go_on(one, tmp_path, "org/colours@round-002")
-    there = Workspace(tmp_path / "runs" / one.name)
+        go_on(loaded, tmp_path, "org/colours@round-002")
+    there = Workspace(tmp_path / "runs" / loaded.name)
     assert [folder.index for folder in there.rounds()] == [0]
     monkeypatch.undo()
     monkeypatch.setenv("HF_TOKEN", server.token)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    there = go_on(one, tmp_path, None)
+    there = go_on(loaded, tmp_path, None)
     assert contents(there) == contents(run.workspace)
 
 
 def test_the_commands_take_a_round_to_go_on_from(
     run: Played, server: RunningHub, whole: Workspace, tmp_path: Path
 ) -> None:
-    one = recipe(server, tmp_path, "org/colours")
-    line = [str(one.path), "--runs", str(tmp_path / "runs"), "--from", "org/colours@round-002"]
+    loaded = recipe(server, tmp_path, "org/colours")
+    line = [str(loaded.path), "--runs", str(tmp_path / "runs"), "--from", "org/colours@round-002"]
     for override in ("publish.repo=org/colours", f"publish.endpoint={server.endpoint}", *("student.buckets=1024",
                      "student.min_steps=10", "student.epochs=1")):  # fmt: skip
         line += ["--set", override]
-    told = CliRunner().invoke(cli, ["generate", *line])
-    assert told.exit_code == 0, told.output
+    result = CliRunner().invoke(cli, ["generate", *line])
+    assert result.exit_code == 0, result.output
     there = Workspace(tmp_path / "runs" / "colours")
-    assert told.stdout.strip() == str(there.round(3).shards)
-    task = one.task
+    assert result.stdout.strip() == str(there.round(3).shards)
+    task = loaded.task
     expected = list(ShardedSamples(task, whole.round(3).shard_files()))
     assert list(ShardedSamples(task, there.round(3).shard_files())) == expected
-    told = CliRunner().invoke(cli, ["run", *line, "--set", "rounds.count=2"])
-    assert told.exit_code == 0, told.output
+    result = CliRunner().invoke(cli, ["run", *line, "--set", "rounds.count=2"])
+    assert result.exit_code == 0, result.output

@@ -83,17 +83,17 @@ def test_the_order_of_sets_and_dicts_enters_nothing(recipe_file, tmp_path):
         )
         for seed in ("1", "2")
     ]  # fmt: skip
-    one, other = (process.communicate(timeout=120)[0].split() for process in processes)
-    assert one == other and len(one) == 3
+    first, second = (process.communicate(timeout=120)[0].split() for process in processes)
+    assert first == second and len(first) == 3
 
 
 def everything(run: Workspace) -> str:
     """All that a run wrote down about texts: prompts, plans, samples, rejections."""
-    said = [path.read_text(encoding="utf-8") for path in (*run.root.rglob("*.jsonl"), *run.root.rglob("plan.json"))]
+    texts = [path.read_text(encoding="utf-8") for path in (*run.root.rglob("*.jsonl"), *run.root.rglob("plan.json"))]
     for folder in run.rounds():
-        said += [repr(sample) for sample in ShardedSamples(TASK, folder.shard_files())]
-        said += [repr(rejection) for rejection in read_rejections(folder.rejection_files())]
-    return "\n".join(said)
+        texts += [repr(sample) for sample in ShardedSamples(TASK, folder.shard_files())]
+        texts += [repr(rejection) for rejection in read_rejections(folder.rejection_files())]
+    return "\n".join(texts)
 
 
 @pytest.mark.parametrize("strategy", ["evokd", "static", "auggpt", "eda", "zerogen"])
@@ -115,11 +115,9 @@ def test_no_word_of_test_or_dev_reaches_a_prompt_a_plan_or_a_shard(recipe_file, 
         {label: [f"{text} sentineldev{label}" for text in texts] for label, texts in SEEDS.items()},
     )
     run = play(quick(path), tmp_path, 4)
-    said = everything(run)
-    assert "sentinel" not in said
-    assert (
-        (len(contents(run)) == 4 and "the rose on the table" in said) or "strawberries" in said or "fire engine" in said
-    )
+    texts = everything(run)
+    assert "sentinel" not in texts
+    assert any(seed in texts for seed in ("the rose on the table", "strawberries", "fire engine"))
     if strategy == "evokd":
         assert any(read_json(folder.plan)["weaknesses"] for folder in run.rounds())
 
@@ -135,9 +133,9 @@ def test_a_text_of_the_test_set_that_the_teacher_writes_is_rejected(recipe_file,
 
 
 def test_generate_and_train_in_turn_are_the_whole_run(recipe, tmp_path):
-    made = recipe()
-    by_hand = play(made, tmp_path / "a", 3)
-    (run,) = run_all([made], tmp_path / "b", Progress())
+    loaded = recipe()
+    by_hand = play(loaded, tmp_path / "a", 3)
+    (run,) = run_all([loaded], tmp_path / "b", Progress())
     assert_alike(run.workspace, by_hand)
     assert run.complete_rounds() == [0, 1, 2]
 
@@ -151,10 +149,10 @@ def test_a_complete_run_goes_on_when_more_rounds_are_asked_for(recipe_file, tmp_
 
 
 def test_generating_twice_before_training_does_nothing_the_second_time(recipe, tmp_path):
-    made = recipe()
-    play(made, tmp_path, 1)
-    assert [generate_next(made, tmp_path, Progress())["round"] for _ in range(3)] == [1, 1, 1]
-    assert train_next(made, tmp_path, Progress())["round"] == 1
+    loaded = recipe()
+    play(loaded, tmp_path, 1)
+    assert [generate_next(loaded, tmp_path, Progress())["round"] for _ in range(3)] == [1, 1, 1]
+    assert train_next(loaded, tmp_path, Progress())["round"] == 1
 
 
 def test_each_manifest_names_the_one_before(recipe, tmp_path):
@@ -179,11 +177,11 @@ def test_a_recipe_changed_after_round_0_is_refused_with_the_difference(recipe_fi
 
 
 def test_data_changed_after_round_0_is_refused(recipe, tmp_path):
-    made = recipe()
-    play(made, tmp_path, 1)
+    loaded = recipe()
+    play(loaded, tmp_path, 1)
     write_rows(tmp_path / "test.jsonl", {**TEST, "red": ["a new one"]})
     with pytest.raises(WorkspaceError, match="other data"):
-        generate_next(made, tmp_path, Progress())
+        generate_next(loaded, tmp_path, Progress())
 
 
 def test_a_template_changed_after_round_0_is_refused(recipe_file, tmp_path):
@@ -198,36 +196,36 @@ def test_a_template_changed_after_round_0_is_refused(recipe_file, tmp_path):
 
 
 def test_nothing_is_written_for_data_that_cannot_be_used(recipe, tmp_path):
-    made = recipe()
+    loaded = recipe()
     (tmp_path / "test.jsonl").write_text("")
     with pytest.raises(Exception, match="is empty"):
-        generate_next(made, tmp_path / "runs", Progress())
+        generate_next(loaded, tmp_path / "runs", Progress())
     assert not (tmp_path / "runs").exists()
 
 
 def test_two_recipes_of_one_name_are_refused_before_anything_is_written(recipe, tmp_path):
-    made = recipe()
+    loaded = recipe()
     with pytest.raises(RecipeError, match="'colours' is that of"):
-        run_all([made, made], tmp_path / "runs", Progress())
+        run_all([loaded, loaded], tmp_path / "runs", Progress())
     assert not (tmp_path / "runs").exists()
 
 
 def test_show_says_what_is_there_and_null_for_what_is_not(recipe, tmp_path):
-    made = recipe()
-    run = play(made, tmp_path, 2)
-    generate_next(made, tmp_path, Progress())
-    found = json.loads(json.dumps(summary(run)))
-    assert [entry["round"] for entry in found["rounds"]] == [0, 1, 2] and found["name"] == "colours"
-    assert found["rounds"][1]["digest"] == contents(run)[1] and found["rounds"][1]["kept"] == 24
-    assert (found["rounds"][2]["metrics"], found["rounds"][2]["digest"]) == (None, None)
+    loaded = recipe()
+    run = play(loaded, tmp_path, 2)
+    generate_next(loaded, tmp_path, Progress())
+    content = json.loads(json.dumps(summary(run)))
+    assert [entry["round"] for entry in content["rounds"]] == [0, 1, 2] and content["name"] == "colours"
+    assert content["rounds"][1]["digest"] == contents(run)[1] and content["rounds"][1]["kept"] == 24
+    assert (content["rounds"][2]["metrics"], content["rounds"][2]["digest"]) == (None, None)
     with pytest.raises(WorkspaceError, match="no run; give a folder"):
         summary(Workspace(tmp_path / "nothing"))
 
 
 def test_a_run_is_held_for_as_long_as_it_is_open(recipe, tmp_path):
-    made = recipe()
-    with open_run(made, tmp_path), pytest.raises(WorkspaceError, match="another evokd-data process"):
-        generate_next(made, tmp_path, Progress())
+    loaded = recipe()
+    with open_run(loaded, tmp_path), pytest.raises(WorkspaceError, match="another evokd-data process"):
+        generate_next(loaded, tmp_path, Progress())
 
 
 def test_the_teacher_sleeps_while_the_student_trains_and_at_no_other_time(recipe, tmp_path, monkeypatch):
@@ -255,8 +253,8 @@ def test_the_teacher_sleeps_while_the_student_trains_and_at_no_other_time(recipe
                 yield Engine()
 
     trained = []
-    train = rounds.train_round
-    monkeypatch.setattr(rounds, "train_round", lambda *given: trained.append(asleep[0]) or train(*given))
+    train = rounds.train
+    monkeypatch.setattr(rounds, "train", lambda *arguments: trained.append(asleep[0]) or train(*arguments))
     run_all([replace(recipe(), teacher=Napping())], tmp_path / "runs", Progress())
     assert trained == [False, True, True], "before round 1 there is no engine that could sleep"
     assert asleep == [False]

@@ -35,7 +35,7 @@ ROUGH = "teacher={engine: scripted, wrong_labels: 0.2, broken_answers: 0.1}"
 @pytest.mark.parametrize("task", ["classification", "ner"])
 @pytest.mark.parametrize("arm", ARMS)
 def test_an_arm_runs_from_seeds_to_scores_or_says_why_it_does_not_take_the_task(arm, task, recipe_file, tmp_path):
-    def made():
+    def load_recipe():
         changes = [f"strategy={ARMS[arm]}", ROUGH, *(["student={kind: reweighted-linear}"] if arm == "sungen" else [])]
         if task == "ner":
             return places(tmp_path, *changes)
@@ -43,9 +43,9 @@ def test_an_arm_runs_from_seeds_to_scores_or_says_why_it_does_not_take_the_task(
 
     if refusal := ONE_TASK_ONLY.get((arm, task)):
         with pytest.raises(RecipeError, match=refusal):
-            made()
+            load_recipe()
         return
-    (run,) = run_all([made()], tmp_path / "runs", Progress())
+    (run,) = run_all([load_recipe()], tmp_path / "runs", Progress())
     rounds = summary(run.workspace)["rounds"]
     assert [entry["round"] for entry in rounds] == [0, 1, 2]
     assert all(0 <= entry["metrics"]["test"]["macro_f1"] <= 1 for entry in rounds)
@@ -59,8 +59,8 @@ def test_without_review_a_student_learns_on_from_fresh_samples_alone(task, recip
     student = f"student={{kind: transformer, model: {base}, from_scratch: false, replay: 0, min_steps: 5, epochs: 1}}"
     recipe = places(tmp_path, student) if task == "ner" else load(recipe_file(), [student])
     (run,) = run_all([recipe], tmp_path / "runs", Progress())
-    trained = [read_json(run.workspace.round(index).metrics)["training"] for index in range(3)]
-    assert [one["continued"] for one in trained] == [False, True, True]
+    figures = [read_json(run.workspace.round(index).metrics)["training"] for index in range(3)]
+    assert [of_round["continued"] for of_round in figures] == [False, True, True]
     rounds = summary(run.workspace)["rounds"]
-    assert [one["fresh"] for one in trained] == [entry["kept"] for entry in rounds]
-    assert trained[2]["steps"] == max(5, -(-rounds[2]["kept"] // recipe.student.batch_size))
+    assert [of_round["fresh"] for of_round in figures] == [entry["kept"] for entry in rounds]
+    assert figures[2]["steps"] == max(5, -(-rounds[2]["kept"] // recipe.student.batch_size))

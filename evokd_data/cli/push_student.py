@@ -23,8 +23,8 @@ def command(recipe: Path, round: int | None, overrides: tuple[str, ...], runs: P
     """
     from evokd_data.cli.console import live
     from evokd_data.recipe import load
-    from evokd_data.rounds import push_one
+    from evokd_data.rounds import push_student_of_round
 
     with live() as progress:
-        revision = push_one(load(recipe, overrides), runs, round, progress, mirror)
+        revision = push_student_of_round(load(recipe, overrides), runs, round, progress, mirror)
     click.echo(f"{revision.repo} {revision.tag} {revision.commit}")

@@ -1,6 +1,6 @@
-"""What a comparison found, as tables in Markdown: for its own page, and for the card of a data set that names it.
+"""The results of a comparison as Markdown tables, for its own page and for the card of a data set that names it.
 
-Reads the table that `compare.collect` makes and results.json holds.
+The results are what `compare.collect` returns and results.json holds.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from evokd_data.reporting.primary_metric import NAMES
 from evokd_data.reporting.significance import spread
 
 
-def tables(results: Mapping[str, Any], said: Callable[[str], str] = str) -> list[str]:
-    """Lines: what was compared, the arms, their differences, and what the reading holds for. `said` escapes names."""
+def tables(results: Mapping[str, Any], escape: Callable[[str], str] = str) -> list[str]:
+    """Lines: what was compared, the arms, their differences, and for what the intervals hold. `escape` is applied to names."""
     budget, test, name_of = results["budget"], results["test"], NAMES[results["metric"]]
     lines = [
         (
@@ -27,9 +27,9 @@ def tables(results: Mapping[str, Any], said: Callable[[str], str] = str) -> list
     for name, arm in results["arms"].items():
         score = spread(arm[results["metric"]])
         sd = "-" if score.sd is None else f"{score.sd:.4f}"
-        kept, tokens = spread(arm["kept"]).mean, spread(arm["tokens"]).mean
+        samples, tokens = spread(arm["kept"]).mean, spread(arm["tokens"]).mean
         lines.append(
-            f"| {said(name)} | {said(arm['strategy'])} | {score.n} | {score.mean:.4f} | {sd} | {kept:.0f} | {tokens:.0f} |"
+            f"| {escape(name)} | {escape(arm['strategy'])} | {score.n} | {score.mean:.4f} | {sd} | {samples:.0f} | {tokens:.0f} |"
         )
     if results["differences"]:
         lines += [
@@ -46,7 +46,7 @@ def tables(results: Mapping[str, Any], said: Callable[[str], str] = str) -> list
             bounds = "-" if d["low"] is None else f"{d['low']:+.4f} to {d['high']:+.4f}"
             ps = " | ".join("-" if d[key] is None else f"{d[key]:.3f}" for key in ("p", "p_holm", "p_signed_rank"))
             lines.append(
-                f"| {said(d['arm'])} | {said(d['reference'])} | {d['n']} | {d['mean']:+.4f} | {bounds} | {ps} | {d['verdict']} |"
+                f"| {escape(d['arm'])} | {escape(d['reference'])} | {d['n']} | {d['mean']:+.4f} | {bounds} | {ps} | {d['verdict']} |"
             )
     lines += [
         "",

@@ -1,7 +1,7 @@
-"""The README of a revision and its learning curve, from the recipe and the rounds' manifests, metrics and plans.
+"""The dataset card: the README of a revision and its learning curve, made from recipe, manifests, metrics and plans.
 
-Whatever a teacher or a user wrote goes through `escaped` on its way into the page, and through a YAML library on its way
-into the metadata: no label, text or description can end a table, open a tag or add a key.
+Everything that a teacher or a user wrote is escaped by `escaped` in the page, and by a YAML library in the metadata. So no label,
+text or description can end a table, open a tag or add a key.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ SIZES = (
     (1_000_000, "100K<n<1M"),
     (10_000_000, "1M<n<10M"),
 )
-SECOND = {"macro_f1": "accuracy", "micro_f1": "macro_f1"}  # shown beside the headline
+SECOND = {"macro_f1": "accuracy", "micro_f1": "macro_f1"}
+"""Primary metric -> the metric that the card shows beside it."""
 TAGS = ("synthetic", "knowledge-distillation", "evokd")
 
 
 @dataclass(frozen=True)
 class RoundFacts:
-    """What the card reads of one round. `manifest` is the published form; its `files` may still lack the card."""
+    """What the card needs of one round. `manifest` is the published form; its `files` need not contain the card yet."""
 
     manifest: Mapping[str, Any]
     metrics: Mapping[str, Any]
@@ -46,40 +47,43 @@ class RoundFacts:
 
     @property
     def index(self) -> int:
+        """The round's number."""
         return self.manifest["round"]
 
     @property
     def tag(self) -> str:
+        """The round's tag, such as "round-003"."""
         return round_tag(self.index)
 
     @property
     def rows(self) -> int:
+        """The number of the round's samples."""
         return self.manifest["identity"]["rows"]
 
     @property
-    def branched(self) -> bool:
-        """Whether a branch begins here: its first own round."""
+    def begins_branch(self) -> bool:
+        """Whether it is the first own round of a branch."""
         return "from" in self.manifest["identity"]
 
-    def parts(self, kind: str) -> list[str]:
-        """The round's Parquet files of one kind, in row order."""
+    def parquet_files(self, kind: str) -> list[str]:
+        """The round's Parquet files of one kind (`repo_layout.DATA`, ...), in row order."""
         return sorted(path for path in self.manifest["files"] if path.startswith(f"{kind}/{self.tag}/"))
 
 
 class Markdown(str):
-    """Text that is Markdown on purpose; every other string is escaped where the template prints it."""
+    """Text that is Markdown already. A template escapes every other string when it prints it."""
 
     __slots__ = ()
 
 
 def escaped(text: str) -> str:
-    """Words of others as plain text in Markdown: a character that could mean something becomes a reference to itself.
+    """The text as plain text in Markdown: each character that could be markup becomes a character reference.
 
-    References never act as markup (CommonMark 2.5), not even in table cells. Invisible controls, among them those that
-    turn the direction of writing, become U+FFFD.
+    References never act as markup (CommonMark 2.5), not even in table cells. Invisible control characters, such as those
+    that change the writing direction, become U+FFFD.
     """
     flat = _BREAKS.sub(" ", text)
-    return _SPECIAL.sub(lambda found: f"&#{ord(found[0])};", _HIDDEN.sub("\ufffd", flat))
+    return _SPECIAL.sub(lambda match: f"&#{ord(match[0])};", _HIDDEN.sub("\ufffd", flat))
 
 
 _BREAKS = re.compile(r"[\s\u0085\u2028\u2029]+")
@@ -88,12 +92,15 @@ _SPECIAL = re.compile(r"[^\w .,;?'()%/=+-]|_")
 
 
 def render(recipe: Recipe, repo: str, rounds: Sequence[RoundFacts]) -> str:
-    """The card of the last of `rounds`, which are all rounds so far, in order."""
-    last = rounds[-1]
+    """The card of the newest of `rounds`, which are all rounds so far, in order.
+
+    Raises DataError when the comparison that the recipe names is not a results.json.
+    """
+    newest = rounds[-1]
     rejected = Counter[str]()
-    for one in rounds:
-        rejected.update(one.manifest["totals"]["rejected"])
-    identity, task = last.manifest["identity"], recipe.task.describe()
+    for facts in rounds:
+        rejected.update(facts.manifest["totals"]["rejected"])
+    identity, task = newest.manifest["identity"], recipe.task.describe()
     meanings: Mapping[str, str] = next((value for key, value in task.items() if key.endswith("_descriptions")), {})
     return environment(markdown=True).get_template("dataset.md.j2").render(
         metadata=Markdown(as_yaml(metadata(recipe, rounds))),
@@ -101,24 +108,24 @@ def render(recipe: Recipe, repo: str, rounds: Sequence[RoundFacts]) -> str:
         repo=Markdown(repo),
         seed=recipe.seed,
         strategy=recipe.strategy.name,
-        rows=sum(one.rows for one in rounds),
-        asked=sum(one.manifest["totals"]["asked"] for one in rounds),
+        rows=sum(facts.rows for facts in rounds),
+        asked=sum(facts.manifest["totals"]["asked"] for facts in rounds),
         rejected=rejected.total(),
         rejections=[
             {"reason": reason, "count": count, "meaning": REASONS.get(reason, "")} for reason, count in rejected.most_common()
         ],
-        has_rejections=any(one.parts(repo_layout.REJECTIONS) for one in rounds),
-        has_journal=any(one.parts(repo_layout.JOURNAL) for one in rounds),
-        has_probe=any(one.parts(repo_layout.PROBE) for one in rounds),
-        origins=[{"first": one.tag, **one.manifest["identity"]["from"]} for one in rounds if one.branched],
+        has_rejections=any(facts.parquet_files(repo_layout.REJECTIONS) for facts in rounds),
+        has_journal=any(facts.parquet_files(repo_layout.JOURNAL) for facts in rounds),
+        has_probe=any(facts.parquet_files(repo_layout.PROBE) for facts in rounds),
+        origins=[{"first": facts.tag, **facts.manifest["identity"]["from"]} for facts in rounds if facts.begins_branch],
         description=task.get("description", ""),
         classes=recipe.task.labels,
         meanings=meanings,
-        score=primary_metric(last.metrics["test"]),
-        second=NAMES[SECOND[primary_metric(last.metrics["test"]).key]],
+        score=primary_metric(newest.metrics["test"]),
+        second=NAMES[SECOND[primary_metric(newest.metrics["test"]).key]],
         targets=list(recipe.task.columns()),
-        rounds=[_round(one) for one in rounds],
-        last=_round(last),
+        rounds=[_round(facts) for facts in rounds],
+        last=_round(newest),
         curve=Markdown(repo_layout.CURVE),
         teacher={
             "model": model_name(identity["teacher"], recipe.settings.get("teacher", {})),
@@ -134,12 +141,12 @@ def render(recipe: Recipe, repo: str, rounds: Sequence[RoundFacts]) -> str:
         prompts=identity["prompts"],
         comparison=_comparison(recipe),
         limits=Markdown(recipe.card.limits.strip()),
-        version=last.manifest["environment"]["versions"].get("evokd-data", ""),
+        version=newest.manifest["environment"]["versions"].get("evokd-data", ""),
     )  # fmt: skip
 
 
 def _comparison(recipe: Recipe) -> Markdown:
-    """The tables of the comparison that the recipe names; a recipe from another machine names none that is here."""
+    """The tables of the comparison that the recipe names. Empty when the file is not on this machine."""
     path = recipe.card.comparison
     if path is None or not path.is_file():
         return Markdown("")
@@ -154,17 +161,18 @@ def _comparison(recipe: Recipe) -> Markdown:
 
 
 def title(recipe: Recipe) -> str:
+    """The title in the recipe's `card` section, else the recipe's name."""
     return recipe.card.title or recipe.name
 
 
 def metadata(recipe: Recipe, rounds: Sequence[RoundFacts]) -> dict[str, Any]:
-    """The card's YAML block: only configs that have files at this revision, for a client that finds none of a config's
-    files falls back to its cache in silence."""
+    """The card's YAML block. It lists only configs that have files at this revision: when a config has none, a client reads
+    its cache instead, without a warning."""
     from evokd_data.storage.parquet import JOURNAL_SCHEMA, features
     from evokd_data.storage.shards import probe_schema, rejection_schema, sample_schema
 
-    rows = sum(one.rows for one in rounds)
-    found: dict[str, Any] = {
+    rows = sum(facts.rows for facts in rounds)
+    table: dict[str, Any] = {
         "pretty_name": title(recipe),
         "license": recipe.card.license,
         "language": list(recipe.card.languages),
@@ -173,64 +181,64 @@ def metadata(recipe: Recipe, rounds: Sequence[RoundFacts]) -> dict[str, Any]:
         "annotations_creators": ["machine-generated"],
         "language_creators": ["machine-generated"],
         "source_datasets": list(
-            dict.fromkeys(one.manifest["identity"]["from"]["repo"] for one in rounds if one.branched)
+            dict.fromkeys(facts.manifest["identity"]["from"]["repo"] for facts in rounds if facts.begins_branch)
         )
         or ["original"],
         "tags": [*TAGS, *([] if recipe.strategy.name in TAGS else [recipe.strategy.name])],
     }
     teacher = model_name(rounds[-1].manifest["identity"]["teacher"], {})
     if HUB_ID.match(teacher):
-        found["base_model"] = [teacher]
+        table["base_model"] = [teacher]
     samples = features(sample_schema(recipe.task))
-    # A round's own config needs no columns: the files have them.
-    kinds: list[tuple[str, str, Sequence[RoundFacts], Any]] = [("default", repo_layout.DATA, rounds, samples)]
-    kinds += [(one.tag, repo_layout.DATA, [one], None) for one in rounds]
-    kinds += [
+    # The config of a single round needs no columns: readers take them from the files.
+    configs: list[tuple[str, str, Sequence[RoundFacts], Any]] = [("default", repo_layout.DATA, rounds, samples)]
+    configs += [(facts.tag, repo_layout.DATA, [facts], None) for facts in rounds]
+    configs += [
         ("rejections", repo_layout.REJECTIONS, rounds, features(rejection_schema())),
         ("journal", repo_layout.JOURNAL, rounds, features(JOURNAL_SCHEMA)),
         ("probe", repo_layout.PROBE, rounds, features(probe_schema())),
     ]
-    found["configs"], found["dataset_info"] = [], []
-    for name, kind, of, columns in kinds:
-        files = {path: one.manifest["files"][path] for one in of for path in one.parts(kind)}
+    table["configs"], table["dataset_info"] = [], []
+    for name, kind, config_rounds, columns in configs:
+        files = {path: facts.manifest["files"][path] for facts in config_rounds for path in facts.parquet_files(kind)}
         if not files:
             continue
         config = {"config_name": name, "data_files": [{"split": repo_layout.SPLIT, "path": list(files)}]}
-        found["configs"].append({**config, "default": True} if name == "default" else config)
+        table["configs"].append({**config, "default": True} if name == "default" else config)
         if columns is not None:
-            # The number of rows: `load_dataset` refuses a split that has another.
+            # With the number of rows: `load_dataset` refuses a split that has another number.
             split = {"name": repo_layout.SPLIT, "num_examples": sum(entry["rows"] for entry in files.values())}
             size = sum(entry["size"] for entry in files.values())
-            found["dataset_info"].append(
+            table["dataset_info"].append(
                 {"config_name": name, "features": columns, "splits": [split], "download_size": size}
             )
-    return found
+    return table
 
 
 def learning_curve(recipe: Recipe, rounds: Sequence[RoundFacts]) -> str:
-    """The score on the test set by round, with its interval, as SVG."""
+    """The primary metric on the test set by round, with its interval, as SVG."""
     width, height, left, right, top, bottom = 640, 320, 52, 616, 32, 262
-    scores = [primary_metric(one.metrics["test"]) for one in rounds]
-    spans = [score.interval or (score.value, score.value) for score in scores]
-    floor = max(0, min(9, int(min(low for low, _ in spans) * 10)))
-    ceiling = max(floor + 1, min(10, -int(-max(high for _, high in spans) * 10 // 1)))
+    scores = [primary_metric(facts.metrics["test"]) for facts in rounds]
+    intervals = [score.interval or (score.value, score.value) for score in scores]
+    floor = max(0, min(9, int(min(low for low, _ in intervals) * 10)))
+    ceiling = max(floor + 1, min(10, -int(-max(high for _, high in intervals) * 10 // 1)))
 
-    def at(value: float) -> float:
+    def y(value: float) -> float:
         return round(bottom - (value * 10 - floor) / (ceiling - floor) * (bottom - top), 1)
 
     step = (right - left) / max(1, len(rounds) - 1)
-    every = -(-len(rounds) // 16)  # more labels than that run into each other
+    label_every = -(-len(rounds) // 16)  # more labels would overlap
     points = [
         {
-            "x": round(left + step * place, 1) if len(rounds) > 1 else (left + right) / 2,
-            "y": at(score.value),
-            "low": at(low),
-            "high": at(high),
-            "label": str(one.index) if place % every == 0 else "",
+            "x": round(left + step * position, 1) if len(rounds) > 1 else (left + right) / 2,
+            "y": y(score.value),
+            "low": y(low),
+            "high": y(high),
+            "label": str(facts.index) if position % label_every == 0 else "",
         }
-        for place, (one, score, (low, high)) in enumerate(zip(rounds, scores, spans, strict=True))
+        for position, (facts, score, (low, high)) in enumerate(zip(rounds, scores, intervals, strict=True))
     ]
-    grid = [{"y": at(tenth / 10), "label": f"{tenth / 10:.1f}"} for tenth in range(floor, ceiling + 1)]
+    grid = [{"y": y(tenth / 10), "label": f"{tenth / 10:.1f}"} for tenth in range(floor, ceiling + 1)]
     n = rounds[-1].metrics["test"]["n"]
     name = f"{scores[-1].title} of the student on the test set (n = {n}), 95 % interval"
     return environment(markdown=False).get_template("learning-curve.svg.j2").render(
@@ -239,14 +247,15 @@ def learning_curve(recipe: Recipe, rounds: Sequence[RoundFacts]) -> str:
 
 
 def templates() -> Path:
-    """The folder of card templates: in the wheel inside the package, in a checkout beside it."""
+    """The folder of card templates: inside the package in a wheel, beside it in a checkout."""
     package = Path(__file__).parents[1]
-    packaged = package / "cards"
-    return packaged if packaged.is_dir() else package.with_name("cards")
+    in_wheel = package / "cards"
+    return in_wheel if in_wheel.is_dir() else package.with_name("cards")
 
 
 @cache
 def environment(*, markdown: bool) -> Any:
+    """The Jinja2 environment of the card templates. It escapes strings for Markdown, or else for XML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -256,7 +265,7 @@ def environment(*, markdown: bool) -> Any:
         lstrip_blocks=True,
         keep_trailing_newline=True,
         autoescape=not markdown,  # noqa: S701 - Markdown is escaped by `finalize`
-        **({"finalize": _printed} if markdown else {}),  # type: ignore[arg-type]
+        **({"finalize": _finalize} if markdown else {}),  # type: ignore[arg-type]
     )
     environment.filters["share"] = lambda value: Markdown("" if value is None else f"{value:.3f}")
     environment.filters["percent"] = lambda value: Markdown(f"{100 * value:.1f} %")
@@ -264,26 +273,26 @@ def environment(*, markdown: bool) -> Any:
     return environment
 
 
-def _printed(value: Any) -> Any:
+def _finalize(value: Any) -> Any:
     return escaped(value) if isinstance(value, str) and not isinstance(value, Markdown) else value
 
 
 def _code(text: str) -> Markdown:
-    """A name in a code span: nothing is markup there but the closing tick, and, in a table, the pipe."""
+    """A name in a code span. Only the backtick, and in a table the pipe, is markup there; both become "?"."""
     return Markdown(f"`{re.sub(r'[^ -~]|[`|]', '?', text)}`")
 
 
-def _round(one: RoundFacts) -> dict[str, Any]:
-    """A round as the template sees it."""
-    test = one.metrics["test"]
+def _round(facts: RoundFacts) -> dict[str, Any]:
+    """The template's variables for one round."""
+    test = facts.metrics["test"]
     score = primary_metric(test)
-    quotas = one.plan["cells"]
+    quotas = facts.plan["cells"]
     return {
-        "index": one.index,
-        "tag": one.tag,
-        "rows": one.rows,
-        "rejected": sum(one.manifest["totals"]["rejected"].values()),
-        "tokens": sum(one.manifest["environment"]["tokens"].values()),
+        "index": facts.index,
+        "tag": facts.tag,
+        "rows": facts.rows,
+        "rejected": sum(facts.manifest["totals"]["rejected"].values()),
+        "tokens": sum(facts.manifest["environment"]["tokens"].values()),
         "test": {
             "n": test["n"],
             "score": score.value,
@@ -291,21 +300,22 @@ def _round(one: RoundFacts) -> dict[str, Any]:
             "interval": Markdown(score.within),
         },
         "per_class": test.get("per_class", {}),
-        "weaknesses": one.plan["weaknesses"],
+        "weaknesses": facts.plan["weaknesses"],
         "planned": sum(quota["samples"] for quota in quotas),
         "targeted": sum(quota["samples"] for quota in quotas if quota.get("weakness")),
-        "digest": one.manifest["digest"],
-        "content": one.manifest["identity"]["content"],
+        "digest": facts.manifest["digest"],
+        "content": facts.manifest["identity"]["content"],
     }
 
 
 def model_name(identity: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
-    """A Hub id, or the last part of whatever path the recipe names."""
+    """The model's Hub id, or the last part of its path; empty when there is no model."""
     name = str(identity.get("model") or settings.get("model") or "")
     return name if HUB_ID.match(name) else name.rstrip("/").rsplit("/", 1)[-1]
 
 
 def model_revision(identity: Mapping[str, Any]) -> Markdown:
+    """The model's commit, or the beginning of the digest of its files; empty when the identity has neither."""
     if identity.get("revision"):
         return _code(str(identity["revision"]))
     return Markdown(f"files {_code(str(identity['digest'])[:12])}") if identity.get("digest") else Markdown("")
@@ -320,8 +330,8 @@ def _sampling(recipe: Recipe) -> str:
 
 
 def as_yaml(table: Mapping[str, Any]) -> str:
-    """YAML that a 1.1 reader (PyYAML, in the Hub's clients) and a 1.2 reader (the Hub) take for the same: strings that
-    either might take for something else (no, 1e3, 2024-01-01) are quoted."""
+    """YAML with the same meaning in YAML 1.1 (PyYAML, which the Hub's clients use) and in YAML 1.2 (the Hub): strings that
+    one of them could read as another type (no, 1e3, 2024-01-01) are quoted."""
     from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
     def plain(value: Any) -> Any:

@@ -1,8 +1,9 @@
-"""Report: one or several runs as one HTML page that needs nothing else: curves, tables, plans, samples, rejections."""
+"""The report: one or several runs as one self-contained HTML page with curves, tables, plans, samples and rejections."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from evokd_data.reporting.run_summary import summary
 from evokd_data.storage.shards import read_rejections, read_table
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
 
-SHOWN = 12  # samples of a round, spread evenly over it
+EXAMPLES = 12  # samples of a round on the page, spread evenly over the round
 COLOURS = ("#1f5fa8", "#c4541c", "#3b7d3b", "#7a4fa3", "#8c6d1f", "#1f8c8c")
 LEFT, RIGHT, TOP, BOTTOM = 48, 620, 16, 260
 
@@ -38,19 +39,19 @@ def report(workspaces: Sequence[Workspace], into: Path) -> Path:
 
 
 def _run(workspace: Workspace) -> dict[str, Any]:
-    found = summary(workspace)
+    run = summary(workspace)
     settings = read_json(workspace.inputs)["settings"]
     rounds = []
-    for entry in found["rounds"]:
+    for entry in run["rounds"]:
         folder = workspace.round(entry["round"])
         plan = read_json(folder.plan) if folder.plan.exists() else {"weaknesses": [], "cells": []}
         score = primary_metric(entry["metrics"]["test"]) if entry["metrics"] else None
         rounds.append(
-            {**entry, "score": score, "plan": plan, "samples": _samples(folder), "dropped": _rejected(folder)}
+            {**entry, "score": score, "plan": plan, "samples": _samples(folder), "dropped": _rejections(folder)}
         )
     scored = [entry for entry in rounds if entry["metrics"]]
     return {
-        "name": found["name"],
+        "name": run["name"],
         "strategy": settings["strategy"]["name"],
         "seed": settings["seed"],
         "rounds": rounds,
@@ -60,9 +61,9 @@ def _run(workspace: Workspace) -> dict[str, Any]:
 
 
 def _samples(folder: RoundFolder) -> list[dict[str, Any]]:
-    """Some rows of the round, evenly spread; the target as one text."""
+    """Up to EXAMPLES rows of the round, evenly spread, with the target as one text."""
     rows = [row for path in folder.shard_files() for row in read_table(path).to_pylist()]
-    chosen = rows[:: max(1, -(-len(rows) // SHOWN))]
+    examples = rows[:: max(1, -(-len(rows) // EXAMPLES))]
     return [
         {
             "text": row["text"],
@@ -71,19 +72,17 @@ def _samples(folder: RoundFolder) -> list[dict[str, Any]]:
             "difficulty": row["difficulty"],
             "weakness": row["weakness"],
         }
-        for row in chosen
+        for row in examples
     ]
 
 
-def _rejected(folder: RoundFolder) -> list[dict[str, str]]:
-    found = [
-        {"reason": r.reason, "text": r.text, "detail": r.detail} for r in read_rejections(folder.rejection_files())
-    ]
-    return found[:SHOWN]
+def _rejections(folder: RoundFolder) -> list[dict[str, str]]:
+    rejections = islice(read_rejections(folder.rejection_files()), EXAMPLES)
+    return [{"reason": r.reason, "text": r.text, "detail": r.detail} for r in rejections]
 
 
 def _curve(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The score on the test set by round, one line a run, as coordinates of an SVG."""
+    """The score on the test set by round, one line for each run, as coordinates of an SVG."""
     longest = max((len(run["rounds"]) for run in runs), default=1)
     step = (RIGHT - LEFT) / max(1, longest - 1)
 

@@ -1,6 +1,6 @@
-"""The README of a student's repository, from the recipe, the round it was trained on and its metrics.
+"""The model card: the README of a student's repository, made from the recipe, the student's round and its metrics.
 
-Words of others are escaped and quoted as in `card`.
+Texts of teachers and users are escaped and quoted as in `dataset_card`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from evokd_data.reporting import dataset_card
 from evokd_data.reporting.dataset_card import HUB_ID, Markdown
 from evokd_data.reporting.primary_metric import NAMES
 
-KINDS = {"macro_f1": "f1", "micro_f1": "f1", "accuracy": "accuracy"}  # the Hub's names for them
+KINDS = {"macro_f1": "f1", "micro_f1": "f1", "accuracy": "accuracy"}
+"""Metric -> its name on the Hub."""
 
 
 @dataclass(frozen=True)
 class StudentFacts:
-    """What the card reads: `manifest` and `metrics` of the student's round, rows of all rounds up to it, and the
-    revision of the data: a commit, or the tag of a round that is published after its student."""
+    """What the card needs: `manifest` and `metrics` of the student's round, the number of rows of each round up to it, and the
+    `revision` of the data: the round's commit, or its tag when it is published after the student."""
 
     manifest: Mapping[str, Any]
     metrics: Mapping[str, Any]
@@ -31,6 +32,7 @@ class StudentFacts:
 
     @property
     def index(self) -> int:
+        """The round's number."""
         return self.manifest["round"]
 
 
@@ -75,12 +77,12 @@ def render(recipe: Recipe, facts: StudentFacts) -> str:
 
 
 def metadata(recipe: Recipe, facts: StudentFacts) -> dict[str, Any]:
-    """The card's YAML block. The `model-index` names the test set by the data set whose recipe it belongs to."""
+    """The card's YAML block. The test set is not published; the `model-index` names it by the data set of its recipe."""
     assert recipe.publish is not None
     test = facts.metrics["test"]
     identity = facts.manifest["identity"]["student"]
     base = dataset_card.model_name(identity.get("base", identity), recipe.settings.get("student", {}))
-    found: dict[str, Any] = {
+    table: dict[str, Any] = {
         "license": recipe.card.license,
         "language": list(recipe.card.languages),
         "library_name": "transformers" if facts.transformers else "evokd-data",
@@ -89,8 +91,8 @@ def metadata(recipe: Recipe, facts: StudentFacts) -> dict[str, Any]:
         "datasets": [recipe.publish.repo],
     }
     if HUB_ID.match(base):
-        found["base_model"] = [base]
-    found["metrics"] = list(dict.fromkeys(kind for key, kind in KINDS.items() if key in test))
+        table["base_model"] = [base]
+    table["metrics"] = list(dict.fromkeys(kind for key, kind in KINDS.items() if key in test))
     task = {"type": recipe.task.hub_category, "name": recipe.task.name}
     data = {
         "name": f"{dataset_card.title(recipe)}: its test set (n = {test['n']}), not published",
@@ -99,11 +101,11 @@ def metadata(recipe: Recipe, facts: StudentFacts) -> dict[str, Any]:
         "split": "test",
     }
     scores = [{"type": kind, "name": NAMES[key], "value": test[key]} for key, kind in KINDS.items() if key in test]
-    found["model-index"] = [
+    table["model-index"] = [
         {"name": (recipe.publish.student or recipe.name).split("/")[-1],
          "results": [{"task": task, "dataset": data, "metrics": scores}]}
     ]  # fmt: skip
-    return found
+    return table
 
 
 def _interval(test: Mapping[str, Any], key: str) -> Markdown:

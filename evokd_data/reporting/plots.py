@@ -13,7 +13,7 @@ MARKERS = "osD^v<>pXP*h"
 
 
 def plot(results: Mapping[str, Any], into: Path) -> None:
-    """Draw into the folder. Without matplotlib (extra `compare`) raises RecipeError saying what to install."""
+    """Write the plots into the folder `into`. Raises RecipeError when matplotlib (extra `compare`) is not installed."""
     from evokd_data.errors import RecipeError
 
     try:
@@ -21,7 +21,7 @@ def plot(results: Mapping[str, Any], into: Path) -> None:
     except ImportError:
         raise RecipeError("plots need matplotlib: pip install 'evokd-data[compare]'") from None
     matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "evokd-data"  # equal results give equal files
+    matplotlib.rcParams["svg.hashsalt"] = "evokd-data"  # so that equal results give equal files
     _curves(results, into, "kept_by_round", "f1-by-samples", "samples kept (mean over seeds)")
     _curves(results, into, "tokens_by_round", "f1-by-tokens", "teacher tokens (mean over seeds)")
     _classes(results, into)
@@ -40,43 +40,43 @@ def _save(figure: Any, into: Path, name: str) -> None:
     pyplot.close(figure)
 
 
-def _curves(results: Mapping[str, Any], into: Path, against: str, name: str, label: str) -> None:
-    """Mean score by round, one standard deviation as a band."""
+def _curves(results: Mapping[str, Any], into: Path, against: str, file_name: str, label: str) -> None:
+    """Plot the mean score of each round against the mean of `against`, with a band of one standard deviation."""
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4.5))
-    for place, (arm, found) in enumerate(results["arms"].items()):
-        x = _mean_by_round(found[against])
-        columns = [spread(column) for column in zip(*found["score_by_round"], strict=True)]
-        y = [column.mean for column in columns]
-        (line,) = axes.plot(x, y, marker=MARKERS[place % len(MARKERS)], markersize=4, label=arm)
-        low = [column.mean - (column.sd or 0.0) for column in columns]
-        high = [column.mean + (column.sd or 0.0) for column in columns]
+    for number, (name, arm) in enumerate(results["arms"].items()):
+        x = _mean_by_round(arm[against])
+        spreads = [spread(scores) for scores in zip(*arm["score_by_round"], strict=True)]
+        y = [scores.mean for scores in spreads]
+        (line,) = axes.plot(x, y, marker=MARKERS[number % len(MARKERS)], markersize=4, label=name)
+        low = [scores.mean - (scores.sd or 0.0) for scores in spreads]
+        high = [scores.mean + (scores.sd or 0.0) for scores in spreads]
         axes.fill_between(x, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
     axes.set_xlabel(label)
     axes.set_ylabel(f"{NAMES[results['metric']]} on the test set")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, title="mean, band: one sd over seeds", title_fontsize="small")
-    _save(figure, into, name)
+    _save(figure, into, file_name)
 
 
 def _classes(results: Mapping[str, Any], into: Path) -> None:
-    """For each arm: a class's F1 before a round against the samples it got in that round (means over seeds).
+    """Plot, for each arm, the F1 of each class before a round against its samples in that round (means over seeds).
 
-    The adaptability figure of Liu et al. 2024: with feedback, classes with low F1 receive more samples.
+    This is the adaptability figure of Liu et al. 2024: with feedback, classes with low F1 receive more samples.
     """
     from matplotlib import pyplot
 
-    arms = {name: found for name, found in results["arms"].items() if len(found["kept_by_round"][0]) > 1}
+    arms = {name: arm for name, arm in results["arms"].items() if len(arm["kept_by_round"][0]) > 1}
     if not arms:
         return
     figure, row = pyplot.subplots(1, len(arms), figsize=(3.2 * len(arms), 3.4), squeeze=False, sharey=True, sharex=True)
-    for axes, (name, found) in zip(row[0], arms.items(), strict=True):
-        classes = list(found["class_f1_by_round"][0][0])
-        rounds = len(found["kept_by_round"][0])
+    for axes, (name, arm) in zip(row[0], arms.items(), strict=True):
+        classes = list(arm["class_f1_by_round"][0][0])
+        rounds = len(arm["kept_by_round"][0])
         for index in range(1, rounds):
-            x = [spread([run[index - 1][c] for run in found["class_f1_by_round"]]).mean for c in classes]
-            y = [spread([run[index][c] for run in found["class_samples_by_round"]]).mean for c in classes]
+            x = [spread([run[index - 1][c] for run in arm["class_f1_by_round"]]).mean for c in classes]
+            y = [spread([run[index][c] for run in arm["class_samples_by_round"]]).mean for c in classes]
             axes.scatter(x, y, s=14, color=pyplot.get_cmap("viridis")(index / rounds), label=f"round {index}")
         axes.set_title(name, fontsize="medium")
         axes.set_xlabel("class F1 before the round")

@@ -1,4 +1,4 @@
-"""Show: what a run's folder says of its rounds, as one table of plain values."""
+"""The summary of a run: its rounds as one table of plain values, read from the run's folder."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
 
 
 def summary(workspace: Workspace) -> dict[str, Any]:
-    """{"name", "rounds": [...], "mastery"} with one entry a round begun; what is not there yet is null.
+    """{"name", "rounds": [...], "mastery"} with one entry for each round that was begun. A value that is missing yet is None.
 
-    `tokens` are prompt and completion tokens of all answers, `seconds` those of generating and training in the
-    process that finished each. Raises WorkspaceError when the folder holds no run.
+    `tokens` are prompt and completion tokens of all answers. `seconds` are those of generating and training, each in the
+    process that finished it. Raises WorkspaceError when the folder holds no run.
     """
     if not workspace.inputs.exists():
         raise WorkspaceError(
@@ -23,36 +23,36 @@ def summary(workspace: Workspace) -> dict[str, Any]:
     return {"name": workspace.root.name, "rounds": rounds, "mastery": mastery(rounds)}
 
 
-SHOWN = ("test", "dev", "probe", "diversity", "detector")
-RATE = 0.5  # what the newest round counts in an estimate
+SUMMARISED = ("test", "dev", "probe", "diversity", "detector")
+RATE = 0.5  # the weight of the newest round in an estimate
 
 
 def mastery(rounds: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Per class, round by round: how many fresh samples of it the student of the round before met and got right, and an
-    exponential moving estimate of that share. {class: [{"round", "n", "accuracy", "estimate"}]}
+    """{class: [{"round", "n", "accuracy", "estimate"}]}: for each class and round, the number `n` of fresh samples, the share
+    of them that the student of the round before predicted right, and an exponential moving average of this share.
 
-    Tracing what a learner has mastered, skill by skill (arXiv 2403.14661), with classes for skills. The samples are other
-    ones each round, and their labels the teacher's: it says where the student stands, not how well it would do on a test.
+    This is knowledge tracing (arXiv 2403.14661) with classes for skills. Each round has other samples, and their labels are
+    the teacher's: the estimate says where the student stands, not how well it would do on a test.
     """
-    traced: dict[str, list[dict[str, Any]]] = {}
+    histories: dict[str, list[dict[str, Any]]] = {}
     for entry in rounds:
         probe = (entry["metrics"] or {}).get("probe") or {}
-        for name, met in probe.get("per_class", {}).items():
-            line = traced.setdefault(name, [])
-            accuracy = met["right"] / met["n"] if met["n"] else None
-            before = line[-1]["estimate"] if line else None
+        for name, counts in probe.get("per_class", {}).items():
+            history = histories.setdefault(name, [])
+            accuracy = counts["right"] / counts["n"] if counts["n"] else None
+            before = history[-1]["estimate"] if history else None
             estimate = before if accuracy is None else accuracy
             if accuracy is not None and before is not None:
                 estimate = before + RATE * (accuracy - before)
-            line.append(
+            history.append(
                 {
                     "round": entry["round"],
-                    "n": met["n"],
+                    "n": counts["n"],
                     "accuracy": None if accuracy is None else round(accuracy, 4),
                     "estimate": None if estimate is None else round(estimate, 4),
                 }
             )
-    return traced
+    return histories
 
 
 def _round(folder: RoundFolder) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def _round(folder: RoundFolder) -> dict[str, Any]:
         "asked": totals.get("asked"),
         "kept": totals.get("kept"),
         "rejected": totals.get("rejected"),
-        "metrics": {name: metrics.get(name) for name in SHOWN} if metrics else None,
+        "metrics": {name: metrics.get(name) for name in SUMMARISED} if metrics else None,
         "tokens": totals["prompt_tokens"] + totals["completion_tokens"] if totals else None,
         "seconds": round(seconds, 3) if totals else None,
         "digest": manifest["identity"]["content"] if manifest else None,

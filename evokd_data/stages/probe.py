@@ -1,7 +1,7 @@
 """Probe: the last student predicts the fresh shards before it is trained on them. Writes probe.arrow.
 
-These predictions are the correct and wrong samples that the next round's analysis reads, so no held-out data is
-needed to find weaknesses (Liu et al. 2024, section 3.3).
+The next round's analysis reads the right and wrong predictions, so no held-out data is needed to find weaknesses (Liu et
+al. 2024, section 3.3).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from evokd_data.storage.shards import ShardedSamples, probe_schema, read_probe, 
 from evokd_data.storage.workspace import Workspace
 
 DECIMALS = 6
-"""Of a confidence, as of every probability that is compared: the last bits of a float32 are the machine's, and which
-texts a plan shows goes by the order of these. What is equal then goes by index."""
+"""Decimals of a confidence. The last bits of a float32 depend on the machine, and the order of confidences decides which
+texts a plan contains. Equal confidences are ordered by index."""
 
 
 def probe(recipe: Recipe, workspace: Workspace, index: int) -> list[Prediction]:

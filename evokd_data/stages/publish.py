@@ -1,7 +1,7 @@
 """Publish a round: its files as one commit and one tag. Writes published.json and revision.json.
 
-Safe to kill and to repeat: what a commit holds depends on the round's files alone, the publisher finds out what is there
-already, and revision.json is written when tag and commit have been seen on the Hub.
+It can be killed and repeated at any moment: the content of the commit depends only on the round's files, the publisher looks at
+the repository first, and revision.json is written when tag and commit have been seen on the Hub.
 """
 
 from __future__ import annotations
@@ -33,25 +33,30 @@ if TYPE_CHECKING:
     from evokd_data.publishers.hub import Hub
     from evokd_data.recipe import Recipe
 
-DRAFT = ".bundle.draft"  # a name that Workspace.lock clears away after a kill
+DRAFT = ".bundle.draft"  # after a kill, Workspace.lock removes folders with such a name
 PUBLISHED = "published.json"
-AS_PUBLISHED = "as-published"  # in a round restored from another repository: every file of its commit there
+"""The round's manifest as the Hub has it."""
+AS_PUBLISHED = "as-published"
+"""A folder in a round that was restored from another repository: every file of the round's commit there."""
 
 
 @dataclass
 class Publication:
-    """Where a recipe's rounds go, open as long as its `with` block."""
+    """The repository that a recipe publishes to, open inside its `with` block."""
 
     recipe: Recipe
     hub: Hub
     progress: Progress
-    _seen: dict[str, str] | None = field(default=None, init=False)
+    _tags: dict[str, str] | None = field(default=None, init=False)
 
     @staticmethod
     @contextmanager
     def of(recipe: Recipe, progress: Progress | None = None) -> Iterator[Publication | None]:
-        """None for a recipe without `publish`. Raises PublishError, before any work is done, when the Hub cannot be
-        reached or the token may not write there."""
+        """The publication of a recipe; None when the recipe has no `publish` section.
+
+        Raises PublishError when the Hub cannot be reached or the token may not write there. So a run learns this before
+        it begins.
+        """
         publish = recipe.publish
         progress = progress or Progress()
         if publish is None:
@@ -65,24 +70,25 @@ class Publication:
 
     @property
     def repo(self) -> str:
+        """The repository of the rounds: `publish.repo`."""
         assert self.recipe.publish is not None
         return self.recipe.publish.repo
 
     @property
     def endpoint(self) -> str:
-        """As revision.json names it: a local Hub has another port each time."""
+        """The Hub as revision.json names it: "local" for a local Hub, because its port changes."""
         assert self.recipe.publish is not None
         return LOCAL if self.recipe.publish.endpoint == LOCAL else self.hub.address
 
     def publish(self, workspace: Workspace, index: int) -> Revision:
-        """Round `index` on the Hub, with every round before it that is not. Does nothing for those that are.
+        """Publish round `index` and every earlier round that is not published yet. Returns the revision of round `index`.
 
         Raises RevisionConflict when somebody else published to the repository, PublishError when the Hub cannot be used.
         """
         revision = None
         for number in range(index + 1):
             folder = workspace.round(number)
-            revision = self._known(folder)
+            revision = self._published_revision(folder)
             if revision is None:
                 revision = self._publish(workspace, folder)
             elif number == index:
@@ -90,25 +96,25 @@ class Publication:
         assert revision is not None
         return revision
 
-    def _known(self, folder: RoundFolder) -> Revision | None:
-        """What revision.json says, while the Hub agrees."""
+    def _published_revision(self, folder: RoundFolder) -> Revision | None:
+        """The revision in revision.json; None when there is none or the Hub's tag names another commit."""
         if not folder.revision.exists() or not (folder.root / PUBLISHED).exists():
             return None
         stored = read_json(folder.revision)
         if (stored["repo"], stored.get("endpoint")) != (self.repo, self.endpoint):
             return None
-        if self._tags().get(folder.tag) != stored["commit"]:
-            return None  # the publisher finds out why, and says so or mends it
+        if self._hub_tags().get(folder.tag) != stored["commit"]:
+            return None  # the publisher then sets the missing tag, or raises a conflict
         return Revision(self.repo, folder.tag, stored["commit"], self.endpoint)
 
-    def _tags(self) -> dict[str, str]:
-        """The repository's tags, asked for once."""
-        if self._seen is None:
+    def _hub_tags(self) -> dict[str, str]:
+        """Tag -> commit on the Hub, asked for once."""
+        if self._tags is None:
             try:
-                self._seen = dict(self.hub.refs(self.repo).tags)
-            except PublishError:  # no repository yet; anything else the publisher meets and tells
-                self._seen = {}
-        return self._seen
+                self._tags = dict(self.hub.refs(self.repo).tags)
+            except PublishError:  # there is no repository yet; the publisher raises every other error again
+                self._tags = {}
+        return self._tags
 
     def _publish(self, workspace: Workspace, folder: RoundFolder) -> Revision:
         self.progress.stage("publish", folder.index, repo=self.repo)
@@ -124,15 +130,15 @@ class Publication:
             folder.revision,
             {"repo": revision.repo, "tag": revision.tag, "commit": revision.commit, "endpoint": revision.endpoint},
         )
-        self._tags()[folder.tag] = revision.commit
+        self._hub_tags()[folder.tag] = revision.commit
         self.progress.done("publish", folder.index, repo=self.repo, tag=revision.tag, commit=revision.commit)
         return revision
 
     def _keep_manifest(self, folder: RoundFolder, revision: Revision, draft: Path) -> None:
-        """published.json, as the Hub has it: an earlier try, with other versions, may have been the one that landed."""
+        """Write published.json as the Hub has it: the commit may be that of an earlier attempt with other versions."""
         path = repo_layout.manifest(folder.tag)
-        for fetched in (draft / "fetched", draft / "again"):  # the second for a download that was damaged on its way
-            data = (self.hub.fetch_files(self.repo, revision.commit, [path], fetched) / path).read_bytes()
+        for target in (draft / "fetched", draft / "again"):  # twice, because a download may be damaged
+            data = (self.hub.fetch_files(self.repo, revision.commit, [path], target) / path).read_bytes()
             if (manifest := without_checksum(data)) is not None:
                 break
         else:
@@ -148,9 +154,9 @@ class Publication:
 
 
 def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft: Path) -> Bundle:
-    """Every file of the round's commit, under `draft`, with the manifest that names them all.
+    """The round's commit: Parquet files, recipe, prompts, plan, metrics, card, and the manifest that lists them.
 
-    Raises VerificationError when the shards are not those of the round's manifest.
+    The files are written below `draft`. Raises VerificationError when the shards differ from the round's manifest.
     """
     assert recipe.publish is not None
     manifest, metrics = read_json(folder.manifest), read_json(folder.metrics)
@@ -165,29 +171,11 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
         parent_tag=workspace.round(folder.index - 1).tag if folder.index else None,
         private=recipe.publish.private,
     )
-    if (kept := folder.root / AS_PUBLISHED).is_dir():
-        files.update({path.relative_to(kept).as_posix(): path for path in kept.rglob("*") if path.is_file()})
+    if (originals := folder.root / AS_PUBLISHED).is_dir():
+        files.update({path.relative_to(originals).as_posix(): path for path in originals.rglob("*") if path.is_file()})
         return bundle
+    rows = _add_parquet_files(recipe, folder, draft, files)
     totals = read_json(folder.generated)
-    rows: dict[str, int] = {}
-
-    def add(kind: str, parts: list[Path], stem: str = repo_layout.SPLIT) -> None:
-        for number, part in enumerate(parts):
-            path = repo_layout.parquet_file(kind, folder.tag, stem, number, len(parts))
-            files[path], rows[path] = part, parquet.count_rows(part)
-
-    samples = parquet.write_samples(recipe.task, folder.shard_files(), draft / "samples")
-    content = content_digest(recipe.task, parquet.read_samples(recipe.task, samples))
-    if content != manifest["identity"]["content"]:
-        raise VerificationError(
-            f"{folder.shards}: its rows (content {content[:12]}) are not those the round's manifest tells of "
-            f"({manifest['identity']['content'][:12]}); restore the shards, or remove {folder.root} and later rounds"
-        )
-    add(repo_layout.DATA, samples)
-    add(repo_layout.REJECTIONS, parquet.write_rejections(folder.rejection_files(), draft / "rejections"))
-    add(repo_layout.PROBE, parquet.write_probe(folder.probe, draft / "probe"))
-    if recipe.publish.journal:
-        add(repo_layout.JOURNAL, parquet.write_journal(folder.journal, draft / "journal"))
 
     def write(path: str, text: str) -> None:
         files[path] = draft / "texts" / path
@@ -203,22 +191,47 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
     def entries() -> dict[str, dict[str, Any]]:
         return {path: _entry(file, rows.get(path)) for path, file in sorted(files.items())}
 
-    told = {
+    published = {
         **manifest,
         "environment": _public(manifest["environment"]),
         "totals": {key: totals[key] for key in ("asked", "kept", "rejected")},
         **({"student": read_json(folder.pushed)} if folder.pushed.exists() else {}),
         "files": entries(),
     }
-    rounds = [_facts(workspace.round(earlier)) for earlier in range(folder.index)]
-    rounds.append(dataset_card.RoundFacts(told, metrics, read_json(folder.plan)))
+    rounds = [_facts(earlier) for earlier in workspace.before(folder.index)]
+    rounds.append(dataset_card.RoundFacts(published, metrics, read_json(folder.plan)))
     write(repo_layout.CARD, dataset_card.render(recipe, recipe.publish.repo, rounds))
     write(repo_layout.CURVE, dataset_card.learning_curve(recipe, rounds))
-    write(repo_layout.manifest(folder.tag), "")
-    told["files"] = {path: entry for path, entry in entries().items() if path != repo_layout.manifest(folder.tag)}
-    told["previous"] = _previous(workspace.round(folder.index - 1)) if folder.index else None
-    files[repo_layout.manifest(folder.tag)].write_bytes(encode_manifest(with_checksum(told)))
+    published["files"] = entries()
+    published["previous"] = _previous(workspace.round(folder.index - 1)) if folder.index else None
+    write(repo_layout.manifest(folder.tag), encode_manifest(with_checksum(published)).decode())
     return bundle
+
+
+def _add_parquet_files(recipe: Recipe, folder: RoundFolder, draft: Path, files: dict[str, Path]) -> dict[str, int]:
+    """Write the round's Parquet files below `draft` and add them to `files`. Returns the number of rows of each."""
+    assert recipe.publish is not None
+    rows: dict[str, int] = {}
+
+    def add(kind: str, paths: list[Path]) -> None:
+        for number, path in enumerate(paths):
+            name = repo_layout.parquet_file(kind, folder.tag, repo_layout.SPLIT, number, len(paths))
+            files[name], rows[name] = path, parquet.count_rows(path)
+
+    samples = parquet.write_samples(recipe.task, folder.shard_files(), draft / "samples")
+    content = content_digest(recipe.task, parquet.read_samples(recipe.task, samples))
+    expected = read_json(folder.manifest)["identity"]["content"]
+    if content != expected:
+        raise VerificationError(
+            f"{folder.shards}: its rows (content {content[:12]}) are not those the round's manifest tells of "
+            f"({expected[:12]}); restore the shards, or remove {folder.root} and later rounds"
+        )
+    add(repo_layout.DATA, samples)
+    add(repo_layout.REJECTIONS, parquet.write_rejections(folder.rejection_files(), draft / "rejections"))
+    add(repo_layout.PROBE, parquet.write_probe(folder.probe, draft / "probe"))
+    if recipe.publish.journal:
+        add(repo_layout.JOURNAL, parquet.write_journal(folder.journal, draft / "journal"))
+    return rows
 
 
 def _entry(file: Path, rows: int | None) -> dict[str, Any]:
@@ -237,8 +250,8 @@ def _previous(folder: RoundFolder) -> dict[str, str]:
 
 
 def public_recipe(path: Path) -> str:
-    """A workspace's recipe without what is this machine's: absolute paths are cut to their last part, and where the Hub
-    was is left out. Task and card are the user's own words and stay as they are."""
+    """A workspace's recipe without what belongs to this machine: of an absolute path only the last part stays, and the Hub's
+    address is left out. Task and card are the user's own words and stay as they are."""
     table = load_yaml_with_lines(path.read_text(encoding="utf-8"))
     for key in table:
         if key not in ("task", "card"):

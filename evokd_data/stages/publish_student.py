@@ -1,7 +1,7 @@
 """Publish a student: a round's checkpoint as one commit and one tag of a model repository. Writes student.json.
 
-As safe to kill and to repeat as publishing the round: what was pushed is known by a digest of the round and of the
-checkpoint's own list of files. The newest student lies at the root of the repository; each round's is at its tag.
+It can be killed and repeated like the publishing of a round: a digest of the round and of the checkpoint's list of files tells
+whether this student is published already. The newest student lies at the root of the repository; a round's tag names its student.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ if TYPE_CHECKING:
     from evokd_data.publishers.hub import Hub
     from evokd_data.recipe import Recipe
 
-DRAFT = ".student-bundle.draft"  # a name that Workspace.lock clears away after a kill
+DRAFT = ".student-bundle.draft"  # after a kill, Workspace.lock removes folders with such a name
 
 
 def push_student(
     recipe: Recipe, workspace: Workspace, index: int, hub: Hub, progress: Progress | None = None
 ) -> Revision:
-    """The student of a complete round, in `publish.student` at the Hub of the recipe's rounds.
+    """Publish the student of a complete round to the repository `publish.student`, at the Hub of the recipe's rounds.
 
-    Pushed before its round is published, the round's manifest names it; afterwards, its card names the round's commit.
-    Raises RevisionConflict when the tag holds another student, or a later round's is there already.
+    When it is pushed before its round is published, the round's manifest names it. When it is pushed afterwards, its card
+    names the round's commit. Raises WorkspaceError when the round is not complete, RevisionConflict when the tag holds
+    another student or a later round's student is published already.
     """
     progress = progress or Progress()
     folder = workspace.round(index)
@@ -50,12 +51,12 @@ def push_student(
     if not folder.manifest.exists() or not folder.student.exists():
         raise WorkspaceError(f"{folder.student}: no trained student; next: evokd-data train-round {recipe.path}")
     tags = _tags(models, publish.student)
-    known = read_json(folder.pushed) if folder.pushed.exists() else {}
-    if known.get("repo") == publish.student and known["commit"] == tags.get(folder.tag):
+    pushed = read_json(folder.pushed) if folder.pushed.exists() else {}
+    if pushed.get("repo") == publish.student and pushed["commit"] == tags.get(folder.tag):
         progress.done("push-student", index, already=True)
-        return Revision(known["repo"], folder.tag, known["commit"], models.address)
+        return Revision(pushed["repo"], folder.tag, pushed["commit"], models.address)
     read_metadata(folder.student, recipe.student.name)
-    parent = _parent(publish.student, tags, index)
+    parent = _parent_tag(publish.student, tags, index)
     draft = folder.root / DRAFT
     shutil.rmtree(draft, ignore_errors=True)
     progress.stage("push-student", index, repo=publish.student)
@@ -72,23 +73,26 @@ def push_student(
 def _tags(models: Hub, repo: str) -> Mapping[str, str]:
     try:
         return models.refs(repo).tags
-    except PublishError:  # no repository yet; anything else the publisher meets and tells
+    except PublishError:  # there is no repository yet; the publisher raises every other error again
         return {}
 
 
-def _parent(repo: str, tags: Mapping[str, str], index: int) -> str | None:
-    """The tag of the newest student before this one. Students are pushed in order: the root holds the newest."""
-    there = sorted(found for tag in tags if (found := repo_layout.round_index(tag)) is not None)
-    if there and there[-1] > index and index not in there:
+def _parent_tag(repo: str, tags: Mapping[str, str], index: int) -> str | None:
+    """The tag of the newest student before this one; None when this is the first.
+
+    Raises RevisionConflict for a student older than the newest one: the root of the repository must hold the newest.
+    """
+    pushed_rounds = sorted(number for tag in tags if (number := repo_layout.round_index(tag)) is not None)
+    if pushed_rounds and pushed_rounds[-1] > index and index not in pushed_rounds:
         raise RevisionConflict(
-            f"{repo}: holds the student of round {there[-1]}; that of round {index} would take its place at the root. "
+            f"{repo}: holds the student of round {pushed_rounds[-1]}; that of round {index} would take its place at the root. "
             "Push it to another publish.student"
         )
-    return next((round_tag(found) for found in reversed(there) if found < index), None)
+    return next((round_tag(number) for number in reversed(pushed_rounds) if number < index), None)
 
 
 def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft: Path, parent: str | None) -> Bundle:
-    """The files of a student's commit: its checkpoint, its card, and a manifest that tells them from another's."""
+    """A student's commit: the files of its checkpoint, its card, and a manifest whose digest identifies the student."""
     assert recipe.publish is not None
     assert recipe.publish.student is not None
     manifest, metrics = read_json(folder.manifest), read_json(folder.metrics)
@@ -101,52 +105,55 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
         files[path].write_text(text, encoding="utf-8", newline="")
 
     revision = folder.tag
-    if folder.revision.exists() and (known := read_json(folder.revision))["repo"] == recipe.publish.repo:
-        revision = known["commit"]
+    if folder.revision.exists() and (stored := read_json(folder.revision))["repo"] == recipe.publish.repo:
+        revision = stored["commit"]
     rounds = [*workspace.before(folder.index), folder]
-    rows = [read_json(one.manifest)["identity"]["rows"] for one in rounds]
+    rows = [read_json(earlier.manifest)["identity"]["rows"] for earlier in rounds]
     write(repo_layout.CARD, model_card.render(recipe, StudentFacts(manifest, metrics, rows, revision, transformers)))
     write(repo_layout.metrics(folder.tag), folder.metrics.read_text(encoding="utf-8"))
-    # Neither card nor figures of the training: they may differ between two tries at the same thing.
+    # Without card and training figures: they may differ between two attempts to publish the same student.
     identity = {
         "round": folder.index,
         "dataset": {"repo": recipe.publish.repo, "tag": folder.tag, "digest": manifest["digest"]},
         "student": manifest["identity"]["student"],
         "checkpoint": read_json(folder.student / METADATA_FILE)["files"],
     }
-    told: dict[str, Any] = {
+    student_manifest: dict[str, Any] = {
         "digest": digest(identity),
         "identity": identity,
         "files": {
             path: {"sha256": file_digest(file), "size": file.stat().st_size} for path, file in sorted(files.items())
         },
     }
-    write(repo_layout.manifest(folder.tag), json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    write(repo_layout.manifest(folder.tag), json.dumps(student_manifest, indent=2, ensure_ascii=False) + "\n")
     score = primary_metric(metrics["test"])
     return Bundle(
         repo=recipe.publish.student,
         tag=folder.tag,
         title=f"{folder.tag}: {score.name} {score.value:.2f}, trained on {sum(rows)} samples of {recipe.publish.repo}",
         files=files,
-        manifest=told["digest"],
+        manifest=student_manifest["digest"],
         parent_tag=parent,
         private=recipe.publish.private,
     )
 
 
 def fetch_student(recipe: Recipe, folder: RoundFolder, hub: Hub, progress: Progress) -> bool:
-    """The checkpoint that was pushed for a restored round, when it can be had; whether it is there now."""
+    """Fetch the checkpoint that was pushed for a restored round. Returns False when it cannot be fetched.
+
+    A checkpoint that is damaged, or of another kind of student, counts as one that cannot be fetched.
+    """
     pushed = read_json(folder.pushed)
     models = replace(hub, repo_type="model")
     try:
-        there = models.fetch_files(pushed["repo"], pushed["commit"], [METADATA_FILE])
-        names = list(json.loads((there / METADATA_FILE).read_bytes())["files"])
-        if strange := [name for name in names if Path(name).name != name]:
-            raise ValueError(f"{METADATA_FILE} names {strange[0]!r}, which is no file beside it")
-        there = models.fetch_files(pushed["repo"], pushed["commit"], [METADATA_FILE, *names])
+        fetched = models.fetch_files(pushed["repo"], pushed["commit"], [METADATA_FILE])
+        names = list(json.loads((fetched / METADATA_FILE).read_bytes())["files"])
+        if outside := [name for name in names if Path(name).name != name]:
+            raise ValueError(f"{METADATA_FILE} names {outside[0]!r}, which is no file beside it")
+        fetched = models.fetch_files(pushed["repo"], pushed["commit"], [METADATA_FILE, *names])
         with whole_folder(folder.student) as draft:
             for name in (*names, METADATA_FILE):
-                shutil.copyfile(there / name, draft / name)
+                shutil.copyfile(fetched / name, draft / name)
             read_metadata(draft, recipe.student.name)
     except (EvokdError, OSError, ValueError, KeyError, TypeError) as error:
         progress.note(

@@ -1,0 +1,86 @@
+"""Evaluate a round: scores of its student on test and dev, its probe, and metrics of its texts. Writes metrics.json.
+
+The test set is read here and by the filters, and nowhere else. No decision of the loop depends on its scores.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from evokd_data.atomic_files import write_json
+from evokd_data.digest import derive_seed
+from evokd_data.generation.diversity import detector, diversity
+from evokd_data.recipe import Recipe
+from evokd_data.records import Sample
+from evokd_data.seeds import Splits
+from evokd_data.stages.probe import probe
+from evokd_data.stages.train import TRAINING
+from evokd_data.storage.shards import ShardedSamples
+from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
+from evokd_data.strategies import POOL
+
+
+def evaluate(recipe: Recipe, workspace: Workspace, index: int, splits: Splits, started: float) -> dict[str, Any]:
+    """The metrics of round `index`, whose student is trained.
+
+    `started` is the `time.monotonic()` at which the probe began: `seconds` covers probe, training and evaluation.
+    """
+    folder = workspace.round(index)
+    metrics = {
+        "schema": "1",
+        "round": index,
+        "test": _score(recipe, folder, splits.test),
+        "dev": _score(recipe, folder, splits.dev) if splits.dev else None,
+        "probe": _probe_metrics(recipe, workspace, index),
+        "training": read_json(folder.student / TRAINING),
+        **_text_metrics(recipe, folder, splits),
+        "seconds": round(time.monotonic() - started, 3),
+    }
+    write_json(folder.metrics, metrics)
+    return metrics
+
+
+def _score(recipe: Recipe, folder: RoundFolder, samples: Sequence[Sample]) -> dict[str, Any]:
+    examples = [recipe.task.supervise(sample) for sample in samples]
+    probabilities = recipe.student.predict(examples, folder.student)
+    return recipe.task.score(samples, probabilities, derive_seed(recipe.seed, "bootstrap"))
+
+
+def _probe_metrics(recipe: Recipe, workspace: Workspace, index: int) -> dict[str, Any] | None:
+    """How the last student did on samples it had not seen. This is not a test score: the labels are the teacher's."""
+    if index == 0:
+        return None
+    task, predictions = recipe.task, probe(recipe, workspace, index)
+    wrong = [prediction.id for prediction in predictions if task.mistakes(prediction)]
+    right = len(predictions) - len(wrong)
+    per_class = {label: {"n": 0, "right": 0} for label in task.labels}
+    for prediction in predictions:
+        missed = {mistake.expected for mistake in task.mistakes(prediction)}
+        for label in (label for label in task.labels if task.carries(prediction.expected, label)):
+            per_class[label]["n"] += 1
+            per_class[label]["right"] += label not in missed
+    return {
+        "n": len(predictions),
+        "right": right,
+        "accuracy": right / len(predictions) if predictions else None,
+        "per_class": per_class,
+        **({"wrong": wrong} if recipe.training.boost > 1 else {}),
+    }
+
+
+def _text_metrics(recipe: Recipe, folder: RoundFolder, splits: Splits) -> dict[str, Any]:
+    """How varied the round's new texts are, and how easily a classifier tells them from real texts.
+
+    The real texts are those of seeds, pool and dev, never of test.
+    """
+    seed = derive_seed(recipe.seed, folder.index, "texture")
+    texts = [
+        sample.text for sample in ShardedSamples(recipe.task, folder.shard_files()) if sample.origin.strategy != POOL
+    ]
+    real_texts = [*(sample.text for sample in (*splits.seeds, *splits.dev)), *splits.pool]
+    return {
+        "diversity": diversity(texts, seed),
+        "detector": detector(texts, list(dict.fromkeys(real_texts)), seed) if folder.index else None,
+    }
