@@ -1,4 +1,4 @@
-"""A run of the colours task that was really played, scripted teacher and linear student, and published to a local Hub."""
+"""A run of the colours task, with the scripted teacher and the linear student, published to a local Hub."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROUGH = (
     .replace("linear}", "linear, soft_labels: false}")
     .replace("count: 2", "count: 4")
 )
-"""A teacher that errs: rejections of many kinds, weaknesses to aim at."""
+"""A recipe whose teacher makes errors, so that there are rejections of many kinds and weaknesses."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ def write_recipe(folder: Path, text: str = ROUGH, test: Rows = TEST) -> Path:
 def published(
     server: RunningHub, folder: Path, repo: str, rounds: int = 3, *overrides: str, text: str = ROUGH, test: Rows = TEST
 ) -> Played:
-    """Rounds 0 to `rounds` - 1, played and published."""
-    place = (f"publish.repo={repo}", f"publish.endpoint={server.endpoint}")
-    recipe = quick(write_recipe(folder, text, test), *place, *overrides)
-    found = Played(server, repo, recipe, play(recipe, folder / "runs", rounds))
-    found.publish(rounds - 1)
-    return found
+    """Play and publish rounds 0 to `rounds` - 1."""
+    addresses = (f"publish.repo={repo}", f"publish.endpoint={server.endpoint}")
+    recipe = quick(write_recipe(folder, text, test), *addresses, *overrides)
+    played = Played(server, repo, recipe, play(recipe, folder / "runs", rounds))
+    played.publish(rounds - 1)
+    return played
 
 
 def alter(
@@ -84,8 +84,8 @@ def alter(
     change: Callable[[list[dict[str, Any]]], None],
     newest: int | None = None,
 ) -> str:
-    """A copy of the repository at round `newest` (None: `index`) in which somebody changed the rows of one kind of file of
-    round `index` and made files and manifests fit again: only what the rows say of each other can tell."""
+    """A copy of the repository at round `newest` (None: `index`) in which somebody changed rows of one kind of file of
+    round `index` and corrected all manifests. Only contradictions between rows can reveal this."""
     newest = index if newest is None else newest
     api, name = played.api, round_tag(index)
     folder = Path(
@@ -111,7 +111,7 @@ def alter(
     api.create_repo(repo, repo_type="dataset")
     files = [file for file in folder.rglob("*") if file.is_file() and ".cache" not in file.parts]
     added = [CommitOperationAdd(file.relative_to(folder).as_posix(), file.read_bytes()) for file in files]
-    made = api.create_commit(repo, added, commit_message="altered", repo_type="dataset")
+    commit = api.create_commit(repo, added, commit_message="altered", repo_type="dataset")
     for number in range(newest + 1):
-        api.create_tag(repo, tag=round_tag(number), revision=made.oid, repo_type="dataset")
+        api.create_tag(repo, tag=round_tag(number), revision=commit.oid, repo_type="dataset")
     return repo

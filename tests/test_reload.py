@@ -60,8 +60,8 @@ class Published:
             CommitOperationDelete(path) if data is None else CommitOperationAdd(path, data)
             for path, data in files.items()
         ]
-        made = self.api.create_commit(self.repo, operations, commit_message="changed", repo_type="dataset")
-        self.move(tag, made.oid)
+        commit = self.api.create_commit(self.repo, operations, commit_message="changed", repo_type="dataset")
+        self.move(tag, commit.oid)
 
     def move(self, tag: str, commit: str) -> None:
         self.api.delete_tag(self.repo, tag=tag, repo_type="dataset")
@@ -189,17 +189,17 @@ print(json.dumps(found))
             write_rows(None, tmp_path / "rows.xlsx")  # type: ignore[arg-type]
 
     def test_rounds_are_listed(self, published: Published, cache: Path) -> None:
-        found = list_rounds(published.repo, cache_dir=cache, **published.at)
+        rounds = list_rounds(published.repo, cache_dir=cache, **published.at)
         tags = {
             tag.name: tag.target_commit
             for tag in published.api.list_repo_refs(published.repo, repo_type="dataset").tags
         }
-        assert [row["round"] for row in found] == [0, 1, 2]
-        assert {row["tag"]: row["commit"] for row in found} == tags
-        assert [row["rows"] for row in found] == [6, 12, 12]
-        assert found[2]["metrics"]["test"]["macro_f1"] == pytest.approx(0.8)
-        assert found[1]["rejected"] == {"duplicate": 1}
-        assert all(row["bytes"] > 1000 for row in found)
+        assert [row["round"] for row in rounds] == [0, 1, 2]
+        assert {row["tag"]: row["commit"] for row in rounds} == tags
+        assert [row["rows"] for row in rounds] == [6, 12, 12]
+        assert rounds[2]["metrics"]["test"]["macro_f1"] == pytest.approx(0.8)
+        assert rounds[1]["rejected"] == {"duplicate": 1}
+        assert all(row["bytes"] > 1000 for row in rounds)
 
 
 class TestNeverAnotherRound:
@@ -378,12 +378,12 @@ class TestVerify:
             if path.startswith("."):
                 continue
             whole = file.read_bytes()
-            for place in (0, 7, len(whole) // 3, len(whole) // 2, len(whole) - 1):
+            for offset in (0, 7, len(whole) // 3, len(whole) // 2, len(whole) - 1):
                 data = bytearray(whole)
-                data[place] ^= 0x01
+                data[offset] ^= 0x01
                 file.write_bytes(data)
-                found = self.problems(copy)
-                assert any(path in problem for problem in found), f"{path} byte {place}: {found}"
+                problems = self.problems(copy)
+                assert any(path in problem for problem in problems), f"{path} byte {offset}: {problems}"
                 checked += 1
             file.write_bytes(whole)
         assert checked == 5 * 24
@@ -391,12 +391,12 @@ class TestVerify:
     def test_no_byte_of_a_manifest_can_change(self, copy: Path) -> None:
         path = copy / repo_layout.manifest("round-001")
         whole = path.read_bytes()
-        for place in range(0, len(whole), 3):
+        for offset in range(0, len(whole), 3):
             data = bytearray(whole)
-            data[place] ^= 0x01
+            data[offset] ^= 0x01
             path.write_bytes(data)
-            _, found = read_snapshot("org/intents", "round-002", "0" * 40, copy, 2)
-            assert any(repo_layout.manifest("round-001") in problem for problem in found), place
+            _, problems = read_snapshot("org/intents", "round-002", "0" * 40, copy, 2)
+            assert any(repo_layout.manifest("round-001") in problem for problem in problems), offset
 
     def test_a_missing_and_an_extra_file_are_named(self, copy: Path) -> None:
         (copy / "data/round-001" / PART).unlink()
@@ -412,7 +412,7 @@ class TestVerify:
             self.problems(copy)
 
     def test_a_forged_manifest_does_not_hold(self, copy: Path) -> None:
-        """Sealed anew by somebody who knows how: the rows, the identity and the next round still speak."""
+        """Somebody changed a manifest and its checksum: rows, identity and the next round still contradict it."""
         path = copy / repo_layout.manifest("round-001")
         manifest = read_json(path)
         for change, words in (
@@ -441,9 +441,11 @@ class TestVerify:
         manifest = read_json(path)
         entry = {"sha256": file_digest(copy / part), "size": (copy / part).stat().st_size, "rows": 12}
         path.write_bytes(encode_manifest(with_checksum({**manifest, "files": {**manifest["files"], part: entry}})))
-        found = self.problems(copy)
-        assert any("row 3" in problem and "its id is not that of its text and target" in problem for problem in found)
-        assert any("data/round-002: its rows digest to" in problem for problem in found)
+        problems = self.problems(copy)
+        assert any(
+            "row 3" in problem and "its id is not that of its text and target" in problem for problem in problems
+        )
+        assert any("data/round-002: its rows digest to" in problem for problem in problems)
 
     def test_predictions_that_are_not_of_the_rows_are_found_though_the_manifest_was_forged(self, copy: Path) -> None:
         import pyarrow.parquet as pq
@@ -462,8 +464,8 @@ class TestVerify:
             pq.write_table(forged, copy / part)
             entry = {"sha256": file_digest(copy / part), "size": (copy / part).stat().st_size, "rows": forged.num_rows}
             path.write_bytes(encode_manifest(with_checksum({**manifest, "files": {**manifest["files"], part: entry}})))
-            (found,) = self.problems(copy)
-            assert found.startswith("probe/round-002: ") and words in found
+            (problem,) = self.problems(copy)
+            assert problem.startswith("probe/round-002: ") and words in problem
 
     @pytest.mark.parametrize("path", ["rounds/../../../x", "/etc/passwd", "data//x", "data\\..\\x", "./x"])
     def test_a_manifest_cannot_name_files_elsewhere(self, copy: Path, path: str) -> None:

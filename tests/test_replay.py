@@ -36,8 +36,8 @@ def run(server: RunningHub, tmp_path_factory: pytest.TempPathFactory) -> Played:
     """Rounds 0 to 3, whose test set holds two texts that the teacher writes in round 3."""
     folder = tmp_path_factory.mktemp("run")
     first = play(quick(write_recipe(folder / "first")), folder / "first" / "runs", 4)
-    kept = list(ShardedSamples(quick(folder / "first" / "recipe.yaml").task, first.round(3).shard_files()))
-    test = {**TEST, "red": [*TEST["red"], kept[3].text, kept[-2].text]}
+    samples = list(ShardedSamples(quick(folder / "first" / "recipe.yaml").task, first.round(3).shard_files()))
+    test = {**TEST, "red": [*TEST["red"], samples[3].text, samples[-2].text]}
     return published(server, folder, "org/colours", 4, test=test)
 
 
@@ -47,14 +47,14 @@ def rejected(run: Played, index: int) -> dict[str, int]:
 
 @pytest.mark.parametrize("index", [0, 1, 2, 3])
 def test_every_round_is_made_again_from_its_journal(run: Played, tmp_path: Path, index: int) -> None:
-    found = replay(run.repo, index, cache_dir=tmp_path, **run.at)
+    replayed = replay(run.repo, index, cache_dir=tmp_path, **run.at)
     folder = run.workspace.round(index)
-    assert found.content == read_json(folder.manifest)["identity"]["content"]
-    assert found.rows == len(ShardedSamples(run.recipe.task, folder.shard_files()))
-    assert found.rejections == len(list(read_rejections(folder.rejection_files())))
-    assert (found.tag, found.round, found.test_overlap) == (f"round-{index:03d}", index, "published")
-    assert (found.answers > 0) == (index > 0)
-    assert not [note for note in found.notes if "answers" in note]
+    assert replayed.content == read_json(folder.manifest)["identity"]["content"]
+    assert replayed.rows == len(ShardedSamples(run.recipe.task, folder.shard_files()))
+    assert replayed.rejections == len(list(read_rejections(folder.rejection_files())))
+    assert (replayed.tag, replayed.round, replayed.test_overlap) == (f"round-{index:03d}", index, "published")
+    assert (replayed.answers > 0) == (index > 0)
+    assert not [note for note in replayed.notes if "answers" in note]
 
 
 def test_the_newest_round_is_replayed_by_default(run: Played, tmp_path: Path) -> None:
@@ -63,8 +63,8 @@ def test_the_newest_round_is_replayed_by_default(run: Played, tmp_path: Path) ->
 
 def test_what_repeats_the_test_set_is_found_out_by_whoever_has_it(run: Played, tmp_path: Path) -> None:
     assert rejected(run, 3)["test_overlap"] == 2
-    found = replay(run.repo, 3, recipe=run.recipe, cache_dir=tmp_path, **run.at)
-    assert found.test_overlap == "test set"
+    replayed = replay(run.repo, 3, recipe=run.recipe, cache_dir=tmp_path, **run.at)
+    assert replayed.test_overlap == "test set"
 
 
 def test_the_round_was_one_with_weaknesses_rejections_and_several_shards(run: Played) -> None:
@@ -119,8 +119,8 @@ def test_a_round_after_one_without_a_probe_says_that_its_weaknesses_were_not_che
     play(run.recipe, tmp_path / "runs", 2)
     run.workspace.round(1).probe.unlink()
     run.publish(2)
-    found = replay(run.repo, 2, cache_dir=tmp_path / "cache", **run.at)
-    assert found.notes == ["round-001 was published without its probe: the weaknesses are as the plan lists them"]
+    replayed = replay(run.repo, 2, cache_dir=tmp_path / "cache", **run.at)
+    assert replayed.notes == ["round-001 was published without its probe: the weaknesses are as the plan lists them"]
 
 
 def test_a_row_taken_away_and_a_rejection_added_are_told(run: Played, tmp_path: Path) -> None:
@@ -157,8 +157,8 @@ def test_a_round_without_a_journal_cannot_be_replayed_and_says_so(server: Runnin
 def test_every_strategy_can_be_replayed(server: RunningHub, tmp_path: Path, strategy: str) -> None:
     text = ROUGH.replace("{name: evokd}", f"{{name: {strategy}}}")
     run = published(server, tmp_path, f"org/{strategy.split(',')[0]}", 2, text=text)
-    found = replay(run.repo, 1, cache_dir=tmp_path / "cache", **run.at)
-    assert (found.rows > 0) == (strategy != "none")
+    replayed = replay(run.repo, 1, cache_dir=tmp_path / "cache", **run.at)
+    assert (replayed.rows > 0) == (strategy != "none")
 
 
 SPANS = """\
@@ -174,9 +174,9 @@ student: {kind: linear}
 
 
 def test_spans_can_be_replayed_and_gone_on_from(server: RunningHub, tmp_path: Path, monkeypatch) -> None:
-    def row(person: str, place: str, middle: str) -> str:
-        text = f"{person} {middle} {place}"
-        ends = (0, len(person), "person"), (len(text) - len(place), len(text), "place")
+    def row(person: str, city: str, middle: str) -> str:
+        text = f"{person} {middle} {city}"
+        ends = (0, len(person), "person"), (len(text) - len(city), len(text), "place")
         return json.dumps({"text": text, "spans": [{"start": s, "end": e, "type": t} for s, e, t in ends]})
 
     tmp_path.joinpath("spans.jsonl").write_text(
@@ -185,9 +185,9 @@ def test_spans_can_be_replayed_and_gone_on_from(server: RunningHub, tmp_path: Pa
     tmp_path.joinpath("held.jsonl").write_text(f"{row('Cleo', 'Lima', 'dreams of')}\n", encoding="utf-8")
     run = published(server, tmp_path, "org/places", 3, text=SPANS)
     assert read_json(run.workspace.round(2).plan)["weaknesses"]
-    found = replay(run.repo, 2, cache_dir=tmp_path / "cache", **run.at)
-    assert found.rows and found.rejections and found.notes == []
-    assert replay(run.repo, 2, recipe=run.recipe, cache_dir=tmp_path / "cache", **run.at).content == found.content
+    replayed = replay(run.repo, 2, cache_dir=tmp_path / "cache", **run.at)
+    assert replayed.rows and replayed.rejections and replayed.notes == []
+    assert replay(run.repo, 2, recipe=run.recipe, cache_dir=tmp_path / "cache", **run.at).content == replayed.content
     monkeypatch.setenv("HF_TOKEN", server.token)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     (there,) = run_all([run.recipe], tmp_path / "elsewhere", Progress(), "org/places@round-002")

@@ -42,14 +42,20 @@ def rows(run: Played, index: int) -> int:
 
 @pytest.mark.parametrize("index", [1, 3])
 def test_the_scripted_teacher_says_everything_again(run: Played, cache: Path, tmp_path: Path, index: int) -> None:
-    found = reproduce(run.repo, index, out=tmp_path, cache_dir=cache, **run.at)
-    assert found.same and found.reasons == [] and found.examples == [] and found.unasked == 0
-    assert found.rows == {"published": rows(run, index), "equal": rows(run, index), "differ": 0, "missing": 0, "new": 0}
-    assert found.requests == found.of_requests > 0
-    assert {"generate", "label"} <= found.answers.keys()
-    assert all(set(counts) - {"equal"} == {"differ", "otherwise", "new"} for counts in found.answers.values())
+    reproduced = reproduce(run.repo, index, out=tmp_path, cache_dir=cache, **run.at)
+    assert reproduced.same and reproduced.reasons == [] and reproduced.examples == [] and reproduced.unasked == 0
+    assert reproduced.rows == {
+        "published": rows(run, index),
+        "equal": rows(run, index),
+        "differ": 0,
+        "missing": 0,
+        "new": 0,
+    }
+    assert reproduced.requests == reproduced.of_requests > 0
+    assert {"generate", "label"} <= reproduced.answers.keys()
+    assert all(set(counts) - {"equal"} == {"differ", "otherwise", "new"} for counts in reproduced.answers.values())
     assert read_json(tmp_path / "report.json")["same"]
-    assert ("analyse" in found.answers) == (index == 3)
+    assert ("analyse" in reproduced.answers) == (index == 3)
 
 
 def test_the_users_own_recipe_and_test_set_do_as_well(run: Played, cache: Path, tmp_path: Path) -> None:
@@ -57,27 +63,33 @@ def test_the_users_own_recipe_and_test_set_do_as_well(run: Played, cache: Path, 
 
 
 def test_another_teacher_differs_and_it_is_told_why(run: Played, cache: Path, tmp_path: Path) -> None:
-    found = reproduce(run.repo, 3, out=tmp_path, overrides=("teacher.wrong_labels=0.9",), cache_dir=cache, **run.at)
-    assert not found.same
-    assert found.answers["generate"]["equal"] == sum(found.answers["generate"].values())
-    assert found.answers["label"]["differ"] > 0 and found.answers["label"]["equal"] > 0
-    assert found.rows["differ"] + found.rows["missing"] > 0
-    assert found.rows["equal"] + found.rows["differ"] + found.rows["missing"] == found.rows["published"] == rows(run, 3)
-    assert "the teacher's wrong_labels: 0.3 then, 0.9 now" in found.reasons
-    assert any(line.startswith("label/") and "says now" in line for line in found.examples)
-    assert any(line.startswith("request ") and "published" in line for line in found.examples)
+    reproduced = reproduce(
+        run.repo, 3, out=tmp_path, overrides=("teacher.wrong_labels=0.9",), cache_dir=cache, **run.at
+    )
+    assert not reproduced.same
+    assert reproduced.answers["generate"]["equal"] == sum(reproduced.answers["generate"].values())
+    assert reproduced.answers["label"]["differ"] > 0 and reproduced.answers["label"]["equal"] > 0
+    assert reproduced.rows["differ"] + reproduced.rows["missing"] > 0
+    assert (
+        reproduced.rows["equal"] + reproduced.rows["differ"] + reproduced.rows["missing"]
+        == reproduced.rows["published"]
+        == rows(run, 3)
+    )
+    assert "the teacher's wrong_labels: 0.3 then, 0.9 now" in reproduced.reasons
+    assert any(line.startswith("label/") and "says now" in line for line in reproduced.examples)
+    assert any(line.startswith("request ") and "published" in line for line in reproduced.examples)
 
 
 def test_another_prompt_is_no_other_answer(run: Played, cache: Path, tmp_path: Path) -> None:
-    found = reproduce(run.repo, 3, out=tmp_path, overrides=("teacher.temperature=0.5",), cache_dir=cache, **run.at)
-    assert found.answers["generate"]["otherwise"] == sum(found.answers["generate"].values())
-    assert found.answers["label"]["differ"] == 0
+    reproduced = reproduce(run.repo, 3, out=tmp_path, overrides=("teacher.temperature=0.5",), cache_dir=cache, **run.at)
+    assert reproduced.answers["generate"]["otherwise"] == sum(reproduced.answers["generate"].values())
+    assert reproduced.answers["label"]["differ"] == 0
 
 
 def test_some_requests_alone(run: Played, cache: Path, tmp_path: Path) -> None:
-    found = reproduce(run.repo, 3, limit=5, out=tmp_path, cache_dir=cache, **run.at)
-    assert found.same and found.requests == 5 < found.of_requests
-    assert 0 < found.rows["published"] < rows(run, 3)
+    reproduced = reproduce(run.repo, 3, limit=5, out=tmp_path, cache_dir=cache, **run.at)
+    assert reproduced.same and reproduced.requests == 5 < reproduced.of_requests
+    assert 0 < reproduced.rows["published"] < rows(run, 3)
 
 
 def test_killed_it_asks_only_for_what_is_missing_and_never_mixes_teachers(
@@ -93,9 +105,9 @@ def test_killed_it_asks_only_for_what_is_missing_and_never_mixes_teachers(
     monkeypatch.setattr(ScriptedEngine, "complete", counted)
     reproduce(run.repo, 3, limit=5, out=tmp_path, cache_dir=cache, **run.at)
     first = len(asked)
-    found = reproduce(run.repo, 3, out=tmp_path, cache_dir=cache, **run.at)
-    assert found.same and first > 0
-    assert len(asked) == len(set(asked)) == sum(sum(counts.values()) for counts in found.answers.values())
+    reproduced = reproduce(run.repo, 3, out=tmp_path, cache_dir=cache, **run.at)
+    assert reproduced.same and first > 0
+    assert len(asked) == len(set(asked)) == sum(sum(counts.values()) for counts in reproduced.answers.values())
     with pytest.raises(WorkspaceError, match="begun with another recipe"):
         reproduce(run.repo, 3, out=tmp_path, overrides=("teacher.wrong_labels=0.9",), cache_dir=cache, **run.at)
 
@@ -109,9 +121,9 @@ def test_the_command_exits_with_1_when_anything_differs(run: Played, tmp_path: P
     monkeypatch.setenv("HF_TOKEN", run.server.token)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     line = ["reproduce", run.repo, "--round", "2", "--endpoint", run.server.endpoint, "--out"]
-    told = CliRunner().invoke(cli, [*line, str(tmp_path / "one"), "--json"])
-    assert told.exit_code == 0, told.output
-    assert json.loads(told.stdout)["same"] is True
-    told = CliRunner().invoke(cli, [*line, str(tmp_path / "two"), "--set", "teacher.wrong_labels=0.9"])
-    assert told.exit_code == 1
-    assert "what can explain it" in told.stdout and "wrong_labels" in told.stdout
+    result = CliRunner().invoke(cli, [*line, str(tmp_path / "one"), "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["same"] is True
+    result = CliRunner().invoke(cli, [*line, str(tmp_path / "two"), "--set", "teacher.wrong_labels=0.9"])
+    assert result.exit_code == 1
+    assert "what can explain it" in result.stdout and "wrong_labels" in result.stdout

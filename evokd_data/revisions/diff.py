@@ -1,4 +1,4 @@
-"""Diff: what changed between two rounds of a repository. Everything is read from their revisions."""
+"""Diff: the changes between two rounds of a repository, read from their revisions."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from evokd_data.yaml_files import load_yaml
 
 def diff(
     repo: str,
-    one: int | str,
-    other: int | str,
+    round: int | str,
+    other_round: int | str,
     *,
     endpoint: str | None = None,
     token: str | None = None,
     cache_dir: Path | str | None = None,
 ) -> dict[str, Any]:
-    """The later of two rounds against the earlier one; both are numbers or tags.
+    """The changes from the earlier to the later of two rounds. Rounds are given as numbers or tags, in any order.
 
-    {"repo", "from": revision, "to": revision, with {round, tag, commit, digest} each,
+    {"repo", "from": revision, "to": revision, each {round, tag, commit, digest},
      "recipe": [{setting, from, to}],            "prompts": {file: unified diff},
-     "weaknesses": [{name, from, to}], each {missed, seen} or null,
-     "cells": [{target, difficulty, contrast, weakness, from, to}], texts asked for,
+     "weaknesses": [{name, from, to}], each {missed, seen} or None,
+     "cells": [{target, difficulty, contrast, weakness, from, to}], numbers of texts asked for,
      "metrics": [{split, metric, class, from, to, change, from_interval, to_interval, from_n, to_n}],
      "rows": [{round, class, rows}] of the rounds added, "rejected": [{reason, from, to, added}],
-     "teacher", "student": {from, to} of what changed}
+     "teacher", "student": {from, to}, only where they changed}
 
-    An interval is the metric's own bootstrap interval on its test set: two that overlap do not say that nothing changed.
-    Raises PublishError when a round is not there, VerificationError when a file is not as published.
+    An interval is the metric's bootstrap interval on its test set. Overlapping intervals do not prove that nothing changed.
+    Raises PublishError when there is no such round, VerificationError when a file is not as published.
     """
-    first, last = sorted((round_number(repo, one), round_number(repo, other)))
+    first, last = sorted((round_number(repo, round), round_number(repo, other_round)))
     if first == last:
         raise PublishError(
             f"{repo}: {round_tag(first)} cannot differ from itself; give two rounds, e.g. {first} {first + 1}"
@@ -49,7 +49,7 @@ def diff(
     texts = [
         repo_layout.RECIPE,
         f"{repo_layout.PROMPTS}/",
-        *(f"{repo_layout.ROUNDS}/{round_tag(one)}/" for one in (first, last)),
+        *(f"{repo_layout.ROUNDS}/{round_tag(index)}/" for index in (first, last)),
     ]
     cache = Path(cache_dir) if cache_dir is not None else None
     with open_hub(endpoint, token, cache_dir=cache) as hub:
@@ -57,14 +57,14 @@ def diff(
         after = fetch_rounds(
             hub, repo, last, kinds=[repo_layout.DATA], of=lambda newest: range(first + 1, newest + 1), also=texts
         )
-    plans = _json(before, repo_layout.plan), _json(after, repo_layout.plan)
+    plans = _plan(before), _plan(after)
     return {
         "repo": repo,
         "from": _revision(before),
         "to": _revision(after),
         "recipe": list(_settings(before, after)),
         "prompts": dict(_prompts(before, after)),
-        "weaknesses": list(_weaknesses(*plans)),
+        "weaknesses": list(_weakness_changes(*plans)),
         "cells": list(_quotas(*plans)),
         "metrics": list(_metrics(before.metrics(first), after.metrics(last))),
         "rows": list(_rows(after, range(first + 1, last + 1))),
@@ -78,16 +78,16 @@ def diff(
 
 
 def _revision(snapshot: Snapshot) -> dict[str, Any]:
-    last = snapshot.rounds[-1]
-    return {"round": last.index, "tag": last.tag, "commit": snapshot.commit, "digest": last.manifest["digest"]}
+    newest = snapshot.rounds[-1]
+    return {"round": newest.index, "tag": newest.tag, "commit": snapshot.commit, "digest": newest.manifest["digest"]}
 
 
-def _json(snapshot: Snapshot, where: Any) -> Any:
-    return json.loads((snapshot.folder / where(snapshot.rounds[-1].tag)).read_bytes())
+def _plan(snapshot: Snapshot) -> Any:
+    return json.loads((snapshot.folder / repo_layout.plan(snapshot.rounds[-1].tag)).read_bytes())
 
 
 def _settings(before: Snapshot, after: Snapshot) -> Iterator[dict[str, Any]]:
-    """Settings by their path in the recipe; null where a recipe has none."""
+    """Settings that changed, by their path in the recipe. None where a recipe does not have the setting."""
 
     def flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         if isinstance(value, Mapping) and value:
@@ -125,23 +125,25 @@ def _sources(snapshot: Snapshot) -> dict[str, str]:
     return {path: (snapshot.folder / path).read_text(encoding="utf-8") for path in paths}
 
 
-def _weaknesses(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    was, now = ({one["name"]: one for one in plan["weaknesses"]} for plan in (before, after))
+def _weakness_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every weakness of either plan. The most missed ones of the later plan come first."""
+    was, now = ({weakness["name"]: weakness for weakness in plan["weaknesses"]} for plan in (before, after))
     for name in sorted(was.keys() | now.keys(), key=lambda name: (-now.get(name, {}).get("missed", 0), name)):
-        found: dict[str, Any] = {"name": name}
-        for side, known in (("from", was), ("to", now)):
-            found[side] = {key: known[name][key] for key in ("missed", "seen")} if name in known else None
-        yield found
+        change: dict[str, Any] = {"name": name}
+        for side, weaknesses in (("from", was), ("to", now)):
+            change[side] = {key: weaknesses[name][key] for key in ("missed", "seen")} if name in weaknesses else None
+        yield change
 
 
 def _quotas(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Quotas whose number of texts changed. Quotas that differ only in their text count as one."""
     keys = ("target", "difficulty", "contrast", "weakness")
 
     def texts(plan: Mapping[str, Any]) -> Counter[tuple[Any, ...]]:
-        found: Counter[tuple[Any, ...]] = Counter()
+        counts: Counter[tuple[Any, ...]] = Counter()
         for quota in plan["cells"]:
-            found[tuple(quota[key] for key in keys)] += quota["samples"]
-        return found
+            counts[tuple(quota[key] for key in keys)] += quota["samples"]
+        return counts
 
     was, now = texts(before), texts(after)
     for quota in dict.fromkeys([*now, *was]):
@@ -150,16 +152,16 @@ def _quotas(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[dic
 
 
 def _metrics(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Each number that both or one of them has; classes and their precision, recall, F1 after the overall ones."""
+    """Each number in the metrics of either round. Of each split the overall numbers come first, then those of each class."""
     for split in ("test", "dev", "probe"):
         was, now = before.get(split) or {}, after.get(split) or {}
         for metric in _numbers(was, now):
             yield _metric(split, metric, "", was, now)
         classes = [side.get("per_class") or {} for side in (was, now)]
         for name in dict.fromkeys([*classes[0], *classes[1]]):
-            per = [side.get(name) or {} for side in classes]
-            for metric in _numbers(*per):
-                yield _metric(split, metric, name, *per)
+            of_class = [side.get(name) or {} for side in classes]
+            for metric in _numbers(*of_class):
+                yield _metric(split, metric, name, *of_class)
 
 
 def _numbers(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -171,17 +173,17 @@ def _numbers(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _metric(split: str, metric: str, name: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {"split": split, "metric": metric, "class": name}
+    entry: dict[str, Any] = {"split": split, "metric": metric, "class": name}
     for side, values in (("from", was), ("to", now)):
-        found[side] = values.get(metric)
-        found[f"{side}_interval"] = (values.get("intervals") or {}).get(metric)
-        found[f"{side}_n"] = values.get("n", values.get("support"))
-    known = found["from"] is not None and found["to"] is not None
-    return {**found, "change": round(found["to"] - found["from"], 6) if known else None}
+        entry[side] = values.get(metric)
+        entry[f"{side}_interval"] = (values.get("intervals") or {}).get(metric)
+        entry[f"{side}_n"] = values.get("n", values.get("support"))
+    on_both_sides = entry["from"] is not None and entry["to"] is not None
+    return {**entry, "change": round(entry["to"] - entry["from"], 6) if on_both_sides else None}
 
 
 def _rows(after: Snapshot, added: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Samples of each round and class; one that holds two types of span counts for both."""
+    """The numbers of samples of each added round, in all and of each label. A sample with two labels counts for both."""
     task = load_task(after.folder / repo_layout.RECIPE)
     for index in added:
         counts = dict.fromkeys(task.labels, 0)
@@ -193,8 +195,8 @@ def _rows(after: Snapshot, added: Sequence[int]) -> Iterator[dict[str, Any]]:
 
 
 def _rejected(after: Snapshot, first: int, last: int) -> Iterator[dict[str, Any]]:
-    """Of either round alone, and in all rounds added."""
-    by_round = [Counter[str](one.manifest["totals"]["rejected"]) for one in after.rounds]
+    """The numbers of rejections by reason: of the first round, of the last, and of all added rounds together."""
+    by_round = [Counter[str](published.manifest["totals"]["rejected"]) for published in after.rounds]
     added = sum(by_round[first + 1 : last + 1], Counter[str]())
     for reason in sorted(added.keys() | by_round[first].keys()):
         yield {

@@ -1,9 +1,9 @@
-"""Reload: a revision -> its rows, every byte of them checked. Never another round's.
+"""Load the rows of a revision, with every byte verified. It never returns the rows of another round.
 
-`datasets.load_dataset(repo, revision=tag)` answers out of its cache, with whatever round is there, when the Hub does not
-answer as it should. Here a tag is resolved to a commit first, that commit's files are fetched, each is compared with
-the round's manifest, and only then are they read. What `datasets` makes of them, Arrow files that are mapped into memory,
-is kept with its digests, and made again when it is not what it was.
+`datasets.load_dataset(repo, revision=tag)` reads its cache, with whatever round is there, when the Hub does not answer as
+it should. Here a tag is first resolved to a commit. Then the files of this commit are fetched and each is compared with the
+round's manifest, and only then are they read. `datasets` converts them to Arrow files, which are memory-mapped; these are cached
+with their digests, and made again when they have changed.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,84 +49,77 @@ def load_round(
     token: str | None = None,
     cache_dir: Path | str | None = None,
 ) -> DatasetDict | IterableDatasetDict:
-    """`{"train": rows}` of a round and all before it, in index order, as they were published.
+    """`{"train": rows}` of a round and all rounds before it, in index order, as they were published.
 
-    `round` is a number, a tag, or a commit, None the newest. `rounds` takes some of them (numbers up to `round`), `only` the round
-    alone. `endpoint` None is the Hub (or HF_ENDPOINT), "local" the local Hub at ./hub for as long as this call takes.
-    A round that was loaded before needs no Hub. `streaming` too fetches and checks every file first; what it saves is the
-    Arrow copy. The bytes are checked here; that rows and digests agree was checked when
-    they were published, and `verify` does it again.
+    `round`: a number, a tag or a commit; None for the newest. `rounds` selects some rounds (numbers up to `round`), `only`
+    selects `round` alone. `endpoint`: None for the Hub (or HF_ENDPOINT), "local" for the local Hub at ./hub, which runs
+    during this call. A round that was loaded before needs no Hub. With `streaming` every file is fetched and verified, too;
+    only the Arrow copy is saved. The bytes are verified here; `verify` also compares the rows with their digests.
 
-    Raises PublishError when there is no such round or no Hub, VerificationError naming each file that is not as published.
+    Raises PublishError when there is no such round or the Hub does not answer, VerificationError, which names each file, when
+    files are not as published.
     """
     cache = Path(cache_dir) if cache_dir is not None else None
     with open_hub(endpoint, token, cache_dir=cache) as hub:
-        chosen = partial(_chosen, rounds=None if rounds is None else list(rounds), only=only)
-        snapshot = fetch_rounds(hub, repo, round, kinds=[repo_layout.DATA], of=chosen)
-    files = [str(path) for path in snapshot.paths(repo_layout.DATA, chosen(len(snapshot.rounds) - 1))]
-    wanted = {"data_files": {repo_layout.SPLIT: files}, "columns": list(columns) if columns is not None else None}
+        select = partial(_selected_rounds, rounds=None if rounds is None else list(rounds), only=only)
+        snapshot = fetch_rounds(hub, repo, round, kinds=[repo_layout.DATA], of=select)
+    files = [str(path) for path in snapshot.paths(repo_layout.DATA, select(len(snapshot.rounds) - 1))]
+    arguments = {"data_files": {repo_layout.SPLIT: files}, "columns": list(columns) if columns is not None else None}
     if streaming:
         from datasets import load_dataset
 
-        return load_dataset("parquet", **wanted, streaming=True)
-    return _mapped(wanted, _arrow_cache(cache) / repo / snapshot.commit / digest(wanted)[:16])
+        return load_dataset("parquet", **arguments, streaming=True)
+    return _memory_mapped(arguments, _arrow_cache(cache) / repo / snapshot.commit / digest(arguments)[:16])
 
 
-MADE = "made.json"
+DIGESTS = "made.json"
+"""The file beside cached Arrow files with their digests."""
 
 
-def _mapped(wanted: Mapping[str, Any], folder: Path) -> DatasetDict:
-    """The rows of Parquet files by way of Arrow files in `folder`, which holds nothing else."""
+def _memory_mapped(arguments: Mapping[str, Any], folder: Path) -> DatasetDict:
+    """The rows of Parquet files, through Arrow files in `folder`, which holds nothing else."""
     from datasets import load_dataset
+    from filelock import FileLock
 
-    with _alone(folder):
-        if not _as_made(folder):
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):  # other processes that load the same rows wait
+        if not _is_intact(folder):
             shutil.rmtree(folder, ignore_errors=True)
-        rows = load_dataset("parquet", **wanted, cache_dir=str(folder))
-        if not (folder / MADE).exists():
-            # Not synced, as the Arrow files are not: waiting for the disk is for what cannot be made again.
-            (folder / MADE).write_text(json.dumps(_contents(folder), indent=1), encoding="utf-8")
+        rows = load_dataset("parquet", **arguments, cache_dir=str(folder))
+        if not (folder / DIGESTS).exists():
+            # Not synced, and neither are the Arrow files: both can be made again.
+            (folder / DIGESTS).write_text(json.dumps(_file_digests(folder), indent=1), encoding="utf-8")
     return rows
 
 
-def _as_made(folder: Path) -> bool:
-    """Whether the files are there that were there when they were made, unchanged and whole."""
+def _is_intact(folder: Path) -> bool:
+    """Whether the cached Arrow files are those that were made, unchanged and complete."""
     try:
-        made = json.loads((folder / MADE).read_text(encoding="utf-8"))
-        return made == _contents(folder)
+        digests = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
+        return digests == _file_digests(folder)
     except (OSError, ValueError):
         return False
 
 
-def _contents(folder: Path) -> dict[str, str]:
-    """A digest of each file, against accidents: whoever alters both a file and its digest is stopped by neither kind, and
-    this one costs a tenth of sha256."""
+def _file_digests(folder: Path) -> dict[str, str]:
+    """A digest of each file. They detect accidents, not attacks: an attacker could change the digests, too. xxh3 costs a
+    tenth of sha256."""
     from xxhash import xxh3_128
 
-    def short(path: Path) -> str:
+    def file_digest(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, xxh3_128).hexdigest()
 
     files = [
-        path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MADE and path.suffix != ".lock"
+        path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != DIGESTS and path.suffix != ".lock"
     ]
+    names = (path.relative_to(folder).as_posix() for path in files)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return dict(zip((path.relative_to(folder).as_posix() for path in files), pool.map(short, files), strict=True))
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Others of this machine who load the same rows wait."""
-    import fcntl
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        return dict(zip(names, pool.map(file_digest, files), strict=True))
 
 
 def write_rows(rows: Dataset, out: Path) -> None:
-    """All rows as one file, whole or not at all; `out` ends in .jsonl, .csv, .parquet or .arrow."""
+    """Write all rows as one file, whole or not at all. `out` ends in .jsonl, .csv, .parquet or .arrow, else DataError."""
     writers = {
         ".jsonl": lambda draft: rows.to_json(draft, force_ascii=False),
         ".csv": lambda draft: rows.to_csv(draft),
@@ -152,7 +144,10 @@ def _write_arrow(rows: Dataset, out: Path) -> None:
 def list_rounds(
     repo: str, *, endpoint: str | None = None, token: str | None = None, cache_dir: Path | str | None = None
 ) -> list[dict[str, Any]]:
-    """Each round of a repository: round, tag, commit, rows, rejected, test metrics, bytes its commit added, digest, date."""
+    """Facts about each round of a repository: round, tag, commit, rows, rejected, test metrics, bytes of its commit, digest, date.
+
+    Raises PublishError when the repository holds no rounds or the Hub does not answer.
+    """
     with open_hub(endpoint, token, cache_dir=Path(cache_dir) if cache_dir is not None else None) as hub:
         commits = hub.refs(repo).rounds()
         if not commits:
@@ -160,22 +155,22 @@ def list_rounds(
         snapshot = fetch_rounds(hub, repo, max(commits), kinds=[repo_layout.ROUNDS])
     return [
         {
-            "round": one.index,
-            "tag": one.tag,
-            "commit": commits.get(one.index),
-            "rows": one.identity["rows"],
-            "rejected": one.manifest["totals"]["rejected"],
-            "metrics": {"test": snapshot.metrics(one.index)["test"]},
-            "bytes": one.bytes,
-            "digest": one.manifest["digest"],
-            "date": one.manifest["environment"]["finished"],
+            "round": published.index,
+            "tag": published.tag,
+            "commit": commits.get(published.index),
+            "rows": published.identity["rows"],
+            "rejected": published.manifest["totals"]["rejected"],
+            "metrics": {"test": snapshot.metrics(published.index)["test"]},
+            "bytes": published.bytes,
+            "digest": published.manifest["digest"],
+            "date": published.manifest["environment"]["finished"],
         }
-        for one in snapshot.rounds
+        for published in snapshot.rounds
     ]
 
 
 def newest(hub: Hub, repo: str) -> int:
-    """The highest round there is a tag for."""
+    """The newest round that has a tag. Raises PublishError when the repository holds no rounds."""
     rounds = hub.refs(repo).rounds()
     if not rounds:
         raise PublishError(f"{repo}: holds no rounds at {hub.address}; the first one: evokd-data publish RECIPE")
@@ -192,56 +187,57 @@ def fetch_rounds(
     also: Sequence[str] = (),
     into: Path | None = None,
 ) -> Snapshot:
-    """A round's revision on disk, checked: the manifests of all rounds, the files of `kinds` (`repo_layout.DATA`, ...;
-    `repo_layout.ROUNDS` are plans and metrics) of the rounds that `of` chooses by the newest (None: all), and what begins with
-    one of `also`.
+    """Fetch a round's revision and verify it: the manifests of all rounds, and selected files.
 
-    `round` as in `load_round`. Files are asked for by name and commit: nothing a client remembers of a tag or of a
-    listing can bring in another's. A file that is not as published is asked for once more, a download may have been cut.
-    Raises VerificationError when it comes back the same, PublishError when the round is not there.
+    Selected are the files of `kinds` (`repo_layout.DATA`, ...; `repo_layout.ROUNDS` for plans and metrics) of some rounds,
+    and all files whose paths begin with one of `also`. `of` selects the rounds, given the newest; None selects all.
+
+    `round` as in `load_round`. Files are asked for by name and commit, so that a tag or listing in the client's cache cannot
+    bring in another round. A file that is not as published is fetched once more, because the download may have been cut.
+    Raises VerificationError when it is the same again, PublishError when there is no such round.
     """
     index, revision = find_round(hub, repo, round)
     commit = hub.resolve(repo, revision)
-    names = [repo_layout.manifest(round_tag(one)) for one in range(index + 1)]
-    folder = hub.fetch_files(repo, commit, names, into)
+    manifests = [repo_layout.manifest(round_tag(number)) for number in range(index + 1)]
+    folder = hub.fetch_files(repo, commit, manifests, into)
     try:
-        snapshot = _sound(repo, revision, commit, folder, index)
+        snapshot = _verified_snapshot(repo, revision, commit, folder, index)
     except VerificationError as error:
         log.warning("%s; fetching the manifests again", str(error).splitlines()[0])
-        _forget(folder, names)
-        hub.fetch_files(repo, commit, names, into)
-        snapshot = _sound(repo, revision, commit, folder, index)
-    wanted = [
+        _remove_cached(folder, manifests)
+        hub.fetch_files(repo, commit, manifests, into)
+        snapshot = _verified_snapshot(repo, revision, commit, folder, index)
+    paths = [
         path
-        for one in (of(index) if of else range(index + 1))
+        for number in (of(index) if of else range(index + 1))
         for kind in kinds
-        for path in snapshot.rounds[one].files(kind)
+        for path in snapshot.rounds[number].files(kind)
     ]
-    wanted += [path for path in snapshot.files if path.startswith(tuple(also))] if also else []
-    wanted = list(dict.fromkeys(wanted))
-    hub.fetch_files(repo, commit, wanted, into)
-    found = dict(altered_files(snapshot, wanted))
-    if found:
-        log.warning("%s: %d files are not as published; fetching them again", snapshot.name, len(found))
-        _forget(folder, found)
-        hub.fetch_files(repo, commit, list(found), into)
-        found = dict(altered_files(snapshot, list(found)))
-    if found:
-        raise VerificationError("\n".join(f"{snapshot.name}: {path}: {problem}" for path, problem in found.items()))
+    paths += [path for path in snapshot.files if path.startswith(tuple(also))] if also else []
+    paths = list(dict.fromkeys(paths))
+    hub.fetch_files(repo, commit, paths, into)
+    problems = dict(altered_files(snapshot, paths))
+    if problems:
+        log.warning("%s: %d files are not as published; fetching them again", snapshot.name, len(problems))
+        _remove_cached(folder, problems)
+        hub.fetch_files(repo, commit, list(problems), into)
+        problems = dict(altered_files(snapshot, list(problems)))
+    if problems:
+        raise VerificationError("\n".join(f"{snapshot.name}: {path}: {problem}" for path, problem in problems.items()))
     hub.remember_tag(repo, revision, commit)
     return snapshot
 
 
-def _sound(repo: str, revision: str, commit: str, folder: Path, index: int) -> Snapshot:
-    """The manifests, when there is nothing wrong with them."""
+def _verified_snapshot(repo: str, revision: str, commit: str, folder: Path, index: int) -> Snapshot:
+    """The snapshot in `folder`. Raises VerificationError when its manifests have problems."""
     snapshot, problems = read_snapshot(repo, revision, commit, folder, index)
     if problems:
         raise VerificationError("\n".join(f"{snapshot.name}: {problem}" for problem in problems))
     return snapshot
 
 
-def _forget(folder: Path, paths: Iterable[str]) -> None:
-    """Remove damaged files from the cache, and what they are links to."""
+def _remove_cached(folder: Path, paths: Iterable[str]) -> None:
+    """Remove damaged files from the cache, and the blobs to which they link."""
     for path in paths:
         file = folder / path
         if file.is_symlink():
@@ -250,11 +246,13 @@ def _forget(folder: Path, paths: Iterable[str]) -> None:
 
 
 def find_round(hub: Hub, repo: str, round: int | str | None) -> tuple[int, str]:
-    """A round's number, and the revision that names it: its tag, or the commit that was given. Raises PublishError."""
+    """A round's number, and the revision that names it: its tag, or the commit that was given.
+
+    Raises PublishError when `round` names no round of the repository.
+    """
     if isinstance(round, str) and COMMIT.fullmatch(round):
-        rounds = [
-            found for path in hub.round_files(repo, round) if (found := repo_layout.manifest_round(path)) is not None
-        ]
+        numbers = map(repo_layout.manifest_round, hub.round_files(repo, round))
+        rounds = [number for number in numbers if number is not None]
         if not rounds:
             raise PublishError(f"{repo}@{round}: holds no rounds")
         return max(rounds), round
@@ -263,7 +261,7 @@ def find_round(hub: Hub, repo: str, round: int | str | None) -> tuple[int, str]:
 
 
 def round_number(repo: str, round: int | str) -> int:
-    """A round given by number or tag, as a number. Raises PublishError."""
+    """The number of a round given by number or tag. Raises PublishError for anything else."""
     index = repo_layout.round_index(round) if isinstance(round, str) else round
     if index is None or index < 0:
         raise PublishError(
@@ -272,17 +270,17 @@ def round_number(repo: str, round: int | str) -> int:
     return index
 
 
-def _chosen(index: int, rounds: Sequence[int] | None, only: bool) -> list[int]:
+def _selected_rounds(index: int, rounds: Sequence[int] | None, only: bool) -> list[int]:
     if rounds is None:
         return [index] if only else list(range(index + 1))
-    chosen = sorted(set(rounds))
-    if not chosen or chosen[0] < 0 or chosen[-1] > index:
-        raise PublishError(f"rounds {chosen}: the revision {round_tag(index)} holds rounds 0 to {index}")
-    return chosen
+    selected = sorted(set(rounds))
+    if not selected or selected[0] < 0 or selected[-1] > index:
+        raise PublishError(f"rounds {selected}: the revision {round_tag(index)} holds rounds 0 to {index}")
+    return selected
 
 
 def _arrow_cache(cache: Path | None) -> Path:
-    """One folder for each commit: rows of two commits cannot meet in it."""
+    """The folder of cached Arrow files. Each commit has a folder in it, so that rows of two commits cannot be mixed."""
     if cache is not None:
         return cache / "arrow"
     from datasets import config

@@ -1,4 +1,4 @@
-"""Verify: is a published round what it says it is, back to round 0? Collects every problem, and names the file."""
+"""Verify a published round and all rounds before it against their manifests. Reports every problem, with the file's name."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from evokd_data.publishers.hub import Hub
     from evokd_data.tasks import Task
 
-SHOWN = 5  # rows of one kind of problem told one by one
+MAX_EXAMPLES = 5  # rows with problems that are reported one by one
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was checked, for a revision in which nothing was wrong."""
+    """The counts of what was checked, for a revision without problems. `digest` is that of the newest round's identity."""
 
     repo: str
     round: int
@@ -46,6 +46,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
+        """All fields as a table for JSON."""
         return asdict(self)
 
 
@@ -57,31 +58,35 @@ def verify(
     token: str | None = None,
     cache_dir: Path | str | None = None,
     cached: bool = False,
-    seen: Callable[[str], None] | None = None,
+    on_file: Callable[[str], None] | None = None,
 ) -> Report:
-    """Check all of a round's revision; `round` as in `load_round`, `seen` is told of each file as its turn comes.
+    """Check a round's whole revision; `round` as in `load_round`. `on_file` is called with each file that is checked.
 
-    The tag sits on the commit; no file is missing, extra, or other than its manifest says (sha256, size, rows); manifests
-    are as they were with_checksum and form a chain to round 0; content digests and sample ids follow from the rows, the
-    identity digest from the identity, prompt digests from the prompts; predictions are of the rows, one each; and no round
-    changed after it was published.
-    Everything is downloaded anew, unless `cached`: what lies in the cache says nothing about what the Hub serves now.
+    It checks that
+    - the tag names the commit, and no round changed after it was published;
+    - no file is missing, additional, or different from its manifest (sha256, size, rows);
+    - manifests have the right checksum and form a chain to round 0;
+    - content digests and sample ids follow from the rows, the identity digest from the identity, prompt digests from the
+      prompts;
+    - the probe holds one prediction for each row, in their order.
 
-    Raises VerificationError, one line a problem; PublishError when the round is not there.
+    Everything is downloaded again, unless `cached`: the content of the cache says nothing about what the Hub serves now.
+
+    Raises VerificationError with one line for each problem, PublishError when there is no such round.
     """
     cache = Path(cache_dir) if cache_dir is not None else None
     with (
         open_hub(endpoint, token, cache_dir=cache) as hub,
-        tempfile.TemporaryDirectory(prefix="evokd-verify-") as fresh,
+        tempfile.TemporaryDirectory(prefix="evokd-verify-") as download,
     ):
         index, revision = find_round(hub, repo, round)
-        commit, folder = hub.fetch(repo, revision, ["*"], None if cached else Path(fresh))
-        examined = examine(repo, revision, commit, folder, index, seen)
+        commit, folder = hub.fetch(repo, revision, ["*"], None if cached else Path(download))
+        examined = examine(repo, revision, commit, folder, index, on_file)
         problems = examined.problems
         notes = []
         if not cached:
             tags = hub.refs(repo).rounds()
-            problems += _history(hub, examined.snapshot, tags)
+            problems += _history_problems(hub, examined.snapshot, tags)
             if index != max(tags, default=index):
                 notes.append(f"the newest round is {max(tags)}")
     snapshot = examined.snapshot
@@ -103,7 +108,7 @@ def verify(
 
 @dataclass(frozen=True)
 class Examined:
-    """What the files of a revision say of themselves; `counts` of what was read, `problems` a line each."""
+    """The files of a revision, examined without a Hub: `problems`, a line each, and `counts` of what was read."""
 
     snapshot: Snapshot
     problems: list[str]
@@ -111,100 +116,103 @@ class Examined:
 
 
 def examine(
-    repo: str, revision: str, commit: str, folder: Path, index: int, seen: Callable[[str], None] | None = None
+    repo: str, revision: str, commit: str, folder: Path, index: int, on_file: Callable[[str], None] | None = None
 ) -> Examined:
-    """All that `verify` checks without a Hub, for the whole revision of round `index` in `folder`.
+    """Everything that `verify` checks without a Hub, for the whole revision of round `index` in `folder`.
 
-    Raises VerificationError when a manifest is missing or none at all: nothing could be said of the rest.
+    Raises VerificationError when a manifest is missing or is none, because then nothing else can be checked.
     """
     snapshot, problems = read_snapshot(repo, revision, commit, folder, index)
-    problems += _files(snapshot, seen)
+    problems += _file_problems(snapshot, on_file)
     counts = {"rows": 0, "rejections": 0, "answers": 0, "predictions": 0}
     broken = {problem.split(":", 1)[0] for problem in problems}
-    sound = [one for one in snapshot.rounds if not one.broken]
+    intact = [published for published in snapshot.rounds if not published.broken]
     if repo_layout.RECIPE not in broken:
         try:
             task = load_task(folder / repo_layout.RECIPE)
         except VerificationError as error:
             problems.append(f"{repo_layout.RECIPE}: {error}")
         else:
-            for one in sound:
-                problems += _rows(snapshot, one, task, broken, counts, seen)
-    if sound:
-        problems += _prompts(snapshot, sound[-1], broken)
+            for published in intact:
+                problems += _round_problems(snapshot, published, task, broken, counts, on_file)
+    if intact:
+        problems += _prompt_problems(snapshot, intact[-1], broken)
     return Examined(snapshot, problems, counts)
 
 
-def _files(snapshot: Snapshot, seen: Callable[[str], None] | None) -> Iterator[str]:
-    """Files that are not what their manifest says, and files of which none speaks."""
-    for path, problem in altered_files(snapshot, sorted(snapshot.files), seen):
+def _file_problems(snapshot: Snapshot, on_file: Callable[[str], None] | None) -> Iterator[str]:
+    """Files that differ from their manifest, and files that no manifest lists."""
+    for path, problem in altered_files(snapshot, sorted(snapshot.files), on_file):
         yield f"{path}: {problem}"
-    known = {*snapshot.files, *(repo_layout.manifest(one.tag) for one in snapshot.rounds)}
-    if any(one.broken for one in snapshot.rounds):
-        return  # what it spoke of is not known
+    listed = {*snapshot.files, *(repo_layout.manifest(published.tag) for published in snapshot.rounds)}
+    if any(published.broken for published in snapshot.rounds):
+        return  # the broken manifest may have listed any file
     for top in (*repo_layout.ROUND_FOLDERS, repo_layout.PROMPTS):
         for file in sorted((snapshot.folder / top).rglob("*")):
             path = file.relative_to(snapshot.folder).as_posix()
-            if file.is_file() and path not in known:
+            if file.is_file() and path not in listed:
                 yield f"{path}: is in no manifest"
 
 
-def _history(hub: Hub, snapshot: Snapshot, tags: Mapping[int, str]) -> Iterator[str]:
-    """Rounds are only ever added: what an earlier tag holds must be here, unchanged."""
-    if tags.get(snapshot.rounds[-1].index) != snapshot.commit:
-        # Also when a commit was asked for by its own name: a round is what its tag says.
-        yield f"{snapshot.rounds[-1].tag}: its tag sits on {tags.get(snapshot.rounds[-1].index)}, not on {snapshot.commit}"
-    here = hub.round_files(snapshot.repo, snapshot.commit)
-    for one in snapshot.rounds[:-1]:
-        if one.index not in tags:
-            yield f"{one.tag}: its tag is gone"
+def _history_problems(hub: Hub, snapshot: Snapshot, tags: Mapping[int, str]) -> Iterator[str]:
+    """Tags that are gone or moved, and files that changed after their round was published: rounds are only ever added."""
+    newest = snapshot.rounds[-1]
+    if tags.get(newest.index) != snapshot.commit:  # also when the user asked for a commit: the tag defines the round
+        yield f"{newest.tag}: its tag sits on {tags.get(newest.index)}, not on {snapshot.commit}"
+    blob_ids = hub.round_files(snapshot.repo, snapshot.commit)
+    for published in snapshot.rounds[:-1]:
+        if published.index not in tags:
+            yield f"{published.tag}: its tag is gone"
             continue
-        for path, blob in hub.round_files(snapshot.repo, tags[one.index]).items():
-            if here.get(path) != blob:
-                yield f"{path}: is not what it was at {one.tag}"
+        for path, blob_id in hub.round_files(snapshot.repo, tags[published.index]).items():
+            if blob_ids.get(path) != blob_id:
+                yield f"{path}: is not what it was at {published.tag}"
 
 
-def _rows(
+def _round_problems(
     snapshot: Snapshot,
-    one: PublishedRound,
+    published: PublishedRound,
     task: Task,
     broken: set[str],
     counts: dict[str, int],
-    seen: Callable[[str], None] | None,
+    on_file: Callable[[str], None] | None,
 ) -> Iterator[str]:
-    """What the rows of one round say against its manifest; files known to be broken are passed over."""
-    identity, totals = one.identity, one.manifest["totals"]
+    """Where the rows of one round contradict its manifest. Files in `broken` are skipped."""
+    identity, totals = published.identity, published.manifest["totals"]
 
-    def whole(kind: str) -> list[Path] | None:
-        paths = one.files(kind)
+    def intact_files(kind: str) -> list[Path] | None:
+        paths = published.files(kind)
         return None if broken & paths.keys() else [snapshot.folder / path for path in paths]
 
-    if (files := whole(repo_layout.DATA)) is not None:
-        if seen is not None:
-            seen(f"{repo_layout.DATA}/{one.tag}: {identity['rows']} rows")
-        yield from _samples(one, task, files, counts)
-        if probed := whole(repo_layout.PROBE):
-            yield from _predictions(one, task, probed, files, counts)
-    if (files := whole(repo_layout.REJECTIONS)) is not None:
+    if (files := intact_files(repo_layout.DATA)) is not None:
+        if on_file is not None:
+            on_file(f"{repo_layout.DATA}/{published.tag}: {identity['rows']} rows")
+        yield from _sample_problems(published, task, files, counts)
+        if probe_files := intact_files(repo_layout.PROBE):
+            yield from _prediction_problems(published, task, probe_files, files, counts)
+    if (files := intact_files(repo_layout.REJECTIONS)) is not None:
         reasons = Counter(row["reason"] for file in files for row in parquet.read_rows(file))
         counts["rejections"] += reasons.total()
-        where = f"{repo_layout.REJECTIONS}/{one.tag}"
+        source = f"{repo_layout.REJECTIONS}/{published.tag}"
         if dict(reasons) != totals["rejected"] or reasons.total() != identity["rejections"]:
-            yield f"{where}: {dict(sorted(reasons.items()))}, the manifest tells of {totals['rejected']}"
-    if (files := whole(repo_layout.JOURNAL)) is not None:
+            yield f"{source}: {dict(sorted(reasons.items()))}, the manifest tells of {totals['rejected']}"
+    if (files := intact_files(repo_layout.JOURNAL)) is not None:
         counts["answers"] += sum(parquet.count_rows(file) for file in files)
     for kind in (repo_layout.DATA, repo_layout.REJECTIONS, repo_layout.JOURNAL, repo_layout.PROBE):
-        for path, entry in one.files(kind).items():
+        for path, entry in published.files(kind).items():
             if path not in broken and (rows := parquet.count_rows(snapshot.folder / path)) != entry["rows"]:
                 yield f"{path}: has {rows} rows, its manifest says {entry['rows']}"
-    plan = repo_layout.plan(one.tag)
+    plan = repo_layout.plan(published.tag)
     if plan not in broken and snapshot.files[plan]["sha256"] != identity["plan"]:
         yield f"{plan}: is not the plan of the round's identity"
 
 
-def _samples(one: PublishedRound, task: Task, files: Sequence[Path], counts: dict[str, int]) -> Iterator[str]:
+def _sample_problems(
+    published: PublishedRound, task: Task, files: Sequence[Path], counts: dict[str, int]
+) -> Iterator[str]:
+    """Samples with a wrong id, round or target, and a content digest that is not that of the rows."""
     content = ContentDigest()
-    where = f"{repo_layout.DATA}/{one.tag}"
+    source = f"{repo_layout.DATA}/{published.tag}"
     wrong = 0
     try:
         for sample in parquet.read_samples(task, files):
@@ -212,48 +220,51 @@ def _samples(one: PublishedRound, task: Task, files: Sequence[Path], counts: dic
             problem = ""
             if sample.id != sample_id(task, sample.text, sample.target):
                 problem = "its id is not that of its text and target"
-            elif sample.origin.round != one.index:
+            elif sample.origin.round != published.index:
                 problem = f"it says it is of round {sample.origin.round}"
             elif reason := task.check(sample.text, sample.target):
                 problem = f"its target cannot be right: {reason}"
             if problem:
                 wrong += 1
-                if wrong <= SHOWN:
-                    yield f"{where}: row {content.rows - 1} (id {sample.id}): {problem}"
+                if wrong <= MAX_EXAMPLES:
+                    yield f"{source}: row {content.rows - 1} (id {sample.id}): {problem}"
     except VerificationError as error:
-        yield f"{where}: {error}"
+        yield f"{source}: {error}"
         return
-    if wrong > SHOWN:
-        yield f"{where}: {wrong - SHOWN} more rows like these"
+    if wrong > MAX_EXAMPLES:
+        yield f"{source}: {wrong - MAX_EXAMPLES} more rows like these"
     counts["rows"] += content.rows
-    if content.hexdigest() != one.identity["content"]:
-        yield (
-            f"{where}: its rows digest to {content.hexdigest()[:12]}, the round's identity says {one.identity['content'][:12]}"
-        )
+    if content.hexdigest() != (expected := published.identity["content"]):
+        yield f"{source}: its rows digest to {content.hexdigest()[:12]}, the round's identity says {expected[:12]}"
 
 
-def _predictions(
-    one: PublishedRound, task: Task, probed: Sequence[Path], files: Sequence[Path], counts: dict[str, int]
+def _prediction_problems(
+    published: PublishedRound,
+    task: Task,
+    probe_files: Sequence[Path],
+    sample_files: Sequence[Path],
+    counts: dict[str, int],
 ) -> Iterator[str]:
-    """Where a round's predictions are not of its rows, one each, in their order."""
-    where = f"{repo_layout.PROBE}/{one.tag}"
-    predictions = (row for file in probed for row in parquet.read_rows(file))
-    samples = (row for file in files for row in parquet.read_rows(file, ["id", *task.columns()]))
+    """The first place where the probe does not hold one prediction for each sample, in their order."""
+    source = f"{repo_layout.PROBE}/{published.tag}"
+    predictions = (row for file in probe_files for row in parquet.read_rows(file))
+    samples = (row for file in sample_files for row in parquet.read_rows(file, ["id", *task.columns()]))
     try:
         for number, (row, sample) in enumerate(zip_longest(predictions, samples)):
             if row is None or sample is None:
-                yield f"{where}: {'ends' if row is None else 'goes on'} at row {number}, the round's rows do not"
+                yield f"{source}: {'ends' if row is None else 'goes on'} at row {number}, the round's rows do not"
                 return
             if (row["id"], row["expected"]) != (sample["id"], target_text(task, task.from_row(sample))):
-                yield f"{where}: row {number} (id {row['id']}) is not of the round's sample {sample['id']} and its target"
+                yield f"{source}: row {number} (id {row['id']}) is not of the round's sample {sample['id']} and its target"
                 return
             counts["predictions"] += 1
     except (VerificationError, KeyError, TypeError, ValueError) as error:
-        yield f"{where}: {error}"
+        yield f"{source}: {error}"
 
 
-def _prompts(snapshot: Snapshot, one: PublishedRound, broken: set[str]) -> Iterator[str]:
-    for name, expected in one.identity["prompts"].items():
+def _prompt_problems(snapshot: Snapshot, published: PublishedRound, broken: set[str]) -> Iterator[str]:
+    """Prompt templates that are missing or not those of the round's identity."""
+    for name, expected in published.identity["prompts"].items():
         path = f"{repo_layout.PROMPTS}/{name}"
         if path in broken:
             continue
