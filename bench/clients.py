@@ -1,12 +1,12 @@
-"""Can a published round be read with whatever client somebody has?
+"""Which clients can read a published round?
 
     python bench/clients.py [--only NAME] [--fresh] [--json build/clients.json] [--page docs/clients.md]
 
-Publishes three small rounds to a local Hub, makes one virtual environment for each of `ENVIRONMENTS` under build/venvs (a
-later run takes it as it is, `--fresh` makes it anew), and lets each of `READERS` read the round before the newest there,
-in a process and a cache of its own. What comes back is compared, row by row through a digest, with what was published.
+Publishes three small rounds to a local Hub, and makes one virtual environment for each of `ENVIRONMENTS` under build/venvs (a
+later run uses it again, `--fresh` makes a new one). There each of `READERS` reads the round before the newest, in a process
+and with a cache of its own. Its rows are compared with the published ones through a digest.
 
-A reader that cannot has its reason here (`never`), is tried all the same, and may fail; any other failure ends this with 1.
+A reader that cannot work has its reason here (`never`). It is tried, too, and may fail; any other failure exits with 1.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from evokd_data.storage.shards import ShardedSamples
 
 ROOT = Path(__file__).resolve().parents[1]
 REPO = "org/intents"
-ROUND = 1  # of rounds 0 to 2: whoever takes the newest instead is found out
+ROUND = 1  # of rounds 0 to 2, so that a reader that takes the newest is detected
 SECONDS = 120
 
 OURS = ("orjson", "jinja2", "ruamel.yaml", "pydantic", "click", "rich")
-"""What evokd_data.load_round needs besides the clients themselves."""
+"""Packages that evokd_data.load_round needs besides the clients."""
 READING = ("pandas", "polars", "duckdb")
 ENVIRONMENTS = {
     "hub-1": ("huggingface_hub==1.3.*", "datasets==4.*", *READING, *OURS),
     "hub-2": ("huggingface_hub==2.*", "datasets==5.*", *READING, *OURS),
 }
-SHOWN = ("huggingface_hub", "datasets", "pyarrow", "fsspec", *READING)
+VERSIONS_OF = ("huggingface_hub", "datasets", "pyarrow", "fsspec", *READING)
 
 
 @dataclass(frozen=True)
 class Reader:
-    """`code` leaves an iterable of mappings in `rows`; it is given `repo`, `tag`, `files` (the Parquet files of rounds 0 to
-    the one asked for), `endpoint`, and an empty `folder`."""
+    """`code` sets `rows` to an iterable of mappings. It gets `repo`, `tag`, `files` (the Parquet files of round 0 to the
+    round asked for), `endpoint`, and an empty `folder`."""
 
     title: str
     code: str
@@ -174,29 +174,29 @@ def publish(server: RunningHub, folder: Path) -> Published:
 
 
 def environment(name: str, venvs: Path, fresh: bool) -> tuple[Path, dict[str, str]]:
-    """A python with the packages of `ENVIRONMENTS[name]`, and which versions they have."""
+    """A Python interpreter with the packages of `ENVIRONMENTS[name]`, and their versions."""
     folder = venvs / name
-    python, done = folder / "bin" / "python", folder / "installed"
-    wanted = "\n".join(ENVIRONMENTS[name])
-    if fresh or not done.exists() or done.read_text(encoding="utf-8") != wanted:
+    python, installed = folder / "bin" / "python", folder / "installed"
+    requirements = "\n".join(ENVIRONMENTS[name])
+    if fresh or not installed.exists() or installed.read_text(encoding="utf-8") != requirements:
         print(f"{name}: installing {', '.join(ENVIRONMENTS[name])}", file=sys.stderr, flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
         pip = [python, "-m", "pip", "--disable-pip-version-check", "-qqq", "install", *ENVIRONMENTS[name]]
         subprocess.run(pip, check=True)
-        done.write_text(wanted, encoding="utf-8")
-    code = f"import importlib.metadata as m, json; print(json.dumps({{n: m.version(n) for n in {SHOWN!r}}}))"
-    told = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True)
-    return python, json.loads(told.stdout)
+        installed.write_text(requirements, encoding="utf-8")
+    code = f"import importlib.metadata as m, json; print(json.dumps({{n: m.version(n) for n in {VERSIONS_OF!r}}}))"
+    done = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True)
+    return python, json.loads(done.stdout)
 
 
 def read(python: Path, reader: Reader, published: Published) -> str:
-    """What went wrong; nothing when the rows are the published ones."""
+    """The reader's error; empty when its rows are the published ones."""
     with tempfile.TemporaryDirectory(prefix="evokd-client-") as scratch:
         home, folder = Path(scratch, "home"), Path(scratch, "folder")
         folder.mkdir()
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "PYTHON"))}
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "PYTHON"))}
         variables = {
-            **kept, "HF_HOME": str(home), "HF_ENDPOINT": published.server.endpoint, "HF_TOKEN": published.server.token,
+            **inherited, "HF_HOME": str(home), "HF_ENDPOINT": published.server.endpoint, "HF_TOKEN": published.server.token,
             "HF_UPDATE_DOWNLOAD_COUNTS": "0", "HOME": scratch, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1",
         }  # fmt: skip
         tag = f"round-{ROUND:03d}"
@@ -227,9 +227,9 @@ def read(python: Path, reader: Reader, published: Published) -> str:
     return ""
 
 
-def page(found: Mapping[str, Any]) -> str:
-    """docs/clients.md."""
-    names = list(found["environments"])
+def page(results: Mapping[str, Any]) -> str:
+    """The text of docs/clients.md."""
+    names = list(results["environments"])
     lines = [
         "# Reading a published round with other clients",
         "",
@@ -241,19 +241,22 @@ def page(found: Mapping[str, Any]) -> str:
         f"|---|{'---|' * len(names)}",
         *(
             f"| {READERS[key].title} | {' | '.join(_cell(cells[name]) for name in names)} |"
-            for key, cells in found["readers"].items()
+            for key, cells in results["readers"].items()
         ),
         "",
         "| package | " + " | ".join(names) + " |",
         f"|---|{'---|' * len(names)}",
-        *(f"| {package} | {' | '.join(found['environments'][name][package] for name in names)} |" for package in SHOWN),
+        *(
+            f"| {package} | {' | '.join(results['environments'][name][package] for name in names)} |"
+            for package in VERSIONS_OF
+        ),
         "",
         "Only `evokd_data.load_round` compares what it reads with the round's manifest. Each of the others takes what the Hub, or",
         "its own cache, hands out; `evokd-data verify` tells afterwards whether that was right.",
         "",
         "## Where it is no",
         "",
-        *(f"- **{one.title}**: {one.never}." for one in READERS.values() if one.never),
+        *(f"- **{reader.title}**: {reader.never}." for reader in READERS.values() if reader.never),
         "",
         "## How",
         "",
@@ -261,9 +264,9 @@ def page(found: Mapping[str, Any]) -> str:
         "`endpoint` is the address of the Hub. A private data set wants a token: `HF_TOKEN`, or for a bare HTTP client the header",
         "`Authorization: Bearer ...`.",
     ]
-    for one in READERS.values():
-        if not one.never:
-            lines += ["", f"{one.title}:", "", "```python", _shell(one.code), "```"]
+    for reader in READERS.values():
+        if not reader.never:
+            lines += ["", f"{reader.title}:", "", "```python", _shell(reader.code), "```"]
     return "\n".join(lines) + "\n"
 
 
@@ -290,26 +293,26 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "clients.json")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "clients.md")
     options = parser.parse_args()
-    chosen = {key: one for key, one in READERS.items() if options.only is None or key in options.only}
-    found: dict[str, Any] = {"environments": {}, "readers": {key: {} for key in chosen}}
+    chosen = {key: reader for key, reader in READERS.items() if options.only is None or key in options.only}
+    results: dict[str, Any] = {"environments": {}, "readers": {key: {} for key in chosen}}
     failed = False
     with tempfile.TemporaryDirectory() as folder, localhub.running(Path(folder) / "hub") as server:
         published = publish(server, Path(folder) / "run")
         for name in ENVIRONMENTS:
-            python, found["environments"][name] = environment(name, options.venvs, options.fresh)
-            versions = ", ".join(f"{package} {found['environments'][name][package]}" for package in SHOWN)
+            python, results["environments"][name] = environment(name, options.venvs, options.fresh)
+            versions = ", ".join(f"{package} {results['environments'][name][package]}" for package in VERSIONS_OF)
             print(f"{name}: {versions}", flush=True)
             for key, reader in chosen.items():
-                error = found["readers"][key][name] = read(python, reader, published)
+                error = results["readers"][key][name] = read(python, reader, published)
                 failed |= bool(error) and not reader.never
                 surprise = " (though it was said never to)" if reader.never and not error else ""
                 print(f"  {reader.title:36} {'no: ' + error if error else 'yes' + surprise}", flush=True)
     if options.only is None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if options.only is None and not failed:
         options.page.parent.mkdir(parents=True, exist_ok=True)
-        options.page.write_text(page(found), encoding="utf-8")
+        options.page.write_text(page(results), encoding="utf-8")
     sys.exit(failed)
 
 

@@ -1,16 +1,16 @@
-"""Is a round published exactly once, whatever happens? Hundreds of seeded troubles against the local Hub, over HTTP.
+"""Is a round published exactly once, whatever happens? Hundreds of seeded faults and kills against the local Hub, over HTTP.
 
     python bench/faults.py [--scenarios 520] [--races 50] [--loads 140] [--json FILE]
-    python bench/faults.py --seed 17 --seed 23              these scenarios alone, told in full
+    python bench/faults.py --seed 17 --seed 23              only these scenarios, with all details
     python bench/faults.py --section race --seed 4          a race
 
-publish   calls that are refused, limited, cut, halved, altered or never answered, singly and together; clients and
-          servers killed with -9; each rerun until it ends                                           tests/scenarios.py
+publish   calls are refused, limited, cut, halved, altered or never answered, singly and together; clients and
+          servers are killed with -9; each is rerun until it ends                                    tests/scenarios.py
 race      two processes publish to one repository at the same moment                                     tests/races.py
-load      a round is asked for while the Hub is down or lies, with other rounds in the cache           tests/reloads.py
-upload    bytes that the Hub receives for the fifth round, beside that round's own                       tests/uploads.py
+load      a round is loaded while the Hub is down or serves wrong data, with other rounds in the cache tests/reloads.py
+upload    bytes that the Hub receives for the fifth round, compared with that round's own                tests/uploads.py
 
-What must hold is told there. Exits with 1 when anything did not, naming the seed.
+These files say what must hold. Exits with 1 when it does not, and prints the seed.
 """
 
 from __future__ import annotations
@@ -33,35 +33,35 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 WORKERS = 2
-SHOWN = 20
+MAX_VIOLATED = 20  # violated scenarios in the figures
 
 
 @contextmanager
-def place() -> Iterator[Any]:
-    """A Hub of one's own."""
+def sandbox() -> Iterator[Any]:
+    """A new Hub, and runs to publish."""
     from faulty import FaultyHub, Runs
-    from scenarios import Place
+    from scenarios import Sandbox
 
     with tempfile.TemporaryDirectory() as name, FaultyHub(Path(name) / "hub") as hub:
-        yield Place(hub, Runs(Path(name) / "runs"), Path(name))
+        yield Sandbox(hub, Runs(Path(name) / "runs"), Path(name))
 
 
 def scenarios(seeds: list[int]) -> list[dict[str, Any]]:
     from scenarios import Scenario, play
 
-    told = []
-    with place() as shared:
-        # Those that fork come first: a process that has uploaded by Xet runs threads a fork does not have.
-        for scenario in sorted(map(Scenario.of, seeds), key=lambda one: not one.kills):
+    outcomes = []
+    with sandbox() as shared:
+        # Scenarios that fork come first: a process that has uploaded by Xet has threads, and a fork does not have them.
+        for scenario in sorted(map(Scenario.of, seeds), key=lambda scenario: not scenario.kills):
             outcome = play(scenario, shared)
-            told.append({**asdict(outcome), "ended": outcome.ended, "scenario": asdict(scenario)})
-    return told
+            outcomes.append({**asdict(outcome), "ended": outcome.ended, "scenario": asdict(scenario)})
+    return outcomes
 
 
 def races(seeds: list[int]) -> list[dict[str, Any]]:
     from races import Race, run_race
 
-    with place() as shared:
+    with sandbox() as shared:
         return [asdict(run_race(Race.of(seed), shared)) for seed in seeds]
 
 
@@ -70,33 +70,36 @@ def loads(seeds: list[int]) -> list[dict[str, Any]]:
     from reloads import Load, Loads, run_load
 
     datasets.disable_progress_bars()
-    with place() as shared:
+    with sandbox() as shared:
         stored = Loads.at(shared)
         return [asdict(run_load(Load.of(seed), stored)) for seed in seeds]
 
 
 def uploads(seeds: list[int]) -> list[dict[str, Any]]:
-    """Not by chance: 0 is LFS, 1 is Xet, then both with fewer rows."""
+    """Seeds 0 and 1 are LFS and Xet, seeds 2 and 3 the same with fewer rows. Nothing is random."""
     from uploads import ROWS, measure
 
-    told = []
-    with place() as shared:
+    outcomes = []
+    with sandbox() as shared:
         for seed in seeds:
             figures = measure(shared, xet=bool(seed % 2), rows=ROWS if seed < 2 else 200)
-            # What a call costs, however small the round, is more than a tenth of a round of 40 kB of text.
+            # The calls alone cost more than a tenth of a round of 40 kB, however small the round is.
             broken = [f"{figures}: more than a tenth above"] if seed < 2 and figures["ratio"] > 1.1 else []
-            told.append({"seed": seed, "violations": broken, **figures})
-    return told
+            outcomes.append({"seed": seed, "violations": broken, **figures})
+    return outcomes
 
 
-def counted(outcomes: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+def with_counts(outcomes: list[dict[str, Any]], **figures: Any) -> dict[str, Any]:
+    violated = [
+        {"seed": outcome["seed"], "what": outcome["violations"]} for outcome in outcomes if outcome["violations"]
+    ]
     seeds = [outcome["seed"] for outcome in outcomes]
     return {
         "scenarios": len(outcomes),
-        "violations": sum(bool(outcome["violations"]) for outcome in outcomes),
+        "violations": len(violated),
         "seeds": [min(seeds), max(seeds)],
-        **more,
-        "violated": [{"seed": one["seed"], "what": one["violations"]} for one in outcomes if one["violations"]][:SHOWN],
+        **figures,
+        "violated": violated[:MAX_VIOLATED],
     }
 
 
@@ -106,7 +109,7 @@ def counts(outcomes: list[dict[str, Any]], key: str) -> dict[str, int]:
 
 def publish_figures(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
     attempts = [attempt for outcome in outcomes for attempt in outcome["attempts"]]
-    return counted(
+    return with_counts(
         outcomes,
         by_kind=counts(outcomes, "kind"),
         by_call=counts(outcomes, "call"),
@@ -120,22 +123,22 @@ def publish_figures(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
 
 def race_figures(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
     ends = [end for outcome in outcomes for end in outcome["ended"]]
-    return counted(
+    return with_counts(
         outcomes, by_kind=counts(outcomes, "kind"), errors=counts([end for end in ends if end["error"]], "error")
     )
 
 
 def load_figures(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
-    return counted(outcomes, by_kind=counts(outcomes, "kind"), ended=counts(outcomes, "ended"))
+    return with_counts(outcomes, by_kind=counts(outcomes, "kind"), ended=counts(outcomes, "ended"))
 
 
 def upload_figures(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
-    worst = max((one for one in outcomes if one["seed"] < 2), key=lambda one: one["ratio"])
+    worst = max((outcome for outcome in outcomes if outcome["seed"] < 2), key=lambda outcome: outcome["ratio"])
     figures = {key: worst[key] for key in ("round_bytes", "sent_bytes", "ratio")}
     return {
         **figures,
-        "measured": [{key: one[key] for key in ("by", "rows", *figures)} for one in outcomes],
-        "violations": sum(bool(one["violations"]) for one in outcomes),
+        "measured": [{key: outcome[key] for key in ("by", "rows", *figures)} for outcome in outcomes],
+        "violations": sum(bool(outcome["violations"]) for outcome in outcomes),
     }
 
 
@@ -149,13 +152,13 @@ SECTIONS: dict[str, tuple[Callable[[list[int]], list[dict[str, Any]]], Callable[
 
 def worker(section: str, seeds: list[int], home: str) -> list[dict[str, Any]]:
     os.environ.update(environment(home))
-    logging.disable(logging.ERROR)  # clients tell of each retry
+    logging.disable(logging.ERROR)  # clients log each retry
     warnings.simplefilter("ignore")
     return SECTIONS[section][0](seeds)
 
 
 def environment(home: str) -> dict[str, str]:
-    """No way out of this machine, and clients that retry at once."""
+    """Clients that contact no other machine and retry at once."""
     return {
         "HF_HOME": home,
         "HF_TOKEN": "",
@@ -167,7 +170,7 @@ def environment(home: str) -> dict[str, str]:
 
 
 def run(section: str, seeds: list[int]) -> dict[str, Any]:
-    """In processes that have loaded nothing yet: a client reads its environment once."""
+    """Run a section in new processes, because a client reads its environment only once."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as home, multiprocessing.get_context("spawn").Pool(WORKERS) as pool:
         parts = [
@@ -183,14 +186,14 @@ def main() -> int:
     parser.add_argument("--scenarios", type=int, default=520)
     parser.add_argument("--races", type=int, default=50)
     parser.add_argument("--loads", type=int, default=140)
-    parser.add_argument("--seed", type=int, action="append", help="only this one of --section, told in full")
-    parser.add_argument("--section", choices=SECTIONS, default="publish", help="what --seed is a seed of")
+    parser.add_argument("--seed", type=int, action="append", help="only this seed of --section, with all details")
+    parser.add_argument("--section", choices=SECTIONS, default="publish", help="the section of --seed")
     parser.add_argument("--json", type=Path, help="where the figures go as JSON")
     arguments = parser.parse_args()
     if arguments.seed:
-        found = run(arguments.section, arguments.seed)
-        print(json.dumps(found["outcomes"], indent=1))
-        return bool(found["violations"])
+        section_figures = run(arguments.section, arguments.seed)
+        print(json.dumps(section_figures["outcomes"], indent=1))
+        return bool(section_figures["violations"])
     sizes = {"publish": arguments.scenarios, "race": arguments.races, "load": arguments.loads, "upload": 4}
     figures = {}
     for section, size in sizes.items():
@@ -202,7 +205,7 @@ def main() -> int:
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    return int(any(each["violations"] for each in figures.values()))
+    return int(any(section_figures["violations"] for section_figures in figures.values()))
 
 
 if __name__ == "__main__":

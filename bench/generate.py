@@ -1,20 +1,21 @@
-"""What does a whole round cost beside the best one can ask of vLLM, in this process?
+"""What does generating a whole round cost, compared with the fastest possible use of vLLM in this process?
 
     python bench/generate.py [intents] [slots] [--samples 1600] [--repeats 5] [--apart] [--json FILE]
 
     intents   the quickstart's teacher of 3.5 million parameters: texts in JSON, and a label from one token
     slots     that of recipes/quickstart-slots.yaml: a label is the text again, under a grammar
 
-Three ways, taken in turn, `--repeats` times, on one engine:
+Three ways alternate `--repeats` times on one engine:
 
-    raw       AsyncLLM asked for everything at once, token ids and parameters made beforehand; texts back, nothing else. It
-              labels texts it has not waited for: the requests are those that the first turn of `ours` made
-    phases    as raw, but nothing is labelled before everything is written: what one can really ask
+    raw       all requests are sent to AsyncLLM at once, with token ids and parameters made in advance; nothing is done with
+              the answers. A real client could not do this: the labelling requests, recorded in the first turn of `ours`,
+              do not wait for the texts
+    phases    as raw, but labelling begins when all texts are written, which a real client could do
     ours      `stages.generate`, round 1 of the recipe with the strategy `static`: plan, prompts, generating and labelling
               each text as it is written, journal, filters, shards
 
-Prints what bench/feeding.py prints, and `--apart` means what it means there. The prefix cache is emptied before each turn;
-every way must be answered with the same tokens.
+Prints the same figures as bench/feeding.py; `--apart` is described there. The prefix cache is emptied before each turn.
+Every way must give the same number of tokens.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ async def ours(recipe: Recipe, engine: VLLMEngine, folder: Path) -> Turn:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A request as vLLM got it."""
+class EngineRequest:
+    """A request as vLLM receives it."""
 
     stage: str
     key: str
@@ -80,31 +81,31 @@ class Asked:
     parameters: Any
 
 
-class Forgetful(dict[Any, Any]):
-    """Constraints are checked by vLLM each time, as they are of anybody who asks it."""
+class NoCache(dict[Any, Any]):
+    """A dictionary that stores nothing: vLLM then checks constraints each time, as it does for other clients."""
 
     def __setitem__(self, key: Any, value: Any) -> None:
         pass
 
 
-async def asked(recipe: Recipe, engine: VLLMEngine, folder: Path) -> list[Asked]:
-    """The requests of one round of ours, in the order in which they were made, each as if it were the first of its kind."""
-    found: list[Asked] = []
-    given = engine._generate
+async def recorded_requests(recipe: Recipe, engine: VLLMEngine, folder: Path) -> list[EngineRequest]:
+    """The requests of one round of `ours`, in the order in which they were sent."""
+    requests: list[EngineRequest] = []
+    generate_answer = engine._generate
 
-    async def written_down(prompt: Prompt, ids: Sequence[int], parameters: Any) -> Any:
-        found.append(Asked(prompt.template, prompt.key, list(ids), parameters.clone()))
-        return await given(prompt, ids, parameters)
+    async def recording(prompt: Prompt, ids: Sequence[int], parameters: Any) -> Any:
+        requests.append(EngineRequest(prompt.template, prompt.key, list(ids), parameters.clone()))
+        return await generate_answer(prompt, ids, parameters)
 
-    checked, engine._checked = engine._checked, Forgetful()
-    engine._generate = written_down  # type: ignore[method-assign]  # of this object, for one turn
+    checked, engine._checked = engine._checked, NoCache()
+    engine._generate = recording  # type: ignore[method-assign]  # of this object, for one turn
     await ours(recipe, engine, folder)
-    engine._generate = given  # type: ignore[method-assign]  # its own again
+    engine._generate = generate_answer  # type: ignore[method-assign]  # the original again
     engine._checked = checked
-    return found
+    return requests
 
 
-async def raw(engine: VLLMEngine, requests: list[Asked], phases: bool) -> Turn:
+async def raw(engine: VLLMEngine, requests: list[EngineRequest], phases: bool) -> Turn:
     llm, names = engine._llm, engine._names
     assert llm is not None
     ready: dict[str, list[tuple[Any, Any, str]]] = {}
@@ -114,14 +115,14 @@ async def raw(engine: VLLMEngine, requests: list[Asked], phases: bool) -> Turn:
         phase = request.stage if phases else ""
         ready.setdefault(phase, []).append((names.tokens_input(list(request.ids)), parameters, request.key))
 
-    async def one(request: tuple[Any, Any, str]) -> int:
+    async def count_tokens(request: tuple[Any, Any, str]) -> int:
         async for output in llm.generate(*request):
-            last = output
-        return len(last.outputs[0].token_ids)
+            latest = output
+        return len(latest.outputs[0].token_ids)
 
     with feeding.counting(llm) as steps:
         cpu, wall = time.process_time(), time.perf_counter()
-        tokens = [count for phase in ready.values() for count in await asyncio.gather(*map(one, phase))]
+        tokens = [count for phase in ready.values() for count in await asyncio.gather(*map(count_tokens, phase))]
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return Turn(wall, cpu, steps[0], sum(tokens))
 
@@ -136,7 +137,7 @@ async def measure(name: str, arguments: argparse.Namespace, folder: Path) -> dic
         assert isinstance(engine, VLLMEngine)
         if arguments.apart:
             feeding.part(arguments.cores)
-        requests = await asked(recipe, engine, folder / "first")
+        requests = await recorded_requests(recipe, engine, folder / "first")
         for repeat in range(arguments.repeats):
             for way in WAYS[repeat % 3 :] + WAYS[: repeat % 3]:
                 assert engine._llm is not None
@@ -160,15 +161,15 @@ def summary(turns: dict[str, list[Turn]], requests: int, samples: int) -> dict[s
         "repeats": len(turns["ours"]),
         "same_tokens": len({turn.tokens for way in turns.values() for turn in way}) == 1,
     }
-    for way, taken in turns.items():
-        figures[f"{way}_wall_s"] = round(statistics.median(turn.wall_s for turn in taken), 3)
-        figures[f"{way}_engine_steps"] = statistics.median(turn.steps for turn in taken)
-        cpu = statistics.median(turn.cpu_s for turn in taken)
+    for way, way_turns in turns.items():
+        figures[f"{way}_wall_s"] = round(statistics.median(turn.wall_s for turn in way_turns), 3)
+        figures[f"{way}_engine_steps"] = statistics.median(turn.steps for turn in way_turns)
+        cpu = statistics.median(turn.cpu_s for turn in way_turns)
         figures[f"{way}_client_cpu_ms_per_request"] = round(1000 * cpu / requests, 3)
     for bound in ("raw", "phases"):
         for name, figure in (("wall", "wall_s"), ("engine_steps", "steps")):
             pairs = zip(turns["ours"], turns[bound], strict=True)
-            ratios = [getattr(one, figure) / getattr(best, figure) for one, best in pairs]
+            ratios = [getattr(turn, figure) / getattr(bound_turn, figure) for turn, bound_turn in pairs]
             for end, of in (("", statistics.median), ("_min", min), ("_max", max)):
                 figures[f"ours_over_{bound}_{name}_ratio{end}"] = round(of(ratios), 3)
     return figures
@@ -186,17 +187,17 @@ def main() -> None:
     prefix = "generate_apart" if arguments.apart else "generate"
     figures: dict[str, Any] = {}
     for name in arguments.tasks:
-        os.sched_setaffinity(0, arguments.cores)  # what the first task's parting took away
+        os.sched_setaffinity(0, arguments.cores)  # `--apart` restricted it for the task before
         with tempfile.TemporaryDirectory() as folder:
-            found = asyncio.run(measure(name, arguments, Path(folder)))
-        figures |= {f"{prefix}_{name}_{key}": value for key, value in found.items()}
-        print(f"{name}: {found['requests']} requests, same tokens: {found['same_tokens']}")
+            task_figures = asyncio.run(measure(name, arguments, Path(folder)))
+        figures |= {f"{prefix}_{name}_{key}": value for key, value in task_figures.items()}
+        print(f"{name}: {task_figures['requests']} requests, same tokens: {task_figures['same_tokens']}")
         print(f"{'':8}{'wall s':>9}{'steps':>8}{'client CPU ms/request':>23}  ours over it: wall, steps")
         for way in WAYS:
-            columns = f"{found[f'{way}_wall_s']:9.2f}{found[f'{way}_engine_steps']:8.0f}"
-            columns += f"{found[f'{way}_client_cpu_ms_per_request']:23.3f}"
+            columns = f"{task_figures[f'{way}_wall_s']:9.2f}{task_figures[f'{way}_engine_steps']:8.0f}"
+            columns += f"{task_figures[f'{way}_client_cpu_ms_per_request']:23.3f}"
             if way != "ours":
-                of = {key.removeprefix(f"ours_over_{way}_"): value for key, value in found.items()}
+                of = {key.removeprefix(f"ours_over_{way}_"): value for key, value in task_figures.items()}
                 ends = f"({of['wall_ratio_min']} to {of['wall_ratio_max']})"
                 columns += f"  {of['wall_ratio']} {ends}, {of['engine_steps_ratio']}"
             print(f"{way:8}{columns}")

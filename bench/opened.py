@@ -1,4 +1,4 @@
-"""An engine that is open already, as the teacher of a round: its start is no part of what is measured."""
+"""A teacher whose engine is open already, so that a benchmark does not measure the start of the engine."""
 
 from __future__ import annotations
 

@@ -1,19 +1,19 @@
-"""What does a round cost that is checked, beside one that is merely loaded?
+"""What does loading a round cost with every byte verified, compared with plain loading?
 
     python bench/reload.py [--rows 1000000] [--rounds 5] [--repeats 5] [--no-streams] [--json FILE]
 
-One data set on a local Hub, its rows spread over `--rounds` rounds, each a Parquet file by the writer that publishes.
-Two ways to its newest round, each in a process of its own, taken in turn, `--repeats` times:
+One data set lies on a local Hub, its rows divided over `--rounds` rounds, each one Parquet file, written as by `publish`.
+Two ways to load its newest round, each in a process of its own, alternate `--repeats` times:
 
-    bare    datasets.load_dataset(repo, revision=tag): takes what it gets
-    ours    evokd_data.load_round(repo, round): every byte compared with the round's manifest
+    bare    datasets.load_dataset(repo, revision=tag): nothing is verified
+    ours    evokd_data.load_round(repo, round): every byte is compared with the round's manifest
 
-in four states: `cold`, an empty cache; `warm`, the cache that this left behind; and `stream` and `stream_warm`, the same
-with streaming=True, where bare downloads nothing beforehand and keeps nothing. Measured in the process, imports
-included, are the seconds until 1000 rows are there, the processor's seconds until then, and its peak resident memory
-(ru_maxrss: with the pages of files it has mapped). Both must give the same 1000 rows. Prints medians, and medians of the
-ratios within one repeat. The processor's seconds are those of the client alone, not of the Hub; on a machine that others
-share they tell more than the clock.
+in four states: `cold`, an empty cache; `warm`, the cache that the cold load left; and `stream` and `stream_warm`, the same
+with streaming=True, where bare downloads nothing in advance and caches nothing. Measured in the process, imports
+included: the seconds until 1000 rows are read, the CPU seconds until then, and the peak resident memory (ru_maxrss, which
+contains the pages of mapped files). Both must give the same 1000 rows. Prints medians, and medians of the ratios within one
+repeat. The CPU seconds are those of the client alone, not of the Hub; on a shared machine they are more reliable than wall
+time.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ os._exit(0)  # the threads of a stream may take their time
 
 
 def batches(rows: int, round: int) -> Iterator[pa.RecordBatch]:
-    """Made-up samples: a dozen words of a vocabulary each, soft labels for every class."""
+    """Made-up samples: texts of 12 words from a vocabulary, soft labels for every class."""
     draw = np.random.default_rng(round)
     words = np.array(
         [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in ("a", "ei", "o", "u") for c in ("n", "rt", "s", "ll")]
@@ -111,18 +111,18 @@ def _chunks(data: bytes, size: int) -> Iterator[bytes]:
 
 
 def publish(server: RunningHub, folder: Path, rows: int, rounds: int) -> int:
-    """The data set, as `publish` lays it out; the bytes of its rows. No teacher, no student: what their stages would
-    have measured is left empty, and no content digest is taken: reading a round looks at none of it."""
+    """Publish the data set with the layout of `publish`; returns the bytes of its rows. There is no teacher and no student:
+    figures of their stages and content digests are empty, because loading a round does not read them."""
     hub, size = Hub(server.endpoint, server.token), 0
     before: dict[str, Any] | None = None
     configs: list[str] = []
     for index in range(rounds):
         name = round_tag(index)
-        own = rows // rounds + (index < rows % rounds)
-        parts = parquet.write_files(batches(own, index), sample_schema(TASK), folder / name)
+        round_rows = rows // rounds + (index < rows % rounds)
+        paths = parquet.write_files(batches(round_rows, index), sample_schema(TASK), folder / name)
         files = {
-            repo_layout.parquet_file(repo_layout.DATA, name, repo_layout.SPLIT, n, len(parts)): part
-            for n, part in enumerate(parts)
+            repo_layout.parquet_file(repo_layout.DATA, name, repo_layout.SPLIT, n, len(paths)): path
+            for n, path in enumerate(paths)
         }
         entries = {
             path: {"sha256": file_digest(file), "size": file.stat().st_size, "rows": parquet.count_rows(file)}
@@ -140,19 +140,27 @@ def publish(server: RunningHub, folder: Path, rows: int, rounds: int) -> int:
             files[path].write_text(text, encoding="utf-8")
             entries[path] = {"sha256": file_digest(files[path]), "size": files[path].stat().st_size}
         identity = {
-            "round": index, "parent": before and before["digest"], "rows": own, "rejections": 0, "prompts": {},
+            "round": index, "parent": before and before["digest"], "rows": round_rows, "rejections": 0, "prompts": {},
             "plan": entries[repo_layout.plan(name)]["sha256"], "content": "",
         }  # fmt: skip
-        told = {
+        round_manifest = {
             "schema": manifest.SCHEMA_VERSION, "round": index, "digest": digest(identity), "identity": identity, "shards": [],
-            "totals": {"asked": own, "rejected": {}}, "files": entries,
+            "totals": {"asked": round_rows, "rejected": {}}, "files": entries,
             "previous": before and {"tag": round_tag(index - 1), "sha256": before["sha256"]},
         }  # fmt: skip
         files[repo_layout.manifest(name)] = folder / name / "manifest.json"
-        files[repo_layout.manifest(name)].write_bytes(encode_manifest(with_checksum(told)))
-        before = {"digest": told["digest"], "sha256": file_digest(files[repo_layout.manifest(name)])}
+        files[repo_layout.manifest(name)].write_bytes(encode_manifest(with_checksum(round_manifest)))
+        before = {"digest": round_manifest["digest"], "sha256": file_digest(files[repo_layout.manifest(name)])}
         hub.publish(
-            Bundle(REPO, name, name, files, told["digest"], round_tag(index - 1) if index else None, private=False)
+            Bundle(
+                REPO,
+                name,
+                name,
+                files,
+                round_manifest["digest"],
+                round_tag(index - 1) if index else None,
+                private=False,
+            )
         )
     return size
 
@@ -184,19 +192,19 @@ def measure(
 ) -> list[dict[str, Any]]:
     turns = []
     for repeat in range(repeats):
-        found: dict[str, Any] = {}
+        turn: dict[str, Any] = {}
         for kind in kinds:
             homes = {way: scratch / f"{way}{kind}" for way in WAYS}
             for state in STATES[2:] if kind else STATES[:2]:
                 for way in WAYS if repeat % 2 else reversed(WAYS):
-                    found[f"{way}_{state}"] = one = load(way, state, homes[way], server, newest)
-                    assert one["rows"] in (None, rows), one
-                assert found[f"bare_{state}"]["first"] == found[f"ours_{state}"]["first"], state
+                    turn[f"{way}_{state}"] = result = load(way, state, homes[way], server, newest)
+                    assert result["rows"] in (None, rows), result
+                assert turn[f"bare_{state}"]["first"] == turn[f"ours_{state}"]["first"], state
             for home in homes.values():
                 shutil.rmtree(home)
-        turns.append(found)
-        told = (f"{name} {one['seconds']:.2f} s {one['mib']:.0f} MiB" for name, one in found.items())
-        print(f"repeat {repeat}: {', '.join(told)}", file=sys.stderr, flush=True)
+        turns.append(turn)
+        texts = (f"{name} {result['seconds']:.2f} s {result['mib']:.0f} MiB" for name, result in turn.items())
+        print(f"repeat {repeat}: {', '.join(texts)}", file=sys.stderr, flush=True)
     return turns
 
 

@@ -1,7 +1,7 @@
-"""One file for the figures of all benchmarks: a flat object of names and values, each bench adding or renewing its own.
+"""One file for the figures of all benchmarks: a flat JSON object of names and values. Each bench adds or renews its own.
 
-Names are the contract with whoever reads the file, so they stay as they are. They begin with the bench's name, but for
-those of `bench/feeding.py`, and a ratio's ends in `_ratio`.
+Other programs read the file by these names, so names stay the same. They begin with the bench's name, except those of
+`bench/feeding.py`; the name of a ratio ends in `_ratio`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def record(path: Path, figures: Mapping[str, Any]) -> None:
-    """Adds `figures` to the object in `path`; what other benches wrote stays. A file that holds none is an error."""
+    """Add `figures` to the object in `path`; figures of other benches stay. Raises ValueError when the file holds no object."""
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if not isinstance(before, dict):
         raise ValueError(f"{path}: holds no object of figures; remove it, or name another file with --json")

@@ -1,9 +1,9 @@
-"""How long until the command line answers? Beside the least it could take: a Python that imports click and ends.
+"""How long does the command line take to answer? Compared with the minimum: a Python that imports click and ends.
 
     python bench/startup.py [--repeats 15] [--json FILE]
 
-Each is started in turn, `--repeats` times, and the medians told, with the ratios to `import click` within one turn: wall
-seconds, and CPU seconds (user + system) for a machine that others use as well.
+The commands alternate `--repeats` times. Prints medians of wall seconds and CPU seconds (user + system, for a shared
+machine), and their ratios to `import click` within one turn.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from report import record
 
 
 def took(command: list[str]) -> tuple[float, float]:
-    """Wall and CPU seconds."""
+    """Wall and CPU seconds of a command."""
     before, begun = children_cpu_s(), time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - begun, children_cpu_s() - before
@@ -47,19 +47,19 @@ def main() -> None:
             "check": [sys.executable, "-m", "evokd_data", "check", recipe],
         }
         for command in commands.values():
-            took(command)  # its files are in the page cache now
+            took(command)  # brings its files into the page cache
         turns = [{name: took(command) for name, command in commands.items()} for _ in range(arguments.repeats)]
     figures: dict[str, Any] = {}
     print(f"{'':8}{'wall s':>9}{'CPU s':>9}{'wall / click':>14}{'CPU / click':>13}")
     for name in commands:
         row = f"{name:8}"
-        for place, clock in enumerate(("wall_s", "cpu_s")):
-            figures[f"startup_{name}_{clock}"] = round(statistics.median(turn[name][place] for turn in turns), 3)
+        for index, clock in enumerate(("wall_s", "cpu_s")):
+            figures[f"startup_{name}_{clock}"] = round(statistics.median(turn[name][index] for turn in turns), 3)
             row += f"{figures[f'startup_{name}_{clock}']:9.3f}"
-        for place, clock in enumerate(("wall", "cpu")):
-            ratio = statistics.median(turn[name][place] / turn["click"][place] for turn in turns)
+        for index, clock in enumerate(("wall", "cpu")):
+            ratio = statistics.median(turn[name][index] / turn["click"][index] for turn in turns)
             figures[f"startup_{name}_{clock}_ratio"] = round(ratio, 2)
-            row += f"{ratio:{14 - place}.2f}"
+            row += f"{ratio:{14 - index}.2f}"
         print(row)
     if arguments.json:
         record(arguments.json, figures)

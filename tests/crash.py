@@ -1,4 +1,4 @@
-"""Kill a run with SIGKILL, again and again, and see that it comes out as if nothing had happened. Run as a script:
+"""Kill a run with SIGKILL, again and again. Its results must be those of an undisturbed run. Run as a script:
 
     python crash.py RECIPE RUNS moments SEED    at random moments, until a process lives to the end
     python crash.py RECIPE RUNS renames         before the n-th file is put in its place, n = 1, 2, ...; each in a run of its
@@ -47,12 +47,12 @@ def live(recipe: Recipe, runs: Path, dies_before: int = 0, events: frozenset[str
 
 
 def kill_before(number: int, events: frozenset[str]) -> None:
-    seen = count(1)
+    numbers = count(1)
 
     def watch(event: str, arguments: tuple) -> None:
         if event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR):
             event = "open to write"
-        if event in events and next(seen) == number:
+        if event in events and next(numbers) == number:
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(watch)
@@ -79,17 +79,17 @@ def at_moments(recipe: Recipe, runs: Path, seed: int) -> int:
 
 def before_each(events: set[str], recipe: Recipe, runs: Path) -> int:
     for killed in count():
-        place = runs / f"{killed:04d}"
-        if ended(live(recipe, place, killed + 1, frozenset(events))):
+        folder = runs / f"{killed:04d}"
+        if ended(live(recipe, folder, killed + 1, frozenset(events))):
             return killed
-        if not ended(live(recipe, place)):
+        if not ended(live(recipe, folder)):
             sys.exit("killed by somebody else")
     raise AssertionError
 
 
 if __name__ == "__main__":
     ways = {"moments": at_moments, "renames": partial(before_each, RENAMES), "changes": partial(before_each, CHANGES)}
-    made = quick(Path(sys.argv[1]))
-    inputs(made, load_splits(made).digests())
+    loaded = quick(Path(sys.argv[1]))
+    inputs(loaded, load_splits(loaded).digests())
     pa.array(["makes pyarrow look for pandas"])
-    print(ways[sys.argv[3]](made, Path(sys.argv[2]), *map(int, sys.argv[4:])))
+    print(ways[sys.argv[3]](loaded, Path(sys.argv[2]), *map(int, sys.argv[4:])))

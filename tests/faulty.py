@@ -1,4 +1,4 @@
-"""A local Hub whose faults are set as it runs, that can be killed with -9 and comes back where it was; runs to publish."""
+"""A local Hub whose faults can be set while it runs, and that can be killed and started again; and runs to publish."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from evokd_data.recipe import Recipe
 from evokd_data.stages.publish import Publication, public_recipe
 from evokd_data.storage.workspace import Workspace, read_json
 
-NAP_S = 0.003  # what is waited where somebody would wait seconds
+NAP_S = 0.003  # the longest sleep in tests
 ATTEMPTS = 5
 Run = tuple[Recipe, Workspace]
 
 
 class XetHub(Hub):
-    """Takes itself for the real one, so its files travel by Xet."""
+    """A Hub client that treats every endpoint as huggingface.co, so that files travel by Xet."""
 
     def is_the_hub(self) -> bool:
         return True
 
 
 class FaultyHub:
-    """Use as a `with` block. Whatever happens to the server, its address and its root stay."""
+    """A local Hub, running inside its `with` block. Its address and its root stay the same when it is killed."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,14 +63,14 @@ class FaultyHub:
         return self.server.endpoint
 
     def kill(self) -> None:
-        """As the power fails; then it is started again."""
+        """Kill the server with SIGKILL, and start it again."""
         os.kill(self.server.pid, signal.SIGKILL)
         self._block.close()
         self._start()
 
     @contextmanager
     def down(self) -> Iterator[None]:
-        """Nobody listens at the address."""
+        """The server is stopped during the block."""
         self._block.close()
         try:
             yield
@@ -81,11 +81,11 @@ class FaultyHub:
         set_faults(self.server, *rules)
 
     def fired(self) -> int:
-        """Faults since they were put."""
+        """The number of faults since the rules were set."""
         return sum(fired for _, fired in fault_counts(self.server))
 
     def received(self) -> int:
-        """Bytes of request bodies since the root was made."""
+        """The bytes of all request bodies since the root was made."""
         lines = (self.root / "requests.log").read_text(encoding="utf-8").splitlines()
         return sum(json.loads(line)["received"] for line in lines)
 
@@ -113,7 +113,7 @@ def digests(run: Run, rounds: int) -> list[str]:
 
 
 def publish(hub: FaultyHub, run: Run, repo: str, rounds: int, *, xet: bool = False) -> None:
-    """What a command does: a look whether this can work, then every round that is not there."""
+    """Publish as a command does: check the repository, then publish every round that is missing."""
     recipe, workspace = run
     assert recipe.publish is not None
     recipe = replace(recipe, publish=replace(recipe.publish, repo=repo, endpoint=hub.endpoint))
@@ -130,8 +130,8 @@ recipe_once = cache(public_recipe)
 
 @contextmanager
 def hurried(nap_s: float = NAP_S, read_timeout_s: float = 120) -> Iterator[None]:
-    """Nobody sleeps longer than `nap_s`: neither we nor the clients that retry by themselves. What takes longest beside
-    that is done once: reading the recipe, and the certificates of the internet, which nothing here asks for."""
+    """No sleep is longer than `nap_s`, in our code and in the clients that retry by themselves. Two other slow steps are
+    done once or never: reading the recipe, and loading certificates, which no call here needs."""
     sleep = time.sleep
     with (
         patch("time.sleep", lambda seconds: sleep(min(seconds, nap_s))),

@@ -123,10 +123,15 @@ def make_round(loaded: Recipe, workspace: Workspace, index: int, samples: list[S
 
 
 def write_probe(path: Path, loaded: Recipe, samples: list[Sample]) -> None:
-    """Of a made-up student that knows one label."""
-    known = target_text(loaded.task, loaded.task.labels[0])
+    """The probe of a made-up student that always predicts the first label."""
+    predicted = target_text(loaded.task, loaded.task.labels[0])
     rows = [
-        {"id": s.id, "expected": target_text(loaded.task, s.target), "predicted": known, "confidence": 0.5 + i / 100}
+        {
+            "id": s.id,
+            "expected": target_text(loaded.task, s.target),
+            "predicted": predicted,
+            "confidence": 0.5 + i / 100,
+        }
         for i, s in enumerate(samples)
     ]
     shards.write_rows(path, shards.probe_schema(), rows)

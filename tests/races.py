@@ -1,7 +1,7 @@
-"""Two processes that publish to one repository at the same moment: one wins whole, the other is told who did.
+"""Two processes publish to one repository at the same moment: one publishes everything, the other gets a conflict error.
 
-Race.of(17)                 the same two runs, rounds and faults each time; who wins is the machine's affair
-run_race(Race.of(17), place)
+Race.of(17)                 the same two runs, rounds and faults each time; which process wins is left to chance
+run_race(Race.of(17), sandbox)
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 
 from faulty import digests, hurried, publish
 from huggingface_hub import close_session
-from scenarios import CALLS, Ended, Place, attempt
-from witness import Held, half_published, not_exactly_once
+from scenarios import CALLS, Ended, Sandbox, attempt
+from witness import RepoState, half_published, not_exactly_once
 
 from evokd_data.errors import EvokdError
 from evokd_data.revisions.verify import verify
@@ -35,7 +35,7 @@ class Race:
     before: int
     rounds: int
     delay_s: float
-    """What the second waits after the start."""
+    """How long the second process waits after the start."""
     rules: tuple[dict[str, Any], ...] = ()
 
     @staticmethod
@@ -65,40 +65,40 @@ class Raced:
 
     @property
     def winners(self) -> int:
-        return sum(not one.error for one in self.ended)
+        return sum(not ended.error for ended in self.ended)
 
 
-def make_runs(place: Place) -> None:
-    place.runs.get("a", rounds=3)
-    place.runs.get("a again", rounds=3)
-    place.runs.get("other texts", rounds=3, variant=" of another")
-    place.runs.get("other labels", rounds=2, labels=OTHER_LABELS)
+def make_runs(sandbox: Sandbox) -> None:
+    sandbox.runs.get("a", rounds=3)
+    sandbox.runs.get("a again", rounds=3)
+    sandbox.runs.get("other texts", rounds=3, variant=" of another")
+    sandbox.runs.get("other labels", rounds=2, labels=OTHER_LABELS)
 
 
-def run_race(race: Race, place: Place) -> Raced:
-    hub, repo = place.hub, f"org/race-{race.seed}"
-    if "a again" not in place.runs.made:
-        make_runs(place)
-    runs = [place.runs.get(name) for name in race.runs]
+def run_race(race: Race, sandbox: Sandbox) -> Raced:
+    hub, repo = sandbox.hub, f"org/race-{race.seed}"
+    if "a again" not in sandbox.runs.made:
+        make_runs(sandbox)
+    runs = [sandbox.runs.get(name) for name in race.runs]
     with hurried():
         if race.before:
-            for run in runs:  # the second finds its round there: it has the same seeds
+            for run in runs:  # the second run has the same seeds, so its round is published already
                 publish(hub, run, repo, race.before)
     hub.put(*race.rules)
     close_session()  # a connection must not have two owners
     start, go = os.pipe()
-    told = [place.folder / f"racer-{number}.json" for number in range(2)]
+    results = [sandbox.folder / f"racer-{number}.json" for number in range(2)]
     children = []
     for number in range(2):
         child = os.fork()
         if not child:
             try:
                 os.close(go)
-                os.read(start, 1)  # ends when nobody holds the other end any more
+                os.read(start, 1)  # returns when all other ends of the pipe are closed
                 time.sleep(race.delay_s * number)
                 with hurried(0.02):
                     ended = attempt(partial(publish, hub, runs[number], repo, race.rounds))
-                told[number].write_text(json.dumps(asdict(ended)), encoding="utf-8")
+                results[number].write_text(json.dumps(asdict(ended)), encoding="utf-8")
             except BaseException as error:
                 sys.stderr.write(f"{type(error).__name__}: {error}\n")
             os._exit(0)
@@ -108,33 +108,38 @@ def run_race(race: Race, place: Place) -> Raced:
     for child in children:
         os.waitpid(child, 0)
     hub.put()
-    raced = Raced(race.seed, race.kind, [Ended(**json.loads(path.read_text(encoding="utf-8"))) for path in told])
-    raced.violations = [each for each in _judge(race, raced, place, repo) if each]
+    raced = Raced(race.seed, race.kind, [Ended(**json.loads(path.read_text(encoding="utf-8"))) for path in results])
+    raced.violations = [problem for problem in _problems(race, raced, sandbox, repo) if problem]
     return raced
 
 
-def _judge(race: Race, raced: Raced, place: Place, repo: str) -> list[str]:
-    held = Held(place.hub.root, repo)
-    expected = [digests(place.runs.made[name], race.rounds) for name in race.runs]
-    won = [number for number in range(2) if not list(half_published(held, expected[number]))]
-    found = [one.unclear(repo) for one in raced.ended]
+def _problems(race: Race, raced: Raced, sandbox: Sandbox, repo: str) -> list[str]:
+    state = RepoState(sandbox.hub.root, repo)
+    expected = [digests(sandbox.runs.made[name], race.rounds) for name in race.runs]
+    won = [number for number in range(2) if not list(half_published(state, expected[number]))]
+    problems = [ended.unclear(repo) for ended in raced.ended]
     if not won:
-        return [*found, "rounds of neither", *half_published(held, expected[0]), *half_published(held, expected[1])]
+        return [
+            *problems,
+            "rounds of neither",
+            *half_published(state, expected[0]),
+            *half_published(state, expected[1]),
+        ]
     winner = won[0]
-    found += not_exactly_once(held, expected[winner])
+    problems += not_exactly_once(state, expected[winner])
     if raced.ended[winner].error:
-        found.append(f"the winner was told {raced.ended[winner]}")
+        problems.append(f"the winner got {raced.ended[winner]}")
     if race.kind == "the same run":
-        return found + [f"one of the same run was told {one}" for one in raced.ended if one.error]
+        return problems + [f"a process of the same run got {ended}" for ended in raced.ended if ended.error]
     loser = raced.ended[1 - winner]
-    names = [commit[:7] for commit in held.commits[race.before + 1 :]]
+    names = [commit[:7] for commit in state.commits[race.before + 1 :]]
     names += [digest[:12] for digest in expected[winner][race.before :]]
     if len(won) == 2 or loser.error != "RevisionConflict":
-        found.append(f"the loser ended with {loser}")
+        problems.append(f"the loser ended with {loser}")
     elif not any(name in loser.text for name in names):
-        found.append(f"the loser was not told who won: {loser.text}")
+        problems.append(f"the loser's error does not name the winner: {loser.text}")
     try:
-        verify(repo, endpoint=place.hub.endpoint, token=place.hub.server.token)
+        verify(repo, endpoint=sandbox.hub.endpoint, token=sandbox.hub.server.token)
     except EvokdError as error:
-        found.append(f"verify: {error}")
-    return found
+        problems.append(f"verify: {error}")
+    return problems

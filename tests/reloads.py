@@ -1,9 +1,10 @@
-"""A round is asked for while the Hub is down, lies, or has lost it, with other rounds in the cache: never another's rows.
+"""A round is loaded while the Hub is down, serves wrong data, or has lost the round, with other rounds in the cache.
 
     Load.of(17)                    the same case, cache, file and byte each time
-    run_load(Load.of(17), loads)   `load_round`, and whether it gave exactly the round or exactly the error it must
+    run_load(Load.of(17), loads)   `load_round`; it must return exactly the round's rows or raise exactly the expected error
 
-A cache that holds the round itself is enough where nobody contradicts it. Without it the Hub has to answer for every byte.
+A cache with the round itself is enough, unless the Hub contradicts it. Without it the Hub must serve every byte. The rows
+of another round are never returned.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 from faulty import FaultyHub, Run, hurried, publish
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from scenarios import Place
+from scenarios import Sandbox
 
 from evokd_data import repo_layout
 from evokd_data.errors import EvokdError
@@ -30,7 +31,7 @@ from evokd_data.storage.shards import ShardedSamples, row_sample
 REPO = "org/loads"
 ROUNDS = 3
 PART = "train-00000-of-00001.parquet"
-ROWS = ""  # what is expected when it is no error
+ROWS = ""  # the expected error when rows are expected
 SERVER_ERRORS = (500, 502, 503, 504)
 
 
@@ -42,9 +43,9 @@ class Load:
     cached: tuple[int, ...]
     """Rounds that were loaded before."""
     path: str
-    """The file in trouble, one of the round's own."""
+    """The file that a fault concerns: one of the round's own."""
     position: float
-    """Which of its bytes."""
+    """The byte that is changed, as a fraction of the file."""
     status: int
     moved_to: int
 
@@ -65,12 +66,12 @@ class Load:
         )
 
     @property
-    def own(self) -> bool:
+    def is_cached(self) -> bool:
         return self.asked in self.cached
 
     @property
-    def known(self) -> bool:
-        """Whether the cache has the round's files, by this or by a later commit: they are not downloaded then."""
+    def has_files(self) -> bool:
+        """Whether the cache has the round's files, from this or a later commit. Then they are not downloaded."""
         return max(self.cached) >= self.asked
 
     @property
@@ -82,46 +83,46 @@ class Load:
 class Loads:
     """A repository of three rounds, and caches with some of them."""
 
-    place: Place
+    sandbox: Sandbox
     run: Run
     tags: dict[str, str]
 
     @staticmethod
-    def at(place: Place) -> Loads:
-        run = place.runs.get("a", rounds=ROUNDS)
+    def at(sandbox: Sandbox) -> Loads:
+        run = sandbox.runs.get("a", rounds=ROUNDS)
         with hurried():
-            publish(place.hub, run, REPO, ROUNDS)
-        refs = HfApi(place.hub.endpoint, token="x").list_repo_refs(REPO, repo_type="dataset")
-        return Loads(place, run, {tag.name: tag.target_commit for tag in refs.tags})
+            publish(sandbox.hub, run, REPO, ROUNDS)
+        refs = HfApi(sandbox.hub.endpoint, token="x").list_repo_refs(REPO, repo_type="dataset")
+        return Loads(sandbox, run, {tag.name: tag.target_commit for tag in refs.tags})
 
     @property
     def hub(self) -> FaultyHub:
-        return self.place.hub
+        return self.sandbox.hub
 
     @property
     def api(self) -> HfApi:
         return HfApi(self.hub.endpoint, token="x")
 
     def cache(self, rounds: tuple[int, ...]) -> Path:
-        """A copy that may be spoilt."""
-        whole = self.place.folder / "caches" / "-".join(map(str, rounds))
+        """A copy of a cache, which a test may damage."""
+        whole = self.sandbox.folder / "caches" / "-".join(map(str, rounds))
         if not whole.exists():
             for index in rounds:
                 self.load(index, whole)
-        return Path(shutil.copytree(whole, self.place.folder / "cache", symlinks=True))
+        return Path(shutil.copytree(whole, self.sandbox.folder / "cache", symlinks=True))
 
     def load(self, index: int, cache: Path) -> list[Any]:
         rows = load_round(REPO, index, endpoint=self.hub.endpoint, token="x", cache_dir=cache)["train"]
         return [row_sample(self.run[0].task, row) for row in rows]
 
     def rows(self, index: int) -> list[Any]:
-        """As they are in the workspace that published them."""
+        """The rows in the workspace that published them."""
         paths = [path for number in range(index + 1) for path in self.run[1].round(number).shard_files()]
         return list(ShardedSamples(self.run[0].task, paths))
 
     @contextmanager
     def moved(self, tag: str, commit: str | None) -> Iterator[None]:
-        """The tag elsewhere, or nowhere, for a while."""
+        """Move the tag to another commit, or delete it, during the block."""
         self.api.delete_tag(REPO, tag=tag, repo_type="dataset")
         if commit:
             self.api.create_tag(REPO, tag=tag, revision=commit, repo_type="dataset")
@@ -141,7 +142,7 @@ class Loads:
             self.hub.put()
 
     def rewritten(self, load: Load, change: Callable[[bytes], bytes] | None) -> AbstractContextManager[None]:
-        """The round's tag on a commit of somebody's who changed or removed one of its files."""
+        """Move the round's tag to another user's commit that changed or removed one of its files."""
         whole = self.api.hf_hub_download(
             REPO, load.path, repo_type="dataset", revision=load.tag, local_dir=self._scratch()
         )
@@ -149,16 +150,16 @@ class Loads:
         if change is not None:
             operation = CommitOperationAdd(load.path, change(Path(whole).read_bytes()))
         back = CommitOperationAdd(load.path, Path(whole).read_bytes())
-        made = self.api.create_commit(REPO, [operation], commit_message="changed", repo_type="dataset")
+        commit = self.api.create_commit(REPO, [operation], commit_message="changed", repo_type="dataset")
         self.api.create_commit(REPO, [back], commit_message="changed back", repo_type="dataset")
-        return self.moved(load.tag, made.oid)
+        return self.moved(load.tag, commit.oid)
 
     def spoil(self, load: Load, change: Callable[[bytes], bytes]) -> None:
-        file = next((self.place.folder / "cache").rglob(f"snapshots/{self.tags[load.tag]}/{load.path}")).resolve()
+        file = next((self.sandbox.folder / "cache").rglob(f"snapshots/{self.tags[load.tag]}/{load.path}")).resolve()
         file.write_bytes(change(file.read_bytes()))
 
     def _scratch(self) -> Path:
-        return self.place.folder / "scratch"
+        return self.sandbox.folder / "scratch"
 
 
 def _altered(load: Load, data: bytes) -> bytes:
@@ -175,17 +176,17 @@ Case = Callable[[Load, Loads], tuple[AbstractContextManager[Any], str]]
 
 
 def _down(load: Load, loads: Loads) -> tuple[AbstractContextManager[Any], str]:
-    return loads.hub.down(), ROWS if load.own else "PublishError: .* does not answer"
+    return loads.hub.down(), ROWS if load.is_cached else "PublishError: .* does not answer"
 
 
 def _server_error(load: Load, loads: Loads) -> tuple[AbstractContextManager[Any], str]:
     error = f"PublishError: .* does not answer .HTTP {load.status}"
-    return loads.faulty(match=".", status=load.status), ROWS if load.own else error
+    return loads.faulty(match=".", status=load.status), ROWS if load.is_cached else error
 
 
 def _server_error_for_files(load: Load, loads: Loads) -> tuple[AbstractContextManager[Any], str]:
     error = f"PublishError: .* does not answer .*HTTP {load.status}"
-    return loads.faulty(match="/resolve/", status=load.status), ROWS if load.own else error
+    return loads.faulty(match="/resolve/", status=load.status), ROWS if load.is_cached else error
 
 
 def _tag_lost(load: Load, loads: Loads) -> tuple[AbstractContextManager[Any], str]:
@@ -194,28 +195,28 @@ def _tag_lost(load: Load, loads: Loads) -> tuple[AbstractContextManager[Any], st
 
 def _tag_moved(load: Load, loads: Loads) -> tuple[AbstractContextManager[Any], str]:
     moved = loads.moved(load.tag, loads.tags[f"round-{load.moved_to:03d}"])
-    if load.own:
+    if load.is_cached:
         return moved, f"VerificationError: {REPO}@{load.tag} is .*somebody moved the tag"
-    # A later commit holds the round as it was; an earlier one does not.
+    # A later commit still has the round; an earlier one does not.
     missing = f"VerificationError: .*rounds/round-{load.moved_to + 1:03d}/manifest.json: is missing"
     return moved, ROWS if load.moved_to > load.asked else missing
 
 
 def _served(load: Load, loads: Loads, body: str, **rule: Any) -> tuple[AbstractContextManager[Any], str]:
     rule = {"match": f"GET .*/resolve/.*{load.path}", "body": body, "seed": load.seed, **rule}
-    # A short file is noticed by the client, a changed byte by us.
+    # The client detects a short file, and we detect a changed byte.
     error = (
         f"PublishError: {REPO}: .*rerun"
         if body == "truncate"
         else f"VerificationError: {REPO}@{load.tag}: {load.path}: "
     )
-    return loads.faulty(**rule), ROWS if load.known or "times" in rule else error
+    return loads.faulty(**rule), ROWS if load.has_files or "times" in rule else error
 
 
 def _rewritten(
     load: Load, loads: Loads, change: Callable[..., bytes] | None
 ) -> tuple[AbstractContextManager[Any], str]:
-    error = "somebody moved the tag" if load.own else f"{load.path}: "
+    error = "somebody moved the tag" if load.is_cached else f"{load.path}: "
     changed = partial(change, load) if change else None
     return loads.rewritten(load, changed), f"VerificationError: .*{error}"
 
@@ -262,23 +263,21 @@ def run_load(load: Load, loads: Loads) -> Loaded:
         block, expected = CASES[load.case](load, loads)
         with block, hurried():
             try:
-                found, told = loads.load(load.asked, cache), ROWS
+                rows, message = loads.load(load.asked, cache), ROWS
             except EvokdError as error:
-                found, told = None, f"{type(error).__name__}: {error}"
+                rows, message = None, f"{type(error).__name__}: {error}"
             except Exception as error:
-                found, told = None, f"{type(error).__name__} (none of ours): {error}"
-        wrong = []
-        if found is not None and found != loads.rows(load.asked):
-            wrong.append(f"{len(found)} rows that are not those of round {load.asked}")
-        if found is not None and expected:
-            wrong.append(f"rows, and expected was {expected}")
-        if found is None and not (expected and re.match(expected, told, re.DOTALL)):
-            wrong.append(f"{told}, and expected was {expected or 'the rows'}")
-        # Nothing wrong is remembered: with a Hub that answers well, the round is there again.
-        if not wrong and load.case != "tag moved":
-            again = loads.load(load.asked, cache)
-            if again != loads.rows(load.asked):
-                wrong.append("afterwards other rows")
+                rows, message = None, f"{type(error).__name__} (none of ours): {error}"
+        violations = []
+        if rows is not None and rows != loads.rows(load.asked):
+            violations.append(f"{len(rows)} rows that are not those of round {load.asked}")
+        if rows is not None and expected:
+            violations.append(f"rows, and expected was {expected}")
+        if rows is None and not (expected and re.match(expected, message, re.DOTALL)):
+            violations.append(f"{message}, and expected was {expected or 'the rows'}")
+        # The fault leaves nothing wrong in the cache: when the Hub works again, the round can be loaded.
+        if not violations and load.case != "tag moved" and loads.load(load.asked, cache) != loads.rows(load.asked):
+            violations.append("afterwards other rows")
     finally:
         shutil.rmtree(cache)
-    return Loaded(load.seed, load.case, "rows" if found is not None else told.split(":")[0], wrong)
+    return Loaded(load.seed, load.case, "rows" if rows is not None else message.split(":")[0], violations)

@@ -1,11 +1,11 @@
-"""A publication in trouble, made from a number; and whether it ended as it must. See bench/faults.py.
+"""Publishing under faults and kills, derived from a seed, and a check of the result. See bench/faults.py.
 
-    Scenario.of(17)                the same trouble each time
-    play(Scenario.of(17), place)   publish, rerun until it ends, look at the Hub's own files after every attempt
+    Scenario.of(17)                  the same faults and kills each time
+    play(Scenario.of(17), sandbox)   publish, rerun until it ends, read the Hub's own files after every attempt
 
-What must hold after each attempt, killed ones too: no tag without its commit, no commit without all of its files. What
-must hold at last: one commit and one tag a round, `verify` finds nothing. An attempt ends well or with one of our
-errors that says what to do.
+After each attempt, killed ones too: no tag without its commit, no commit without all of its files. At the end: one
+commit and one tag for each round, and `verify` reports no problem. An attempt succeeds, or it raises one of our errors, which says
+what to do.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 
 from faulty import FaultyHub, Run, Runs, digests, hurried, publish
 from huggingface_hub import close_session
-from witness import Held, half_published, not_exactly_once
+from witness import RepoState, half_published, not_exactly_once
 
 from evokd_data.errors import EvokdError
 from evokd_data.revisions.verify import verify
@@ -77,11 +77,11 @@ class Scenario:
     call: str
     rounds: int
     before: int
-    """Rounds that are there when trouble begins."""
+    """The number of rounds that are published before the faults begin."""
     xet: bool
     rules: tuple[dict[str, Any], ...] = ()
     kills: tuple[float, ...] = ()
-    """Moments, as parts of the time that publishing these rounds takes undisturbed."""
+    """Moments, as fractions of the time that publishing these rounds takes without faults."""
 
     @staticmethod
     def of(seed: int) -> Scenario:
@@ -89,7 +89,7 @@ class Scenario:
         family, number = seed % 10, seed // 10
         before = chance.choice((0, 0, 0, 1))
         xet = chance.random() < 0.25
-        place = {"rounds": before + chance.choice((1, 1, 2)), "before": before, "xet": xet}
+        shape = {"rounds": before + chance.choice((1, 1, 2)), "before": before, "xet": xet}
         calls = {**CALLS, **XET_CALLS} if xet else CALLS
         if xet:
             calls = {name: calls[name] for name in calls if name not in ("batch", "object", "object check")}
@@ -98,21 +98,21 @@ class Scenario:
             kind = kinds[(5 * number + family) % len(kinds)]
             call = "commit" if chance.random() < 0.3 else chance.choice(list(calls))
             if call == "create":
-                place["before"] = 0
-            return Scenario(seed, kind, call, **place, rules=(_rule(chance, calls[call], kind),))
+                shape["before"] = 0
+            return Scenario(seed, kind, call, **shape, rules=(_rule(chance, calls[call], kind),))
         if family < 7:
             picked = [(chance.choice(list(calls)), chance.choice(list(FAULTS))) for _ in range(chance.randint(2, 4))]
             rules = tuple(_rule(chance, calls[call], kind) for call, kind in picked)
-            return Scenario(seed, "combination", "several", **place, rules=rules)
+            return Scenario(seed, "combination", "several", **shape, rules=rules)
         if family == 7:
             kinds = chance.sample(list(FAULTS), 3)
             rules = tuple(
-                {"match": ".", **FAULTS[kind], "probability": chance.choice((0.05, 0.1, 0.2)), "seed": seed + place}
-                for place, kind in enumerate(kinds)
+                {"match": ".", **FAULTS[kind], "probability": chance.choice((0.05, 0.1, 0.2)), "seed": seed + number}
+                for number, kind in enumerate(kinds)
             )
-            return Scenario(seed, "storm", "any", **place, rules=rules)
+            return Scenario(seed, "storm", "any", **shape, rules=rules)
         kills = tuple(round(chance.uniform(0, 1.1), 3) for _ in range(chance.randint(1, 3)))
-        return Scenario(seed, "client killed" if family == 8 else "server killed", "any", **place, kills=kills)
+        return Scenario(seed, "client killed" if family == 8 else "server killed", "any", **shape, kills=kills)
 
     @property
     def slow(self) -> bool:
@@ -120,7 +120,7 @@ class Scenario:
 
 
 def _rule(chance: random.Random, match: str, kind: str) -> dict[str, Any]:
-    """Now and then one that never stops, or lets some calls pass first."""
+    """A fault rule. Some rules never stop, and some let the first calls pass."""
     times = chance.choice((1, 1, 2, 2, 3, ALWAYS)) if "delay_s" not in FAULTS[kind] else chance.choice((1, 2))
     skip = chance.choice((0, 0, 1, 2)) if match in (CALLS["refs"], CALLS["paths"], CALLS["file"]) else 0
     return {"match": match, **FAULTS[kind], "times": times, "skip": skip, "seed": chance.randrange(1000)}
@@ -128,7 +128,7 @@ def _rule(chance: random.Random, match: str, kind: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Ended:
-    """How an attempt ended: well, by an error (its type, `ours` or a stranger's), or killed."""
+    """How an attempt ended: without error, with an error (its type; `ours` or another library's), or killed."""
 
     error: str = ""
     text: str = ""
@@ -157,14 +157,14 @@ class Outcome:
     def ended(self) -> str:
         if self.violations:
             return "violated"
-        if not any(one.error or one.killed for one in self.attempts):
+        if not any(attempt.error or attempt.killed for attempt in self.attempts):
             return "well"
-        return "after a clear error" if any(one.error for one in self.attempts) else "after a kill"
+        return "after a clear error" if any(attempt.error for attempt in self.attempts) else "after a kill"
 
 
 @dataclass
-class Place:
-    """What scenarios share: a Hub and the runs that are published to it."""
+class Sandbox:
+    """What scenarios share: a Hub, and the runs that are published to it."""
 
     hub: FaultyHub
     runs: Runs
@@ -172,27 +172,27 @@ class Place:
 
     @cached_property
     def lasts(self) -> float:
-        """Seconds that one round takes undisturbed."""
+        """Seconds that publishing one round takes without faults."""
         publish(self.hub, self.runs.get("a"), "org/undisturbed-0", 1)
         began = time.monotonic()
         publish(self.hub, self.runs.get("a"), "org/undisturbed", 3)
         return (time.monotonic() - began) / 3
 
 
-def play(scenario: Scenario, place: Place, attempts: int = 2) -> Outcome:
-    """With faults for a while, then without: then it must succeed."""
-    hub, repo = place.hub, f"org/s{scenario.seed}"
+def play(scenario: Scenario, sandbox: Sandbox, attempts: int = 2) -> Outcome:
+    """Publish with faults, then without. Without faults it must succeed."""
+    hub, repo = sandbox.hub, f"org/s{scenario.seed}"
     outcome = Outcome(scenario.seed, scenario.kind, scenario.call)
-    lasts = place.lasts * (scenario.rounds - scenario.before) if scenario.kills else 0
-    run = place.runs.get("a")
+    lasts = sandbox.lasts * (scenario.rounds - scenario.before) if scenario.kills else 0
+    run = sandbox.runs.get("a")
     expected = digests(run, scenario.rounds)
 
     def publish_all() -> None:
         publish(hub, run, repo, scenario.rounds, xet=scenario.xet)
 
-    def note(ended: Ended, found: list[str]) -> None:
+    def note(ended: Ended, problems: list[str]) -> None:
         outcome.attempts.append(ended)
-        outcome.violations += [each for each in (*found, ended.unclear(repo)) if each]
+        outcome.violations += [problem for problem in (*problems, ended.unclear(repo)) if problem]
 
     with hurried():
         if scenario.before:
@@ -200,9 +200,9 @@ def play(scenario: Scenario, place: Place, attempts: int = 2) -> Outcome:
     hub.put(*scenario.rules)
     if scenario.kind == "client killed":
         for moment in scenario.kills:
-            ended = in_a_process(publish_all, place.folder, lambda child, at=moment: _kill(child, at * lasts))
+            ended = in_a_process(publish_all, sandbox.folder, lambda child, at=moment: _kill(child, at * lasts))
             outcome.fired += ended.killed
-            note(ended, list(half_published(Held(hub.root, repo), expected)))
+            note(ended, list(half_published(RepoState(hub.root, repo), expected)))
     elif scenario.kind == "server killed":
 
         def kill_server(_: int) -> None:
@@ -211,43 +211,43 @@ def play(scenario: Scenario, place: Place, attempts: int = 2) -> Outcome:
                 hub.kill()
                 outcome.fired += 1
 
-        ended = in_a_process(publish_all, place.folder, kill_server, nap_s=0.3)
-        note(ended, list(half_published(Held(hub.root, repo), expected)))
+        ended = in_a_process(publish_all, sandbox.folder, kill_server, nap_s=0.3)
+        note(ended, list(half_published(RepoState(hub.root, repo), expected)))
     else:
         with hurried(read_timeout_s=READ_TIMEOUT_S if scenario.slow else 120):
             for _ in range(attempts):
                 ended = attempt(publish_all)
-                note(ended, list(half_published(Held(hub.root, repo), expected)))
+                note(ended, list(half_published(RepoState(hub.root, repo), expected)))
                 if not ended.error:
                     break
         outcome.fired = hub.fired()
     hub.put()
-    _at_last(outcome, publish_all, place, run, expected, repo)
+    _finish(outcome, publish_all, sandbox, run, expected, repo)
     return outcome
 
 
-def _at_last(
-    outcome: Outcome, publish_all: Callable[[], None], place: Place, run: Run, expected: list[str], repo: str
+def _finish(
+    outcome: Outcome, publish_all: Callable[[], None], sandbox: Sandbox, run: Run, expected: list[str], repo: str
 ) -> None:
-    """Without faults: it ends well, changes nothing that was whole, and is what it says."""
-    whole = not outcome.attempts[-1].error and not outcome.attempts[-1].killed
-    before = Held(place.hub.root, repo)
+    """Publish without faults: it must succeed, change nothing that was complete, and leave a repository that verifies."""
+    was_complete = not outcome.attempts[-1].error and not outcome.attempts[-1].killed
+    before = RepoState(sandbox.hub.root, repo)
     with hurried():
         last = attempt(publish_all)
         if last.error:
             outcome.violations.append(f"without faults: {last.error}: {last.text}")
-        held = Held(place.hub.root, repo)
-        outcome.violations += not_exactly_once(held, expected)
-        if whole and (before.commits, before.tags) != (held.commits, held.tags):
+        state = RepoState(sandbox.hub.root, repo)
+        outcome.violations += not_exactly_once(state, expected)
+        if was_complete and (before.commits, before.tags) != (state.commits, state.tags):
             outcome.violations.append("published again what was there")
         try:
-            verify(repo, endpoint=place.hub.endpoint, token=place.hub.server.token)
+            verify(repo, endpoint=sandbox.hub.endpoint, token=sandbox.hub.server.token)
         except EvokdError as error:
             outcome.violations.append(f"verify: {error}")
     for folder in run[1].rounds()[: len(expected)]:
-        known = read_json(folder.revision)["commit"] if folder.revision.exists() else None
-        if known != held.tags.get(folder.tag):
-            outcome.violations.append(f"{folder.revision.name} of {folder.tag} names {known}")
+        commit = read_json(folder.revision)["commit"] if folder.revision.exists() else None
+        if commit != state.tags.get(folder.tag):
+            outcome.violations.append(f"{folder.revision.name} of {folder.tag} names {commit}")
     if leftovers := [path.name for path in run[1].root.rglob("*draft*")]:
         outcome.violations.append(f"left behind: {leftovers}")
 
@@ -266,15 +266,15 @@ def attempt(work: Callable[[], None]) -> Ended:
 def in_a_process(
     work: Callable[[], None], folder: Path, meanwhile: Callable[[int], None], *, nap_s: float = 0.01
 ) -> Ended:
-    """`work` in a fork of this process, where everything is imported: its life begins at once."""
-    told = folder / "told.json"
-    told.unlink(missing_ok=True)
+    """Do `work` in a fork of this process: everything is imported there, so it begins at once."""
+    result = folder / "result.json"
+    result.unlink(missing_ok=True)
     close_session()  # a connection must not have two owners
     child = os.fork()
     if not child:
         try:
             with hurried(nap_s):
-                told.write_text(json.dumps(asdict(attempt(work))), encoding="utf-8")
+                result.write_text(json.dumps(asdict(attempt(work))), encoding="utf-8")
         except BaseException as error:
             sys.stderr.write(f"{type(error).__name__}: {error}\n")
         os._exit(0)
@@ -282,10 +282,10 @@ def in_a_process(
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         return Ended(killed=True)
-    return Ended(**json.loads(told.read_text(encoding="utf-8")))
+    return Ended(**json.loads(result.read_text(encoding="utf-8")))
 
 
 def _kill(child: int, after_s: float) -> None:
-    """Unless it is done by then: a process that ended and was not waited for yet takes the signal too."""
+    """Kill the child after some seconds. A child that has ended and was not waited for yet accepts the signal, too."""
     time.sleep(after_s)
     os.kill(child, signal.SIGKILL)

@@ -103,7 +103,7 @@ def test_show_prints_a_table_the_plan_and_json_without_none(recipe_file):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["show", "nothing"], "runs/nothing: no run; give a folder under runs/"),
         (["show", "some/folder"], "some/folder: no run"),
@@ -117,11 +117,11 @@ def test_show_prints_a_table_the_plan_and_json_without_none(recipe_file):
         (["generate", "recipe.yaml", "--set", "name=taken", "--runs", "."], "taken: cannot hold a run (File exists"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_one_message_and_an_exit_code(recipe_file, tmp_path, arguments, said):
+def test_a_mistake_is_one_message_and_an_exit_code(recipe_file, tmp_path, arguments, message):
     recipe_file()
     (tmp_path / "taken").write_text("a file where the run's folder should be")
     result = call(*arguments)
-    assert result.exit_code != 0 and said in result.stderr and not result.stdout
+    assert result.exit_code != 0 and message in result.stderr and not result.stdout
 
 
 def test_a_disk_error_in_the_middle_is_a_message_and_verbose_tells_where(recipe_file, tmp_path):
@@ -160,10 +160,12 @@ def test_a_second_process_is_turned_away_ctrl_c_exits_130_and_the_same_command_g
         assert second.exit_code == 1 and "another evokd-data process works on this run" in second.stderr
         assert call("show", "colours").exit_code == 0
         slow.send_signal(signal.SIGINT)
-        _, said = slow.communicate(timeout=60)
+        _, stderr = slow.communicate(timeout=60)
     finally:
         slow.kill()
-    assert slow.returncode == 130 and "stopped; the same command goes on from here" in said and "Traceback" not in said
+    assert (
+        slow.returncode == 130 and "stopped; the same command goes on from here" in stderr and "Traceback" not in stderr
+    )
     assert call("generate", path, *FAST).exit_code == 0
 
 

@@ -37,4 +37,4 @@ def test_a_client_that_takes_the_newest_round_is_found_out(published: Published)
 
 def test_the_page_tells_of_every_client() -> None:
     page = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
-    assert [one.title for one in READERS.values() if one.title not in page] == []
+    assert [reader.title for reader in READERS.values() if reader.title not in page] == []

@@ -1,4 +1,4 @@
-"""The README cannot rot: its generated parts are what the package says now (`python tests/test_docs.py` writes them)."""
+"""The README stays up to date: its generated sections equal what the package says (`python tests/test_docs.py` writes them)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ README = ROOT / "README.md"
 
 def commands() -> str:
     width = max(map(len, COMMANDS))
-    return "\n".join(f"    evokd-data {name:<{width}}  {said}" for name, said in COMMANDS.items())
+    return "\n".join(f"    evokd-data {name:<{width}}  {description}" for name, description in COMMANDS.items())
 
 
 def plugs() -> str:
@@ -25,8 +25,8 @@ def plugs() -> str:
     for section, family in FAMILIES.items():
         for name in sorted(family.table):
             module = __import__(resolve(family.table, name).__module__, fromlist=["_"])
-            said = (module.__doc__ or "").strip().splitlines()[0].rstrip(".")
-            lines.append(f"| `{section}.{family.key}` | `{name}` | {said} |")
+            description = (module.__doc__ or "").strip().splitlines()[0].rstrip(".")
+            lines.append(f"| `{section}.{family.key}` | `{name}` | {description} |")
     return "\n".join(lines)
 
 
@@ -34,10 +34,10 @@ PARTS = {"commands": commands, "plugs": plugs}
 
 
 def written(text: str) -> str:
-    for name, made in PARTS.items():
+    for name, make in PARTS.items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-        text, seen = re.subn(pattern, lambda m, made=made: f"{m[1]}\n{made()}\n\n{m[2]}", text, flags=re.S)
-        assert seen == 1, f"README.md has no part {name!r}"
+        text, count = re.subn(pattern, lambda m, make=make: f"{m[1]}\n{make()}\n\n{m[2]}", text, flags=re.S)
+        assert count == 1, f"README.md has no part {name!r}"
     return text
 
 

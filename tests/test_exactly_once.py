@@ -13,43 +13,43 @@ from faulty import FaultyHub, Runs, digests, publish
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from races import KINDS, Race, make_runs, run_race
 from reloads import CASES, Load, Loads, run_load
-from scenarios import FAULTS, Ended, Place, Scenario, attempt, play
+from scenarios import FAULTS, Ended, Sandbox, Scenario, attempt, play
 from uploads import measure
-from witness import Held, half_published, not_exactly_once
+from witness import RepoState, half_published, not_exactly_once
 
 numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    folder = tmp_path_factory.mktemp("place")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    folder = tmp_path_factory.mktemp("sandbox")
     with FaultyHub(folder / "hub") as hub:
         runs = Runs(folder / "runs")
         runs.get(rounds=3)
-        yield Place(hub, runs, folder)
+        yield Sandbox(hub, runs, folder)
 
 
 @pytest.fixture(scope="module")
-def expected(place: Place) -> list[str]:
-    return digests(place.runs.get(), 2)
+def expected(sandbox: Sandbox) -> list[str]:
+    return digests(sandbox.runs.get(), 2)
 
 
 @pytest.fixture(scope="module")
-def loads(place: Place) -> Loads:
-    return Loads.at(place)
+def loads(sandbox: Sandbox) -> Loads:
+    return Loads.at(sandbox)
 
 
 @pytest.fixture
-def repo(place: Place) -> str:
+def repo(sandbox: Sandbox) -> str:
     name = f"org/witnessed-{next(numbers)}"
-    publish(place.hub, place.runs.get(), name, 2)
+    publish(sandbox.hub, sandbox.runs.get(), name, 2)
     return name
 
 
 class TestScenarios:
     @pytest.mark.parametrize("seed", [98, 9, 33, 6, 77, 24])
-    def test_trouble_ends_in_one_commit_and_one_tag_a_round(self, place: Place, seed: int) -> None:
-        outcome = play(Scenario.of(seed), place)
+    def test_trouble_ends_in_one_commit_and_one_tag_a_round(self, sandbox: Sandbox, seed: int) -> None:
+        outcome = play(Scenario.of(seed), sandbox)
         assert outcome.violations == []
         assert outcome.fired
 
@@ -74,9 +74,9 @@ class TestRaces:
     """Two processes, one repository, one moment."""
 
     @pytest.mark.parametrize("seed", range(len(KINDS)), ids=KINDS)
-    def test_one_wins_whole_and_the_other_is_told_who(self, place: Place, seed: int) -> None:
-        make_runs(place)
-        raced = run_race(Race.of(seed), place)
+    def test_one_wins_whole_and_the_other_is_told_who(self, sandbox: Sandbox, seed: int) -> None:
+        make_runs(sandbox)
+        raced = run_race(Race.of(seed), sandbox)
         assert raced.violations == []
         assert raced.winners == (2 if raced.kind == "the same run" else 1)
 
@@ -89,28 +89,28 @@ class TestLoads:
         """Once with the round itself in the cache, and once, where there is such a case, without any byte of it."""
         seeds = range(list(CASES).index(case), 1000, len(CASES))
         drawn = [Load.of(seed) for seed in seeds]
-        for load in {load.own: load for load in reversed(drawn) if load.own or not load.known}.values():
+        for load in {load.is_cached: load for load in reversed(drawn) if load.is_cached or not load.has_files}.values():
             assert run_load(load, loads).violations == [], load
 
 
 class TestUploads:
-    def test_a_fifth_round_sends_little_but_itself(self, place: Place) -> None:
-        figures = measure(place, xet=False)
+    def test_a_fifth_round_sends_little_but_itself(self, sandbox: Sandbox) -> None:
+        figures = measure(sandbox, xet=False)
         assert figures["round_bytes"] > 200_000
         assert 1 < figures["ratio"] <= 1.1, figures
 
 
 class TestWitness:
-    """Who looks on must see what is wrong."""
+    """The checks of the Hub's own files must detect what is wrong."""
 
-    def problems(self, place: Place, repo: str, expected: list[str]) -> str:
-        return "\n".join(not_exactly_once(Held(place.hub.root, repo), expected))
+    def problems(self, sandbox: Sandbox, repo: str, expected: list[str]) -> str:
+        return "\n".join(not_exactly_once(RepoState(sandbox.hub.root, repo), expected))
 
-    def test_two_rounds_are_two_commits_and_two_tags(self, place: Place, repo: str, expected: list[str]) -> None:
-        held = Held(place.hub.root, repo)
-        assert self.problems(place, repo, expected) == ""
-        assert held.tags == {"round-000": held.commits[1], "round-001": held.commits[2]}
-        assert [path for path in held.files(held.commits[2]) if path.startswith("data/")] == [
+    def test_two_rounds_are_two_commits_and_two_tags(self, sandbox: Sandbox, repo: str, expected: list[str]) -> None:
+        state = RepoState(sandbox.hub.root, repo)
+        assert self.problems(sandbox, repo, expected) == ""
+        assert state.tags == {"round-000": state.commits[1], "round-001": state.commits[2]}
+        assert [path for path in state.files(state.commits[2]) if path.startswith("data/")] == [
             "data/round-000/train-00000-of-00001.parquet",
             "data/round-001/train-00000-of-00001.parquet",
         ]
@@ -118,42 +118,44 @@ class TestWitness:
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            (lambda api, repo, held: api.delete_tag(repo, tag="round-000", repo_type="dataset"), "round 0 has no tag"),
-            (lambda api, repo, held: move(api, repo, "round-000", held.commits[2]), "tag round-000 sits on"),
-            (lambda api, repo, held: move(api, repo, "round-002", held.commits[2]), "tag round-002 sits on"),
-            (lambda api, repo, held: edit(api, repo, "README.md", b"x"), "README.md is"),
-            (lambda api, repo, held: edit(api, repo, "NOTES.md", b"x"), "'NOTES.md'] in no manifest"),
-            (lambda api, repo, held: edit(api, repo, "data/round-001/train-00000-of-00001.parquet", None), "missing"),
-            (lambda api, repo, held: twice(api, repo), "3 commits for 2 rounds"),
+            (lambda api, repo, state: api.delete_tag(repo, tag="round-000", repo_type="dataset"), "round 0 has no tag"),
+            (lambda api, repo, state: move(api, repo, "round-000", state.commits[2]), "tag round-000 sits on"),
+            (lambda api, repo, state: move(api, repo, "round-002", state.commits[2]), "tag round-002 sits on"),
+            (lambda api, repo, state: edit(api, repo, "README.md", b"x"), "README.md is"),
+            (lambda api, repo, state: edit(api, repo, "NOTES.md", b"x"), "'NOTES.md'] in no manifest"),
+            (lambda api, repo, state: edit(api, repo, "data/round-001/train-00000-of-00001.parquet", None), "missing"),
+            (lambda api, repo, state: twice(api, repo), "3 commits for 2 rounds"),
         ],
     )
     def test_what_is_wrong_is_seen(
-        self, place: Place, repo: str, expected: list[str], change: Callable[..., None], words: str
+        self, sandbox: Sandbox, repo: str, expected: list[str], change: Callable[..., None], words: str
     ) -> None:
-        change(HfApi(place.hub.endpoint, token="x"), repo, Held(place.hub.root, repo))
-        assert words in self.problems(place, repo, expected)
+        change(HfApi(sandbox.hub.endpoint, token="x"), repo, RepoState(sandbox.hub.root, repo))
+        assert words in self.problems(sandbox, repo, expected)
 
-    def test_rounds_of_somebody_else_are_seen(self, place: Place, repo: str, expected: list[str]) -> None:
-        assert "brings another round" in self.problems(place, repo, [expected[0], "f" * 64])
+    def test_rounds_of_somebody_else_are_seen(self, sandbox: Sandbox, repo: str, expected: list[str]) -> None:
+        assert "brings another round" in self.problems(sandbox, repo, [expected[0], "f" * 64])
 
-    def test_a_large_file_that_is_gone_or_another_is_seen(self, place: Place, repo: str, expected: list[str]) -> None:
-        held = Held(place.hub.root, repo)
-        oid = held.files(held.commits[2])["data/round-001/train-00000-of-00001.parquet"][0]
-        (file,) = (place.hub.root / "lfs").rglob(oid)
+    def test_a_large_file_that_is_gone_or_another_is_seen(
+        self, sandbox: Sandbox, repo: str, expected: list[str]
+    ) -> None:
+        state = RepoState(sandbox.hub.root, repo)
+        oid = state.files(state.commits[2])["data/round-001/train-00000-of-00001.parquet"][0]
+        (file,) = (sandbox.hub.root / "lfs").rglob(oid)
         data = file.read_bytes()
         try:
             file.write_bytes(data[:-1] + b"x")
-            assert "names a large file that is another" in self.problems(place, repo, expected)
+            assert "names a large file that is another" in self.problems(sandbox, repo, expected)
             file.unlink()
-            assert "names a large file that is not there" in self.problems(place, repo, expected)
+            assert "names a large file that is not there" in self.problems(sandbox, repo, expected)
         finally:
             file.write_bytes(data)
 
-    def test_a_round_on_its_way_is_not_half_published(self, place: Place, repo: str, expected: list[str]) -> None:
-        HfApi(place.hub.endpoint, token="x").delete_tag(repo, tag="round-001", repo_type="dataset")
-        held = Held(place.hub.root, repo)
-        assert list(half_published(held, expected)) == []
-        assert self.problems(place, repo, expected) == "tags ['round-000'] for 2 rounds"
+    def test_a_round_on_its_way_is_not_half_published(self, sandbox: Sandbox, repo: str, expected: list[str]) -> None:
+        HfApi(sandbox.hub.endpoint, token="x").delete_tag(repo, tag="round-001", repo_type="dataset")
+        state = RepoState(sandbox.hub.root, repo)
+        assert list(half_published(state, expected)) == []
+        assert self.problems(sandbox, repo, expected) == "tags ['round-000'] for 2 rounds"
 
 
 def edit(api: HfApi, repo: str, path: str, data: bytes | None) -> None:

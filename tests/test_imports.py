@@ -51,9 +51,9 @@ def endings(lines: list[str]) -> dict[str, str]:
     """Command -> exit code, all of them called in one process from which nothing heavy can be imported."""
     done = run(MANY, "\n".join(lines))
     assert "blocked by the test" not in done.stdout + done.stderr, done.stderr
-    said = [line.split(" ", 2) for line in done.stdout.splitlines() if line.startswith("exit ")]
-    assert [line for _, _, line in said] == lines, done.stderr
-    return {line: code for _, code, line in said}
+    results = [line.split(" ", 2) for line in done.stdout.splitlines() if line.startswith("exit ")]
+    assert [line for _, _, line in results] == lines, done.stderr
+    return {line: code for _, code, line in results}
 
 
 @pytest.mark.parametrize("module", HEAVY)

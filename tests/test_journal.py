@@ -29,7 +29,7 @@ answers = st.builds(
 
 
 def prompt(number: int = 0, **changes) -> Prompt:
-    made = Prompt(
+    default = Prompt(
         f"generate/{number:06d}",
         "generate",
         (Message("user", "write a text"),),
@@ -37,12 +37,12 @@ def prompt(number: int = 0, **changes) -> Prompt:
         Sampling(1.0, 64),
         Constraint(choices=("a", "b")),
     )
-    return dataclasses.replace(made, **changes)
+    return dataclasses.replace(default, **changes)
 
 
-def fill(folder, *made: Completion) -> None:
+def fill(folder, *completions: Completion) -> None:
     with Journal(folder) as opened:
-        for number, answer in enumerate(made):
+        for number, answer in enumerate(completions):
             opened.add(prompt(number), answer)
 
 
@@ -50,11 +50,11 @@ ANSWERS = [Completion(f"text {number} äöü\n\u2028", "stop", number, 2, {"a": 
 
 
 @given(st.lists(answers, max_size=4))
-def test_every_answer_is_found_by_the_next_process(tmp_path_factory, made):
+def test_every_answer_is_found_by_the_next_process(tmp_path_factory, completions):
     folder = tmp_path_factory.mktemp("journal")
-    fill(folder, *made)
+    fill(folder, *completions)
     with Journal(folder) as opened:
-        assert [opened.find(prompt(number)) for number in range(len(made))] == made
+        assert [opened.find(prompt(number)) for number in range(len(completions))] == completions
         assert opened.find(prompt(99)) is None
 
 
@@ -84,15 +84,15 @@ def test_what_the_template_saw_is_no_part_of_a_prompt():
 def test_a_journal_torn_at_any_byte_keeps_all_whole_answers_and_goes_on(tmp_path):
     fill(tmp_path / "whole", *ANSWERS[:2])
     data = (tmp_path / "whole" / "00000.jsonl").read_bytes()
-    ends = [place + 1 for place, byte in enumerate(data) if byte == ord("\n")]
+    ends = [offset + 1 for offset, byte in enumerate(data) if byte == ord("\n")]
     for size in range(len(data) + 1):
         folder = tmp_path / f"{size}"
         folder.mkdir()
         (folder / "00000.jsonl").write_bytes(data[:size])
         whole = sum(end <= size for end in ends)
         with Journal(folder) as opened:
-            found = [opened.find(prompt(number)) for number in range(2)]
-            assert found == ANSWERS[:whole] + [None] * (2 - whole)
+            completions = [opened.find(prompt(number)) for number in range(2)]
+            assert completions == ANSWERS[:whole] + [None] * (2 - whole)
             opened.add(prompt(7), ANSWERS[0])
         assert [row["key"] for row in journal.read_answers(folder)] == [prompt(n).key for n in [*range(whole), 7]]
 
@@ -173,9 +173,9 @@ def test_a_line_holds_all_that_was_sent_and_received(tmp_path):
 def test_a_prompt_digests_like_the_list_of_what_decides_its_answer(key, content, seed, constrained):
     sampling = Sampling(0.7, 64)
     constraint = Constraint(choices=("A", content), score=True) if constrained else None
-    made = Prompt(key, "label", (Message("system", "same"), Message("user", content)), seed, sampling, constraint)
+    prompt = Prompt(key, "label", (Message("system", "same"), Message("user", content)), seed, sampling, constraint)
     parts = [key, [["system", "same"], ["user", content]], seed, plain(sampling), constraint and plain(constraint)]
-    assert prompt_digest(made) == prompt_digest(made) == digest(parts)[:16]
+    assert prompt_digest(prompt) == prompt_digest(prompt) == digest(parts)[:16]
 
 
 def test_tokens_of_all_processes_are_counted_and_of_two_answers_to_one_prompt_the_last_is_found(tmp_path):
@@ -212,9 +212,9 @@ def test_beginnings_that_are_always_different_do_not_fill_the_memory(tmp_path, m
     monkeypatch.setattr(journal, "MAX_SHARED_MESSAGES", 3)
     asked = [prompt(n, messages=(Message("system", f"{n} " * 200), Message("user", "text"))) for n in range(6)]
     with Journal(tmp_path) as opened:
-        for each in asked:
-            opened.add(each, ANSWERS[0])
+        for asked_prompt in asked:
+            opened.add(asked_prompt, ANSWERS[0])
         assert len(opened._encoder._shared) == 3
     assert [row["messages"][0]["content"] for row in journal.read_answers(tmp_path)] == [
-        one.messages[0].content for one in asked
+        asked_prompt.messages[0].content for asked_prompt in asked
     ]

@@ -1,4 +1,4 @@
-"""A run outlives its machine: what lies at the mirror is a folder to go on from, at every moment."""
+"""A run outlives its machine: at every moment the mirror holds a folder from which the run can go on."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def any_url(request: pytest.FixtureRequest, url: str, tmp_path: Path) -> str:
 
 
 def files(workspace: Workspace) -> dict[str, bytes]:
-    """What must come back, byte for byte."""
-    found = (path for path in workspace.root.rglob("*") if path.is_file() and not path.name.startswith("."))
-    names = {path.relative_to(workspace.root).as_posix(): path.read_bytes() for path in found}
+    """The files that the mirror must give back, byte for byte."""
+    paths = (path for path in workspace.root.rglob("*") if path.is_file() and not path.name.startswith("."))
+    names = {path.relative_to(workspace.root).as_posix(): path.read_bytes() for path in paths}
     return {name: content for name, content in names.items() if not name.startswith("tokens/") and name[-4:] != ".log"}
 
 
@@ -97,8 +97,8 @@ def test_a_machine_that_dies_at_any_moment_leaves_a_run_to_go_on_from(recipe_fil
     whole = play(quick(path, "teacher.latency_s=0"), tmp_path / "whole", 3)
     chance = random.Random(seed)
     for machine in range(7):
-        place = tmp_path / f"machine-{machine}"
-        words = [sys.executable, "-c", DRIVER, str(path), str(place), str(tmp_path / "shared")]
+        runs = tmp_path / f"machine-{machine}"
+        words = [sys.executable, "-c", DRIVER, str(path), str(runs), str(tmp_path / "shared")]
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None and process.stdout.readline() == "started\n"
             try:
@@ -109,7 +109,7 @@ def test_a_machine_that_dies_at_any_moment_leaves_a_run_to_go_on_from(recipe_fil
                 assert process.returncode == 0
                 break
     assert machine >= 1, "nothing was killed"
-    last = here(place)
+    last = here(runs)
     assert contents(last) == contents(whole)
     for folder, other in zip(last.rounds(), whole.rounds(), strict=True):
         keys = Counter(row["key"] for row in journal.read_answers(folder.journal))
@@ -122,29 +122,29 @@ def test_every_state_is_a_folder_to_go_on_from(recipe, url, tmp_path, monkeypatc
     monkeypatch.setattr(mirror, "INTERVAL_S", 0.001)
     store = fsspec.filesystem("memory")
     states: list[dict[str, bytes]] = []
-    wrote = Mirror._write_state
+    write_state = Mirror._write_state
 
-    def kept(self: Mirror, found: mirror.Files) -> None:
-        wrote(self, found)
+    def recorded(self: Mirror, files: mirror.Files) -> None:
+        write_state(self, files)
         states.append({path: store.cat_file(path) for path in store.find("/bucket/runs")})
 
-    monkeypatch.setattr(Mirror, "_write_state", kept)
+    monkeypatch.setattr(Mirror, "_write_state", recorded)
     slow = recipe(**SLOW)
     generate_next(slow, tmp_path / "runs", Progress(), mirror=url)
     train_next(slow, tmp_path / "runs", Progress(), mirror=url)
     generate_next(slow, tmp_path / "runs", Progress(), mirror=url)
-    monkeypatch.setattr(Mirror, "_write_state", wrote)
+    monkeypatch.setattr(Mirror, "_write_state", write_state)
     assert len(states) > 2
     for number in range(0, len(states), max(1, len(states) // 8)):
         store.store.clear()
         for path, content in states[number].items():
             store.pipe_file(path, content)
-        place = tmp_path / f"from-{number}"
-        run_all([quick(slow.path, "rounds.count=1")], place, Progress(), mirror=url)
-        assert contents(here(place)) == contents(whole)
+        runs = tmp_path / f"from-{number}"
+        run_all([quick(slow.path, "rounds.count=1")], runs, Progress(), mirror=url)
+        assert contents(here(runs)) == contents(whole)
 
 
-def test_long_files_travel_in_parts_and_a_journal_only_by_its_end(recipe, url, tmp_path, monkeypatch):
+def test_long_files_travel_in_blocks_and_a_journal_only_by_its_end(recipe, url, tmp_path, monkeypatch):
     monkeypatch.setattr(mirror, "BLOCK_BYTES", 1000)
     run = play(recipe(), tmp_path / "runs", 2)
     store = fsspec.filesystem("memory")
@@ -160,7 +160,7 @@ def test_long_files_travel_in_parts_and_a_journal_only_by_its_end(recipe, url, t
         pass
     after = {path: store.created(path) for path in store.find("/bucket/runs") if "journal" in path}
     full = {path: when for path, when in before.items() if len(store.cat_file(path)) == 1000}
-    assert {path: after[path] for path in full} == full, "a full part was sent again"
+    assert {path: after[path] for path in full} == full, "a full block was sent again"
 
     with mirrored(here(tmp_path / "elsewhere"), url):
         pass
@@ -187,9 +187,9 @@ def test_what_is_waste_is_removed_and_nothing_else(recipe, url, tmp_path):
         with mirrored(run, url):
             pass
     store = fsspec.filesystem("memory")
-    found = [path.removeprefix("/bucket/runs/colours/") for path in store.find("/bucket/runs")]
-    # The states of the last two; a mirror opened anew knows only the one it found and the one it wrote.
-    assert sorted(path for path in found if path.startswith("state")) == ["state-00000003.json", "state-00000004.json"]
+    paths = [path.removeprefix("/bucket/runs/colours/") for path in store.find("/bucket/runs")]
+    # The states of the last two; a mirror opened anew knows only the one it paths and the one it wrote.
+    assert sorted(path for path in paths if path.startswith("state")) == ["state-00000003.json", "state-00000004.json"]
     with mirrored(here(tmp_path / "elsewhere"), url):
         pass
     assert (tmp_path / "elsewhere/colours/changing.txt").read_text() == "four"
@@ -199,8 +199,8 @@ def test_what_is_waste_is_removed_and_nothing_else(recipe, url, tmp_path):
 def test_two_machines_do_not_write_one_mirror(recipe, url, tmp_path, monkeypatch):
     monkeypatch.setattr(mirror, "INTERVAL_S", 0.01)
     old, new = tmp_path / "old", tmp_path / "new"
-    told = pytest.raises(MirrorError, match=r"is written from another folder, on .*put .*/old/colours aside")
-    with told, open_run(recipe(), old, mirror=url) as run:
+    raises = pytest.raises(MirrorError, match=r"is written from another folder, on .*put .*/old/colours aside")
+    with raises, open_run(recipe(), old, mirror=url) as run:
         wait_for(lambda: fsspec.filesystem("memory").exists("/bucket/runs/colours/state-00000001.json"))
         with open_run(recipe(), new, mirror=url):
             pass
@@ -291,7 +291,7 @@ def test_a_run_goes_on_while_its_mirror_cannot_be_reached(recipe, url, tmp_path,
     assert files(here(tmp_path / "elsewhere")) == files(here(tmp_path / "runs"))
 
 
-def test_a_damaged_part_is_not_taken(recipe, url, tmp_path):
+def test_a_damaged_block_is_not_taken(recipe, url, tmp_path):
     play(recipe(), tmp_path / "runs", 1)
     with mirrored(here(tmp_path / "runs"), url):
         pass

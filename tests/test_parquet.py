@@ -54,14 +54,14 @@ def test_samples_come_back_as_they_were(tmp_path: Path) -> None:
 def test_spans_come_back_as_they_were(tmp_path: Path) -> None:
     task = NER(types=("person",))
     spans = (Span(0, 3, "person", "Ann"), Span(8, 11, "person", "Bob"))
-    made = [
+    samples = [
         Sample(sample_id(task, "Ann and Bob", target), "Ann and Bob", target, Origin(1, i, 0, "evokd"))
         for i, target in enumerate([spans, (), spans[1:]])
     ]
-    shards.write_shard(tmp_path / "0.arrow", task, made, 0, 3)
+    shards.write_shard(tmp_path / "0.arrow", task, samples, 0, 3)
     files = parquet.write_samples(task, [tmp_path / "0.arrow"], tmp_path / "parquet")
-    assert list(parquet.read_samples(task, files)) == made
-    assert shards.content_digest(task, parquet.read_samples(task, files)) == shards.content_digest(task, made)
+    assert list(parquet.read_samples(task, files)) == samples
+    assert shards.content_digest(task, parquet.read_samples(task, files)) == shards.content_digest(task, samples)
 
 
 def test_bytes_do_not_depend_on_where_shards_break(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,8 +83,8 @@ def test_files_are_written_as_datasets_writes_them(tmp_path: Path) -> None:
     assert column.compression == "ZSTD"
     assert column.has_offset_index and column.has_column_index
     assert json.loads(metadata.metadata[b"content_defined_chunking"]) == parquet.CHUNKING
-    told = json.loads(metadata.metadata[b"huggingface"])["info"]["features"]
-    assert told["label"] == {"dtype": "string", "_type": "Value"}
+    features = json.loads(metadata.metadata[b"huggingface"])["info"]["features"]
+    assert features["label"] == {"dtype": "string", "_type": "Value"}
     assert metadata.metadata[b"evokd.schema"] == b"1"
 
 

@@ -52,9 +52,9 @@ def test_rows_come_back_as_they_were_written_and_digest_the_same(tmp_path_factor
     assert [dataclasses.replace(s, soft=None, weight=1) for s in back] == [
         dataclasses.replace(s, soft=None, weight=1) for s in rows
     ]
-    for one, other in zip(back, rows, strict=True):
-        assert one.soft == (other.soft and pytest.approx(other.soft, rel=1e-6, abs=1e-6))
-        assert one.weight == pytest.approx(other.weight, rel=1e-6, abs=1e-6)
+    for stored, original in zip(back, rows, strict=True):
+        assert stored.soft == (original.soft and pytest.approx(original.soft, rel=1e-6, abs=1e-6))
+        assert stored.weight == pytest.approx(original.weight, rel=1e-6, abs=1e-6)
     assert content_digest(TASK, back) == content == content_digest(TASK, rows)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     assert shard_entry(path) == ShardEntry("00000.arrow", 3, 9, len(rows), sha256, content)
@@ -64,7 +64,7 @@ def test_rows_come_back_as_they_were_written_and_digest_the_same(tmp_path_factor
 @given(st.lists(samples, max_size=8), st.sets(st.integers(0, 8)))
 def test_a_content_digest_is_blind_to_where_shards_break(tmp_path_factory, rows, breaks):
     folder = tmp_path_factory.mktemp("shards")
-    edges = sorted({0, len(rows), *(place for place in breaks if place < len(rows))})
+    edges = sorted({0, len(rows), *(edge for edge in breaks if edge < len(rows))})
     paths = [folder / f"{number:05d}.arrow" for number in range(len(edges) - 1)]
     for path, first, last in zip(paths, edges, edges[1:], strict=False):
         write_shard(path, TASK, rows[first:last], first, last)
@@ -156,16 +156,16 @@ def test_a_round_may_have_more_shards_than_a_process_may_open_files(tmp_path, mo
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_some_samples_are_read_when_they_are_looked_at():
-    looked_at = []
+def test_selected_samples_are_read_when_they_are_accessed():
+    accessed = []
 
     class Rows(list):
-        def __getitem__(self, place):
-            looked_at.append(place)
-            return super().__getitem__(place)
+        def __getitem__(self, index):
+            accessed.append(index)
+            return super().__getitem__(index)
 
-    some = SelectedSamples(Rows(sample(str(number)) for number in range(9)), [1, 4, 7])
-    assert len(some) == 3 and looked_at == []
-    assert [some[1].text, some[-1].text, some[1].text] == ["4", "7", "4"]
-    assert looked_at == [4, 7]
-    assert [one.text for one in some[1:]] == ["4", "7"]
+    selected = SelectedSamples(Rows(sample(str(number)) for number in range(9)), [1, 4, 7])
+    assert len(selected) == 3 and accessed == []
+    assert [selected[1].text, selected[-1].text, selected[1].text] == ["4", "7", "4"]
+    assert accessed == [4, 7]
+    assert [row.text for row in selected[1:]] == ["4", "7"]

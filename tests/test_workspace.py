@@ -108,8 +108,8 @@ def test_taking_a_run_removes_the_drafts_a_killed_process_left(tmp_path):
     with whole_file(shards / "00000.arrow") as draft, whole_folder(run.round(1).student) as folder:
         draft.with_name(draft.name).write_text("half")
         left = [draft.name, folder.name]
-        kept = {path: path.read_bytes() if path.is_file() else None for path in (draft, folder)}
-    for path, content in kept.items():  # as kill -9 leaves them
+        contents = {path: path.read_bytes() if path.is_file() else None for path in (draft, folder)}
+    for path, content in contents.items():  # as kill -9 leaves them
         path.write_bytes(content) if content is not None else path.mkdir()
     assert set(left) <= {path.name for path in tmp_path.rglob("*")}
     with run.lock():

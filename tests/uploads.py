@@ -1,33 +1,33 @@
-"""What the Hub receives for one more round, beside the files that the round's commit adds or changes."""
+"""The bytes that the Hub receives for one more round, compared with the files that the round's commit adds or changes."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from faulty import hurried, publish
-from scenarios import Place
-from witness import Held
+from scenarios import Sandbox
+from witness import RepoState
 
 ROWS, WORDS, SHARD = 1000, 28, 64
 """1000 texts of some 200 characters, in the shards of a real recipe."""
 
 
-def measure(place: Place, *, xet: bool, rows: int = ROWS, rounds: int = 5) -> dict[str, Any]:
-    """Rounds 1 to `rounds` after the seeds; the last is measured. Bytes of request bodies, of all calls."""
-    hub, repo = place.hub, f"org/upload-{rows}-{'xet' if xet else 'lfs'}"
-    run = place.runs.get(f"{rows} rows", rounds=rounds + 1, rows=rows, words=WORDS, shard=SHARD)
+def measure(sandbox: Sandbox, *, xet: bool, rows: int = ROWS, rounds: int = 5) -> dict[str, Any]:
+    """Publish rounds 1 to `rounds` after the seeds; the last is measured. Counts the bytes of all request bodies."""
+    hub, repo = sandbox.hub, f"org/upload-{rows}-{'xet' if xet else 'lfs'}"
+    run = sandbox.runs.get(f"{rows} rows", rounds=rounds + 1, rows=rows, words=WORDS, shard=SHARD)
     with hurried():
         publish(hub, run, repo, rounds, xet=xet)
         before = hub.received()
         publish(hub, run, repo, rounds + 1, xet=xet)
     sent = hub.received() - before
-    held = Held(hub.root, repo)
-    old, new = (held.files(commit) for commit in held.commits[-2:])
-    own = sum(new[path][1] for path in new if old.get(path) != new[path])
+    state = RepoState(hub.root, repo)
+    old, new = (state.files(commit) for commit in state.commits[-2:])
+    round_bytes = sum(new[path][1] for path in new if old.get(path) != new[path])
     return {
         "by": "Xet" if xet else "LFS",
         "rows": rows,
-        "round_bytes": own,
+        "round_bytes": round_bytes,
         "sent_bytes": sent,
-        "ratio": round(sent / own, 3),
+        "ratio": round(sent / round_bytes, 3),
     }

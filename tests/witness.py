@@ -1,6 +1,6 @@
-"""What a Hub holds, read from its bare git repositories and its folder of large files.
+"""The state of a Hub's repository, read from its bare git repository and its folder of large files.
 
-No HTTP, no client, and no word of the publisher: only the names of files and what a manifest is made of are taken over.
+It uses no HTTP, no client and no code of the publisher. It knows only the names of files and the format of manifests.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 
 
 @dataclass
-class Held:
-    """A repository: the commits of main, oldest first, and where tags sit."""
+class RepoState:
+    """A repository: the commits of main, oldest first, and the commit of each tag."""
 
     root: Path
     repo: str
@@ -47,22 +47,22 @@ class Held:
                 self.merges += len(entry.commit.parents) > 1
 
     def files(self, commit: str) -> dict[str, tuple[str, int] | str]:
-        """Path -> (sha256, bytes) of what stands there, or what is wrong with it."""
-        found: dict[str, tuple[str, int] | str] = {}
+        """Path -> (sha256, bytes) of the file, or its problem."""
+        contents: dict[str, tuple[str, int] | str] = {}
         with Repo(str(self.root / "repos" / "datasets" / f"{self.repo}.git")) as git:
             for item in git.object_store.iter_tree_contents(git[commit.encode()].tree):
-                found[item.path.decode()] = self._content(git[item.sha])
-        return found
+                contents[item.path.decode()] = self._content(git[item.sha])
+        return contents
 
     def manifests(self, commit: str) -> dict[int, dict]:
-        """Round -> manifest, of all that lie in a commit."""
-        found = {}
+        """Round -> manifest, for all manifests in a commit."""
+        manifests = {}
         with Repo(str(self.root / "repos" / "datasets" / f"{self.repo}.git")) as git:
             for item in git.object_store.iter_tree_contents(git[commit.encode()].tree):
-                top, _, rest = item.path.decode().partition("/")
-                if top == "rounds" and rest.endswith("/manifest.json"):
-                    found[int(rest[6:9])] = json.loads(git[item.sha].data)
-        return found
+                top, _, path = item.path.decode().partition("/")
+                if top == "rounds" and path.endswith("/manifest.json"):
+                    manifests[int(path[6:9])] = json.loads(git[item.sha].data)
+        return manifests
 
     def _content(self, blob: Blob) -> tuple[str, int] | str:
         data = blob.data
@@ -78,37 +78,37 @@ class Held:
         return hashlib.sha256(data).hexdigest(), len(data)
 
 
-def half_published(held: Held, digests: Sequence[str]) -> Iterator[str]:
-    """What must not be, at any moment whatever, in a repository for rounds of these digests."""
-    if held.branches not in ([], ["main"]) or held.merges:
-        yield f"branches {held.branches}, {held.merges} merges: no chain of rounds"
-    for number, commit in enumerate(held.commits):
-        here = held.manifests(commit)
-        if [*here] != list(range(number)):
-            yield f"commit {number} ({held.titles[number]!r}) holds rounds {[*here]}"
-        if [here[index]["digest"] for index in here] != list(digests[: len(here)]):
-            yield f"commit {number} ({held.titles[number]!r}) brings another round"
-        files = held.files(commit)
-        promised = {path: entry for manifest in here.values() for path, entry in manifest["files"].items()}
+def half_published(state: RepoState, digests: Sequence[str]) -> Iterator[str]:
+    """Problems that a repository for rounds with these digests must not have at any moment."""
+    if state.branches not in ([], ["main"]) or state.merges:
+        yield f"branches {state.branches}, {state.merges} merges: no chain of rounds"
+    for number, commit in enumerate(state.commits):
+        manifests = state.manifests(commit)
+        if [*manifests] != list(range(number)):
+            yield f"commit {number} ({state.titles[number]!r}) holds rounds {[*manifests]}"
+        if [manifests[index]["digest"] for index in manifests] != list(digests[: len(manifests)]):
+            yield f"commit {number} ({state.titles[number]!r}) brings another round"
+        files = state.files(commit)
+        promised = {path: entry for manifest in manifests.values() for path, entry in manifest["files"].items()}
         for path, entry in promised.items():
             if files.get(path) != (entry["sha256"], entry["size"]):
                 yield f"commit {number}: {path} is {files.get(path, 'missing')}, promised was {entry}"
         others = files.keys() - promised.keys() - {".gitattributes"}
         if unknown := [path for path in sorted(others) if not path.endswith("/manifest.json")]:
             yield f"commit {number}: {unknown} in no manifest"
-    for tag, commit in held.tags.items():
+    for tag, commit in state.tags.items():
         number = int(tag.removeprefix("round-")) + 1
-        if held.commits[number : number + 1] != [commit]:
+        if state.commits[number : number + 1] != [commit]:
             yield f"tag {tag} sits on {commit[:7]}, which is not the commit of its round"
-    for number in range(1, len(held.commits) - 1):
-        if f"round-{number - 1:03d}" not in held.tags:
+    for number in range(1, len(state.commits) - 1):
+        if f"round-{number - 1:03d}" not in state.tags:
             yield f"round {number - 1} has no tag, and round {number} rests on it"
 
 
-def not_exactly_once(held: Held, digests: Sequence[str]) -> Iterator[str]:
-    """What is wrong with a repository in which each of these rounds should be: one commit, one tag on it, every byte."""
-    yield from half_published(held, digests)
-    if len(held.commits) != len(digests) + 1:
-        yield f"{len(held.commits) - 1} commits for {len(digests)} rounds: {held.titles}"
-    if (found := sorted(held.tags)) != [f"round-{index:03d}" for index in range(len(digests))]:
-        yield f"tags {found} for {len(digests)} rounds"
+def not_exactly_once(state: RepoState, digests: Sequence[str]) -> Iterator[str]:
+    """Problems of a repository in which each of these rounds should have one commit, one tag on it, and every byte."""
+    yield from half_published(state, digests)
+    if len(state.commits) != len(digests) + 1:
+        yield f"{len(state.commits) - 1} commits for {len(digests)} rounds: {state.titles}"
+    if (tags := sorted(state.tags)) != [f"round-{index:03d}" for index in range(len(digests))]:
+        yield f"tags {tags} for {len(digests)} rounds"

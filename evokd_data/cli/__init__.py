@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. One file per verb; each is imported only when it is called.
+"""The command line: parse, call, print. Each command has a file of its own, which is imported only when it is called.
 
 Progress and messages for people go to stderr, the result to stdout.
 """
@@ -34,24 +34,28 @@ COMMANDS = {
 }
 
 
-class Verbs(click.Group):
-    """Commands by name; help lists them without importing any."""
+class LazyGroup(click.Group):
+    """The commands of `COMMANDS`. Help lists them without importing any of them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of `COMMANDS`."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """The command, from its module; None when there is no such command."""
         if name not in COMMANDS:
             return None
         return import_module(f"evokd_data.cli.{name.replace('-', '_')}").command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands into the help."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """See click. Raises UsageError with the nearest name when there is no such command."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             from evokd_data.registry import nearest
 
@@ -59,7 +63,7 @@ class Verbs(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
-        """Errors meant for people as one message. 130 on Ctrl-C, as shells expect: everything finished is kept."""
+        """Run the command. An error for users becomes one message. After Ctrl-C the exit code is 130, as shells expect."""
         from evokd_data.errors import EvokdError
 
         try:
@@ -69,14 +73,14 @@ class Verbs(click.Group):
         except KeyboardInterrupt:
             click.echo("stopped; the same command goes on from here", err=True)
             ctx.exit(130)
-        except BrokenPipeError:  # whoever read our output has had enough: click ends quietly
+        except BrokenPipeError:  # the reader of our output has closed it; click exits without a message
             raise
-        except OSError as error:  # a full disk, a folder without rights, a file where a folder should be
+        except OSError as error:  # a full disk, missing permissions, a file where a folder should be
             logging.getLogger(__name__).info("the error came from here", exc_info=True)
             raise click.ClickException(f"{error}; --verbose tells where") from error
 
 
-@click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="evokd-data")
 @click.option("-v", "--verbose", is_flag=True, help="Log what the library does.")
 def cli(verbose: bool) -> None:
@@ -87,9 +91,9 @@ def cli(verbose: bool) -> None:
 
 def main() -> None:
     """The console script."""
-    # How often an OpenMP thread looks for work before it sleeps, and before torch is loaded. Between two operations of a
-    # student's step there are microseconds, and waking a thread takes longer: of MiniLM and 16 texts of 10 tokens a step
-    # took 80 ms with 0, 48 with 1,000, 46 with libgomp's own 300,000; on two cores, one of which another program had, 69,
-    # 106 and 175.
+    # How often an OpenMP thread looks for work before it sleeps; it must be set before torch is loaded. Operations of a
+    # student's step are microseconds apart, and waking a thread takes longer. With MiniLM and 16 texts of 10 tokens a step
+    # took 80 ms with 0, 48 with 1,000, and 46 with libgomp's default of 300,000; with another program on one of two cores
+    # 69, 106 and 175.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     cli.main()

@@ -21,19 +21,19 @@ def command(recipes: tuple[Path, ...], overrides: tuple[str, ...]) -> None:
     from evokd_data.recipe import load
     from evokd_data.seeds import load_splits
 
-    bad = 0
+    failed = 0
     for path in recipes:
         try:
             recipe = load(path, overrides)
-            said = ""
+            counts = ""
             if all(
-                s is None or (s.path and s.path.suffix.lower() in LIGHT)
-                for s in (recipe.seeds, recipe.test, recipe.dev, recipe.pool)
+                source is None or (source.path and source.path.suffix.lower() in LIGHT)
+                for source in (recipe.seeds, recipe.test, recipe.dev, recipe.pool)
             ):
                 splits = load_splits(recipe)
-                said = f", {len(splits.seeds)} seeds, {len(splits.test)} test texts"
+                counts = f", {len(splits.seeds)} seeds, {len(splits.test)} test texts"
         except EvokdError as error:
-            bad += 1
+            failed += 1
             click.echo(str(error), err=True)
         else:
             for key in recipe.unpinned():
@@ -42,9 +42,10 @@ def command(recipes: tuple[Path, ...], overrides: tuple[str, ...]) -> None:
                     "begun with this one could not go on; pin it for an experiment that lasts",
                     err=True,
                 )
-            click.echo(f"{path}: sound: {recipe.task.name} with {len(recipe.task.labels)} classes{said}")
-    if bad:
+            click.echo(f"{path}: sound: {recipe.task.name} with {len(recipe.task.labels)} classes{counts}")
+    if failed:
         raise SystemExit(1)
 
 
-LIGHT = (".jsonl", ".ndjson", ".csv", ".tsv")  # what can be read without pyarrow; the rest is read when the run begins
+LIGHT = (".jsonl", ".ndjson", ".csv", ".tsv")
+"""Formats that can be read without pyarrow. Files in other formats are read when the run begins."""

@@ -31,9 +31,9 @@ def command(
     from evokd_data.cli.console import comparison_tables, live
     from evokd_data.compare import compare, trials
 
-    made = trials(recipes, range(1, seeds + 1), shots or (None,), overrides)
+    all_trials = trials(recipes, range(1, seeds + 1), shots or (None,), overrides)
     line = shlex.join(["evokd-data", *sys.argv[1:]])
     with live() as progress:
-        results = compare(made, runs, out, line, progress)
+        results = compare(all_trials, runs, out, line, progress)
     comparison_tables(results)
     click.echo(str(out / "README.md"))

@@ -13,64 +13,66 @@ from evokd_data.cli import options
 
 @click.command("diff", short_help="Show what changed between two published rounds.")
 @options.repo
-@click.argument("one", type=int)
-@click.argument("other", type=int)
+@click.argument("round", metavar="ONE", type=int)
+@click.argument("other_round", metavar="OTHER", type=int)
 @options.endpoint
 @options.as_json
-def command(repo: str, one: int, other: int, endpoint: str | None, as_json: bool) -> None:
+def command(repo: str, round: int, other_round: int, endpoint: str | None, as_json: bool) -> None:
     """Show what changed from the earlier to the later of two rounds of REPO: recipe, prompts, plan, metrics, rows, rejections."""
     from evokd_data.revisions.diff import diff
 
-    found = diff(repo, one, other, endpoint=endpoint)
+    changes = diff(repo, round, other_round, endpoint=endpoint)
     if as_json:
-        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(changes, indent=2, ensure_ascii=False))
     else:
-        _show(found)
+        _print(changes)
 
 
-def _show(found: Mapping[str, Any]) -> None:
-    """One table a part; parts in which nothing changed are one line."""
-    from evokd_data.cli.console import table
-
-    was, now = found["from"]["tag"], found["to"]["tag"]
-
-    def part(title: str, columns: tuple[str, ...], rows: list[list[object]]) -> None:
-        if rows:
-            table(title, columns, rows)
-        else:
-            click.echo(f"{title}: the same")
-        click.echo()
-
-    click.echo(f"{found['repo']}: {was} {found['from']['commit'][:10]} -> {now} {found['to']['commit'][:10]}\n")
-    changes = [[one["setting"], _short(one["from"]), _short(one["to"])] for one in found["recipe"]]
-    changes += [
-        [who, _short(found[who]["from"]), _short(found[who]["to"])] for who in ("teacher", "student") if who in found
+def _print(changes: Mapping[str, Any]) -> None:
+    """One table for each section, or one line when nothing in the section changed."""
+    was, now = changes["from"]["tag"], changes["to"]["tag"]
+    click.echo(f"{changes['repo']}: {was} {changes['from']['commit'][:10]} -> {now} {changes['to']['commit'][:10]}\n")
+    settings = [[entry["setting"], _short(entry["from"]), _short(entry["to"])] for entry in changes["recipe"]]
+    settings += [
+        [name, _short(changes[name]["from"]), _short(changes[name]["to"])]
+        for name in ("teacher", "student")
+        if name in changes
     ]
-    part("recipe", ("setting", was, now), changes)
-    if found["prompts"]:
-        click.echo("prompts\n" + "\n".join(found["prompts"].values()) + "\n")
+    _section("recipe", ("setting", was, now), settings)
+    if changes["prompts"]:
+        click.echo("prompts\n" + "\n".join(changes["prompts"].values()) + "\n")
     else:
         click.echo("prompts: the same\n")
-    weak = [[one["name"], *(_missed(one[side]) for side in ("from", "to"))] for one in found["weaknesses"]]
-    part("weaknesses: missed of seen", ("weakness", was, now), weak)
-    keys = ("target", "difficulty", "contrast", "weakness", "from", "to")
-    quotas = [[one[key] for key in keys] for one in found["cells"]]
-    part("texts asked for", ("target", "difficulty", "to look like", "weakness", was, now), quotas)
-    metrics = [
-        [one["split"], one["metric"], one["class"], *(_score(one, side) for side in ("from", "to")),
-         None if one["change"] is None else f"{one['change']:+.3f}"]
-        for one in found["metrics"]
-    ]  # fmt: skip
-    part("metrics", ("split", "metric", "class", was, now, "change"), metrics)
-    rounds = [one for one in found["rows"] if one["class"] is None]
-    classes = list(dict.fromkeys(one["class"] for one in found["rows"] if one["class"] is not None))
-    held = {(one["round"], one["class"]): one["rows"] for one in found["rows"]}
-    rows: list[list[object]] = [
-        [one["round"], one["rows"], *(held[one["round"], name] for name in classes)] for one in rounds
+    weaknesses = [
+        [entry["name"], *(_missed(entry[side]) for side in ("from", "to"))] for entry in changes["weaknesses"]
     ]
-    part("samples added", ("round", "samples", *classes), rows)
-    rejected = [[one["reason"], one["from"], one["to"], one["added"]] for one in found["rejected"]]
-    part("rejected", ("reason", f"in {was}", f"in {now}", "in all rounds added"), rejected)
+    _section("weaknesses: missed of seen", ("weakness", was, now), weaknesses)
+    keys = ("target", "difficulty", "contrast", "weakness", "from", "to")
+    quotas = [[entry[key] for key in keys] for entry in changes["cells"]]
+    _section("texts asked for", ("target", "difficulty", "to look like", "weakness", was, now), quotas)
+    metrics = [
+        [entry["split"], entry["metric"], entry["class"], *(_score(entry, side) for side in ("from", "to")),
+         None if entry["change"] is None else f"{entry['change']:+.3f}"]
+        for entry in changes["metrics"]
+    ]  # fmt: skip
+    _section("metrics", ("split", "metric", "class", was, now, "change"), metrics)
+    classes = list(dict.fromkeys(entry["class"] for entry in changes["rows"] if entry["class"] is not None))
+    counts = {(entry["round"], entry["class"]): entry["rows"] for entry in changes["rows"]}
+    rounds = [entry["round"] for entry in changes["rows"] if entry["class"] is None]
+    samples = [[index, counts[index, None], *(counts[index, name] for name in classes)] for index in rounds]
+    _section("samples added", ("round", "samples", *classes), samples)
+    rejected = [[entry["reason"], entry["from"], entry["to"], entry["added"]] for entry in changes["rejected"]]
+    _section("rejected", ("reason", f"in {was}", f"in {now}", "in all rounds added"), rejected)
+
+
+def _section(title: str, columns: tuple[str, ...], rows: list[list[object]]) -> None:
+    from evokd_data.cli.console import table
+
+    if rows:
+        table(title, columns, rows)
+    else:
+        click.echo(f"{title}: the same")
+    click.echo()
 
 
 def _short(value: object) -> str:

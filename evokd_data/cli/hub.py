@@ -64,8 +64,8 @@ def token_list(root: Path) -> None:
     """List tokens by id, user, role and organisations."""
     from evokd_data.localhub.auth import list_tokens
 
-    for known in list_tokens(root):
-        click.echo(f"{known.id} {known.user} {known.role} {','.join(known.orgs)}".rstrip())
+    for token in list_tokens(root):
+        click.echo(f"{token.id} {token.user} {token.role} {','.join(token.orgs)}".rstrip())
 
 
 @token.command("revoke")
@@ -76,10 +76,10 @@ def token_revoke(root: Path, token_id: str) -> None:
     from evokd_data.localhub.auth import revoke_token
 
     try:
-        gone = revoke_token(root, token_id)
+        revoked = revoke_token(root, token_id)
     except KeyError:
         raise click.ClickException(f"{token_id}: no such token; see: evokd-data hub token list") from None
-    click.echo(f"revoked a {gone.role} token of {gone.user}")
+    click.echo(f"revoked a {revoked.role} token of {revoked.user}")
 
 
 @command.command("gc")
@@ -92,5 +92,5 @@ def gc(root: Path, grace_hours: float, repack: bool) -> None:
 
     from evokd_data.localhub.gc import collect
 
-    done = collect(root, grace_hours * 3600, repack=repack)
-    click.echo(", ".join(f"{name} {value}" for name, value in asdict(done).items()))
+    counts = collect(root, grace_hours * 3600, repack=repack)
+    click.echo(", ".join(f"{name} {value}" for name, value in asdict(counts).items()))

@@ -29,17 +29,17 @@ def command(repo: str, round: int | None, recipe: Path | None, endpoint: str | N
     from evokd_data.recipe import load
     from evokd_data.revisions.replay import replay
 
-    found = replay(repo, round, recipe=load(recipe) if recipe else None, endpoint=endpoint)
+    replayed = replay(repo, round, recipe=load(recipe) if recipe else None, endpoint=endpoint)
     if as_json:
-        click.echo(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(replayed.as_json(), indent=2, ensure_ascii=False))
         return
     click.echo(
-        f"{repo}@{found.tag}: {found.rows} rows and {found.rejections} rejections made again from {found.answers} answers, "
-        f"content {found.content}"
+        f"{repo}@{replayed.tag}: {replayed.rows} rows and {replayed.rejections} rejections made again from {replayed.answers} answers, "
+        f"content {replayed.content}"
     )
-    if found.test_overlap == "published" and found.round:
+    if replayed.test_overlap == "published" and replayed.round:
         click.echo(
             "which texts repeat the test set was taken from the published rejections; --recipe finds it out", err=True
         )
-    for note in found.notes:
+    for note in replayed.notes:
         click.echo(note, err=True)

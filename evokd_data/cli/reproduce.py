@@ -49,28 +49,28 @@ def command(
 
     loaded = load(recipe, overrides) if recipe else None
     with live() as progress:
-        found = reproduce(
+        reproduced = reproduce(
             repo, round, out=out or Path("reproduced") / repo / ("newest" if round is None else str(round)), recipe=loaded,
             overrides=() if recipe else overrides, limit=limit, endpoint=endpoint, progress=progress,
         )  # fmt: skip
     if as_json:
-        click.echo(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(reproduced.as_json(), indent=2, ensure_ascii=False))
     else:
-        click.echo(f"{repo}@{found.tag}: asked {found.requests} of {found.of_requests} requests again")
-        for stage, counts in found.answers.items():
-            other = ", ".join(f"{count} {name}" for name, count in counts.items() if count and name != "equal")
+        click.echo(f"{repo}@{reproduced.tag}: asked {reproduced.requests} of {reproduced.of_requests} requests again")
+        for template, counts in reproduced.answers.items():
+            unequal = ", ".join(f"{count} {name}" for name, count in counts.items() if count and name != "equal")
             click.echo(
-                f"  {stage}: {counts['equal']} of {sum(counts.values())} answers equal{'; ' + other if other else ''}"
+                f"  {template}: {counts['equal']} of {sum(counts.values())} answers equal{'; ' + unequal if unequal else ''}"
             )
-        if found.unasked:
-            click.echo(f"  {found.unasked} answers of then were not asked for")
-        rows = found.rows
+        if reproduced.unasked:
+            click.echo(f"  {reproduced.unasked} answers of then were not asked for")
+        rows = reproduced.rows
         click.echo(
             f"  rows: {rows['equal']} of {rows['published']} equal, {rows['differ']} differ, {rows['missing']} missing, "
             f"{rows['new']} new"
         )
-        for title, lines in (("for example", found.examples), ("what can explain it", found.reasons)):
+        for title, lines in (("for example", reproduced.examples), ("what can explain it", reproduced.reasons)):
             if lines:
                 click.echo("\n".join([f"{title}:", *(f"  {line}" for line in lines)]))
-    if not found.same:
+    if not reproduced.same:
         raise SystemExit(1)

@@ -19,9 +19,9 @@ def command(repo: str, endpoint: str | None, as_json: bool) -> None:
     from evokd_data.reporting.primary_metric import primary_metric
     from evokd_data.revisions.load import list_rounds
 
-    found = list_rounds(repo, endpoint=endpoint)
+    rounds = list_rounds(repo, endpoint=endpoint)
     if as_json:
-        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(rounds, indent=2, ensure_ascii=False))
         return
     rows = [
         [
@@ -32,6 +32,6 @@ def command(repo: str, endpoint: str | None, as_json: bool) -> None:
             entry["commit"][:10] if entry["commit"] else None,
             entry["date"],
         ]
-        for entry in found
+        for entry in rounds
     ]
-    table(repo, ("round", "samples", f"{score_name(found)} (test)", "bytes", "commit", "finished"), rows)
+    table(repo, ("round", "samples", f"{score_name(rounds)} (test)", "bytes", "commit", "finished"), rows)

@@ -32,7 +32,7 @@ def command(
     with live() as progress:
         done = run_all(loaded, runs, progress, origin, mirror)
     for run in done:
-        last = summary(run.workspace)["rounds"][-1]
-        revision = last["revision"]
+        newest = summary(run.workspace)["rounds"][-1]
+        revision = newest["revision"]
         published = f"{revision['repo']}@{revision['tag']}" if revision else "not published"
-        click.echo(f"{run.recipe.name} {last['digest']} {published}")
+        click.echo(f"{run.recipe.name} {newest['digest']} {published}")

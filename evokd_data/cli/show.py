@@ -21,12 +21,12 @@ def command(run: Path, plan: int | None, as_json: bool) -> None:
     from evokd_data.storage.workspace import Workspace, read_json
 
     workspace = Workspace(run if run.is_dir() or len(run.parts) > 1 else Path("runs") / run)
-    found = summary(workspace)
+    content = summary(workspace)  # raises an error when the folder holds no run
     if plan is not None:
-        found = read_json(workspace.round(plan).plan)
+        content = read_json(workspace.round(plan).plan)
     if as_json:
-        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
     elif plan is not None:
-        plan_table(found)
+        plan_table(content)
     else:
-        rounds_table(found)
+        rounds_table(content)

@@ -31,9 +31,9 @@ def rounds(folder: Path) -> list[dict]:
 
 
 def test_a_real_teacher_fills_every_round(folder: Path) -> None:
-    made = rounds(folder)
-    assert [entry["round"] for entry in made] == [0, 1, 2]
-    for entry in made[1:]:
+    entries = rounds(folder)
+    assert [entry["round"] for entry in entries] == [0, 1, 2]
+    for entry in entries[1:]:
         assert entry["asked"] == 14 == entry["kept"] + sum(entry["rejected"].values())
         assert entry["kept"] >= 10
         assert entry["tokens"] > 0
@@ -41,11 +41,11 @@ def test_a_real_teacher_fills_every_round(folder: Path) -> None:
 
 
 def test_every_round_is_one_commit_and_one_tag_that_verify_and_load_bare(folder: Path) -> None:
-    made = rounds(folder)
-    assert [entry["revision"]["tag"] for entry in made] == ["round-000", "round-001", "round-002"]
-    assert len({entry["revision"]["commit"] for entry in made}) == 3
+    entries = rounds(folder)
+    assert [entry["revision"]["tag"] for entry in entries] == ["round-000", "round-001", "round-002"]
+    assert len({entry["revision"]["commit"] for entry in entries}) == 3
     assert "is as published" in run(folder, "verify", "local/quickstart-intents", "--endpoint", "local")
-    expected = sum(entry["kept"] for entry in made[:2])
+    expected = sum(entry["kept"] for entry in entries[:2])
     with localhub.running(folder / "hub") as hub:
         bare = (
             "from datasets import load_dataset\n"

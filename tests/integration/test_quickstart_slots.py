@@ -26,16 +26,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_real_teacher_fills_a_round_with_spans_that_are_where_they_say(folder: Path) -> None:
-    made = json.loads(run(folder, "show", "quickstart-slots", "--json"))["rounds"]
-    assert [entry["round"] for entry in made] == [0, 1]
-    assert made[1]["asked"] == 21 == made[1]["kept"] + sum(made[1]["rejected"].values())
-    assert made[1]["kept"] >= 14
+    entries = json.loads(run(folder, "show", "quickstart-slots", "--json"))["rounds"]
+    assert [entry["round"] for entry in entries] == [0, 1]
+    assert entries[1]["asked"] == 21 == entries[1]["kept"] + sum(entries[1]["rejected"].values())
+    assert entries[1]["kept"] >= 14
     run(folder, "load", "local/quickstart-slots", "--endpoint", "local", "--out", "rows.jsonl")
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text("utf-8").splitlines()]
-    assert len(rows) == sum(entry["kept"] for entry in made)
-    found = [(row["text"], span) for row in rows for span in row["spans"]]
-    assert len(found) >= len(rows)
-    for text, span in found:
+    assert len(rows) == sum(entry["kept"] for entry in entries)
+    spans = [(row["text"], span) for row in rows for span in row["spans"]]
+    assert len(spans) >= len(rows)
+    for text, span in spans:
         assert text[span["start"] : span["end"]] == span["surface"] != ""
 
 
@@ -56,8 +56,8 @@ def test_no_answer_holds_a_word_that_its_text_does_not(folder: Path) -> None:
 
 
 def test_the_same_engine_gives_the_same_answers_again(folder: Path) -> None:
-    told = json.loads(
+    report = json.loads(
         run(folder, "reproduce", "local/quickstart-slots", "--endpoint", "local", "--recipe", RECIPE, *SMALL, "--json")
     )
-    assert told["answers"]["label"]["differ"] == 0 < told["answers"]["label"]["equal"]
-    assert told["rows"]["equal"] == told["rows"]["published"] > 0
+    assert report["answers"]["label"]["differ"] == 0 < report["answers"]["label"]["equal"]
+    assert report["rows"]["equal"] == report["rows"]["published"] > 0
