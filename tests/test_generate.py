@@ -51,7 +51,7 @@ def test_kept_and_rejected_sum_to_what_was_asked_each_with_its_place(recipe, tmp
         samples = list(ShardedSamples(TASK, folder.shard_files()))
         rejected = list(read_rejections(folder.rejection_files()))
         assert totals["asked"] == 24 == len(samples) + len(rejected)
-        assert totals["samples"] == len(samples) > 0
+        assert totals["kept"] == len(samples) > 0
         assert totals["rejected"] == dict(sorted(Counter(r.reason for r in rejected).items())) and totals["rejected"]
         assert set(totals["rejected"]) <= set(REASONS)
         keys = Counter((fate.origin.request, fate.origin.position) for fate in (*samples, *rejected))

@@ -1,1 +1,1 @@
-"""What a person looks at: cards, report, tables, plots, and the statistics behind them."""
+"""Output for people: dataset and model cards, report, tables and plots, and the statistics behind them."""

@@ -1,1 +1,1 @@
-"""Reading published rounds back: load, verify, replay, reproduce, compare, continue."""
+"""Published rounds, read back: load, verify, replay, reproduce, diff, resume."""

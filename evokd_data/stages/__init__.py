@@ -1,1 +1,1 @@
-"""The stages of a round, one public function each. They meet only through files in the workspace."""
+"""The stages of a round, one module each. They exchange data only through files in the run folder."""

@@ -1,1 +1,1 @@
-"""What lies on disk and in a published repository: written whole, read back checked."""
+"""Files on disk and in a published repository: run folder, shards, journal, Parquet, snapshots, mirror."""
