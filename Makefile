@@ -25,7 +25,7 @@ FIRST_IMPORT := import logging; logging.disable(logging.WARNING); \
   vllm.v1.engine.async_llm, vllm.v1.worker.cpu_worker, vllm.model_executor.models.llama
 INSTALLED := .venv/installed
 
-.PHONY: help setup quickstart test check bench bench-gpu faults clients lock clean
+.PHONY: help setup quickstart test check docs bench bench-gpu faults clients lock clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -58,11 +58,14 @@ quickstart: setup  ## the whole loop on this machine: teacher, student, five rou
 test: setup  ## every test that needs no GPU; ARGS="-k name" for some
 	@.venv/bin/python -m pytest $(ARGS)
 
-check: setup  ## format, lint, types, architecture, imports
+check: setup  ## format, lint, types, architecture, names, documentation
 	@.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/python -m pytest -q tests/test_architecture.py tests/test_imports.py
+	.venv/bin/python -m pytest -q tests/test_architecture.py tests/test_imports.py tests/test_codebase.py tests/test_docs.py
+
+docs: setup  ## writes the generated sections of the pages anew
+	@.venv/bin/python tests/documentation.py
 
 bench: setup  ## what we cost beside the engine, and beside raw vLLM; FULL=--full for a million texts; build/bench.json
 	@mkdir -p build

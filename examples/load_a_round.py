@@ -1,7 +1,7 @@
 """A published round back, every digest checked; then the same rows with `datasets` alone.
 
-    python examples/load_a_round.py                                  the quickstart's round 3, from the local Hub
-    python examples/load_a_round.py org/name 3 --endpoint hub        somebody's round, from the Hugging Face Hub
+python examples/load_a_round.py                                  the quickstart's round 3, from the local Hub
+python examples/load_a_round.py org/name 3 --endpoint hub        somebody's round, from the Hugging Face Hub
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ def main() -> None:
     rows = load_round(options.repo, options.round, endpoint=endpoint)
     print(f"{options.repo}, rounds 0 to {options.round}: {len(rows)} samples, columns {rows.column_names}")
     fresh = rows.filter(lambda row: row["round"] == options.round)
-    print(f"of them {len(fresh)} are round {options.round}'s own; the first: {fresh[0]['text']!r} -> {fresh[0]['label']}")
+    print(
+        f"of them {len(fresh)} are round {options.round}'s own; the first: {fresh[0]['text']!r} -> {fresh[0]['label']}"
+    )
     if endpoint is None:
         print(f'without this package: load_dataset("{options.repo}", revision="round-{options.round:03d}")')
 

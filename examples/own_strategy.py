@@ -63,13 +63,18 @@ def main() -> None:
     STRATEGIES["short-texts"] = f"{__name__}:ShortTexts"
     with tempfile.TemporaryDirectory() as folder:
         for split, words in (("seeds", ("rose", "leaf", "sea")), ("test", ("ruby", "moss", "sky"))):
-            rows = [{"text": f"{word} {label}", "label": label} for word, label in zip(words, ("red", "green", "blue"), strict=True)]
+            rows = [
+                {"text": f"{word} {label}", "label": label}
+                for word, label in zip(words, ("red", "green", "blue"), strict=True)
+            ]
             (Path(folder) / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         (Path(folder) / "recipe.yaml").write_text(RECIPE)
         (run,) = run_all([load(Path(folder) / "recipe.yaml")], Path(folder) / "runs", Progress())
         for round_folder in run.workspace.rounds():
             metrics = json.loads(round_folder.metrics.read_text())
-            print(f"{round_folder.tag}: macro-F1 {metrics['test']['macro_f1']:.3f} on {metrics['test']['n']} test texts")
+            print(
+                f"{round_folder.tag}: macro-F1 {metrics['test']['macro_f1']:.3f} on {metrics['test']['n']} test texts"
+            )
 
 
 if __name__ == "__main__":

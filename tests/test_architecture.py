@@ -23,31 +23,12 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from import_graph import FAMILIES, IMPORTS, MODULES, READ, STANDARD_LIBRARY_ONLY, WINGS, Import, objection, room
 
-import evokd_data
-
-PACKAGE = "evokd_data"
-ROOT = Path(evokd_data.__file__).parent
-FAMILIES = {"tasks", "teachers", "strategies", "students", "publishers"}
-WINGS = (
-    "localhub", "ground", "contracts", "plugs", "inputs", "storage", "generation", "reporting", "stages", "revisions",
-    "loop", "cli",
-)  # fmt: skip
-"""From the lowest to the highest."""
-STANDARD_LIBRARY_ONLY = {
-    "records", "digest", "errors", "registry", "repo_layout", "progress", "atomic_files", "writing_systems",
-}  # fmt: skip
-GROUND = STANDARD_LIBRARY_ONLY | {"settings", "yaml_files", "models"}
-LOCALHUB_MAY_IMPORT = {"atomic_files", "yaml_files"}
-"""Two modules that import nothing of ours themselves. The local Hub could be a package of its own with copies of them."""
-INPUTS = {"recipe", "recipe_file", "recipe_sections", "seeds", "sources"}
-LOOP = {"rounds", "compare"}
 HEAVY = {
     "torch",
     "transformers",
@@ -64,104 +45,6 @@ BY_NAME = {"registry", "cli", "teachers.vllm.names"}
 """Who may import by a name in a string: plugs, commands, and vLLM's names, which wander between its modules."""
 
 
-class Import(NamedTuple):
-    importer: str
-    imported: str
-    when: str
-    """At the `top`, on a `call` (in a function's body), or for `typing`."""
-
-    def __str__(self) -> str:
-        return f"{self.importer} -> {self.imported} ({self.when})"
-
-
-def module_name(path: Path) -> str:
-    """`tasks.ner`, `tasks` for a package's __init__, `` for the whole package's."""
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
-
-
-def statements(node: ast.AST, when: str = "top") -> Iterator[tuple[ast.Import | ast.ImportFrom, str]]:
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        yield node, when
-    for field, value in ast.iter_fields(node):
-        inner = when
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            inner = "call"
-        elif isinstance(node, ast.If) and field == "body" and ast.unparse(node.test).endswith("TYPE_CHECKING"):
-            inner = "typing"
-        for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST):
-                yield from statements(child, inner)
-
-
-def imported_names(node: ast.Import | ast.ImportFrom, importer: str) -> Iterator[str]:
-    """Dotted names: of a `from` import also those that may be submodules."""
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-        return
-    base = node.module or ""
-    if node.level:
-        here = [PACKAGE, *importer.split(".")] if importer else [PACKAGE]
-        drop = node.level - (MODULES[importer].name == "__init__.py")
-        base = ".".join([*here[: len(here) - drop], *filter(None, [node.module])])
-    yield base
-    yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-def read_imports(importer: str) -> tuple[set[Import], set[tuple[str, str]]]:
-    """What a module imports of the package, and (top-level name, when) of everything else."""
-    ours, others = set(), set()
-    for node, when in statements(ast.parse(MODULES[importer].read_text(encoding="utf-8"))):
-        for name in imported_names(node, importer):
-            head, _, inside = name.partition(".")
-            if head != PACKAGE:
-                others.add((head, when))
-            elif inside and inside in MODULES:
-                ours.add(Import(importer, inside, when))
-    return ours, others
-
-
-READ = {module: read_imports(module) for module in MODULES}
-IMPORTS = sorted(set().union(*(ours for ours, _ in READ.values())))
-
-
-class Room(NamedTuple):
-    """Where a module belongs: its wing and, for a plug, its family."""
-
-    wing: str
-    family: str = ""
-
-
-def room(module: str) -> Room:
-    head, _, rest = module.partition(".")
-    if head in {"cli", "__main__"}:
-        return Room("cli")
-    if head in FAMILIES:
-        return Room("plugs", head) if rest else Room("contracts")
-    if head in WINGS:
-        return Room(head)
-    assert not rest, f"the package {head!r} has no place in the napkin"
-    for wing, modules in (("ground", GROUND), ("contracts", {"templates"}), ("inputs", INPUTS), ("loop", LOOP)):
-        if head in modules:
-            return Room(wing)
-    raise AssertionError(f"the module {head!r} has no place in the napkin: name its wing in this file")
-
-
-def objection(one: Import) -> str | None:
-    importer, imported = room(one.importer), room(one.imported)
-    if importer.wing == "localhub":
-        own = imported.wing == "localhub" or one.imported in LOCALHUB_MAY_IMPORT
-        return None if own else "the local Hub knows nothing of the toolkit"
-    if WINGS.index(imported.wing) > WINGS.index(importer.wing):
-        return f"up, from {importer.wing} to {imported.wing}"
-    if importer.family != imported.family and imported.family and importer.family:
-        return f"across, from {importer.family} to {imported.family}"
-    return None
-
-
 def test_the_whole_package_was_read() -> None:
     assert len(MODULES) >= 115
     assert len(IMPORTS) >= 300
@@ -170,15 +53,15 @@ def test_the_whole_package_was_read() -> None:
 
 
 def test_imports_point_down() -> None:
-    wrong = {str(one): said for one in IMPORTS if one.importer and (said := objection(one))}
+    wrong = {str(edge): problem for edge in IMPORTS if edge.importer and (problem := objection(edge))}
     assert wrong == {}
 
 
 def test_no_circle() -> None:
     graph: dict[str, set[str]] = {module: set() for module in MODULES}
-    for one in IMPORTS:
-        if one.importer and one.when != "typing":
-            graph[one.importer].add(one.imported)
+    for edge in IMPORTS:
+        if edge.importer and edge.when != "typing":
+            graph[edge.importer].add(edge.imported)
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -186,7 +69,7 @@ def test_no_circle() -> None:
 
 
 def test_the_package_itself_imports_nothing_until_asked() -> None:
-    assert [str(one) for one in IMPORTS if not one.importer and one.when == "top"] == []
+    assert [str(edge) for edge in IMPORTS if not edge.importer and edge.when == "top"] == []
 
 
 def test_the_ground_needs_only_the_standard_library() -> None:
@@ -212,7 +95,7 @@ def names_in(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("importer", "imported", "said"),
+    ("importer", "imported", "problem"),
     [
         ("records", "tasks", "up, from ground to contracts"),
         ("tasks", "tasks.ner", "up, from contracts to plugs"),
@@ -226,5 +109,5 @@ def names_in(path: Path) -> set[str]:
         ("localhub.store", "errors", "the local Hub"),
     ],
 )
-def test_a_wrong_import_is_seen(importer: str, imported: str, said: str) -> None:
-    assert (objection(Import(importer, imported, "call")) or "").startswith(said)
+def test_a_wrong_import_is_seen(importer: str, imported: str, problem: str) -> None:
+    assert (objection(Import(importer, imported, "call")) or "").startswith(problem)

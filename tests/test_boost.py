@@ -6,8 +6,8 @@ import pytest
 from colours import TASK, contents, play, quick
 
 from evokd_data.errors import RecipeError
+from evokd_data.generation.boosting import Boosting
 from evokd_data.recipe import load
-from evokd_data.stages.boosting import Boosting
 from evokd_data.storage.shards import ShardedSamples, read_probe
 from evokd_data.storage.workspace import read_json
 

@@ -1,57 +1,63 @@
-"""The README stays up to date: its generated sections equal what the package says (`python tests/test_docs.py` writes them)."""
+"""The pages cannot go stale: generated sections, links, files, commands and their options are what the package has."""
 
 from __future__ import annotations
 
-import re
+import ast
 from pathlib import Path
 
+import click
 import pytest
+from documentation import PAGES, ROOT, SECTIONS, command_lines, links, named_files, with_sections
 
-from evokd_data.cli import COMMANDS
-from evokd_data.recipe import FAMILIES
-from evokd_data.registry import resolve
+from evokd_data.cli import COMMANDS, cli
 
-ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
-
-
-def commands() -> str:
-    width = max(map(len, COMMANDS))
-    return "\n".join(f"    evokd-data {name:<{width}}  {description}" for name, description in COMMANDS.items())
+PACKAGE = ROOT / "evokd_data"
+page_names = [str(page.relative_to(ROOT)) for page in PAGES]
 
 
-def plugs() -> str:
-    lines = ["| section | name | what it is |", "|---|---|---|"]
-    for section, family in FAMILIES.items():
-        for name in sorted(family.table):
-            module = __import__(resolve(family.table, name).__module__, fromlist=["_"])
-            description = (module.__doc__ or "").strip().splitlines()[0].rstrip(".")
-            lines.append(f"| `{section}.{family.key}` | `{name}` | {description} |")
-    return "\n".join(lines)
+def test_the_pages_are_there() -> None:
+    assert {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md", "docs/glossary.md"} <= set(
+        page_names
+    )
 
 
-PARTS = {"commands": commands, "plugs": plugs}
+@pytest.mark.parametrize(("page", "name"), [(page, name) for page, sections in SECTIONS.items() for name in sections])
+def test_a_generated_section_is_what_the_package_says_now(page: str, name: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert with_sections(text, {name: SECTIONS[page][name]}) == text, "stale; run: make docs"
 
 
-def written(text: str) -> str:
-    for name, make in PARTS.items():
-        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-        text, count = re.subn(pattern, lambda m, make=make: f"{m[1]}\n{make()}\n\n{m[2]}", text, flags=re.S)
-        assert count == 1, f"README.md has no part {name!r}"
-    return text
+@pytest.mark.parametrize("page", PAGES, ids=page_names)
+def test_every_file_that_a_page_links_to_or_names_is_there(page: Path) -> None:
+    assert [link for link in links(page) if not (page.parent / link).exists()] == []
+    places = (ROOT, PACKAGE, page.parent)
+    assert [name for name in named_files(page) if not any((place / name).exists() for place in places)] == []
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_the_generated_parts_of_the_readme_are_current(part: str) -> None:
-    text = README.read_text(encoding="utf-8")
-    assert PARTS[part]() in text, "stale; run: python tests/test_docs.py"
+@pytest.mark.parametrize("page", PAGES, ids=page_names)
+def test_every_command_that_a_page_shows_exists_with_its_options(page: Path) -> None:
+    problems = []
+    for words in command_lines(page):
+        name, *rest = words or [""]
+        if name.startswith("-") or name not in COMMANDS:
+            problems.append(" ".join(words))
+            continue
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        if isinstance(command, click.Group) and rest:
+            command, rest = command.get_command(click.Context(command), rest[0]) or command, rest[1:]
+        options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        used = {word.partition("=")[0] for word in rest if word.startswith("--")}
+        problems += [f"{' '.join(words)}: {option}" for option in sorted(used - options - {"--help"})]
+    assert problems == []
 
 
-def test_every_file_the_readme_links_to_is_there() -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", README.read_text(encoding="utf-8"))
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+def test_the_pages_show_most_commands() -> None:
+    shown = {words[0] for page in PAGES for words in command_lines(page) if words}
+    assert len(shown & set(COMMANDS)) >= 15
 
 
-if __name__ == "__main__":
-    README.write_text(written(README.read_text(encoding="utf-8")), encoding="utf-8")
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+def test_an_example_compiles_and_says_what_it_shows(example: Path) -> None:
+    assert ast.get_docstring(ast.parse(example.read_text(encoding="utf-8")))
+    assert example.name in (ROOT / "examples/README.md").read_text(encoding="utf-8")

@@ -10,8 +10,8 @@ from typing import Generic, TypeVar
 
 from evokd_data.atomic_files import whole_folder, write_json
 from evokd_data.digest import derive_seed, digest
+from evokd_data.generation.boosting import Boosting
 from evokd_data.recipe import Recipe
-from evokd_data.stages.boosting import Boosting
 from evokd_data.storage.shards import ShardedSamples, shard_content
 from evokd_data.storage.workspace import RoundFolder, Workspace
 from evokd_data.students import Segment, TrainingData, distributed
