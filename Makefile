@@ -65,7 +65,7 @@ check: setup  ## format, lint, types, architecture, names, documentation
 	.venv/bin/python -m pytest -q tests/test_architecture.py tests/test_imports.py tests/test_codebase.py tests/test_docs.py
 
 docs: setup  ## writes the generated sections of the pages anew
-	@.venv/bin/python tests/documentation.py
+	@.venv/bin/python -m tests.support.documentation
 
 bench: setup  ## what we cost beside the engine, and beside raw vLLM; FULL=--full for a million texts; build/bench.json
 	@mkdir -p build

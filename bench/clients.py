@@ -158,8 +158,8 @@ class Published:
 
 
 def publish(server: RunningHub, folder: Path) -> Published:
-    sys.path.insert(0, str(ROOT / "tests"))
-    from publishing_fixtures import make_run
+    sys.path.insert(0, str(ROOT))
+    from tests.support.finished_runs import make_run
 
     recipe, workspace = make_run(folder, ROUND + 2)
     assert recipe.publish is not None

@@ -5,10 +5,10 @@
     python bench/faults.py --section race --seed 4          a race
 
 publish   calls are refused, limited, cut, halved, altered or never answered, singly and together; clients and
-          servers are killed with -9; each is rerun until it ends                                    tests/scenarios.py
-race      two processes publish to one repository at the same moment                                     tests/races.py
-load      a round is loaded while the Hub is down or serves wrong data, with other rounds in the cache tests/reloads.py
-upload    bytes that the Hub receives for the fifth round, compared with that round's own                tests/uploads.py
+          servers are killed with -9; each is rerun until it ends                                    tests/support/fault_scenarios.py
+race      two processes publish to one repository at the same moment                                     tests/support/concurrent_publishers.py
+load      a round is loaded while the Hub is down or serves wrong data, with other rounds in the cache tests/support/load_scenarios.py
+upload    bytes that the Hub receives for the fifth round, compared with that round's own                tests/support/upload_volume.py
 
 These files say what must hold. Exits with 1 when it does not, and prints the seed.
 """
@@ -31,7 +31,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 WORKERS = 2
 MAX_VIOLATED = 20  # violated scenarios in the figures
 
@@ -39,15 +39,15 @@ MAX_VIOLATED = 20  # violated scenarios in the figures
 @contextmanager
 def sandbox() -> Iterator[Any]:
     """A new Hub, and runs to publish."""
-    from faulty import FaultyHub, Runs
-    from scenarios import Sandbox
+    from tests.support.fault_scenarios import Sandbox
+    from tests.support.faulty_hub import FaultyHub, Runs
 
     with tempfile.TemporaryDirectory() as name, FaultyHub(Path(name) / "hub") as hub:
         yield Sandbox(hub, Runs(Path(name) / "runs"), Path(name))
 
 
 def scenarios(seeds: list[int]) -> list[dict[str, Any]]:
-    from scenarios import Scenario, play
+    from tests.support.fault_scenarios import Scenario, play
 
     outcomes = []
     with sandbox() as shared:
@@ -59,7 +59,7 @@ def scenarios(seeds: list[int]) -> list[dict[str, Any]]:
 
 
 def races(seeds: list[int]) -> list[dict[str, Any]]:
-    from races import Race, run_race
+    from tests.support.concurrent_publishers import Race, run_race
 
     with sandbox() as shared:
         return [asdict(run_race(Race.of(seed), shared)) for seed in seeds]
@@ -67,7 +67,8 @@ def races(seeds: list[int]) -> list[dict[str, Any]]:
 
 def loads(seeds: list[int]) -> list[dict[str, Any]]:
     import datasets
-    from reloads import Load, Loads, run_load
+
+    from tests.support.load_scenarios import Load, Loads, run_load
 
     datasets.disable_progress_bars()
     with sandbox() as shared:
@@ -77,7 +78,7 @@ def loads(seeds: list[int]) -> list[dict[str, Any]]:
 
 def uploads(seeds: list[int]) -> list[dict[str, Any]]:
     """Seeds 0 and 1 are LFS and Xet, seeds 2 and 3 the same with fewer rows. Nothing is random."""
-    from uploads import ROWS, measure
+    from tests.support.upload_volume import ROWS, measure
 
     outcomes = []
     with sandbox() as shared:

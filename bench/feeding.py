@@ -251,8 +251,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = arguments.model
         if model is None:
-            sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "vllm"))
-            from tiny import build
+            sys.path.insert(0, str(Path(__file__).parents[1]))
+            from tests.support.tiny_model import build
 
             model = str(build(Path(folder) / "tiny", ends=False, layers=1))
         teacher = VLLM(

@@ -27,7 +27,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "vllm"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ |= {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 
 from report import record
@@ -54,8 +54,9 @@ WORDS = [f"w{number}" for number in range(30_000)]
 
 def write_teacher(folder: Path, shape: dict[str, int]) -> Path:
     """A configuration without weights, and the byte-level tokenizer of the tests, in which larger token ids have no text."""
-    from tiny import build
     from transformers import LlamaConfig
+
+    from tests.support.tiny_model import build
 
     build(folder, ends=False)
     (folder / "model.safetensors").unlink()

@@ -26,9 +26,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell without job control starts what it puts into the background deaf to Ctrl-C, and children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-from colours import RECIPE, SEEDS, TEST, quick, write_rows  # noqa: E402 - the environment comes first
-
 from evokd_data.recipe import Recipe  # noqa: E402
+from tests.support.example_task import RECIPE, SEEDS, TEST, quick, write_rows  # noqa: E402 - the environment comes first
 
 # No deadline: how long an example takes says how busy the machine is. The same examples every time: a red test stays red.
 settings.register_profile("evokd", deadline=None, max_examples=60, derandomize=True)

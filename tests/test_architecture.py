@@ -27,7 +27,18 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
-from import_graph import FAMILIES, IMPORTS, MODULES, READ, STANDARD_LIBRARY_ONLY, WINGS, Import, objection, room
+
+from tests.support.import_graph import (
+    FAMILIES,
+    IMPORTS,
+    MODULES,
+    READ,
+    STANDARD_LIBRARY_ONLY,
+    WINGS,
+    Import,
+    objection,
+    room,
+)
 
 HEAVY = {
     "torch",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.support import ROOT
+
 sys.path.insert(0, str(ROOT / "bench"))
 
-from codebase import atomic_writers, figures, generic_names, is_generic, parse, undocumented  # noqa: E402
+from codebase import atomic_writers, figures, generic_names, is_generic, parse, undocumented
 
 PACKAGE = ROOT / "evokd_data"
 FOLDERS = {"evokd_data": 0.005, "tests": 0.005, "bench": 0.005, "recipes": 0.005}

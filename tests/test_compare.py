@@ -7,10 +7,8 @@ import math
 from pathlib import Path
 
 import pytest
-from colours import QUICK
 from hypothesis import given
 from hypothesis import strategies as st
-from places import places
 
 from evokd_data.compare import collect, compare, page, trials
 from evokd_data.errors import RecipeError
@@ -20,6 +18,8 @@ from evokd_data.reporting.run_summary import summary
 from evokd_data.reporting.significance import differences, spread
 from evokd_data.rounds import run_all
 from evokd_data.storage.workspace import Workspace
+from tests.support.example_tagging_task import places
+from tests.support.example_task import QUICK
 
 scores = st.lists(st.floats(0, 1).map(lambda score: round(score, 4)), min_size=3, max_size=12)
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 import pytest
-from documentation import PAGES, ROOT, SECTIONS, command_lines, links, named_files, with_sections
 
 from evokd_data.cli import COMMANDS, cli
+from tests.support import ROOT
+from tests.support.documentation import PAGES, SECTIONS, command_lines, links, named_files, with_sections
 
 PACKAGE = ROOT / "evokd_data"
 page_names = [str(page.relative_to(ROOT)) for page in PAGES]

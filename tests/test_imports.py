@@ -5,14 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
 import pytest
 
 from evokd_data.cli import cli
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[1]
 RECIPES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("recipes/*.yaml"))
 HEAVY = ("torch", "transformers", "vllm", "ray", "datasets", "pandas", "pyarrow", "huggingface_hub")
 

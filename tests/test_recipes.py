@@ -13,8 +13,8 @@ from evokd_data.compare import trials
 from evokd_data.errors import RecipeError
 from evokd_data.recipe import load
 from evokd_data.seeds import load_splits
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[1]
 RECIPES = sorted(ROOT.glob("recipes/*.yaml"))
 DATASETS = ["amazon", "cail2019", "conll03", "conll04", "imdb", "inshorts", "toutiao"]
 OF_PAPER = {path.stem: path for path in ROOT.glob("recipes/paper/*.yaml")}

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from colours import SEEDS, TASK, TEST, contents, play, quick, write_rows
 
 from evokd_data import rounds
 from evokd_data.errors import RecipeError, WorkspaceError
@@ -23,8 +22,9 @@ from evokd_data.storage import journal
 from evokd_data.storage.shards import ShardedSamples, read_rejections
 from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.teachers.scripted import Scripted
+from tests.support import ROOT
+from tests.support.example_task import SEEDS, TASK, TEST, contents, play, quick, write_rows
 
-HERE = Path(__file__).parent
 ROUGH = {
     "engine: scripted": "engine: scripted, wrong_labels: 0.3, broken_answers: 0.1",
     "linear}": "linear, soft_labels: false}",
@@ -32,10 +32,10 @@ ROUGH = {
 
 
 def crash(recipe: Path, runs: Path, *arguments: str) -> int:
-    """How many processes `crash.py` killed."""
+    """How many processes kill_loop.py killed."""
     done = subprocess.run(
-        [sys.executable, str(HERE / "crash.py"), str(recipe), str(runs), *arguments],
-        capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": str(HERE)},
+        [sys.executable, "-m", "tests.support.kill_loop", str(recipe), str(runs), *arguments],
+        capture_output=True, text=True, timeout=300, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return int(done.stdout)
@@ -75,11 +75,11 @@ def test_a_run_killed_before_any_file_is_in_its_place_comes_out_as_an_undisturbe
 
 def test_the_order_of_sets_and_dicts_enters_nothing(recipe_file, tmp_path):
     path = recipe_file(**ROUGH)
-    script = "import sys, pathlib, colours as c; print(*c.contents(c.play(c.quick(pathlib.Path(sys.argv[1])), pathlib.Path(sys.argv[2]), 3)))"
+    script = "import sys, pathlib, tests.support.example_task as c; print(*c.contents(c.play(c.quick(pathlib.Path(sys.argv[1])), pathlib.Path(sys.argv[2]), 3)))"
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", script, str(path), str(tmp_path / seed)],
-            stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(HERE)},
+            stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONHASHSEED": seed}, cwd=ROOT,
         )
         for seed in ("1", "2")
     ]  # fmt: skip

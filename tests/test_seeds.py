@@ -8,13 +8,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from colours import SEEDS, TASK, TEST, sample, write_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evokd_data.errors import DataError
 from evokd_data.recipe import Recipe, load
 from evokd_data.seeds import draw, load_splits
+from tests.support.example_task import SEEDS, TASK, TEST, sample, write_rows
 
 ROWS = [{"text": text, "label": label} for label, texts in SEEDS.items() for text in texts]
 

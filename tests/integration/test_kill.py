@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import COMMAND
 from huggingface_hub import HfApi
 
 from evokd_data import localhub
+from tests.support.installed_command import COMMAND
 
 PUBLISHED = "teacher: {engine: scripted, latency_s: 0.03}\npublish: {repo: local/colours, endpoint: local}"
 

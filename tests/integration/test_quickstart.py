@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import NEEDS_VLLM, ROOT, run, small
 
 from evokd_data import localhub
+from tests.support import ROOT
+from tests.support.installed_command import NEEDS_VLLM, run, small
 
 pytestmark = NEEDS_VLLM
 

@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
-from commands import NEEDS_VLLM, ROOT, run, small
 
 from evokd_data.storage import journal
+from tests.support import ROOT
+from tests.support.installed_command import NEEDS_VLLM, run, small
 
 pytestmark = NEEDS_VLLM
 

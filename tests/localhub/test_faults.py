@@ -6,9 +6,10 @@ from functools import partial
 
 import httpx
 import pytest
-from fault_injection import ROUTE, fault_counts, hub_with_faults, parse_rules, set_faults
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError
+
+from tests.support.fault_injection import ROUTE, fault_counts, hub_with_faults, parse_rules, set_faults
 
 web = httpx.Client(timeout=30)
 

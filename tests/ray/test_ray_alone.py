@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from test_ray_actors import alive, opened, pids, round_1
 
 from evokd_data.errors import TeacherError
 from evokd_data.storage.journal import read_answers
 from evokd_data.storage.workspace import Workspace
 from evokd_data.teachers.ray import pipeline
 from evokd_data.teachers.scripted import Scripted
+from tests.ray.test_ray_actors import alive, opened, pids, round_1
+from tests.support import ROOT
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -32,7 +33,8 @@ pytestmark = pytest.mark.ray
 def test_a_driver_killed_leaves_no_actor_behind(tmp_path):
     ready = tmp_path / "ready.json"
     driver = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("ray_driver.py")), str(tmp_path / "log"), str(ready)],
+        [sys.executable, "-m", "tests.support.ray_program", str(tmp_path / "log"), str(ready)],
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

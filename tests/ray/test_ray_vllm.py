@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
-from test_ray_actors import alive, opened, pids, round_1
 
 from evokd_data.errors import TeacherError
 from evokd_data.recipe import Recipe
@@ -16,8 +14,7 @@ from evokd_data.storage.journal import read_answers
 from evokd_data.storage.shards import ShardedSamples
 from evokd_data.storage.workspace import Workspace
 from evokd_data.teachers.vllm.names import version
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "vllm"))
+from tests.ray.test_ray_actors import alive, opened, pids, round_1
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm]
 
@@ -31,7 +28,7 @@ def test_two_workers_one_of_them_killed_write_what_one_engine_writes(recipe: Cal
         version()
     except TeacherError as error:
         pytest.skip(str(error))
-    from tiny import build
+    from tests.support.tiny_model import build
 
     # The model has random weights: it writes meaningless texts of some hundred characters, and labels by chance.
     model = build(tmp_path / "model", max_length=4096)

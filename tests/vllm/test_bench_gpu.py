@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.vllm
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.vllm
 
 
 def test_the_gpu_benchmark_runs_to_its_end_in_small() -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import SETTINGS, OpenEngine, a_prompt
 
 from evokd_data.errors import RecipeError, TeacherError
 from evokd_data.models import find_model
@@ -19,6 +18,7 @@ from evokd_data.strategies.labelling import LABEL_CODES
 from evokd_data.teachers.vllm import names as vllm_names
 from evokd_data.teachers.vllm.arguments import engine_arguments
 from evokd_data.teachers.vllm.plug import VLLM
+from tests.support.vllm_engine import SETTINGS, OpenEngine, a_prompt
 
 pytestmark = pytest.mark.vllm
 

@@ -13,19 +13,20 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytestmark = pytest.mark.vllm
+from tests.support import ROOT
 
-DRIVER = Path(__file__).with_name("driver.py")
+pytestmark = pytest.mark.vllm
 
 
 class Driver:
-    """driver.py in a process group of its own, as a shell would start it."""
+    """vllm_program.py in a process group of its own, as a shell would start it."""
 
     def __init__(self, model: Path, folder: Path) -> None:
         self.log = folder / "teacher.log"
         self.ready = folder / "ready.json"
         self.process = subprocess.Popen(
-            [sys.executable, str(DRIVER), str(model), str(self.log), str(self.ready)],
+            [sys.executable, "-m", "tests.support.vllm_program", str(model), str(self.log), str(self.ready)],
+            cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,

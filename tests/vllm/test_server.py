@@ -17,11 +17,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import a_prompt
 
 from evokd_data.errors import TeacherError
 from evokd_data.records import Completion, Constraint, Prompt
 from evokd_data.teachers.server.plug import Server
+from tests.support.vllm_engine import a_prompt
 
 pytestmark = pytest.mark.vllm
 

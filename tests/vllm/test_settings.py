@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import CORPUS, SPECIAL, build
 
 from evokd_data.errors import TeacherError
 from evokd_data.records import Message
@@ -22,6 +21,7 @@ from evokd_data.teachers.reasoning import strip_reasoning
 from evokd_data.teachers.vllm import names as vllm_names
 from evokd_data.teachers.vllm.plug import VLLM
 from evokd_data.teachers.vllm.startup import last_error
+from tests.support.tiny_model import CORPUS, SPECIAL, build
 
 SYSTEM, USER = Message("system", "Write one request."), Message("user", "About music.")
 GEMMA = (

@@ -1,0 +1,194 @@
+"""The command line as a stranger meets it: one message for each mistake, never a traceback; results alone on stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from evokd_data.cli import COMMANDS, cli
+from evokd_data.storage.workspace import Workspace
+from tests.support.example_task import QUICK, contents, play, quick
+
+FAST = [part for override in QUICK for part in ("--set", override)]
+HEAVY = ("torch", "vllm", "transformers", "datasets", "pyarrow", "pandas", "accelerate")
+
+
+def call(*arguments: object) -> Result:
+    """An error nobody foresaw is raised here; one that was foreseen is an exit code."""
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def start(*arguments: object, **options: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "evokd_data", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_that_help_lists_is_there_and_explains_itself(name):
+    shown = call(name, "--help")
+    assert shown.exit_code == 0 and "Usage:" in shown.stdout
+    assert name in call("--help").stdout
+
+
+def test_a_misspelt_command_names_the_nearest():
+    result = call("genrate", "x")
+    assert result.exit_code == 2 and "no command 'genrate'; did you mean 'generate'?" in result.stderr
+
+
+def test_check_says_what_is_sound_and_every_problem_of_the_rest(recipe_file, tmp_path):
+    good = recipe_file()
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(good.read_text().replace("count: 2", "count: two").replace("per_class", "perclass"))
+    result = call("check", good, bad, tmp_path / "none.yaml")
+    assert result.exit_code == 1
+    assert result.stdout == f"{good}: sound: classification with 3 classes, 3 seeds, 9 test texts\n"
+    assert len(result.stderr.splitlines()) == 3
+
+
+def test_check_and_help_load_nothing_heavy(recipe_file):
+    path = recipe_file()
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({HEAVY!r})); sys.argv[0] = 'evokd-data'; "
+    for arguments in (["check", str(path)], ["--help"], ["generate", "--help"], ["schema"]):
+        done = subprocess.run(
+            [sys.executable, "-c", blocked + "from evokd_data.cli import main; main()", *arguments],
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+
+def test_schema_prints_json():
+    assert json.loads(call("schema").stdout)["title"] == "evokd-data recipe"
+
+
+def test_the_result_is_on_stdout_and_all_else_on_stderr(recipe_file, tmp_path):
+    path = recipe_file()
+    assert call("generate", path, *FAST).stdout == "runs/colours/round-000/shards\n"
+    trained = call("train-round", path, *FAST)
+    assert json.loads(trained.stdout)["test"]["n"] == 9
+    assert "round 0: train-round: macro-F1" in trained.stderr
+    done = call("run", path, *FAST)
+    assert done.stdout == f"colours {contents(Workspace(tmp_path / 'runs' / 'colours'))[-1]} not published\n"
+    assert "round 0: generate: done before" in done.stderr and "round 2: generate: kept 24" in done.stderr
+
+
+def test_show_prints_a_table_the_plan_and_json_without_none(recipe_file):
+    path = recipe_file(
+        **{"engine: scripted": "engine: scripted, wrong_labels: 0.5", "linear}": "linear, soft_labels: false}"}
+    )
+    call("run", path, "--set", "rounds.count=1", *FAST)
+    call("generate", path, *FAST)
+    table, plan = call("show", "colours"), call("show", "runs/colours", "--plan", 2)
+    assert table.exit_code == plan.exit_code == 0
+    assert "None" not in table.stdout + plan.stdout
+    assert [line.split()[0] for line in table.stdout.splitlines()[2:]] == ["0", "1", "2"]
+    assert "confused:" in plan.stdout
+    shown = json.loads(call("show", "colours", "--json").stdout)
+    assert [set(entry) for entry in shown["rounds"]] == [
+        {"round", "asked", "kept", "rejected", "metrics", "tokens", "seconds", "digest", "revision"}
+    ] * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", "nothing"], "runs/nothing: no run; give a folder under runs/"),
+        (["show", "some/folder"], "some/folder: no run"),
+        (["generate", "none.yaml"], "none.yaml: no such recipe"),
+        (["train-round", "recipe.yaml"], "runs/colours: nothing is generated; next: evokd-data generate recipe.yaml"),
+        (["run", "recipe.yaml", "recipe.yaml"], "'colours' is that of recipe.yaml too"),
+        (["generate", "recipe.yaml", "--set", "rounds.count"], "--set rounds.count: not of the form a.b=value"),
+        (["generate", "recipe.yaml", "--runs", "recipe.yaml"], "Directory 'recipe.yaml' is a file"),
+        (["generate", "recipe.yaml", "--runs", "recipe.yaml/runs"], "recipe.yaml/runs/colours: cannot hold a run (Not a directory"),
+        (["generate", "recipe.yaml", "--runs", "/proc/nowhere"], "/proc/nowhere/colours: cannot hold a run"),
+        (["generate", "recipe.yaml", "--set", "name=taken", "--runs", "."], "taken: cannot hold a run (File exists"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_message_and_an_exit_code(recipe_file, tmp_path, arguments, message):
+    recipe_file()
+    (tmp_path / "taken").write_text("a file where the run's folder should be")
+    result = call(*arguments)
+    assert result.exit_code != 0 and message in result.stderr and not result.stdout
+
+
+def test_a_disk_error_in_the_middle_is_a_message_and_verbose_tells_where(recipe_file, tmp_path):
+    path = recipe_file()
+    play(quick(path), tmp_path / "runs", 1)
+    folder = Workspace(tmp_path / "runs" / "colours").round(1)
+    folder.root.mkdir()
+    folder.shards.write_text("a file where a folder should be")
+    result = call("generate", path, *FAST)
+    assert result.exit_code == 1 and "File exists" in result.stderr and "Traceback" not in result.stderr
+    done = start("--verbose", "generate", path, *FAST)
+    assert "Traceback" in done.communicate(timeout=60)[1] and done.returncode == 1
+
+
+def test_a_changed_recipe_shows_the_difference(recipe_file):
+    path = recipe_file()
+    call("generate", path)
+    result = call("generate", path, "--set", "rounds.samples=30")
+    assert result.exit_code == 1
+    assert '-   "samples": 24' in result.stderr and '+   "samples": 30' in result.stderr
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    while not (path.exists() and path.stat().st_size):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+
+
+def test_a_second_process_is_turned_away_ctrl_c_exits_130_and_the_same_command_goes_on(recipe_file, tmp_path):
+    path = recipe_file()
+    play(quick(path), tmp_path / "runs", 1)
+    slow = start("generate", path, *FAST, "--set", "teacher.latency_s=0.3", "--set", "teacher.window=2")
+    try:
+        wait_for(tmp_path / "runs" / "colours" / "round-001" / "journal" / "00000.jsonl", slow)
+        second = call("generate", path, *FAST)
+        assert second.exit_code == 1 and "another evokd-data process works on this run" in second.stderr
+        assert call("show", "colours").exit_code == 0
+        slow.send_signal(signal.SIGINT)
+        _, stderr = slow.communicate(timeout=60)
+    finally:
+        slow.kill()
+    assert (
+        slow.returncode == 130 and "stopped; the same command goes on from here" in stderr and "Traceback" not in stderr
+    )
+    assert call("generate", path, *FAST).exit_code == 0
+
+
+def test_texts_names_and_labels_of_any_script_come_through(recipe_file, tmp_path):
+    path = recipe_file(**{"name: colours": "name: c-颜色-größe", "which colour": "цвет 😀 which colour"})
+    for file in (path, tmp_path / "seeds.jsonl", tmp_path / "test.jsonl"):
+        file.write_text(file.read_text().replace("blue", "синий"), encoding="utf-8")
+    assert call("run", path, "--set", "rounds.count=1", *FAST).exit_code == 0
+    shown = call("show", "c-颜色-größe", "--plan", 1)
+    assert "синий" in shown.stdout
+
+
+def test_output_that_nobody_reads_to_the_end_is_no_error(recipe_file, tmp_path):
+    play(quick(recipe_file()), tmp_path / "runs", 1)
+    process = start("show", "colours", "--json")
+    process.stdout.close()
+    assert "Traceback" not in process.stderr.read()
+    process.wait(timeout=60)
+    process.stderr.close()
+
+
+def test_the_command_is_installed_under_its_name():
+    assert find_spec("evokd_data.__main__")
+    script = Path(sys.executable).with_name("evokd-data")
+    assert os.access(script, os.X_OK)
+    assert "Usage: evokd-data" in subprocess.run([script, "--help"], capture_output=True, text=True, timeout=60).stdout

@@ -1,0 +1,241 @@
+"""The card: what it says, that it can be read by machines, and that nothing in it can be broken from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from evokd_data.errors import DataError
+from evokd_data.recipe import Recipe
+from evokd_data.recipe_sections import Card
+from evokd_data.reporting import dataset_card
+from evokd_data.stages.publish import make_bundle
+from evokd_data.storage.workspace import Workspace, read_json
+from evokd_data.tasks.classification import Classification
+from evokd_data.tasks.ner import NER
+from tests.support import ROOT
+from tests.support.finished_runs import HOSTILE, make_run
+
+GOLDEN = ROOT / "tests" / "golden"
+
+
+def facts(loaded: Recipe, workspace: Workspace, rounds: int) -> list[dataset_card.RoundFacts]:
+    """The rounds of a run as publish would hand them to the card, one after the other."""
+    round_facts: list[dataset_card.RoundFacts] = []
+    for index in range(rounds):
+        folder = workspace.round(index)
+        bundle = make_bundle(loaded, workspace, folder, folder.root / "draft")
+        manifest = read_json(bundle.files[f"rounds/{folder.tag}/manifest.json"])
+        (folder.root / "published.json").write_bytes(bundle.files[f"rounds/{folder.tag}/manifest.json"].read_bytes())
+        round_facts.append(dataset_card.RoundFacts(manifest, read_json(folder.metrics), read_json(folder.plan)))
+    return round_facts
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, list[dataset_card.RoundFacts]]:
+    loaded, workspace = make_run(tmp_path_factory.mktemp("card"))
+    return loaded, facts(loaded, workspace, 3)
+
+
+def settled(rounds: list[dataset_card.RoundFacts]) -> list[dataset_card.RoundFacts]:
+    """With what differs from facts_of_round version of a library, or of a prompt, to the next set to something fixed."""
+    fixed = []
+    for facts_of_round in rounds:
+        identity = {**facts_of_round.manifest["identity"], "prompts": {"generate.j2": "0" * 64}, "content": "c" * 64}
+        files = {path: {**entry, "size": 1000} for path, entry in facts_of_round.manifest["files"].items()}
+        environment = {**facts_of_round.manifest["environment"], "versions": {"evokd-data": "0.1.0"}}
+        manifest = {
+            **facts_of_round.manifest,
+            "identity": identity,
+            "files": files,
+            "environment": environment,
+            "digest": "d" * 64,
+        }
+        fixed.append(replace(facts_of_round, manifest=manifest))
+    return fixed
+
+
+def front(text: str) -> dict[str, Any]:
+    """The metadata as the Hub's clients cut it out and read it."""
+    _, block, _ = text.split("---\n", 2)
+    return yaml.safe_load(block)
+
+
+@pytest.mark.parametrize(("name", "rounds"), [("card-round-000.md", 1), ("card-round-002.md", 3)])
+def test_the_card_is_the_golden_one(run: tuple[Recipe, list[dataset_card.RoundFacts]], name: str, rounds: int) -> None:
+    loaded, round_facts = run
+    rendered = dataset_card.render(loaded, "org/intents", settled(round_facts[:rounds]))
+    path = GOLDEN / name
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(rendered, encoding="utf-8")
+    assert rendered == path.read_text(encoding="utf-8"), "if this is meant: UPDATE_GOLDEN=1 pytest tests/test_card.py"
+
+
+def test_a_tagging_task_has_a_card_too(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
+    """Other columns, other scores, types for labels."""
+    loaded, round_facts = run
+    score = {"n": 9, "micro_f1": 0.75, "macro_f1": 0.5, "intervals": {"macro_f1": [0.4, 0.6]}}
+    round_facts = [replace(facts_of_round, metrics={"test": score}) for facts_of_round in round_facts]
+    task = NER(types=("person", "place"), type_descriptions={"place": "somewhere"})
+    text = dataset_card.render(replace(loaded, task=task), "o/n", round_facts)
+    assert "Classes: person, place." in text and "| place | somewhere |" in text
+    assert "| micro-F1 |" in text and "| 0.750 |" in text
+    metadata = front(text)
+    assert metadata["task_categories"] == ["token-classification"]
+    columns = {column["name"]: column for column in metadata["dataset_info"][0]["features"]}
+    assert [field["name"] for field in columns["spans"]["list"]] == ["start", "end", "type", "surface"]
+
+
+def test_metadata_names_only_configs_with_files(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
+    loaded, round_facts = run
+    first, last = (
+        front(dataset_card.render(loaded, "o/n", round_facts[:1])),
+        front(dataset_card.render(loaded, "o/n", round_facts)),
+    )
+    assert [config["config_name"] for config in first["configs"]] == ["default", "round-000"]
+    names = [config["config_name"] for config in last["configs"]]
+    assert names == ["default", "round-000", "round-001", "round-002", "rejections", "journal", "probe"]
+    assert last["configs"][0]["data_files"][0]["path"] == [
+        f"data/round-00{index}/train-00000-of-00001.parquet" for index in range(3)
+    ]
+    assert last["dataset_info"][0]["splits"] == [{"name": "train", "num_examples": 30}]
+
+
+def test_metadata_is_what_the_hub_knows(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
+    from huggingface_hub import DatasetCard
+
+    loaded, round_facts = run
+    data = DatasetCard(dataset_card.render(loaded, "o/n", round_facts)).data.to_dict()
+    assert data["license"] == "cc0-1.0"
+    assert data["language"] == ["en"]
+    assert data["task_categories"] == ["text-classification"]
+    assert data["size_categories"] == ["n<1K"]
+    assert {"synthetic", "evokd", "knowledge-distillation"} <= set(data["tags"])
+    assert "base_model" not in data  # the scripted teacher is on no Hub
+
+
+def test_a_teacher_of_the_hub_is_named_as_base_model(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
+    loaded, round_facts = run
+    teacher = {"engine": "vllm", "model": "Qwen/Qwen3-8B", "revision": "abc"}
+    manifest = {**round_facts[-1].manifest, "identity": {**round_facts[-1].manifest["identity"], "teacher": teacher}}
+    assert dataset_card.metadata(loaded, [*round_facts[:-1], replace(round_facts[-1], manifest=manifest)])[
+        "base_model"
+    ] == ["Qwen/Qwen3-8B"]
+
+
+def test_a_branch_says_where_it_comes_from(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
+    loaded, round_facts = run
+    assert "branch" not in dataset_card.render(loaded, "o/n", round_facts)
+    origin = {"repo": "org/first", "tag": "round-001", "commit": "c" * 40, "digest": "d" * 64}
+    first_of_branch = replace(
+        round_facts[2],
+        manifest={**round_facts[2].manifest, "identity": {**round_facts[2].manifest["identity"], "from": origin}},
+    )
+    text = dataset_card.render(loaded, "o/n", [*round_facts[:2], first_of_branch])
+    assert (
+        "This is a branch of `org/first`: what comes before `round-002` was published there, and is here file by file as "
+        f"it was. Branched off at `round-001`, commit `{'c' * 40}`, digest `{'d' * 64}`.\n"
+    ) in text
+    assert front(text)["source_datasets"] == ["org/first"]
+
+
+@pytest.mark.parametrize(
+    "value", ["no", "y", "1e3", "0o14", "2024-01-01", "null", "~", "- a", "a: b", "{x", "'", '"\n---\nx: 1']
+)
+def test_words_stay_words_for_yaml_readers_of_both_versions(
+    run: tuple[Recipe, list[dataset_card.RoundFacts]], value: str
+) -> None:
+    from ruamel.yaml import YAML
+
+    loaded, round_facts = run
+    text = dataset_card.render(
+        replace(loaded, card=Card(license=value, languages=(value,), title=value)), "o/n", round_facts
+    )
+    _, block, _ = text.split("---\n", 2)
+    for read in (yaml.safe_load(block), YAML(typ="safe", pure=True).load(block)):
+        assert (read["license"], read["language"], read["pretty_name"]) == (value, [value], value)
+
+
+def test_hostile_words_cannot_break_the_page(tmp_path: Path) -> None:
+    loaded, workspace = make_run(tmp_path, 3, labels=(HOSTILE, "weather", "books"))
+    assert isinstance(loaded.task, Classification)
+    task = replace(loaded.task, description=HOSTILE, label_descriptions={HOSTILE: HOSTILE})
+    hostile = replace(loaded, task=task, card=Card(title=HOSTILE))
+    round_facts = facts(loaded, workspace, 3)
+    text = dataset_card.render(hostile, "org/intents", round_facts)
+    assert front(text)["pretty_name"].replace("\ufffd", "\u202e") == HOSTILE
+    body = text.split("---\n", 2)[2]
+    for markup in ("<b", "`a`", "](y)", "\n# &#34;no", "\u202e", "&amp;", "246912"):
+        assert markup not in body.replace("[Macro-F1 on the test set by round](card", "")
+    rows = [line for line in body.splitlines() if line.startswith("|")]
+    by_table: dict[int, set[int]] = {}
+    table = 0
+    for before, line in zip(["", *body.splitlines()], body.splitlines(), strict=False):
+        if line.startswith("|"):
+            table += not before.startswith("|")
+            by_table.setdefault(table, set()).add(line.count("|"))
+    assert rows and all(len(counts) == 1 for counts in by_table.values()), "a quota broke its row"
+    assert "&#124;" in body  # it is shown, as text
+
+
+def test_the_learning_curve_is_an_image_of_its_numbers(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
+    loaded, round_facts = run
+    root = ElementTree.fromstring(dataset_card.learning_curve(loaded, round_facts))
+    name = "{http://www.w3.org/2000/svg}"
+    heights = [float(circle.attrib["cy"]) for circle in root.findall(f"{name}circle")]
+    assert len(heights) == 3 and heights == sorted(heights, reverse=True)  # the student got better
+    assert len(root.findall(f"{name}line[@stroke-linecap]")) == 3
+    ElementTree.fromstring(dataset_card.learning_curve(loaded, round_facts[:1]))
+
+
+def test_a_score_of_one_or_zero_fits_into_the_curve(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
+    loaded, round_facts = run
+    for value in (0.0, 1.0):
+        metrics = {
+            "test": {**round_facts[0].metrics["test"], "macro_f1": value, "intervals": {"macro_f1": [value, value]}}
+        }
+        root = ElementTree.fromstring(dataset_card.learning_curve(loaded, [replace(round_facts[0], metrics=metrics)]))
+        height = float(root.find("{http://www.w3.org/2000/svg}circle").attrib["cy"])  # type: ignore[union-attr]
+        assert 30 <= height <= 265
+
+
+def compared(folder: Path, **changes: Any) -> Path:
+    """The committed comparison, with an arm of a hostile name."""
+    results = json.loads((ROOT / "docs/results/compare-snips-intents/results.json").read_text())
+    results["arms"][HOSTILE] = results["arms"]["evokd"]
+    path = folder / "results.json"
+    path.write_text(json.dumps({**results, **changes}), encoding="utf-8")
+    return path
+
+
+def test_the_card_shows_the_comparison_its_recipe_names(
+    run: tuple[Recipe, list[dataset_card.RoundFacts]], tmp_path: Path
+) -> None:
+    loaded, round_facts = run
+    assert "## Beside other strategies" not in dataset_card.render(loaded, "org/intents", round_facts)
+    with_comparison = replace(loaded, card=replace(loaded.card, comparison=compared(tmp_path)))
+    text = dataset_card.render(with_comparison, "org/intents", round_facts)
+    section = text.split("## Beside other strategies")[1].split("## What was rejected")[0]
+    assert "| evokd | evokd | 10 | 0.9685 | 0.0069 | 216 | 23139 |" in section
+    assert "| evokd | static | 10 | -0.0015 | -0.0095 to +0.0066 |" in section and "not distinguishable" in section
+    assert HOSTILE not in section
+    rows = [line for line in section.splitlines() if line.startswith("| ")]
+    assert {line.count("|") for line in rows} == {8, 10}
+    away = replace(loaded, card=replace(loaded.card, comparison=tmp_path / "elsewhere.json"))
+    assert dataset_card.render(away, "org/intents", round_facts) == dataset_card.render(
+        loaded, "org/intents", round_facts
+    )
+
+
+def test_a_comparison_that_is_none_is_told(run: tuple[Recipe, list[dataset_card.RoundFacts]], tmp_path: Path) -> None:
+    loaded, round_facts = run
+    with_comparison = replace(loaded, card=replace(loaded.card, comparison=compared(tmp_path, arms=[])))
+    with pytest.raises(DataError, match=r"card\.comparison: .*results\.json is no results\.json of evokd-data compare"):
+        dataset_card.render(with_comparison, "org/intents", round_facts)

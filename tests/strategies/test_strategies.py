@@ -1,0 +1,448 @@
+"""The contract of every strategy, whatever the teacher answers; then dividing budgets, reading answers, and EvoKD's plan."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from fractions import Fraction
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evokd_data.errors import RecipeError
+from evokd_data.generation.filters import REASONS
+from evokd_data.records import Completion, Draft, GenerationRequest, Prompt, Quota, Weakness
+from evokd_data.registry import resolve
+from evokd_data.settings import build
+from evokd_data.storage.journal import prompt_digest
+from evokd_data.strategies import STRATEGIES, Ask, Brief, Strategy
+from evokd_data.strategies.demonstrations import MAX_WHEN_LABELLING, draw_demonstrations, labelling_demonstrations
+from evokd_data.strategies.labelling import LABEL_CODES, can_be_scored, label_codes
+from evokd_data.strategies.quotas import RequestPlan, divide, stratified_quotas
+from evokd_data.strategies.writing import read_texts
+from evokd_data.tasks.classification import Classification
+from evokd_data.teachers.scripted import Scripted, ScriptedEngine
+from tests.support.example_task import SEEDS, TASK, brief, sample
+
+VARIANTS = [
+    *((name, {}) for name in STRATEGIES if resolve(STRATEGIES, name)().accepts(TASK) is None),
+    ("evokd", {"separation": False}),
+    ("evokd", {"init": "auggpt", "init_rounds": 9}),
+    ("evokd", {"analyse": False, "correct": False, "easy": 0, "per_request": 1}),
+    ("evokd", {"targeted": 1, "demonstrations": 0}),
+    ("static", {"easy": 1.0, "per_request": 50}),
+    ("static", {"choose": "useful"}),
+    ("evokd", {"choose": "useful", "separation": False}),
+]
+every_strategy = pytest.mark.parametrize(
+    ("name", "settings"), VARIANTS, ids=[f"{name} {' '.join(settings)}".strip() for name, settings in VARIANTS]
+)
+WEAKNESSES = (
+    Weakness("confused", "red", "blue", 5, 9, (sample("a red sea"),), (sample("a blue sea", "blue"),)),
+    Weakness("confused", "green", "red", 2, 9, (sample("red grass", "green"),)),
+)
+BRIEFS = {
+    "round 1": brief(),
+    "weaknesses": brief(round=2, weaknesses=WEAKNESSES),
+    "soft labels": brief(round=2, weaknesses=WEAKNESSES, soft_labels=True),
+    "three votes": brief(label_votes=3, budget=7),
+    "one text": brief(budget=1),
+}
+
+
+def build_strategy(name: str, settings: dict[str, object]) -> Strategy:
+    strategy, problems = build(resolve(STRATEGIES, name), settings, name)
+    assert strategy is not None, problems
+    return strategy
+
+
+def plan(strategy: Strategy, round_brief: Brief) -> list[GenerationRequest]:
+    return RequestPlan(strategy.allot(round_brief), strategy.per_request, round_brief.seed, round_brief.round)
+
+
+def write(
+    strategy: Strategy, round_brief: Brief, ask: Ask, planned: Sequence[GenerationRequest]
+) -> dict[int, list[Draft]]:
+    """Request index -> its drafts. All requests are written concurrently, started in the order of `planned`."""
+
+    async def main() -> dict[int, list[Draft]]:
+        writer = strategy.writer(round_brief, ask)
+        drafts = await asyncio.gather(*(writer(request) for request in planned))
+        return {
+            request.index: list(drafts_of_request) for request, drafts_of_request in zip(planned, drafts, strict=True)
+        }
+
+    return asyncio.run(main())
+
+
+class RecordingTeacher(list[Prompt]):
+    """The scripted teacher; the list holds every prompt it got."""
+
+    def __init__(self, **settings: float) -> None:
+        super().__init__()
+        self._script = ScriptedEngine(Scripted(**settings))
+
+    async def __call__(self, prompt: Prompt) -> Completion:
+        self.append(prompt)
+        await asyncio.sleep(0)
+        return await self._script.complete(prompt)
+
+
+@every_strategy
+@pytest.mark.parametrize("round_brief", BRIEFS.values(), ids=BRIEFS)
+def test_a_plan_spends_the_whole_budget_on_classes_of_the_task(name, settings, round_brief):
+    quotas = build_strategy(name, settings).allot(round_brief)
+    assert sum(quota.samples for quota in quotas) == (0 if name == "none" else round_brief.budget)
+    assert all(quota.samples > 0 and quota.target in TASK.labels for quota in quotas)
+
+
+@every_strategy
+@pytest.mark.parametrize("round_brief", BRIEFS.values(), ids=BRIEFS)
+def test_every_text_asked_for_ends_as_one_draft_that_knows_its_place(name, settings, round_brief):
+    strategy, teacher = build_strategy(name, settings), RecordingTeacher()
+    planned = plan(strategy, round_brief)
+    written = write(strategy, round_brief, teacher, planned)
+    for request in planned:
+        drafts = written[request.index]
+        assert [draft.origin.position for draft in drafts] == list(range(request.count))
+        assert {(d.origin.round, d.origin.request, d.origin.strategy) for d in drafts} == {
+            (round_brief.round, request.index, name)
+        }
+        assert {(d.origin.intended, d.origin.weakness) for d in drafts} == {
+            (request.quota.target, request.quota.weakness)
+        }
+        assert all(not d.problem and not TASK.check(d.text, d.target) for d in drafts)
+        assert all(d.soft is None or len(d.soft) == len(TASK.classes) for d in drafts)
+
+
+@every_strategy
+@pytest.mark.parametrize("round_brief", BRIEFS.values(), ids=BRIEFS)
+def test_prompts_are_decided_by_their_place_alone(name, settings, round_brief):
+    strategy, first, second = build_strategy(name, settings), RecordingTeacher(), RecordingTeacher()
+    planned = plan(strategy, round_brief)
+    shuffled = random.Random(3).sample(planned, len(planned))
+    assert write(strategy, round_brief, first, planned) == write(strategy, round_brief, second, shuffled)
+    assert {p.key: prompt_digest(p) for p in first} == {p.key: prompt_digest(p) for p in second}
+    assert len({p.key for p in first}) == len(first)
+    assert len({p.seed for p in first}) == len(first)
+    assert {p.template for p in first} <= set(strategy.prompt_templates)
+
+
+@every_strategy
+def test_only_texts_of_the_brief_reach_a_prompt_that_the_teacher_did_not_write(name, settings):
+    round_brief, teacher = BRIEFS["weaknesses"], RecordingTeacher()
+    strategy = build_strategy(name, settings)
+    written = write(strategy, round_brief, teacher, plan(strategy, round_brief))
+    allowed = {s.text for samples in round_brief.demonstrations.values() for s in samples} | {
+        s.text for w in WEAKNESSES for s in (*w.wrong, *w.right)
+    }
+    allowed |= {draft.text for drafts in written.values() for draft in drafts}
+    for prompt in teacher:
+        shown = [
+            *prompt.variables.get("demonstrations", ()),
+            *prompt.variables.get("wrong", ()),
+            *prompt.variables.get("right", ()),
+        ]
+        assert {s["text"] for s in shown} <= allowed
+        assert prompt.messages[-1].role == "user"
+
+
+HOSTILE = [
+    Completion("", "stop", 0, 0),
+    Completion("", "too_long", 9, 0),
+    Completion('{"texts": ["whole", "also whole", "brok', "length", 1, 1),
+    Completion('{"texts": [["a"], null, 3, {"text": "x"}]}', "stop", 1, 1),
+    Completion('{"texts": "no list"}', "stop", 1, 1),
+    Completion('{"texts": ["", "  ", "\\n"]}', "stop", 1, 1),
+    Completion(orjson.dumps({"texts": ["x"] * 500}).decode(), "stop", 1, 1),
+    Completion('{"samples": [{"text": "a"}, 5, null, {"text": 3, "answer": 4}]}', "stop", 1, 1),
+    Completion('{"samples": [{"text": "", "answer": "red"}]}', "stop", 1, 1),
+    Completion('{"samples": 7}', "stop", 1, 1),
+    Completion('{"advice": ["not", "a", "string"]}', "stop", 1, 1),
+    Completion("null", "stop", 1, 1, {}),
+    Completion("red", "stop", 1, 1, {"A": -0.1}),
+    Completion("A", "stop", 1, 1, {"A": -0.1, "B": -3.0, "C": -4.0, "D": -9.0}),
+    Completion("\ud800", "length", 1, 1),
+]
+
+
+@every_strategy
+@pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
+def test_whatever_the_teacher_answers_each_text_ends_as_a_draft_or_a_known_problem(name, settings, soft):
+    strategy, round_brief = (
+        build_strategy(name, settings),
+        brief(round=2, weaknesses=WEAKNESSES, soft_labels=soft, budget=12),
+    )
+    planned = plan(strategy, round_brief)
+    for answer in HOSTILE:
+
+        async def ask(prompt: Prompt, answer: Completion = answer) -> Completion:
+            return answer
+
+        for index, drafts in write(strategy, round_brief, ask, planned).items():
+            assert len(drafts) == planned[index].count
+            assert all(d.problem in REASONS if d.problem else d.target in TASK.labels and d.text for d in drafts)
+
+
+@every_strategy
+def test_a_teacher_that_fails_fails_the_round(name, settings):
+    strategy, round_brief = build_strategy(name, settings), BRIEFS["weaknesses"]
+
+    async def ask(prompt: Prompt) -> Completion:
+        raise ConnectionError("gone")
+
+    if strategy.prompt_templates and name != "none":
+        with pytest.raises(ConnectionError):
+            write(strategy, round_brief, ask, plan(strategy, round_brief))
+    else:
+        write(strategy, round_brief, ask, plan(strategy, round_brief))
+
+
+# Dividing a budget
+
+
+@given(
+    st.integers(0, 10_000),
+    st.lists(st.integers(0, 50).map(float) | st.floats(0, 1, allow_subnormal=False), min_size=1, max_size=30),
+    st.integers(0, 40),
+)
+def test_a_budget_is_divided_whole_and_each_gets_its_share_to_within_one(budget, weights, turn):
+    shares = divide(budget, weights, turn)
+    total = sum(map(Fraction, weights))
+    if not total:
+        assert shares == [0] * len(weights)
+        return
+    assert sum(shares) == budget
+    for share, weight in zip(shares, weights, strict=True):
+        assert abs(share - budget * Fraction(weight) / total) <= 1 + Fraction(1, 10**6)
+        assert share == 0 or weight > 0
+
+
+@given(st.integers(1, 20), st.integers(0, 60))
+def test_over_as_many_rounds_as_classes_everybody_is_served_alike(classes, budget):
+    served = [
+        sum(column) for column in zip(*(divide(budget, [1.0] * classes, turn) for turn in range(classes)), strict=True)
+    ]
+    assert served == [budget] * classes
+
+
+@given(st.integers(1, 8), st.integers(0, 200), st.floats(0, 1), st.integers(0, 9))
+def test_a_stratified_plan_serves_every_class_alike_and_easy_by_its_share(classes, budget, easy, turn):
+    labels = [f"class {i}" for i in range(classes)]
+    quotas = stratified_quotas(labels, budget, easy, turn)
+    assert sum(quota.samples for quota in quotas) == budget
+    by_label = [sum(quota.samples for quota in quotas if quota.target == label) for label in labels]
+    assert max(by_label) - min(by_label) <= 1
+    for label, samples in zip(labels, by_label, strict=True):
+        simple = sum(quota.samples for quota in quotas if quota.target == label and quota.difficulty == "easy")
+        assert abs(simple - samples * easy) <= 1
+
+
+@given(st.lists(st.integers(1, 30), max_size=8), st.integers(1, 12))
+def test_requests_are_numbered_in_the_order_of_the_plan_and_sum_to_it(sizes, per_request):
+    quotas = [Quota(f"class {i}", size) for i, size in enumerate(sizes)]
+    planned = RequestPlan(quotas, per_request, 5, 2)
+    assert [request.index for request in planned] == list(range(len(planned)))
+    assert all(1 <= request.count <= per_request for request in planned)
+    for quota in quotas:
+        assert sum(r.count for r in planned if r.quota is quota) == quota.samples
+    assert [r.quota for r in planned] == sorted((r.quota for r in planned), key=quotas.index)
+    assert len({r.seed for r in planned}) == len(planned)
+
+
+# Reading answers
+
+hostile_text = st.text(max_size=60) | st.text('[]{}",:\\ \nabtexu0d8"', max_size=60).map(lambda s: '{"texts": [' + s)
+
+
+@given(hostile_text, st.sampled_from(["stop", "length", "too_long", "abort"]), st.integers(1, 5))
+def test_reading_texts_never_fails_and_never_gives_more_than_were_asked_for(text, finish, count):
+    texts, problem = read_texts(Completion(text, finish, 0, 0), count)
+    assert len(texts) <= count
+    assert all(isinstance(t, str) and t == " ".join(t.split()) for t in texts)
+    assert problem in REASONS if len(texts) < count else problem == ""
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=5), st.data())
+def test_an_answer_cut_anywhere_gives_the_texts_that_are_whole(written, data):
+    whole = orjson.dumps({"texts": written}).decode()
+    cut = data.draw(st.integers(0, len(whole)))
+    texts, _ = read_texts(Completion(whole[:cut], "length", 0, 0), len(written))
+    expected = [" ".join(text.split()) for text in written]
+    assert texts == expected[: len(texts)]
+    encoded = [len(orjson.dumps(written[: n + 1]).decode()) - 1 for n in range(len(written))]
+    assert len(texts) == sum(len('{"texts": [') - 2 + size <= cut for size in encoded)
+
+
+@pytest.mark.parametrize(
+    ("text", "texts", "problem"),
+    [
+        ('Sure! {"texts": ["a b", "c"]} I hope "this" helps', ["a b", "c"], "unreadable"),
+        ('{"texts": ["a", {"text": "b"}, "c"', ["a"], "unreadable"),
+        ('{"texts": ["a\\\nb", "c"]', [], "unreadable"),
+        ('{"texts": ["a", "b"', ["a", "b"], "unreadable"),
+        ('{"texts": ["a\\u00e9", "b\\ud800"]}', ["aé"], "unreadable"),
+        ('["a"]', ["a"], "unreadable"),
+    ],
+)
+def test_only_whole_strings_at_the_beginning_of_the_list_are_texts(text, texts, problem):
+    assert read_texts(Completion(text, "stop", 0, 0), 5) == (texts, problem)
+
+
+def test_an_answer_that_never_closes_its_string_is_read_in_linear_time():
+    text = '{"texts": ["' + '\\"' * 200_000
+    assert read_texts(Completion(text, "length", 0, 0), 5) == ([], "truncated")
+
+
+# Labelling
+
+
+def test_soft_labels_are_asked_for_once_however_many_votes():
+    teacher = RecordingTeacher()
+    strategy, round_brief = build_strategy("static", {}), brief(soft_labels=True, label_votes=5, budget=6)
+    drafts = write(strategy, round_brief, teacher, plan(strategy, round_brief))
+    labelling = [prompt for prompt in teacher if prompt.template == "label"]
+    assert len(labelling) == 6 and {prompt.sampling.temperature for prompt in labelling} == {0.0}
+    for draft in (draft for of_request in drafts.values() for draft in of_request):
+        assert TASK.classes[max(range(3), key=draft.soft.__getitem__)] == draft.target
+        assert sum(draft.soft) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("votes", "problem", "target"),
+    [(["red", "blue", "blue"], "", "blue"), (["red", "blue"], "label_tie", None), (["red", "mauve", "red"], "label_not_allowed", None)],
+)  # fmt: skip
+def test_the_majority_of_votes_decides(votes, problem, target):
+    async def ask(prompt: Prompt) -> Completion:
+        text = '{"texts": ["a text"]}' if prompt.template == "generate" else votes[int(prompt.key[-6:])]
+        return Completion(text, "stop", 1, 1)
+
+    round_brief = brief(label_votes=len(votes), budget=1)
+    strategy = build_strategy("static", {})
+    (draft,) = write(strategy, round_brief, ask, plan(strategy, round_brief))[0]
+    assert (draft.problem, draft.target) == (problem, target)
+
+
+@pytest.mark.parametrize(
+    ("classes", "can"), [(2, True), (len(LABEL_CODES), True), (77, True), (len(LABEL_CODES) + 1, False)]
+)
+def test_more_classes_than_codes_have_no_soft_labels(classes, can):
+    task = Classification(labels=tuple(f"class {i}" for i in range(classes)))
+    assert can_be_scored(task) is can
+    if can:
+        assert len(set(label_codes(task.classes).values())) == classes
+
+
+def test_seeds_are_shown_when_labelling_evenly_over_classes_and_generated_texts_never():
+    many_seeds = {label: [sample(f"{label} seed {i}", label) for i in range(20)] for label in TASK.labels}
+    with_later = {
+        label: [*seeds, sample(f"{label} later", label, round=1, request=3)] for label, seeds in many_seeds.items()
+    }
+    shown = labelling_demonstrations(brief(demonstrations=with_later))
+    assert len(shown) == MAX_WHEN_LABELLING
+    assert [s["target"] for s in shown[:6]] == ["red", "green", "blue"] * 2
+    few_seeds = {"red": many_seeds["red"][:1], "green": many_seeds["green"][:3], "blue": many_seeds["blue"][:1]}
+    shown = labelling_demonstrations(brief(demonstrations=few_seeds))
+    assert [s["target"] for s in shown] == ["red", "green", "blue", "green", "green"]
+
+
+@given(st.integers(0, 20), st.integers(0, 2**40))
+def test_demonstrations_are_of_the_target_begin_with_a_seed_and_never_repeat(count, seed):
+    round_brief = brief()
+    later_samples = [sample(f"green text {i}", "green", round=1, request=i) for i in range(10)]
+    round_brief = brief(
+        demonstrations={**round_brief.demonstrations, "green": [*round_brief.demonstrations["green"], *later_samples]}
+    )
+    shown = draw_demonstrations(round_brief, GenerationRequest(0, Quota("green", 5), 5, seed), count)
+    texts = [s["text"] for s in shown]
+    assert len(texts) == len(set(texts)) <= count and {s["target"] for s in shown} <= {"green"}
+    assert not count or texts[0] in SEEDS["green"]
+
+
+# EvoKD's plan
+
+
+def test_evokd_targets_weaknesses_from_round_two_on_both_sides_and_no_more_than_its_share():
+    strategy = build_strategy("evokd", {})
+    assert not any(quota.weakness for quota in strategy.allot(brief(round=1, weaknesses=WEAKNESSES)))
+    quotas = strategy.allot(brief(round=2, weaknesses=WEAKNESSES, budget=100))
+    targeted = [quota for quota in quotas if quota.weakness]
+    assert sum(quota.samples for quota in targeted) == 30
+    assert {(quota.target, quota.contrast) for quota in targeted} == {
+        ("red", "blue"), ("blue", "red"), ("green", "red"), ("red", "green")
+    }  # fmt: skip
+    assert all(quota.difficulty == "hard" for quota in targeted)
+
+
+def test_evokd_asks_for_one_analysis_a_weakness_and_hands_its_advice_on():
+    teacher = RecordingTeacher()
+    strategy, round_brief = build_strategy("evokd", {}), brief(round=2, weaknesses=WEAKNESSES, budget=60)
+    write(strategy, round_brief, teacher, plan(strategy, round_brief))
+    analyses = [prompt.key for prompt in teacher if prompt.template == "analyse"]
+    assert sorted(analyses) == ["analyse/confused:green>red", "analyse/confused:red>blue"]
+    for prompt in teacher:
+        if prompt.template == "generate":
+            assert bool(prompt.variables["advice"]) == bool(prompt.variables["contrast"])
+
+
+def test_evokd_without_what_was_right_shows_only_mistakes():
+    for correct in (True, False):
+        teacher = RecordingTeacher()
+        strategy, round_brief = build_strategy("evokd", {"correct": correct}), brief(round=2, weaknesses=WEAKNESSES)
+        write(strategy, round_brief, teacher, plan(strategy, round_brief))
+        shown = [prompt.messages[-1].content for prompt in teacher if prompt.template == "analyse"]
+        assert any("a blue sea" in text for text in shown) is correct
+        assert any("a red sea" in text for text in shown)
+
+
+def test_eda_with_synonyms_exchanges_and_inserts_words_of_one_group(tmp_path):
+    async def no_teacher(prompt):
+        raise AssertionError("EDA asks no teacher")
+
+    synonyms_file = tmp_path / "synonyms.txt"
+    synonyms_file.write_text("table desk\nrose tulip peony\n", encoding="utf-8")
+    round_brief = brief(
+        budget=200, demonstrations={**brief().demonstrations, "red": [sample("the rose on the table is red")]}
+    )
+    strategy = build_strategy("eda", {"synonyms": str(synonyms_file)})
+    seed = ["the", "rose", "on", "the", "table", "is", "red"]
+    texts = {draft.text for drafts in write(strategy, round_brief, no_teacher, plan(strategy, round_brief)).values() for draft in drafts
+             if draft.target == "red"}  # fmt: skip
+    exchanged = {
+        tuple(text.split()) for text in texts if len(text.split()) == len(seed) and set(text.split()) != set(seed)
+    }
+    assert exchanged
+    for words_of_text in exchanged:
+        (old,), (new,) = set(seed) - set(words_of_text), set(words_of_text) - set(seed)
+        assert new in {"table": {"desk"}, "rose": {"tulip", "peony"}}[old]
+    inserted = [text.split() for text in texts if len(text.split()) == len(seed) + 1]
+    assert inserted and all(set(words_of_text) - set(seed) <= {"desk", "tulip", "peony"} for words_of_text in inserted)
+
+
+def test_what_a_file_holds_is_part_of_the_fingerprint_and_not_where_it_lies(recipe_file, tmp_path):
+    from evokd_data.recipe import load
+
+    for name, text in (("a.txt", "big large"), ("b.txt", "big large"), ("c.txt", "big huge")):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    first, moved, changed = (
+        load(recipe_file(), [f"strategy={{name: eda, synonyms: {name}}}"]).fingerprint
+        for name in ("a.txt", "b.txt", "c.txt")
+    )
+    assert first == moved != changed
+    with pytest.raises(RecipeError, match=r"strategy\.synonyms: 'd\.txt' is not a file"):
+        load(recipe_file(), ["strategy={name: eda, synonyms: d.txt}"])
+
+
+@given(st.lists(st.integers(0, 12), max_size=6), st.integers(1, 5))
+def test_planned_requests_are_the_same_from_whichever_end_they_are_read(samples, per_request):
+    quotas = [Quota("red", count) for count in samples]
+    planned = RequestPlan(quotas, per_request, 5, 2)
+    assert [request.index for request in planned] == list(range(len(planned)))
+    assert sum(request.count for request in planned) == sum(samples)
+    assert [planned[-1 - index] for index in range(len(planned))] == list(planned)[::-1]
+    assert planned[1:] == list(planned)[1:]
+    with pytest.raises(IndexError):
+        planned[len(planned)]

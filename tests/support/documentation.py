@@ -1,0 +1,86 @@
+"""The generated sections of the pages, and what the pages name: commands, files, modules. `make docs` writes the sections.
+
+A section stands between `<!-- name -->` and `<!-- /name -->`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from evokd_data.cli import COMMANDS
+from evokd_data.recipe import FAMILIES
+from evokd_data.registry import resolve
+from tests.support import ROOT
+from tests.support.import_graph import wings_picture
+
+PAGES = [
+    path
+    for path in (
+        *sorted(ROOT.glob("*.md")),
+        *sorted((ROOT / "docs").rglob("*.md")),
+        *sorted((ROOT / "examples").glob("*.md")),
+    )
+    if "results" not in path.parts
+]
+
+
+def commands() -> str:
+    width = max(map(len, COMMANDS))
+    return "\n".join(f"    evokd-data {name:<{width}}  {description}" for name, description in COMMANDS.items())
+
+
+def plugs() -> str:
+    lines = ["| section | name | what it is |", "|---|---|---|"]
+    for section, family in FAMILIES.items():
+        for name in sorted(family.table):
+            module = __import__(resolve(family.table, name).__module__, fromlist=["_"])
+            description = (module.__doc__ or "").strip().splitlines()[0].rstrip(".")
+            lines.append(f"| `{section}.{family.key}` | `{name}` | {description} |")
+    return "\n".join(lines)
+
+
+SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"commands": commands, "plugs": plugs},
+    "docs/architecture.md": {"wings": wings_picture},
+}
+
+
+def with_sections(text: str, sections: dict[str, Callable[[], str]]) -> str:
+    """The page with every section written anew."""
+    for name, make in sections.items():
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+        text, count = re.subn(pattern, lambda match, make=make: f"{match[1]}\n{make()}\n\n{match[2]}", text, flags=re.S)
+        assert count == 1, f"the page has no section {name!r}"
+    return text
+
+
+def links(page: Path) -> Iterator[str]:
+    """Files that the page links to, relative to it, without anchors."""
+    for target in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if path := target.partition("#")[0]:
+            yield path
+
+
+def command_lines(page: Path) -> Iterator[list[str]]:
+    """The words of every `evokd-data ...` line in the page's code blocks, without comments."""
+    for line in page.read_text(encoding="utf-8").splitlines():
+        match = re.match(r"^(?: {4}|\$ )(?:\S*/)?evokd-data (.*)$", line)
+        if match:
+            yield re.sub(r"\s+#.*$|\s{2,}.*$", "", match[1]).split()
+
+
+def named_files(page: Path) -> Iterator[str]:
+    """Files of the repository that the page names in code marks: with a known folder first, or a module of the package."""
+    yield from re.findall(r"`([A-Za-z_]+/[\w./-]+\.(?:py|md|yaml|j2))(?::[^`]*)?`", page.read_text(encoding="utf-8"))
+
+
+def main() -> None:
+    for page, sections in SECTIONS.items():
+        path = ROOT / page
+        path.write_text(with_sections(path.read_text(encoding="utf-8"), sections), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
