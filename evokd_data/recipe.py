@@ -116,28 +116,13 @@ def load(path: Path | str, overrides: Iterable[str] = ()) -> Recipe:
     path = Path(path)
     file = read_recipe_file(path)
     problems = file.override(overrides)
-    recipe, build_problems = _build(file.table, path)
+    recipe, build_problems = build(file.table, path, path.resolve().parent)
     problems += build_problems
     if recipe is not None and not problems:
         problems += [*_unfit_strategies(recipe), *_missing_files(recipe), *_template_problems(recipe)]
     if problems or recipe is None:
         raise RecipeError(*(f"{path}{file.line_of(problem)}: {problem}" for problem in problems))
     return recipe
-
-
-def load_published(path: Path, prompts: Path | None, overrides: Iterable[str] = ()) -> Recipe:
-    """The recipe of a revision, with the revision's `prompts`.
-
-    Other files that it names may lie on another machine and are not looked for. Raises RecipeError.
-    """
-    file = read_recipe_file(path)
-    file.table["prompts"] = None
-    problems = file.override(overrides)
-    recipe, build_problems = _build(file.table, path)
-    problems += build_problems
-    if problems or recipe is None:
-        raise RecipeError(*(f"{path.name}: {problem}" for problem in problems))
-    return dataclasses.replace(recipe, prompts=prompts)
 
 
 def schema() -> dict[str, Any]:
@@ -176,8 +161,11 @@ def schema() -> dict[str, Any]:
     }
 
 
-def _build(table: dict[str, Any], path: Path) -> tuple[Recipe | None, list[str]]:
-    """The recipe that the table describes, or None and every problem of the table itself."""
+def build(table: dict[str, Any], path: Path, base: Path) -> tuple[Recipe | None, list[str]]:
+    """The recipe that the table of the file `path` describes, or None and every problem of the table itself.
+
+    Relative paths in the table are relative to the folder `base`.
+    """
     problems = list(_table_problems(table))
     sections: dict[str, Any] = {}
     for key, cls in SECTIONS.items():
@@ -195,7 +183,6 @@ def _build(table: dict[str, Any], path: Path) -> tuple[Recipe | None, list[str]]
     for key, section in sections.items():
         choice = {FAMILIES[key].key: section.name} if key in FAMILIES else {}
         written[key] = {**choice, **settings.table(section)}
-    base = path.resolve().parent
     sections = {key: _with_absolute_paths(section, base) for key, section in sections.items()}
     if "pool" in sections:
         explains = sections["task"].label_constraint("").choices is not None

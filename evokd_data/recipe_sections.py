@@ -9,11 +9,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from evokd_data.settings import NOT_IDENTITY, Count, Share
+from evokd_data.settings import NOT_IDENTITY, Count, Share, from_anyone, from_user
 
 RepoId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
 
 
+@from_user("dataset", "revision", "config", "split", path="not-taken-from-a-downloaded-recipe")
 @dataclass(frozen=True)
 class Source:
     """Where labelled texts come from: a file (`path`), or a Hub dataset pinned by `revision`.
@@ -38,6 +39,7 @@ class Source:
         return str(self.path) if self.path is not None else f"{self.dataset}@{self.revision} ({self.split})"
 
 
+@from_anyone("per_class")
 @dataclass(frozen=True)
 class Seeds(Source):
     """The labelled examples the student starts from. `per_class` draws k of each class; without it all are used."""
@@ -45,6 +47,7 @@ class Seeds(Source):
     per_class: Count | None = None
 
 
+@from_anyone("share", "candidates")
 @dataclass(frozen=True)
 class Pool(Source):
     """Unlabelled real texts (ELAD, Zhang et al. 2024, arXiv 2402.13098). A share `share` of each round's texts is not
@@ -55,6 +58,7 @@ class Pool(Source):
     candidates: Count = 2000
 
 
+@from_anyone("count", "samples", "shard_size")
 @dataclass(frozen=True)
 class Rounds:
     """How much is generated: `count` rounds after round 0, with `samples` texts asked of the teacher in each.
@@ -66,6 +70,7 @@ class Rounds:
     shard_size: Count = field(default=1024, metadata=NOT_IDENTITY)
 
 
+@from_anyone("min_characters", "max_characters", "near_duplicates", "label_disagreement", "label_votes")
 @dataclass(frozen=True)
 class Filters:
     """What a draft must pass to become a sample.
@@ -83,6 +88,7 @@ class Filters:
     label_votes: Count = 1
 
 
+@from_anyone("boost")
 @dataclass(frozen=True)
 class Training:
     """How much samples weigh when a student learns them. `boost`: a sample that the student before got wrong weighs this
@@ -91,6 +97,7 @@ class Training:
     boost: Annotated[float, Field(ge=1)] = 1.0
 
 
+@from_user("repo", "student", "private", "endpoint", "hub_root", "journal")
 @dataclass(frozen=True)
 class Publish:
     """Where rounds go. `endpoint`: null is the Hub (or HF_ENDPOINT), `local` a local Hub started for the run, or a URL.
@@ -108,6 +115,7 @@ class Publish:
             raise ValueError(f"endpoint {self.endpoint!r} is neither null, 'local' nor a http(s) URL")
 
 
+@from_user("license", "languages", "title", "limits", "comparison")
 @dataclass(frozen=True)
 class Card:
     """What the dataset card says that no other file holds. `comparison` is the results.json of an `evokd-data compare`; its

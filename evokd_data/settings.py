@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -21,6 +21,51 @@ Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
 NOT_IDENTITY: Any = {"identity": False}
 """The `field(metadata=...)` of a setting that cannot change a row of a round, such as speed, number of rounds, folder."""
+
+ANYONE = "anyone"
+HUB_NAME = "hub name"
+USER = "user"
+_DECLARED = "_settings_declared"
+
+
+def from_anyone(*names: str) -> Callable[[type[T]], type[T]]:
+    """Class decorator: a downloaded recipe may decide these settings, because they only say *what* is done.
+
+    Whoever adds a setting declares it here or with `from_user`. An undeclared setting is taken from the user's own recipe only,
+    and a test fails.
+    """
+    return _declaring(dict.fromkeys(names, (ANYONE, None)))
+
+
+def hub_name(*names: str) -> Callable[[type[T]], type[T]]:
+    """Class decorator: as `from_anyone` while the value is ORG/NAME on the Hub. A folder or a package is the user's to name."""
+    return _declaring(dict.fromkeys(names, (HUB_NAME, "not-taken/from-a-downloaded-recipe")))
+
+
+def from_user(*names: str, **required: Any) -> Callable[[type[T]], type[T]]:
+    """Class decorator: only the user's own recipe or `--set` may decide these settings, because they say *where* or *with what
+    rights*: an address, a path, a variable, a class to load.
+
+    `required` maps a setting that has no default to what stands in for it where it is not used.
+    """
+    return _declaring(
+        {**dict.fromkeys(names, (USER, None)), **{name: (USER, value) for name, value in required.items()}}
+    )
+
+
+def declared(cls: type) -> Mapping[str, tuple[str, Any]]:
+    """Setting -> (ANYONE, HUB_NAME or USER; its stand-in), for the declared settings of a class and its bases."""
+    return {name: entry for base in reversed(cls.__mro__) for name, entry in vars(base).get(_DECLARED, {}).items()}
+
+
+def _declaring(entries: Mapping[str, tuple[str, Any]]) -> Callable[[type[T]], type[T]]:
+    def declare(cls: type[T]) -> type[T]:
+        if unknown := entries.keys() - {field.name for field in dataclasses.fields(cls)}:  # type: ignore[arg-type]
+            raise TypeError(f"{cls.__name__} has no setting {', '.join(sorted(unknown))}")
+        setattr(cls, _DECLARED, {**vars(cls).get(_DECLARED, {}), **entries})
+        return cls
+
+    return declare
 
 
 def build(cls: type[T], table: Mapping[str, Any], path: str) -> tuple[T | None, list[str]]:

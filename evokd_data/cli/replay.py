@@ -18,9 +18,12 @@ from evokd_data.cli import options
     type=click.Path(path_type=Path),
     help="A recipe that names the round's seeds, test and dev data: what repeats the test set is then found out anew.",
 )
+@options.overrides
 @options.endpoint
 @options.as_json
-def command(repo: str, round: int | None, recipe: Path | None, endpoint: str | None, as_json: bool) -> None:
+def command(
+    repo: str, round: int | None, recipe: Path | None, overrides: tuple[str, ...], endpoint: str | None, as_json: bool
+) -> None:
     """Make the rows of round N of REPO again from its journal, without a teacher, and compare them with the published ones;
     and the weaknesses it was aimed at from the predictions of the round before.
 
@@ -29,7 +32,8 @@ def command(repo: str, round: int | None, recipe: Path | None, endpoint: str | N
     from evokd_data.recipe import load
     from evokd_data.revisions.replay import replay
 
-    replayed = replay(repo, round, recipe=load(recipe) if recipe else None, endpoint=endpoint)
+    loaded = load(recipe, overrides) if recipe else None
+    replayed = replay(repo, round, recipe=loaded, overrides=() if recipe else overrides, endpoint=endpoint)
     if as_json:
         click.echo(json.dumps(replayed.as_json(), indent=2, ensure_ascii=False))
         return

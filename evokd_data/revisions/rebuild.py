@@ -18,7 +18,8 @@ from evokd_data import repo_layout
 from evokd_data.errors import DataError, VerificationError
 from evokd_data.generation.filters import FilterPipeline
 from evokd_data.generation.scheduler import in_order
-from evokd_data.recipe import Recipe, load_published
+from evokd_data.published_recipe import PublishedRecipe, load_published
+from evokd_data.recipe import Recipe
 from evokd_data.records import Draft, GenerationRequest, Rejection, Sample
 from evokd_data.repo_layout import round_tag
 from evokd_data.revisions.load import fetch_rounds, find_round
@@ -64,11 +65,16 @@ def fetch_round(hub: Hub, repo: str, round: int | str | None) -> Snapshot:
     return fetch_rounds(hub, repo, revision, kinds=[repo_layout.DATA], also=prefixes)
 
 
-def published_recipe(snapshot: Snapshot, overrides: Iterable[str] = ()) -> Recipe:
-    """The recipe of a revision, with its prompts. Raises RecipeError when this version cannot read it."""
+def published_recipe(
+    snapshot: Snapshot, overrides: Iterable[str] = (), user_recipe: Recipe | None = None
+) -> PublishedRecipe:
+    """The recipe of a revision, with its prompts; `overrides` and `user_recipe` as in `load_published`.
+
+    Raises RecipeError when this version cannot read it.
+    """
     prompts = snapshot.folder / repo_layout.PROMPTS
     used = snapshot.rounds[-1].identity["prompts"]
-    return load_published(snapshot.folder / repo_layout.RECIPE, prompts if used else None, overrides)
+    return load_published(snapshot.folder / repo_layout.RECIPE, prompts if used else None, overrides, user_recipe)
 
 
 def own_splits(snapshot: Snapshot, published: Recipe, recipe: Recipe) -> Splits:

@@ -81,6 +81,7 @@ def replay(
     round: int | str | None = None,
     *,
     recipe: Recipe | None = None,
+    overrides: tuple[str, ...] = (),
     endpoint: str | None = None,
     token: str | None = None,
     cache_dir: Path | str | None = None,
@@ -88,17 +89,21 @@ def replay(
     """Make the rows and rejections of a round again and compare them with the published ones; `round` as in `load_round`.
 
     Which texts repeat the test set cannot be found without the test set. These decisions are taken from the published
-    rejections, unless `recipe` names the data that the round was made with. Nothing else of `recipe` is used.
+    rejections, unless `recipe` names the data that the round was made with. Of the rest of `recipe` only what a published
+    recipe does not decide is used (see `published_recipe`), such as files of the strategy; `overrides` can name these, too.
 
     Raises VerificationError with the first rows that differ, or when the round has no journal; DataError when the
-    recipe names other data; PublishError when there is no such round.
+    recipe names other data; RecipeError when the round needs a file that the user did not name; PublishError when there is
+    no such round.
     """
     cache = Path(cache_dir) if cache_dir is not None else None
     with open_hub(endpoint, token, cache_dir=cache) as hub:
         snapshot = fetch_round(hub, repo, round)
     index = len(snapshot.rounds) - 1
     published = snapshot.rounds[index]
-    its_recipe = published_recipe(snapshot)
+    taken = published_recipe(snapshot, overrides, recipe)
+    taken.require(("strategy",), snapshot.name, "in the file of --recipe or with --set")
+    its_recipe = taken.recipe
     splits = None if recipe is None else own_splits(snapshot, its_recipe, recipe)
     notes = []
     if its_recipe.fingerprint != published.identity["recipe"]:

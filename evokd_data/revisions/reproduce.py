@@ -110,14 +110,18 @@ def reproduce(
     `recipe`, whose seeds, test and dev data must then be the round's. Journal, engine log and report.json are written to
     the folder `out`. After a kill the same call goes on with the answers in it.
 
-    Raises VerificationError when the round asked nobody or has no journal, DataError when `recipe` names other data,
+    Raises RecipeError when the published recipe asks for addresses, variables, files or engine arguments that the user did
+    not decide (see `published_recipe`), VerificationError when the round asked nobody or has no journal, DataError when `recipe` names other data,
     PublishError when there is no such round, WorkspaceError when `out` holds answers of another round or teacher.
     """
     progress = progress or Progress()
     with open_hub(endpoint, token, cache_dir=Path(cache_dir) if cache_dir is not None else None) as hub:
         snapshot = fetch_round(hub, repo, round)
     published = snapshot.rounds[-1]
-    its_recipe = published_recipe(snapshot, overrides)
+    taken = published_recipe(snapshot, overrides, recipe)
+    sections = ("strategy", "teacher") if recipe is None else ("strategy",)
+    taken.require(sections, snapshot.name, "in the file of --recipe or with --set")
+    its_recipe = taken.recipe
     if not published.files(repo_layout.JOURNAL):
         reason = (
             "it asked nobody"

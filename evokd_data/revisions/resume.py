@@ -14,7 +14,7 @@ shares task, seeds, test, dev and student with the published rounds, because the
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from evokd_data import repo_layout, settings
 from evokd_data.atomic_files import whole_folder, write_json
 from evokd_data.errors import PublishError, VerificationError, WorkspaceError
 from evokd_data.progress import Progress
+from evokd_data.published_recipe import PublishedRecipe
 from evokd_data.publishers.open_hub import LOCAL, open_hub
 from evokd_data.recipe import Recipe
 from evokd_data.revisions.load import fetch_rounds
@@ -108,7 +109,8 @@ def _differing(snapshot: Snapshot, recipe: Recipe, inputs: Mapping[str, Any]) ->
 
     Settings are compared as this version reads both recipes: a setting that did not exist then has its default.
     """
-    identity, published = snapshot.rounds[-1].identity, published_recipe(snapshot)
+    identity, taken = snapshot.rounds[-1].identity, published_recipe(snapshot, user_recipe=recipe)
+    published = taken.recipe
     before, after = published.identity(), recipe.identity()
     refused = [section for section in SHARED_SECTIONS if before.get(section) != after.get(section)]
     splits = {
@@ -133,7 +135,21 @@ def _differing(snapshot: Snapshot, recipe: Recipe, inputs: Mapping[str, Any]) ->
         )  # of a folder, only the last part of the path is published; `identity` names the weights
     if teachers[0] != teachers[1] or not _agree(identity["teacher"], inputs["teacher"]):
         differing.append("teacher")
+    differing += [section for section in _withheld_differences(taken, recipe) if section not in differing]
     return [*differing, *(["prompts"] if identity["prompts"] != inputs["prompts"] else [])]
+
+
+def _withheld_differences(taken: PublishedRecipe, recipe: Recipe) -> Iterator[str]:
+    """The sections in which a setting was published that only a user's recipe decides, and the user's is another.
+
+    The published value is compared and not used. The content of a file cannot be compared: it counts as another.
+    """
+    for path, value in taken.withheld.items():
+        section, name = path.split(".")
+        plug = getattr(recipe, section)
+        compared = settings.identity(getattr(plug, "base", plug))  # a pool wraps the strategy of the recipe
+        if name != "model" and path in taken.answered and name in compared and compared[name] != value:
+            yield section
 
 
 def _agree(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:

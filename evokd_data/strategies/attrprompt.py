@@ -17,6 +17,7 @@ from pydantic import Field
 
 from evokd_data.digest import derive_random
 from evokd_data.records import Draft, GenerationRequest, Quota
+from evokd_data.settings import from_anyone
 from evokd_data.strategies import Ask, Brief, Write
 from evokd_data.strategies.demonstrations import draw_demonstrations
 from evokd_data.strategies.labelling import label_texts
@@ -30,6 +31,7 @@ DEFAULT_ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
 }
 
 
+@from_anyone("attributes", "topics", "demonstrations", "per_request")
 @dataclass(frozen=True)
 class AttrPrompt:
     """`attributes` are names with their possible values; one value of each is drawn for each request. The teacher names

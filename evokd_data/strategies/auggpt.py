@@ -13,6 +13,7 @@ from pydantic import Field
 
 from evokd_data.digest import derive_random
 from evokd_data.records import Draft, GenerationRequest, Quota
+from evokd_data.settings import from_anyone
 from evokd_data.strategies import Ask, Brief, Write
 from evokd_data.strategies.demonstrations import seeds_of
 from evokd_data.strategies.labelling import label_texts
@@ -21,6 +22,7 @@ from evokd_data.strategies.writing import label_by_condition, write_texts
 from evokd_data.tasks import Task
 
 
+@from_anyone("per_request")
 @dataclass(frozen=True)
 class AugGPT:
     """One call asks for `per_request` rephrasings of one seed."""

@@ -19,6 +19,7 @@ from pydantic import Field
 from evokd_data.digest import derive_random
 from evokd_data.errors import DataError
 from evokd_data.records import Draft, GenerationRequest, Quota
+from evokd_data.settings import from_anyone, from_user
 from evokd_data.strategies import Ask, Brief, Write
 from evokd_data.strategies.demonstrations import seeds_of
 from evokd_data.strategies.quotas import uniform_quotas
@@ -29,6 +30,8 @@ Edit = Callable[[list[str], random.Random], list[str]]
 Synonyms = Mapping[str, Sequence[str]]
 
 
+@from_anyone("alpha", "per_request")
+@from_user("synonyms")
 @dataclass(frozen=True)
 class EDA:
     """`alpha` is the share of words that one edit changes (default: the paper's). `synonyms` is a text file with one group of

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from evokd_data.digest import derive_seed
 from evokd_data.records import Constraint, Draft, GenerationRequest, Quota, Weakness
-from evokd_data.settings import Share
+from evokd_data.settings import Share, from_anyone
 from evokd_data.strategies import Ask, Brief, Write
 from evokd_data.strategies.auggpt import AugGPT, rephrase
 from evokd_data.strategies.demonstrations import draw_demonstrations
@@ -33,6 +33,21 @@ from evokd_data.strategies.writing import write_labelled_texts, write_texts
 from evokd_data.tasks import Task
 
 
+@from_anyone(
+    "easy",
+    "targeted",
+    "targeted_from",
+    "weaknesses",
+    "analyse",
+    "correct",
+    "separation",
+    "init",
+    "init_rounds",
+    "demonstrations",
+    "choose",
+    "choosing_calls",
+    "per_request",
+)
 @dataclass(frozen=True)
 class EvoKD:
     """At most a share `targeted` of the budget is spent on weaknesses, from round `targeted_from` on, on at most

@@ -25,6 +25,7 @@ from pydantic import Field
 
 from evokd_data.digest import derive_random
 from evokd_data.records import Draft, GenerationRequest, Quota, Sample, Span
+from evokd_data.settings import from_anyone
 from evokd_data.strategies import Ask, Brief, Write
 from evokd_data.strategies.labelling import label_texts
 from evokd_data.strategies.quotas import uniform_quotas
@@ -56,6 +57,7 @@ REWRITINGS = {
 Level = Literal["context", "entity", "both"]
 
 
+@from_anyone("levels", "entities", "noise", "per_request")
 @dataclass(frozen=True)
 class LLMDA:
     """Requests take the `levels` in turns. The teacher names `entities` new entities of each type each round, beside those

@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from evokd_data.records import Draft, GenerationRequest, Quota
+from evokd_data.settings import from_anyone
 from evokd_data.strategies import Ask, Brief, Write
 from evokd_data.strategies.demonstrations import draw_demonstrations
 from evokd_data.strategies.labelling import label_texts
@@ -21,6 +22,7 @@ from evokd_data.strategies.writing import write_texts
 from evokd_data.tasks import Task
 
 
+@from_anyone("easy", "demonstrations", "choose", "choosing_calls", "per_request")
 @dataclass(frozen=True)
 class Static:
     """`easy` is the share of easy texts. One call shows `demonstrations` samples and asks for `per_request` texts. `choose`

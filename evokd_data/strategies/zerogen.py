@@ -12,12 +12,14 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from evokd_data.records import Draft, GenerationRequest, Quota
+from evokd_data.settings import from_anyone
 from evokd_data.strategies import Ask, Brief, Write
 from evokd_data.strategies.quotas import uniform_quotas
 from evokd_data.strategies.writing import label_by_condition, write_texts
 from evokd_data.tasks import Task
 
 
+@from_anyone("per_request")
 @dataclass(frozen=True)
 class ZeroGen:
     """One call asks for `per_request` texts."""

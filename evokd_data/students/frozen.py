@@ -25,7 +25,7 @@ from pydantic import Field
 from evokd_data.errors import StudentError
 from evokd_data.models import Model, ModelReference, download_model
 from evokd_data.records import SequenceExample, TokenExample
-from evokd_data.settings import NOT_IDENTITY, Count, Rate, identity
+from evokd_data.settings import NOT_IDENTITY, Count, Rate, from_anyone, hub_name, identity
 from evokd_data.students import Examples, Student, TrainingData
 from evokd_data.students.batches import NO_SAMPLES, labels
 from evokd_data.students.checkpoint import read_metadata, write_metadata
@@ -38,6 +38,8 @@ BLOCK = 512  # examples read at a time
 SMALLEST_TARGET = 0.01  # soft targets below it are left out: each costs a row
 
 
+@hub_name("model")
+@from_anyone("revision", "c", "name_weight", "soft_labels", "max_length", "max_iterations")
 @dataclass(frozen=True)
 class Frozen(Student):
     """`model` and `revision` as in `evokd_data.models`: an encoder, best one made for sentence embeddings.

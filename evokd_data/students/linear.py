@@ -17,7 +17,7 @@ from pydantic import Field
 
 from evokd_data.errors import StudentError
 from evokd_data.records import TokenExample
-from evokd_data.settings import Count, Rate, identity
+from evokd_data.settings import Count, Rate, from_anyone, identity
 from evokd_data.students import Examples, Student, TrainingData
 from evokd_data.students.batches import BatchSampler, labels, prediction_batches, row_weights, target_distributions
 from evokd_data.students.checkpoint import read_metadata, write_metadata
@@ -32,6 +32,7 @@ CACHED_EXAMPLES = 20_000  # whose features are kept between passes, about 2 KB e
 Floats = NDArray[np.float64]
 
 
+@from_anyone("characters", "buckets", "epochs", "min_steps", "batch_size", "learning_rate", "decay", "soft_labels")
 @dataclass(frozen=True)
 class Linear(Student):
     """Multinomial logistic regression, trained by Adagrad on all rounds, always from scratch.

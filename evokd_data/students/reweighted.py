@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from evokd_data.models import Model
 from evokd_data.records import SequenceExample
-from evokd_data.settings import Count, Rate
+from evokd_data.settings import Count, Rate, from_anyone
 from evokd_data.students import Examples, TrainingData
 from evokd_data.students.batches import Example
 from evokd_data.students.deterministic import deterministic
@@ -55,6 +55,7 @@ HASHED = 1024  # features of a text, for a student without an encoder
 Floats = NDArray[np.float64]
 
 
+@from_anyone("weight_steps", "weight_rate", "inner_decay")
 @dataclass(frozen=True)
 class _Reweighting(ABC):
     """Learns the weights before the student's own `fit`, and writes them beside its checkpoint.

@@ -20,7 +20,7 @@ from pydantic import Field
 from evokd_data.errors import StudentError
 from evokd_data.models import Model, ModelReference, download_model
 from evokd_data.records import TokenExample
-from evokd_data.settings import NOT_IDENTITY, Count, Rate, Share, identity
+from evokd_data.settings import NOT_IDENTITY, Count, Rate, Share, from_anyone, hub_name, identity
 from evokd_data.students import Examples, Student, TrainingData, distributed, fast_cpu_dropout
 from evokd_data.students.batches import NO_SAMPLES, BatchSampler, prediction_batches, target_distributions
 from evokd_data.students.checkpoint import read_metadata, write_metadata
@@ -33,6 +33,26 @@ from evokd_data.students.vocabulary import trimmed_embeddings
 log = logging.getLogger(__name__)
 
 
+@hub_name("model")
+@from_anyone(
+    "revision",
+    "epochs",
+    "min_steps",
+    "batch_size",
+    "learning_rate",
+    "head_learning_rate",
+    "warmup_ratio",
+    "weight_decay",
+    "label_smoothing",
+    "max_length",
+    "soft_labels",
+    "from_scratch",
+    "replay",
+    "freeze_word_embeddings",
+    "precision",
+    "gradient_accumulation",
+    "prediction_batch_size",
+)
 @dataclass(frozen=True)
 class Transformer(Student):
     """`model` and `revision` as in `evokd_data.models`.

@@ -16,6 +16,7 @@ from pydantic import Field
 from evokd_data.errors import DataError
 from evokd_data.records import Constraint, Mistake, Prediction, Sample, SequenceExample, Target, TokenExample
 from evokd_data.registry import nearest
+from evokd_data.settings import from_anyone
 from evokd_data.tasks import Unreadable, unknown_format
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "„": "“"
 """Marks that a teacher may put around a label: opening mark -> closing mark."""
 
 
+@from_anyone("labels", "description", "label_descriptions", "text_column", "label_column")
 @dataclass(frozen=True)
 class Classification:
     """`label_descriptions` tell the teacher what a label means. `text_column` and `label_column` are columns of the user's

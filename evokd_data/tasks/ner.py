@@ -25,7 +25,7 @@ from pydantic import Field
 from evokd_data.errors import DataError
 from evokd_data.records import Constraint, Mistake, Prediction, Sample, SequenceExample, Span, Target, TokenExample
 from evokd_data.registry import nearest
-from evokd_data.settings import Count
+from evokd_data.settings import Count, from_anyone
 from evokd_data.tasks import Unreadable, conll, iob, marking, spans, unknown_format
 
 if TYPE_CHECKING:
@@ -44,6 +44,18 @@ MARK_REASONS = {
 """The error of `marking.read` -> the reason of the rejection."""
 
 
+@from_anyone(
+    "types",
+    "description",
+    "type_descriptions",
+    "labelling",
+    "enum_words",
+    "ignore_other_types",
+    "text_column",
+    "spans_column",
+    "tokens_column",
+    "tags_column",
+)
 @dataclass(frozen=True)
 class NER:
     """`type_descriptions` tell the teacher what a type means. `labelling` is the form of its answer:

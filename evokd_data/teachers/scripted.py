@@ -22,12 +22,13 @@ from pydantic import Field
 
 from evokd_data.digest import derive_random
 from evokd_data.records import Completion, Prompt
-from evokd_data.settings import NOT_IDENTITY, Count, Share
+from evokd_data.settings import NOT_IDENTITY, Count, Share, from_anyone
 from evokd_data.teachers import Engine, Teacher
 
 CHARACTERS_PER_TOKEN = 4
 
 
+@from_anyone("temperature", "top_p", "max_tokens", "wrong_labels", "broken_answers", "latency_s", "window")
 @dataclass(frozen=True)
 class Scripted(Teacher):
     """`wrong_labels` and `broken_answers` are the shares of answers that are wrong on purpose, so that a dry run shows

@@ -21,6 +21,7 @@ from evokd_data.repo_layout import round_tag
 from evokd_data.stages.publish import Publication
 from evokd_data.storage.snapshot import encode_manifest, with_checksum
 from evokd_data.storage.workspace import Workspace, read_json
+from evokd_data.yaml_files import dump_yaml, load_yaml
 from tests.support.example_task import RECIPE, SEEDS, TEST, Rows, play, quick, write_rows
 
 ROUGH = (
@@ -86,6 +87,39 @@ def alter(
 ) -> str:
     """A copy of the repository at round `newest` (None: `index`) in which somebody changed rows of one kind of file of
     round `index` and corrected all manifests. Only contradictions between rows can reveal this."""
+
+    def change_rows(folder: Path, manifest: dict[str, Any]) -> None:
+        (path,) = [path for path in manifest["files"] if path.startswith(f"{kind}/{round_tag(index)}/")]
+        table = pq.read_table(folder / path)
+        rows = table.to_pylist()
+        change(rows)
+        pq.write_table(pa.Table.from_pylist(rows, table.schema), folder / path)
+        manifest["files"][path] = {**entry(folder / path), "rows": len(rows)}
+
+    return republish(played, into, index, change_rows, newest)
+
+
+def alter_recipe(played: Played, into: str, index: int, change: Callable[[dict[str, Any]], None]) -> str:
+    """A copy of the repository at round `index` whose recipe somebody changed, all manifests corrected: a stranger's."""
+
+    def change_recipe(folder: Path, manifest: dict[str, Any]) -> None:
+        table = load_yaml((folder / repo_layout.RECIPE).read_text(encoding="utf-8"))
+        change(table)
+        (folder / repo_layout.RECIPE).write_text(dump_yaml(table), encoding="utf-8")
+        manifest["files"][repo_layout.RECIPE] = entry(folder / repo_layout.RECIPE)
+
+    return republish(played, into, index, change_recipe)
+
+
+def entry(file: Path) -> dict[str, Any]:
+    return {"sha256": file_digest(file), "size": file.stat().st_size}
+
+
+def republish(
+    played: Played, into: str, index: int, change: Callable[[Path, dict[str, Any]], None], newest: int | None = None
+) -> str:
+    """A copy of the repository at round `newest` (None: `index`). `change` gets its folder and the manifest of round `index`,
+    and may change both; the later manifests are corrected."""
     newest = index if newest is None else newest
     api, name = played.api, round_tag(index)
     folder = Path(
@@ -94,14 +128,7 @@ def alter(
         )
     )
     manifest = read_json(folder / repo_layout.manifest(name))
-    (path,) = [path for path in manifest["files"] if path.startswith(f"{kind}/{name}/")]
-    table = pq.read_table(folder / path)
-    rows = table.to_pylist()
-    change(rows)
-    pq.write_table(pa.Table.from_pylist(rows, table.schema), folder / path)
-    manifest["files"][path] = {
-        "sha256": file_digest(folder / path), "size": (folder / path).stat().st_size, "rows": len(rows),
-    }  # fmt: skip
+    change(folder, manifest)
     (folder / repo_layout.manifest(name)).write_bytes(encode_manifest(with_checksum(manifest)))
     for later in range(index + 1, newest + 1):
         manifest = read_json(folder / repo_layout.manifest(round_tag(later)))

@@ -38,13 +38,14 @@ from pydantic import Field
 
 from evokd_data.errors import TeacherError
 from evokd_data.models import find_model
-from evokd_data.settings import NOT_IDENTITY, Count
+from evokd_data.settings import NOT_IDENTITY, Count, from_user
 from evokd_data.teachers.vllm.plug import VLLM
 
 if TYPE_CHECKING:
     from evokd_data.teachers.ray.engine import ClusterEngine
 
 
+@from_user("workers", "address", "parts", "resources")
 @dataclass(frozen=True)
 class Ray(VLLM):
     """Settings as for the engine `vllm`, for each worker. `resources` of one worker, as {GPU: 2} or {CPU: 4} or names of

@@ -24,7 +24,7 @@ from pydantic import Field
 
 from evokd_data.errors import TeacherError
 from evokd_data.models import ModelReference
-from evokd_data.settings import NOT_IDENTITY, Count, identity
+from evokd_data.settings import NOT_IDENTITY, Count, from_anyone, from_user, identity
 from evokd_data.teachers import Teacher
 from evokd_data.teachers.server.endpoints import Endpoint
 from evokd_data.teachers.server.engine import ServerEngine
@@ -32,6 +32,21 @@ from evokd_data.teachers.server.engine import ServerEngine
 Dollars = Annotated[float, Field(ge=0)]
 
 
+@from_anyone(
+    "model",
+    "revision",
+    "dialect",
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "thinking",
+    "concurrency",
+    "timeout_s",
+    "retries",
+    "prompt_usd_per_million",
+    "completion_usd_per_million",
+)
+@from_user("extra_body", "api_key_env", urls=["http://not-taken.invalid/v1"])
 @dataclass(frozen=True)
 class Server(Teacher):
     """`urls` are base URLs ending in /v1; requests go to the least busy one, at most `concurrency` to each.

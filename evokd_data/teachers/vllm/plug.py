@@ -13,7 +13,7 @@ from pydantic import Field
 
 from evokd_data.errors import TeacherError
 from evokd_data.models import ModelReference, find_model
-from evokd_data.settings import NOT_IDENTITY, Count, identity
+from evokd_data.settings import NOT_IDENTITY, Count, from_anyone, from_user, hub_name, identity
 from evokd_data.teachers import Engine, Teacher
 from evokd_data.teachers.vllm.arguments import OWNED, secret_paths, without_folders
 from evokd_data.teachers.vllm.engine import VLLMEngine
@@ -24,6 +24,27 @@ AUTO_BACKEND = "xgrammar"
 xgrammar and 2.4 ms with guidance. Guidance is stricter: with random weights it lets no control character into a string."""
 
 
+@hub_name("model")
+@from_anyone(
+    "revision",
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "thinking",
+    "dtype",
+    "max_model_len",
+    "structured_outputs_backend",
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+    "data_parallel_size",
+    "gpu_memory_utilization",
+    "kv_cache_gib",
+    "max_num_seqs",
+    "window",
+    "enforce_eager",
+    "sleep_mode",
+)
+@from_user("quantization", "engine_args")
 @dataclass(frozen=True)
 class VLLM(Teacher):
     """`model` is a Hub id or a folder. `temperature`, `top_p` and `max_tokens` are for the texts it writes.
