@@ -24,7 +24,11 @@ root = click.option(
     "--host", default="127.0.0.1", show_default=True, help="Other than loopback needs tokens: see `hub token`."
 )
 @click.option("--port", type=int, default=8480, show_default=True)
-def serve(root: Path, host: str, port: int) -> None:
+@click.option(
+    "--allow-host", "allow_hosts", multiple=True, metavar="NAME",
+    help="Without tokens the Hub answers to loopback names only; answer to this name, too.",
+)  # fmt: skip
+def serve(root: Path, host: str, port: int, allow_hosts: tuple[str, ...]) -> None:
     """Serve the Hub under ROOT until Ctrl-C. The first line on stdout is its endpoint."""
     from evokd_data.localhub import server
 
@@ -33,7 +37,7 @@ def serve(root: Path, host: str, port: int) -> None:
         click.echo(f"clients find it by: export HF_ENDPOINT={url}", err=True)
 
     try:
-        server.serve(root, host, port, ready=ready)
+        server.serve(root, host, port, ready=ready, allow_hosts=allow_hosts)
     except (server.UnsafeAddress, OSError) as error:
         raise click.ClickException(str(error)) from None
     except ImportError as error:

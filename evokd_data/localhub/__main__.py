@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None, wrap: Callable[[Application], A
     parser = argparse.ArgumentParser(prog="python -m evokd_data.localhub", description=__doc__)
     parser.add_argument("--root", type=Path, required=True, help="folder of the Hub, created if missing")
     parser.add_argument("--host", default="127.0.0.1", help="another than loopback needs tokens")
+    parser.add_argument("--allow-host", action="append", default=[], help="a name to answer to besides loopback names")
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
     parser.add_argument("--log", type=Path, help="request log; default ROOT/requests.log")
     parser.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None, wrap: Callable[[Application], A
             until=_wait_for_parent if options.with_parent else None,
             parent_token=token,
             wrap=wrap,
+            allow_hosts=options.allow_host,
         )
     except (UnsafeAddress, OSError, ValueError) as exc:
         sys.stderr.write(f"{exc}\n")

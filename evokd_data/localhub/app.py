@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import re
 import time
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,10 +14,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 from evokd_data.localhub.auth import Authority, Identity
 from evokd_data.localhub.buffered_body import IN_MEMORY, BufferedBody
-from evokd_data.localhub.errors import HubError, repo_not_found
+from evokd_data.localhub.errors import HubError, bad_request, repo_not_found
 from evokd_data.localhub.lfs import LfsStore
 from evokd_data.localhub.limits import DEFAULT, Limits
-from evokd_data.localhub.names import RepoId, is_name
+from evokd_data.localhub.names import RepoId, host_name, is_loopback, is_name
 from evokd_data.localhub.root import Root
 from evokd_data.localhub.routes import Route, find_route
 from evokd_data.localhub.signing import Signer
@@ -36,9 +36,6 @@ from evokd_data.localhub.wire import (
 from evokd_data.localhub.xet import Staging
 
 log = logging.getLogger(__name__)
-
-_HOST = re.compile(r"[A-Za-z0-9.:_\[\]-]{1,255}")
-_LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
 class Hub:
@@ -73,10 +70,12 @@ class Hub:
 
 
 class App:
-    """Answers the requests of one server process. `log_file` gets a line of JSON per request."""
+    """Answers the requests of one server process. `log_file` gets a line of JSON per request; `allow_hosts` as in
+    `server.serve`."""
 
-    def __init__(self, hub: Hub, *, log_file: Path | None = None) -> None:
+    def __init__(self, hub: Hub, *, log_file: Path | None = None, allow_hosts: Collection[str] = ()) -> None:
         self.hub = hub
+        self._allow_hosts = frozenset(host.lower() for host in allow_hosts)
         self._log_file = log_file
         # Two pools, so that readers find free threads while writers wait for a lock.
         self._readers = ThreadPoolExecutor(24, "hub-reader")
@@ -153,9 +152,8 @@ class App:
 
     def _call(self, scope: Scope) -> Call:
         headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
-        host = headers.get("host", "")
-        if not _HOST.fullmatch(host):
-            host = "{}:{}".format(*scope["server"])
+        address, port = scope["server"]
+        host = headers.get("host") or (f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         self._refuse_other_sites(method, headers, host)
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=100))
@@ -171,15 +169,17 @@ class App:
         """Other web sites must not use a visitor's browser to change a Hub, or to read one without tokens.
 
         Raises HubError 403 for a change that a page of another site asks for, and for a call to a Hub without tokens under
-        a name that is not a loopback name.
+        a name that is neither a loopback name nor allowed; 400 for a host that is none.
         """
         if method != "GET":
             origin = headers.get("origin")
             other_site = origin is not None and urlsplit(origin).netloc != host
             if other_site or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
                 raise HubError(403, "Requests from other web sites are refused")
-        name = re.sub(r":\d+$", "", host)
-        if self.hub.authority.needs_no_token() and name not in _LOOPBACK_NAMES and not name.startswith("127."):
+        name = host_name(host)
+        if name is None:
+            raise bad_request(f"{host[:80]!r} is no host")
+        if self.hub.authority.needs_no_token() and not is_loopback(name) and name not in self._allow_hosts:
             raise HubError(403, f"A Hub without tokens answers to loopback addresses only, not to {name!r}")
 
     def _log_request(self, scope: Scope, counts: dict[str, int], seconds: float) -> None:

@@ -5,6 +5,7 @@ The server opens files by object id only. These rules therefore protect clones a
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ RESERVED = ("api", "datasets", "models", "spaces")  # the first segment of other
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
 HEX40 = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?")
 _REF_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|\.lock(/|$)|(^|/)\.|\.(/|$)|/$|^/|^-")
 
 
@@ -33,6 +35,20 @@ class RepoId:
     def url_path(self) -> str:
         """The path of the repository below the endpoint; models have no prefix."""
         return str(self) if self.kind == "models" else f"{self.kind}/{self}"
+
+
+def host_name(header: str) -> str | None:
+    """The name in a Host header, in lower case and without port and brackets; None when it is no host name or address."""
+    match = _HOST.fullmatch(header)
+    return match[1].strip("[]").lower() if match else None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address or host name. `127.evil.example` is a name like any other."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def is_name(text: str) -> bool:

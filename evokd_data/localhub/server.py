@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from evokd_data.localhub.auth import Authority, list_tokens
+from evokd_data.localhub.names import is_loopback
 from evokd_data.localhub.root import Root
 from evokd_data.localhub.wire import Application
 
@@ -28,12 +28,14 @@ def serve(
     until: Callable[[], None] | None = None,
     parent_token: str | None = None,
     wrap: Callable[[Application], Application] | None = None,
+    allow_hosts: Collection[str] = (),
 ) -> None:
     """Serve the Hub in folder `root`. Blocks until interrupted, terminated, or `until` (run in a thread) returns.
 
     `ready` is called with the endpoint once requests are answered. `log` gets a line of JSON per request. `parent_token`
     acts as the user `local`. `wrap` may put ASGI middleware around the Hub: it gets the application and returns the one
-    that is served.
+    that is served. While there are no tokens, callers must name a loopback address or one of `allow_hosts` as the Host: a web page
+    whose own name was made to lead here names another.
 
     Raises UnsafeAddress for a `host` that others can reach while the Hub has no tokens (see `auth.add_token`), and
     OSError when the address cannot be listened on.
@@ -49,7 +51,7 @@ def serve(
         )
     hub_root = Root(Path(root).absolute()).prepare()
     authority = Authority(hub_root, implicit=loopback, parent_token=parent_token)
-    app = App(Hub(hub_root, authority), log_file=log)
+    app = App(Hub(hub_root, authority), log_file=log, allow_hosts=allow_hosts)
     listener = _listen(host, port)
     address = listener.getsockname()
     shown_host = f"[{address[0]}]" if listener.family == socket.AF_INET6 else address[0]
@@ -83,14 +85,6 @@ def serve(
         server.run(sockets=[listener])
     finally:
         listener.close()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address or host name."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _listen(host: str, port: int) -> socket.socket:

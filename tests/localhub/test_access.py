@@ -274,6 +274,37 @@ def test_other_web_sites_cannot_use_a_visitor_to_write(hub, dataset):
     assert web.get(f"{hub.endpoint}/api/datasets/{dataset}", headers={"Host": "evil.example"}).status_code == 403
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.evil.example", "127.0.0.1.evil.example", "127.1", "127.0.0.1@evil.example", "localhost.evil.example", "a!b.evil.example",
+        "evil.example,127.0.0.1", "0.0.0.0", "[::ffff:10.0.0.1]", "evil.example/127.0.0.1", "2130706433",
+    ],
+)  # fmt: skip
+def test_a_name_that_only_looks_like_loopback_is_refused(hub, dataset, host):
+    body = {"name": "rebound", "organization": "local", "type": "dataset"}
+    for answer in (
+        web.get(f"{hub.endpoint}/api/datasets/{dataset}", headers={"Host": host}),
+        web.post(f"{hub.endpoint}/api/repos/create", json=body, headers={"Host": host}),
+    ):
+        assert answer.status_code in (400, 403)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9:80", "LOCALHOST:1", "[::1]:8480", "[::1]"])
+def test_a_loopback_name_is_answered(hub, dataset, host):
+    assert web.get(f"{hub.endpoint}/api/datasets/{dataset}", headers={"Host": host}).status_code == 200
+
+
+def test_the_user_may_allow_another_name(tmp_path):
+    program = (sys.executable, "-m", "evokd_data.localhub", "--allow-host", "hub.example")
+    with localhub.running(tmp_path, program=program) as server:
+        statuses = [
+            web.get(f"{server.endpoint}/api/datasets", headers={"Host": host}).status_code
+            for host in ("hub.example", "Hub.Example:8480", "other.example")
+        ]
+    assert statuses == [200, 200, 403]
+
+
 def test_another_address_needs_tokens(tmp_path):
     with pytest.raises(UnsafeAddress, match="no tokens"):
         serve(tmp_path, "0.0.0.0")
