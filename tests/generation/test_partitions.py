@@ -503,9 +503,9 @@ def test_a_worker_of_whom_nothing_is_heard_is_dead_and_its_rows_are_others(expec
             await asyncio.sleep(0.005)
         workers, poll = cluster.coordinator._workers, cluster.coordinator.poll
 
-        async def poll_without_heartbeat(name, version):
+        async def poll_without_heartbeat(name, version, running):
             before = workers[name].last_heartbeat
-            state = await poll(name, version)
+            state = await poll(name, version, running)
             if name == "slot 0":
                 workers[name].last_heartbeat = before
             return state
@@ -515,6 +515,23 @@ def test_a_worker_of_whom_nothing_is_heard_is_dead_and_its_rows_are_others(expec
 
     assert ask(cluster, meanwhile=silence) == expected
     assert any("no heartbeat for" in line for line in cluster.log_lines)
+
+
+def test_a_result_that_never_arrives_is_made_again_by_whoever_has_a_row(expected, tmp_path, monkeypatch):
+    """As when Ray repeats a row whose first result it has delivered already: it drops the second."""
+    cluster = InProcessCluster(always(Scripted(window=8)), 2, tmp_path / "log")
+    monkeypatch.setattr("evokd_data.teachers.ray.coordinator.POLL_S", 0.05)
+    monkeypatch.setattr("evokd_data.teachers.ray.coordinator.RESULT_TIMEOUT_S", 0.1)
+    deliver, dropped = cluster.engine.deliver, []
+
+    def drop_the_first(number, result) -> None:
+        if dropped:
+            deliver(number, result)
+        dropped.append(number)
+
+    monkeypatch.setattr(cluster.engine, "deliver", drop_the_first)
+    assert ask(cluster) == expected
+    assert dropped.count(dropped[0]) == 2
 
 
 @given(st.lists(st.tuples(st.integers(-1, 9), st.integers(0, 3)), max_size=40), st.integers(1, 4))

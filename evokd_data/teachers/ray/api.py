@@ -148,9 +148,9 @@ class WorkerApi(Protocol):
     async def report_note(self, name: str, text: str) -> None:
         """A line for the driver's log."""
 
-    async def poll(self, name: str, version: int) -> DesiredState:
-        """A heartbeat of a worker that has applied `version`. Returns the desired state when it has another version, else
-        the same state after POLL_S seconds."""
+    async def poll(self, name: str, version: int, running: frozenset[int]) -> DesiredState:
+        """A heartbeat of a worker that has applied `version` and writes the items `running`. Returns the desired state when it
+        has another version, else the same state after POLL_S seconds."""
 
     async def claim(self, name: str) -> ClaimedItem | None:
         """For a worker that received a row: the first item that no worker has; None when there is none."""

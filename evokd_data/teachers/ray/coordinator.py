@@ -5,6 +5,11 @@ so it does not matter where a row went. When a worker dies, its items go back am
 for them: the rows it had may return with its successor, may wait for it for ever, or may still go to the dead worker until
 Ray Data notices.
 
+A result can be lost without a death of its writer. A worker that dies between a row's result and the row's end has the row
+repeated by Ray, in a successor that claims another item; but Ray gives the driver the first result that a row ever had, and
+drops the second. So an item that its worker has written, and whose result the driver does not have after RESULT_TIMEOUT_S, is
+given out again.
+
 A coordinator runs in an actor of its own, in one event loop.
 """
 
@@ -42,6 +47,8 @@ MAX_DEATHS = 3
 POLL_S = 5.0
 HEARTBEAT_TIMEOUT_S = 60.0
 """A worker without a heartbeat for this many seconds is treated as dead: its machine may be gone."""
+RESULT_TIMEOUT_S = 30.0
+"""Seconds from an item's end in its worker until its result counts as lost. Writing it twice is only a waste: the first counts."""
 
 
 @dataclass(slots=True)
@@ -55,6 +62,8 @@ class _WorkerRecord:
     version: int = 0  # of the desired state that it has applied
     finished: int = 0
     items: set[int] = field(default_factory=set)
+    written: dict[int, float] = field(default_factory=dict)
+    """Items of `items` that it no longer writes -> when that was first heard of."""
 
 
 class Coordinator(DriverApi, WorkerApi):
@@ -215,9 +224,10 @@ class Coordinator(DriverApi, WorkerApi):
     async def report_note(self, name: str, text: str) -> None:
         await self._emit(WorkerNote(self._workers[name].index, text))
 
-    async def poll(self, name: str, version: int) -> DesiredState:
+    async def poll(self, name: str, version: int, running: frozenset[int]) -> DesiredState:
         worker = self._workers[name]
         worker.last_heartbeat = time.monotonic()
+        await self._give_out_again(worker, running)
         if worker.lost:  # it was treated as dead, but its machine was only out of reach
             worker.open, worker.lost = True, False
         if worker.version != version:
@@ -226,6 +236,19 @@ class Coordinator(DriverApi, WorkerApi):
         await self._wait("state", lambda: self._desired.version != version, POLL_S)
         worker.last_heartbeat = time.monotonic()
         return self._desired
+
+    async def _give_out_again(self, worker: _WorkerRecord, running: frozenset[int]) -> None:
+        """Items whose results are lost become pending again, each with a new row."""
+        now = time.monotonic()
+        worker.written = {number: worker.written.get(number, now) for number in worker.items - running}
+        lost = [number for number, since in worker.written.items() if now - since > RESULT_TIMEOUT_S]
+        for number in lost:
+            worker.items.discard(number)
+            self._worker_by_item.pop(number, None)
+            heapq.heappush(self._pending, number)
+        if lost:
+            self._row_count += len(lost)
+            await self._notify("rows")
 
     async def claim(self, name: str) -> ClaimedItem | None:
         while self._pending and not self._desired.ended:

@@ -89,7 +89,8 @@ class Worker:
         self._ended = False
         self._works: dict[int, asyncio.Task[RoundWork]] = {}
         self._shared_answers: dict[str, asyncio.Task[Completion]] = {}
-        self._running: set[asyncio.Task[ItemResult]] = set()
+        self._running: dict[asyncio.Task[ItemResult], int] = {}
+        """Tasks that write an item -> the item's number."""
 
     async def open(self, identity: Mapping[str, Any]) -> float | None:
         """Open the engine and report the outcome to the coordinator. Returns None, or the seconds after which to try again.
@@ -129,7 +130,7 @@ class Worker:
             return
         current = DesiredState(-1)
         while not current.ended:
-            desired = await self._coordinator.poll(self._name, current.version)
+            desired = await self._coordinator.poll(self._name, current.version, frozenset(self._running.values()))
             if desired.asleep and not current.asleep:
                 await self._cancel_items()
             if desired.asleep != current.asleep:
@@ -137,7 +138,7 @@ class Worker:
             if desired.ended:
                 await self.end()
             current = desired
-        await self._coordinator.poll(self._name, current.version)
+        await self._coordinator.poll(self._name, current.version, frozenset())
 
     async def end(self) -> None:
         """Close the engine. Items that are still being written are cancelled."""
@@ -159,7 +160,7 @@ class Worker:
         if self._ended or (claimed := await self._coordinator.claim(self._name)) is None:
             return None
         task: asyncio.Task[ItemResult] = asyncio.create_task(self._process(claimed.item, claimed.deaths))
-        self._running.add(task)
+        self._running[task] = claimed.number
         try:
             return claimed.number, await task
         except asyncio.CancelledError:
@@ -172,7 +173,7 @@ class Worker:
         except Exception as error:
             return claimed.number, _on_this_machine(error)
         finally:
-            self._running.discard(task)
+            self._running.pop(task, None)
 
     async def _process(self, item: WorkItem, deaths: int) -> ItemResult:
         if isinstance(item, PartitionItem):
