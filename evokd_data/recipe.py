@@ -7,7 +7,6 @@ Checking imports none of torch, vllm, transformers, datasets, pyarrow.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from evokd_data import settings
 from evokd_data.digest import digest
 from evokd_data.errors import RecipeError
 from evokd_data.models import FOLDER
+from evokd_data.recipe_checks import find_problems
 from evokd_data.recipe_file import read_recipe_file
 from evokd_data.recipe_sections import SECTIONS, Card, Filters, Pool, Publish, Rounds, Seeds, Source, Training
 from evokd_data.registry import nearest, resolve
@@ -119,7 +119,7 @@ def load(path: Path | str, overrides: Iterable[str] = ()) -> Recipe:
     recipe, build_problems = build(file.table, path, path.resolve().parent)
     problems += build_problems
     if recipe is not None and not problems:
-        problems += [*_unfit_strategies(recipe), *_missing_files(recipe), *_template_problems(recipe)]
+        problems += find_problems(recipe)
     if problems or recipe is None:
         raise RecipeError(*(f"{path}{file.line_of(problem)}: {problem}" for problem in problems))
     return recipe
@@ -172,7 +172,9 @@ def build(table: dict[str, Any], path: Path, base: Path) -> tuple[Recipe | None,
         if (section := table.get(key)) is not None:
             sections[key] = _build_section(cls, section, key, problems)
     for key, family in FAMILIES.items():
-        section = table.get(key) if key in REQUIRED else table.get(key, {})
+        section = table.get(key)
+        if section is None and key not in REQUIRED:
+            section = {}  # a section left out, or with all its lines commented out: the defaults
         if section is not None:
             sections[key] = _build_plug(family, section, key, problems)
     if problems:
@@ -253,44 +255,3 @@ def _absolute(base: Path, written: str | Path) -> Path:
         return base / Path(written).expanduser()
     except RuntimeError:
         return base / written
-
-
-def _unfit_strategies(recipe: Recipe) -> Iterator[str]:
-    if reason := recipe.strategy.accepts(recipe.task):
-        yield f"strategy.name: {recipe.strategy.name!r} cannot work on a {recipe.task.name} task: {reason}"
-
-
-def _missing_files(recipe: Recipe) -> Iterator[str]:
-    """A problem for each file and folder that the recipe names and that is not there."""
-    for key in ("seeds", "test", "dev", "pool"):
-        source = getattr(recipe, key)
-        if source is not None and source.path is not None and not source.path.is_file():
-            folder = source.path.parent
-            neighbours = [file.name for file in folder.iterdir()] if folder.is_dir() else []
-            close = difflib.get_close_matches(source.path.name, neighbours, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "paths are relative to the recipe"
-            yield f"{key}.path: {recipe.settings[key]['path']!r} is not a file; {hint}"
-    for key in (*FAMILIES, "card"):
-        section = getattr(recipe, key)
-        for setting in dataclasses.fields(section):
-            path = getattr(section, setting.name)
-            if isinstance(path, Path) and not path.is_file():
-                written = recipe.settings[key][setting.name]
-                yield f"{key}.{setting.name}: {written!r} is not a file; paths are relative to the recipe"
-    for key in ("teacher", "student"):
-        model = getattr(recipe, key).base_model
-        if model is not None and model.name.startswith("/") and not Path(model.name).is_dir():
-            yield (
-                f"{key}.model: {recipe.settings[key]['model']!r} is not a folder; paths are relative to the recipe, "
-                "a Hub id is written org/name"
-            )
-    if recipe.prompts is not None and not recipe.prompts.is_dir():
-        yield f"prompts: {recipe.settings['prompts']!r} is not a folder; paths are relative to the recipe"
-
-
-def _template_problems(recipe: Recipe) -> Iterator[str]:
-    if recipe.prompts is not None and recipe.prompts.is_dir():
-        try:
-            recipe.templates().sources(recipe.strategy.prompt_templates)
-        except RecipeError as error:
-            yield from error.problems

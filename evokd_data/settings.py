@@ -130,7 +130,7 @@ def table(settings: Any) -> dict[str, Any]:
 def identity(settings: Any) -> dict[str, Any]:
     """The part of the table that can change a round's rows: fields not declared `metadata={"identity": False}`.
 
-    A file counts by its content, not by its path.
+    A file counts by its content, not by its path, also in a plug that another one wraps.
     """
     return {
         field.name: _content(getattr(settings, field.name))
@@ -140,7 +140,11 @@ def identity(settings: Any) -> dict[str, Any]:
 
 
 def _content(value: Any) -> Any:
-    return {"sha256": file_digest(value)} if isinstance(value, Path) and value.is_file() else plain(value)
+    if isinstance(value, Path) and value.is_file():
+        return {"sha256": file_digest(value)}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _content(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
+    return plain(value)
 
 
 def plain(value: Any) -> Any:

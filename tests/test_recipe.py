@@ -180,6 +180,37 @@ def test_what_can_change_a_row_is_part_of_the_fingerprint(recipe_file, override)
 
 
 @pytest.mark.parametrize(
+    "section", ["strategy", "rounds", "filters", "training", "publish", "card", "dev", "pool", "prompts"]
+)
+def test_a_section_whose_lines_are_all_commented_out_is_one_that_was_left_out(recipe_file, section):
+    lines = [line for line in recipe_file().read_text().splitlines() if not line.startswith(f"{section}:")]
+    left_out = load(recipe_file("\n".join(lines)))
+    empty = load(recipe_file("\n".join([*lines, f"{section}:", "  # all: of it"])))
+    assert (empty.settings, empty.fingerprint) == (left_out.settings, left_out.fingerprint)
+
+
+def test_the_files_of_a_strategy_are_looked_for_and_count_by_their_content_with_a_pool_too(recipe_file, tmp_path):
+    (tmp_path / "pool.jsonl").write_text('{"text": "a text"}\n')
+    pool = "pool={path: pool.jsonl}"
+    (line,) = problems_of(recipe_file(), "strategy={name: eda, synonyms: s.txt}", pool)
+    assert line == ":7: strategy.synonyms: 's.txt' is not a file; paths are relative to the recipe"
+    for name, content in {"s.txt": b"a b\n", "t.txt": b"a b\n", "u.txt": b"a c\n", "v.txt": b"\xff"}.items():
+        (tmp_path / name).write_bytes(content)
+    (line,) = problems_of(recipe_file(), "strategy={name: eda, synonyms: v.txt}", pool)
+    assert line == ":7: strategy.synonyms: 'v.txt' is not a UTF-8 text file; convert it"
+    prints = {
+        name: load(recipe_file(), [f"strategy={{name: eda, synonyms: {name}.txt}}", pool]).fingerprint for name in "stu"
+    }
+    assert prints["s"] == prints["t"] != prints["u"]
+
+
+def test_the_fingerprint_of_a_recipe_with_a_pool_is_what_it_was(recipe_file, tmp_path):
+    (tmp_path / "pool.jsonl").write_text('{"text": "a text"}\n')
+    recipe = load(recipe_file(), ["pool={path: pool.jsonl}"])
+    assert recipe.fingerprint == "d88fa0cd88011da5687ead91286846fecd5cd984af3aace6a9b9a644862874c7"
+
+
+@pytest.mark.parametrize(
     ("template", "problem"),
     [
         ("{% block user %}{{ text }}", ":7: prompts: label.j2, line 1: Unexpected end of template"),

@@ -23,7 +23,7 @@ STANDARD_LIBRARY_ONLY = {
 GROUND = STANDARD_LIBRARY_ONLY | {"settings", "yaml_files", "models"}
 LOCALHUB_MAY_IMPORT = {"atomic_files", "yaml_files"}
 """Two modules that import nothing of ours themselves. The local Hub could be a package of its own with copies of them."""
-INPUTS = {"published_recipe", "recipe", "recipe_file", "recipe_sections", "seeds", "sources"}
+INPUTS = {"published_recipe", "recipe", "recipe_checks", "recipe_file", "recipe_sections", "seeds", "sources"}
 LOOP = {"rounds", "compare"}
 
 
