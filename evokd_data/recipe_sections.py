@@ -7,11 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from evokd_data import repo_names
 from evokd_data.settings import NOT_IDENTITY, Count, Share, from_anyone, from_user
 
-RepoId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
+RepoId = Annotated[
+    str,
+    AfterValidator(repo_names.checked),
+    Field(json_schema_extra={"pattern": f"^{repo_names.REPO_ID.pattern}$"}),
+]
 
 
 @from_user("dataset", "revision", "config", "split", path="not-taken-from-a-downloaded-recipe")
@@ -33,6 +38,8 @@ class Source:
             raise ValueError("give either path (a file) or dataset (a Hub id with its revision)")
         if self.dataset is not None and not self.revision:
             raise ValueError(f"dataset {self.dataset!r} needs a revision: a data set that can move makes no experiment")
+        if self.dataset is not None and (problem := repo_names.fault(self.dataset, needs_namespace=False)):
+            raise ValueError(f"dataset {self.dataset!r}: {problem}")
 
     def __str__(self) -> str:
         """The source as messages name it."""

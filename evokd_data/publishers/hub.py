@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, urlsplit
 
-from evokd_data import repo_layout
+from evokd_data import repo_layout, repo_names
 from evokd_data.atomic_files import write_json
 from evokd_data.errors import EvokdError, PublishError, VerificationError
 from evokd_data.publishers.atomic_publish import AtomicPublish
@@ -258,6 +258,8 @@ class Hub:
 
         if isinstance(error, PublishError):
             return error
+        if problem := repo_names.fault(repo):
+            return PublishError(f"{repo}: {problem}")
         error = root_cause(error)
         address, detail = self.address, scrub(describe(error), self.token, _ambient_token())
         match status_of(error):
@@ -265,6 +267,11 @@ class Hub:
                 text = f"no access token for {address}; run: hf auth login, or set HF_TOKEN"
             case _ if isinstance(error, OfflineModeIsEnabled):
                 text = f"HF_HUB_OFFLINE keeps us from {address}; unset it, or use publish.endpoint: local"
+            case 401 if not (self.token or _ambient_token()):
+                text = (
+                    f"{address} has no such {self.repo_type} for a reader without an access token; check the id, and for "
+                    "one that is private run: hf auth login, or set HF_TOKEN"
+                )
             case 401:
                 text = f"{address} does not know this access token ({detail}); run: hf auth login, or mend HF_TOKEN"
             case 403:

@@ -28,6 +28,7 @@ from evokd_data.publishers.calls import RetryPolicy
 from evokd_data.publishers.hub import Hub
 from evokd_data.recipe import Recipe
 from evokd_data.records import Revision
+from evokd_data.revisions.load import list_rounds
 from evokd_data.stages.publish import Publication, make_bundle, public_recipe
 from evokd_data.storage.snapshot import without_checksum
 from evokd_data.storage.workspace import Workspace, read_json
@@ -573,3 +574,22 @@ class TestBeforeAnyWorkIsDone:
             monkeypatch.setenv("HF_TOKEN", tokens["write"])
             with self.opened(runs, endpoint=running.endpoint, repo="lab/x") as publication:
                 publication.publish(runs("")[1], 0)
+
+    def test_a_reader_without_a_token_is_told_that_there_is_none(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not that a token is unknown: a missing and a private repository look the same to such a reader."""
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        add_token(tmp_path / "root", "alice")
+        with localhub.running(tmp_path / "root") as running:
+            for repo in ("alice/secret", "alice/nothing"):
+                with pytest.raises(PublishError) as caught:
+                    list_rounds(repo, endpoint=running.endpoint)
+                assert str(caught.value) == (
+                    f"{repo}: {running.endpoint} has no such dataset for a reader without an access token; check the id, "
+                    "and for one that is private run: hf auth login, or set HF_TOKEN"
+                )
+            with pytest.raises(
+                PublishError, match=r"^a--b/c: the Hub refuses '--' and '\.\.' in a name; choose another$"
+            ):
+                list_rounds("a--b/c", endpoint=running.endpoint)

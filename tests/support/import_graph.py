@@ -18,7 +18,8 @@ WINGS = (
 )  # fmt: skip
 """From the lowest to the highest."""
 STANDARD_LIBRARY_ONLY = {
-    "records", "digest", "errors", "registry", "repo_layout", "progress", "atomic_files", "writing_systems",
+    "records", "digest", "errors", "registry", "repo_layout", "repo_names", "progress", "atomic_files",
+    "writing_systems",
 }  # fmt: skip
 GROUND = STANDARD_LIBRARY_ONLY | {"settings", "yaml_files", "models"}
 LOCALHUB_MAY_IMPORT = {"atomic_files", "yaml_files"}
