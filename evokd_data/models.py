@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from evokd_data import repo_names
 from evokd_data.digest import digest, file_digest
 from evokd_data.errors import EvokdError
 
@@ -86,10 +87,38 @@ def _find_once(reference: ModelReference, section: str, error: type[EvokdError])
     return _find(reference, section, error, weights=False)
 
 
+def check_files(reference: ModelReference, section: str, error: type[EvokdError], weights: bool) -> bool:
+    """Whether the model lies on this machine, in a folder or a package, rather than on the Hub. Raises like `find_model`.
+
+    No file is read but small ones. `weights`: the weights must be there, too.
+    """
+    return _local_folder(reference, section, error, weights) is not None
+
+
+def ask_hub(reference: ModelReference, section: str, error: type[EvokdError]) -> None:
+    """Asks the Hub whether it has the model at its revision. Raises like `find_model`, also without a connection."""
+    from huggingface_hub import HfApi
+
+    with _explained(reference, section, error):
+        HfApi().model_info(reference.name, revision=reference.revision, timeout=20)
+
+
 def _find(reference: ModelReference, section: str, error: type[EvokdError], weights: bool) -> Model:
     name, revision = reference.name, reference.revision
+    folder = _local_folder(reference, section, error, weights)
+    if folder is not None:
+        return Model(str(folder), None, {"digest": folder_digest(folder)})
+    if not weights and revision and COMMIT.fullmatch(revision):
+        return Model(name, revision, {"model": name, "revision": revision})
+    with _explained(reference, section, error):
+        return _download(name, revision, section, error) if weights else _resolve(name, revision)
+
+
+def _local_folder(reference: ModelReference, section: str, error: type[EvokdError], weights: bool) -> Path | None:
+    """The folder of a model that is on this machine; None for a repository of the Hub. Raises `error`."""
+    name, revision = reference.name, reference.revision
     if name.startswith(PACKAGE):
-        folder: Path | None = _in_package(name, section, error)
+        folder = _in_package(name, section, error)
     elif name.startswith(FOLDER) or Path(name).expanduser().is_dir():
         folder = Path(name).expanduser()
         if not folder.is_dir():
@@ -98,19 +127,18 @@ def _find(reference: ModelReference, section: str, error: type[EvokdError], weig
             )
     elif name.startswith(".") or name.count("/") > 1:
         raise error(f"{section}.model: there is no folder {name!r}; give the folder of a model, or ORG/NAME on the Hub")
+    elif problem := repo_names.fault(name, needs_namespace=False):
+        raise error(
+            f"{section}.model: {name!r} is neither a folder nor a model on the Hub; check the spelling: {problem}"
+        )
     else:
-        folder = None
-    if folder is not None:
-        if revision is not None:
-            raise error(f"{section}.revision: {revision!r} is for models of the Hub; drop it for {name!r}")
-        if not _holds_model(folder, weights):
-            beside = f" with {' or '.join(WEIGHTS)} beside it" if weights else ""
-            raise error(f"{section}.model: {str(folder)!r} holds no config.json{beside}; name the folder of a model")
-        return Model(str(folder), None, {"digest": folder_digest(folder)})
-    if not weights and revision and COMMIT.fullmatch(revision):
-        return Model(name, revision, {"model": name, "revision": revision})
-    with _explained(reference, section, error):
-        return _download(name, revision, section, error) if weights else _resolve(name, revision)
+        return None
+    if revision is not None:
+        raise error(f"{section}.revision: {revision!r} is for models of the Hub; drop it for {name!r}")
+    if not _holds_model(folder, weights):
+        beside = f" with {' or '.join(WEIGHTS)} beside it" if weights else ""
+        raise error(f"{section}.model: {str(folder)!r} holds no config.json{beside}; name the folder of a model")
+    return folder
 
 
 def folder_digest(folder: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evokd_data.errors import RecipeError
+from evokd_data.registry import nearest
 
 if TYPE_CHECKING:
     from evokd_data.recipe import Recipe
@@ -20,12 +21,27 @@ SOURCES = ("seeds", "test", "dev", "pool")
 
 def find_problems(recipe: Recipe) -> list[str]:
     """Every problem, one line each, which begins with the setting's path. No content of a data file is read."""
-    return [*_unfit_plugs(recipe), *_missing_files(recipe), *_template_problems(recipe)]
+    return [*_unfit_plugs(recipe), *_unfit_sources(recipe), *_missing_files(recipe), *_template_problems(recipe)]
 
 
 def _unfit_plugs(recipe: Recipe) -> Iterator[str]:
     if reason := recipe.strategy.accepts(recipe.task):
         yield f"strategy.name: {recipe.strategy.name!r} cannot work on a {recipe.task.name} task: {reason}"
+    constraint = recipe.task.label_constraint("a text")
+    if "label" in recipe.strategy.prompt_templates and (reason := recipe.teacher.refuses(constraint)):
+        yield f"teacher.engine: {recipe.teacher.name!r} cannot label this task's texts: {reason}"
+
+
+def _unfit_sources(recipe: Recipe) -> Iterator[str]:
+    for key in SOURCES:
+        source = getattr(recipe, key)
+        if source is None:
+            continue
+        for stored, name in source.label_map.items():
+            if not recipe.task.may_be_called(name):
+                yield f"{key}.label_map.{stored}: {name!r} is no label of the task{nearest(name, recipe.task.labels)}"
+        if source.format == "conll" and not recipe.task.suffixes:
+            yield f"{key}.format: 'conll' holds tags of words, which a {recipe.task.name} task has not; name a file of rows"
 
 
 def _missing_files(recipe: Recipe) -> Iterator[str]:

@@ -60,6 +60,11 @@ def read_recipe_file(path: Path) -> RecipeFile:
             for key in node:
                 if key in node.lc.data:  # type: ignore[attr-defined]  # keys merged in by << have no line of their own
                     lines[f"{prefix}{_key(key)}"] = node.lc.key(key)[0] + 1  # type: ignore[attr-defined]
+            names = [_key(key) for key in node]
+            if len(set(names)) < len(names):  # 1 and "1" are two keys of YAML and one name
+                twice = next(name for name in names if names.count(name) > 1)
+                line = f":{lines[prefix + twice]}" if prefix + twice in lines else ""
+                raise RecipeError(f"{path}{line}: {prefix}{twice}: is there twice; keep one")
             return {_key(key): plain(value, f"{prefix}{_key(key)}.") for key, value in node.items()}
         if isinstance(node, list):
             return [plain(item, prefix) for item in node]

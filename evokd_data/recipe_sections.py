@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,20 +12,37 @@ from pydantic import AfterValidator, Field
 
 from evokd_data import repo_names
 from evokd_data.settings import NOT_IDENTITY, Count, Share, from_anyone, from_user
+from evokd_data.tasks import Layout, Unit
 
 RepoId = Annotated[
     str,
     AfterValidator(repo_names.checked),
     Field(json_schema_extra={"pattern": f"^{repo_names.REPO_ID.pattern}$"}),
 ]
+Column = Annotated[str, Field(min_length=1)]
 
 
-@from_user("dataset", "revision", "config", "split", path="not-taken-from-a-downloaded-recipe")
+@from_user(
+    "dataset",
+    "revision",
+    "config",
+    "split",
+    "format",
+    "text",
+    "label",
+    "label_map",
+    "offsets",
+    path="not-taken-from-a-downloaded-recipe",
+)
 @dataclass(frozen=True)
 class Source:
     """Where labelled texts come from: a file (`path`), or a Hub dataset pinned by `revision`.
 
-    Files are jsonl, csv, parquet or arrow. Where a file lies is not part of a run's identity; what it holds is.
+    Files are jsonl, json, csv, tsv, parquet or arrow, also compressed (.gz, .zst, .bz2, .xz), for tagging CoNLL columns, too.
+    `format` names the tool that exported the file where its mark is not seen; `spans`: rows of the task's own columns.
+    `text` and `label` are this source's columns (or, of an export, its field and question), "a.b" a field within one.
+    `label_map`: a label, type or tag as the source has it, e.g. a number -> the task's. `offsets`: what offsets of spans count.
+    Where a file lies is not part of a run's identity, nor how it is read; what it holds is.
     """
 
     path: Path | None = field(default=None, metadata=NOT_IDENTITY)
@@ -32,6 +50,13 @@ class Source:
     revision: str | None = field(default=None, metadata=NOT_IDENTITY)
     config: str | None = field(default=None, metadata=NOT_IDENTITY)
     split: str = field(default="train", metadata=NOT_IDENTITY)
+    format: Literal["doccano", "label-studio", "argilla", "prodigy", "conll", "spans"] | None = field(
+        default=None, metadata=NOT_IDENTITY
+    )
+    text: Column | None = field(default=None, metadata=NOT_IDENTITY)
+    label: Column | None = field(default=None, metadata=NOT_IDENTITY)
+    label_map: Mapping[str, str] = field(default_factory=dict, hash=False, metadata=NOT_IDENTITY)
+    offsets: Unit | None = field(default=None, metadata=NOT_IDENTITY)
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.dataset is None):
@@ -40,6 +65,17 @@ class Source:
             raise ValueError(f"dataset {self.dataset!r} needs a revision: a data set that can move makes no experiment")
         if self.dataset is not None and (problem := repo_names.fault(self.dataset, needs_namespace=False)):
             raise ValueError(f"dataset {self.dataset!r}: {problem}")
+
+        for setting in ("revision", "config"):
+            if self.path is not None and getattr(self, setting) is not None:
+                raise ValueError(f"{setting} is for data sets of the Hub; drop it for the file {str(self.path)!r}")
+        if self.text is not None and self.text == self.label:
+            raise ValueError(f"text and label are both {self.text!r}")
+
+    @property
+    def layout(self) -> Layout:
+        """How its rows are read."""
+        return Layout(self.text, self.label, self.offsets, self.label_map)
 
     def __str__(self) -> str:
         """The source as messages name it."""
@@ -63,6 +99,12 @@ class Pool(Source):
 
     share: Annotated[float, Field(gt=0, le=1)] = 0.3
     candidates: Count = 2000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for setting in ("label", "label_map"):
+            if getattr(self, setting):
+                raise ValueError(f"{setting}: labels of a pool are not read; drop the setting")
 
 
 @from_anyone("count", "samples", "shard_size")

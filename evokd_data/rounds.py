@@ -18,7 +18,7 @@ from evokd_data.generation.scheduler import TeacherOnDemand
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.records import Revision
-from evokd_data.seeds import Splits, load_splits
+from evokd_data.seeds import Splits, load_splits, notes
 from evokd_data.stages.evaluate import evaluate
 from evokd_data.stages.generate import generate
 from evokd_data.stages.manifest import inputs, write_manifest
@@ -89,6 +89,9 @@ def open_run(
     if distributed.launched_world_size() > distributed.world_size():
         raise WorkspaceError(f"{recipe.path}: torchrun starts train-round and nothing else; start this with evokd-data")
     splits = load_splits(recipe)
+    for split, report in splits.reports.items():
+        for note in notes(report):
+            (progress or Progress()).note(f"{split}: {note}")
     frozen = inputs(recipe, splits.digests())
     workspace = Workspace(runs / recipe.name)
     with workspace.lock(), mirrored(workspace, mirror, progress):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from evokd_data.digest import derive_random, digest
 from evokd_data.errors import DataError
 from evokd_data.records import Origin, Sample, Target
-from evokd_data.sources import read_rows
-from evokd_data.tasks import sample_id
+from evokd_data.sources import open_source
+from evokd_data.tasks import UNANNOTATED, sample_id
 
 if TYPE_CHECKING:
     from evokd_data.recipe import Recipe
@@ -22,16 +22,26 @@ SEED = "seed"
 
 
 @dataclass(frozen=True, slots=True)
+class SourceReport:
+    """What was read of one source: its `rows`, those of them that nobody has labelled, and the tool that exported it."""
+
+    rows: int
+    unannotated: int = 0
+    format: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Splits:
     """The user's data. Only `seeds` and `pool` may ever reach a prompt or a shard; only filters and evaluate read `test`.
 
-    `pool` holds texts whose labels nobody knows.
+    `pool` holds texts whose labels nobody knows. `reports` says of each split what its source holds.
     """
 
     seeds: tuple[Sample, ...]
     test: tuple[Sample, ...]
     dev: tuple[Sample, ...] = ()
     pool: tuple[str, ...] = ()
+    reports: Mapping[str, SourceReport] = field(default_factory=dict, compare=False)
 
     def digests(self) -> dict[str, str]:
         """One digest for each split: it identifies the data without revealing them."""
@@ -39,20 +49,42 @@ class Splits:
         return {**digests, "pool": digest(list(self.pool))} if self.pool else digests
 
 
-def load_splits(recipe: Recipe) -> Splits:
-    """All splits of a recipe, checked. Raises DataError naming the file, the row, the value."""
-    seeds = draw(recipe.task, read_samples(recipe.seeds, recipe.task, "seeds"), recipe.seeds.per_class, recipe.seed)
-    test = read_samples(recipe.test, recipe.task, "test")
-    dev = read_samples(recipe.dev, recipe.task, "dev") if recipe.dev else []
-    missing = [label for label in recipe.task.labels if not any(recipe.task.carries(s.target, label) for s in seeds)]
-    if missing:
-        raise DataError(f"seeds: {recipe.seeds} has no example of {', '.join(missing)}; add at least one of each")
-    if not test:
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """The samples of one source, and what was read of it."""
+
+    samples: list[Sample]
+    report: SourceReport
+
+
+def load_splits(recipe: Recipe, hub: bool = True) -> Splits:
+    """All splits of a recipe, checked; without `hub`, those that are files. Raises DataError naming the file, row and value."""
+    reads = {
+        key: read_samples(source, recipe.task, key)
+        for key in ("seeds", "test", "dev")
+        if (source := getattr(recipe, key)) is not None and (hub or source.dataset is None)
+    }
+    reports = {key: read.report for key, read in reads.items()}
+    samples = {key: read.samples for key, read in reads.items()}
+    if "seeds" in samples:
+        samples["seeds"] = draw(recipe.task, samples["seeds"], recipe.seeds.per_class, recipe.seed)
+        _refuse_empty_classes(recipe, samples["seeds"])
+    if "test" in samples and not samples["test"]:
         raise DataError(f"test: {recipe.test} is empty; without a test set no round can be compared with another")
+    seeds, test, dev = (samples.get(key, []) for key in ("seeds", "test", "dev"))
     _refuse_leaks(recipe, test, seeds=seeds, dev=dev)
     _refuse_contradictions(recipe, seeds)
-    pool = read_pool(recipe.pool, recipe.task) if recipe.pool else ()
-    return Splits(tuple(seeds), tuple(test), tuple(dev), pool)
+    pool: tuple[str, ...] = ()
+    if recipe.pool is not None and (hub or recipe.pool.dataset is None):
+        pool, reports["pool"] = read_pool(recipe.pool, recipe.task)
+    return Splits(tuple(seeds), tuple(test), tuple(dev), pool, reports)
+
+
+def notes(report: SourceReport) -> list[str]:
+    """What was left out of a source, one line for each reason."""
+    if not report.unannotated:
+        return []
+    return [f"{report.unannotated} of {report.rows} rows are not annotated, or were rejected; they are left out"]
 
 
 def draw(task: Task, samples: Sequence[Sample], per_class: int | None, seed: int) -> list[Sample]:
@@ -78,30 +110,37 @@ def draw(task: Task, samples: Sequence[Sample], per_class: int | None, seed: int
     return [samples[i] for i in sorted(chosen)]
 
 
-def read_samples(source: Source, task: Task, split: str) -> list[Sample]:
-    """Every row of a source as a sample with origin `seed`. Raises DataError for rows the task cannot hold."""
+def read_samples(source: Source, task: Task, split: str) -> Labelled:
+    """Every labelled row of a source as a sample with origin `seed`. Raises DataError for rows the task cannot hold."""
+    reading = open_source(source, task)
     samples = []
-    for number, row in enumerate(read_rows(source, task), 1):
+    number = unannotated = 0
+    for number, row in enumerate(reading.rows, 1):
         location = f"{split}: {source}, row {number}"
-        text, target = task.read_example(row, location)
+        if row.get("label") is UNANNOTATED:
+            unannotated += 1
+            continue
+        text, target = task.read_example(row, location, reading.layout)
         _refuse_lone_surrogates(text, location)
         if problem := task.check(text, target):
             raise DataError(f"{location}: {problem}: {text!r}; correct the row or remove it")
         samples.append(Sample(sample_id(task, text, target), text, target, Origin(0, -1, number - 1, SEED)))
-    return samples
+    return Labelled(samples, SourceReport(number, unannotated, reading.format))
 
 
-def read_pool(source: Source, task: Task) -> tuple[str, ...]:
+def read_pool(source: Source, task: Task) -> tuple[tuple[str, ...], SourceReport]:
     """The different texts of a source, in its order, without their labels. Raises DataError for rows without a text."""
+    reading = open_source(source, task, labelled=False)
     texts: dict[str, None] = {}
-    for number, row in enumerate(read_rows(source, task), 1):
+    number = 0
+    for number, row in enumerate(reading.rows, 1):
         location = f"pool: {source}, row {number}"
-        text = task.read_text(row, location)
+        text = task.read_text(row, location, reading.layout)
         _refuse_lone_surrogates(text, location)
         texts[text] = None
     if not texts:
         raise DataError(f"pool: {source} is empty; name a source of texts, or drop the section")
-    return tuple(texts)
+    return tuple(texts), SourceReport(number, 0, reading.format)
 
 
 def _refuse_leaks(recipe: Recipe, test: Sequence[Sample], **splits: Sequence[Sample]) -> None:
@@ -120,6 +159,13 @@ def _refuse_contradictions(recipe: Recipe, seeds: Sequence[Sample]) -> None:
             raise DataError(
                 f"seeds: {sample.text!r} is labelled {other!r} and {sample.target!r} ({recipe.seeds}); keep one"
             )
+
+
+def _refuse_empty_classes(recipe: Recipe, seeds: Sequence[Sample]) -> None:
+    """Raises DataError when a label has no seed."""
+    task = recipe.task
+    if missing := [label for label in task.labels if not any(task.carries(s.target, label) for s in seeds)]:
+        raise DataError(f"seeds: {recipe.seeds} has no example of {', '.join(missing)}; add at least one of each")
 
 
 def _refuse_lone_surrogates(text: str, location: str) -> None:

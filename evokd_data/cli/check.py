@@ -3,49 +3,59 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from evokd_data.cli import options
 
+if TYPE_CHECKING:
+    from evokd_data.seeds import Splits
+
 
 @click.command("check", short_help="Check recipes, every problem at once.")
 @options.recipes
 @options.overrides
-def command(recipes: tuple[Path, ...], overrides: tuple[str, ...]) -> None:
-    """Check RECIPES whole: settings, names, files, seeds. Loads no model.
+@click.option(
+    "--online", is_flag=True, help="Ask the Hub, too: data sets, models, and whether rounds can be published."
+)
+def command(recipes: tuple[Path, ...], overrides: tuple[str, ...], online: bool) -> None:
+    """Check RECIPES whole: settings, names, files, every row. Loads no model.
 
     Prints one line for each sound recipe; all problems of the others, then exits with 1.
     """
+    from evokd_data.checks import check
     from evokd_data.errors import EvokdError
     from evokd_data.recipe import load
-    from evokd_data.seeds import load_splits
 
-    failed = 0
+    bad = 0
     for path in recipes:
         try:
             recipe = load(path, overrides)
-            counts = ""
-            if all(
-                source is None or (source.path and source.path.suffix.lower() in LIGHT)
-                for source in (recipe.seeds, recipe.test, recipe.dev, recipe.pool)
-            ):
-                splits = load_splits(recipe)
-                counts = f", {len(splits.seeds)} seeds, {len(splits.test)} test texts"
         except EvokdError as error:
-            failed += 1
+            bad += 1
             click.echo(str(error), err=True)
-        else:
-            for key in recipe.unpinned():
-                click.echo(
-                    f"{path}: note: {key}.revision names no commit: the model may be another one tomorrow, and a run "
-                    "begun with this one could not go on; pin it for an experiment that lasts",
-                    err=True,
-                )
-            click.echo(f"{path}: sound: {recipe.task.name} with {len(recipe.task.labels)} classes{counts}")
-    if failed:
+            continue
+        findings = check(recipe, online)
+        for problem in findings.problems:
+            click.echo(problem, err=True)
+        if findings.problems:
+            bad += 1
+            continue
+        for remark in findings.remarks:
+            click.echo(f"{path}: note: {remark}", err=True)
+        assert findings.splits is not None
+        click.echo(
+            f"{path}: sound: {recipe.task.name} with {len(recipe.task.labels)} classes{''.join(_counts(findings.splits))}"
+        )
+    if bad:
         raise SystemExit(1)
 
 
-LIGHT = (".jsonl", ".ndjson", ".csv", ".tsv")
-"""Formats that can be read without pyarrow. Files in other formats are read when the run begins."""
+def _counts(splits: Splits) -> list[str]:
+    """What was read of each source, and what is used of it."""
+    names = {"seeds": "seeds", "test": "test texts", "dev": "dev texts", "pool": "pool texts"}
+    return [
+        f", {len(getattr(splits, key))} {names[key]} ({report.rows} rows{(report.format and f', {report.format}') or ''})"
+        for key, report in splits.reports.items()
+    ]

@@ -139,13 +139,13 @@ def render(recipe: Recipe, repo: str, rounds: Sequence[RoundFacts]) -> str:
             "kind": recipe.student.name,
         },
         prompts=identity["prompts"],
-        comparison=_comparison(recipe),
+        comparison=comparison(recipe),
         limits=Markdown(recipe.card.limits.strip()),
         version=newest.manifest["environment"]["versions"].get("evokd-data", ""),
     )  # fmt: skip
 
 
-def _comparison(recipe: Recipe) -> Markdown:
+def comparison(recipe: Recipe) -> Markdown:
     """The tables of the comparison that the recipe names. Empty when the file is not on this machine."""
     path = recipe.card.comparison
     if path is None or not path.is_file():

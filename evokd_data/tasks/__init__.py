@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol
 
 import orjson
 
-from evokd_data.errors import DataError
 from evokd_data.records import Constraint, Mistake, Prediction, Sample, SequenceExample, Target, TokenExample
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+Unit = Literal["characters", "utf-16", "bytes", "graphemes"]
+"""What offsets of spans count."""
 
 TASKS = {
     "classification": "evokd_data.tasks.classification:Classification",
@@ -21,10 +23,75 @@ TASKS = {
 }
 
 
-def unknown_format(path: Path, *other_suffixes: str) -> DataError:
-    """The error for a file in a format that cannot be read. `other_suffixes` are those that only the task reads."""
-    formats = ", ".join((".jsonl", ".csv", ".tsv", ".parquet", ".arrow", *other_suffixes))
-    return DataError(f"{path}: unknown format {path.suffix!r}; use one of {formats}")
+UNANNOTATED: Final = object()
+"""In place of the label of a row that nobody has labelled. Such rows are left out, and counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownClass:
+    """In place of a label whose number names no class of its column; -1 is what data sets have for hidden labels."""
+
+    number: int
+    names: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        classes = ", ".join(f"{number}: {name}" for number, name in enumerate(self.names[:4]))
+        more = ", ..." if len(self.names) > 4 else ""
+        hidden = ", which marks hidden labels" if self.number == -1 else ""
+        return f"{self.number}{hidden}: no class of the column ({classes}{more})"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the rows of one source are read, where that is not as the task's settings say.
+
+    `text` and `label` name the columns of text (or tokens) and of the label (or spans, or tags); "a.b" is the field b of the
+    column a. `offsets` is the unit of spans' offsets. `label_map`: a label, type or tag as it stands in the source, numbers
+    as words ("3"), -> the task's.
+    """
+
+    text: str | None = None
+    label: str | None = None
+    offsets: Unit | None = None
+    label_map: Mapping[str, str] = field(default_factory=dict)
+
+    def named(self, value: Any) -> Any:
+        """The task's name for a label of the source; the value itself where the map has none."""
+        match value:
+            case str():
+                return self.label_map.get(value, value)
+            case bool():
+                return self.label_map.get(str(value).lower(), value)
+            case int():
+                return self.label_map.get(str(value), value)
+            case float() if value.is_integer():  # a column of whole numbers in which one was missing
+                return self.label_map.get(str(int(value)), int(value))
+        return value
+
+
+PLAIN: Final = Layout()
+_MISSING: Final = object()
+
+
+def cell(row: Mapping[str, Any], column: str) -> Any:
+    """The value of a column, or of a field within it ("a.b"). Raises KeyError."""
+    if column in row:
+        return row[column]
+    value: Any = row
+    for part in column.split("."):
+        value = value.get(part, _MISSING) if isinstance(value, Mapping) else _MISSING
+    if value is _MISSING:
+        raise KeyError(column)
+    return value
+
+
+def has(row: Mapping[str, Any], column: str) -> bool:
+    """Whether the row has the column, see `cell`."""
+    try:
+        cell(row, column)
+    except KeyError:
+        return False
+    return True
 
 
 class Unreadable(Exception):
@@ -41,7 +108,7 @@ def sample_id(task: Task, text: str, target: Target) -> str:
 class Task(Protocol):
     """A task is a frozen dataclass whose fields are the recipe's `task` table.
 
-    Storage: `columns`, `to_row`, `from_row`, `check`, `read_example`, `read_text`, `read_file`.
+    Storage: `columns`, `to_row`, `from_row`, `check`, `read_example`, `read_text`, `read_lines`, `may_be_called`.
     Prompts: `describe`, `show`, `label_constraint`, `read_label`, `target_of`, `carries`.
     Learning: `classes`, `labels`, `supervise`, `decode`, `mistakes`, `score`.
     """
@@ -49,6 +116,8 @@ class Task(Protocol):
     name: ClassVar[str]
     hub_category: ClassVar[str]
     """The Hub's task category, e.g. "text-classification"."""
+    suffixes: ClassVar[tuple[str, ...]]
+    """Of files that only this task reads, see `read_lines`."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -70,14 +139,18 @@ class Task(Protocol):
     def check(self, text: str, target: Target) -> str:
         """Why this target cannot be right for this text ("" when it can): an unknown label, a moved span."""
 
-    def read_example(self, row: Mapping[str, Any], path: str) -> tuple[str, Target]:
+    def read_example(self, row: Mapping[str, Any], path: str, layout: Layout = PLAIN) -> tuple[str, Target]:
         """Text and target of one row of a user's file. Raises DataError naming the column and the value."""
 
-    def read_text(self, row: Mapping[str, Any], path: str) -> str:
+    def read_text(self, row: Mapping[str, Any], path: str, layout: Layout = PLAIN) -> str:
         """The text of one row of a user's file, with or without a target in the row. Raises DataError."""
 
-    def read_file(self, path: Path) -> Iterator[Mapping[str, Any]]:
-        """The rows of a file in a format that only this task has, such as CoNLL columns. Raises DataError for others."""
+    def read_lines(self, lines: Iterable[str], path: str) -> Iterator[Mapping[str, Any]]:
+        """The rows of a text file in a format that only this task has (`suffixes`), such as CoNLL columns. Raises DataError
+        naming the line."""
+
+    def may_be_called(self, name: str) -> bool:
+        """Whether a source may call a label, a type or a tag so: where it may not, `Layout.label_map` is wrong."""
 
     def describe(self) -> Mapping[str, Any]:
         """The task as templates see it (`task.labels`, `task.description`, ...)."""

@@ -6,9 +6,8 @@ The same row as a template sees it:                  {"text": "play some jazz", 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -17,7 +16,7 @@ from evokd_data.errors import DataError
 from evokd_data.records import Constraint, Mistake, Prediction, Sample, SequenceExample, Target, TokenExample
 from evokd_data.registry import nearest
 from evokd_data.settings import from_anyone
-from evokd_data.tasks import Unreadable, unknown_format
+from evokd_data.tasks import PLAIN, Layout, UnknownClass, Unreadable, cell
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,6 +33,7 @@ class Classification:
 
     name: ClassVar[str] = "classification"
     hub_category: ClassVar[str] = "text-classification"
+    suffixes: ClassVar[tuple[str, ...]] = ()
 
     labels: Annotated[tuple[str, ...], Field(min_length=2)]
     description: str = ""
@@ -73,29 +73,50 @@ class Classification:
     def check(self, text: str, target: Target) -> str:
         return "" if target in self.labels else f"{target!r} is no label of the task"
 
-    def read_file(self, path: Path) -> Iterator[Mapping[str, Any]]:
-        raise unknown_format(path)
+    def read_lines(self, lines: Iterable[str], path: str) -> Iterator[Mapping[str, Any]]:
+        raise DataError(f"{path}: holds tokens with tags, and texts have one label in this task; name a file of rows")
 
-    def read_example(self, row: Mapping[str, Any], path: str) -> tuple[str, Target]:
-        text, label = self.read_text(row, path), self._cell(row, self.label_column, path)
-        if not isinstance(label, str):
+    def may_be_called(self, name: str) -> bool:
+        return name in self.labels
+
+    def read_example(self, row: Mapping[str, Any], path: str, layout: Layout = PLAIN) -> tuple[str, Target]:
+        """A number is the label that `layout.label_map` gives it, or the label that is written like it ("3")."""
+        column = layout.label or self.label_column
+        text, stored = self.read_text(row, path, layout), self._cell(row, column, path)
+        label = layout.named(stored)
+        if isinstance(label, int) and not isinstance(label, bool) and str(label) in self.labels:
+            label = str(label)
+        if isinstance(label, int | float) and not isinstance(label, bool):
             raise DataError(
-                f"{path}: column {self.label_column!r} holds {label!r}; labels are names, written as strings"
+                f"{path}: column {column!r} holds {label!r}; labels are names: say which each number is with "
+                f"label_map, e.g. {{{label!r}: {self.labels[0]}}}, where the file is named"
             )
+        if not isinstance(label, str):
+            advice = (
+                "name a split that has labels"
+                if isinstance(label, UnknownClass)
+                else "labels are names, written as strings"
+            )
+            raise DataError(f"{path}: column {column!r} holds {label!r}; {advice}")
         if label not in self.labels:
-            raise DataError(f"{path}: column {self.label_column!r} holds {label!r}{nearest(label, self.labels)}")
+            raise DataError(f"{path}: column {column!r} holds {label!r}{nearest(label, self.labels)}")
         return text, label
 
-    def read_text(self, row: Mapping[str, Any], path: str) -> str:
-        text = self._cell(row, self.text_column, path)
+    def read_text(self, row: Mapping[str, Any], path: str, layout: Layout = PLAIN) -> str:
+        column = layout.text or self.text_column
+        text = self._cell(row, column, path)
         if not isinstance(text, str) or not text.strip():
-            raise DataError(f"{path}: column {self.text_column!r} holds {text!r}; every row needs a text")
+            raise DataError(f"{path}: column {column!r} holds {text!r}; every row needs a text")
         return text
 
     def _cell(self, row: Mapping[str, Any], column: str, path: str) -> Any:
-        if column not in row:
-            raise DataError(f"{path}: no column {column!r}{nearest(column, row)}; set task.text_column, label_column")
-        return row[column]
+        try:
+            return cell(row, column)
+        except KeyError:
+            raise DataError(
+                f"{path}: no column {column!r}{nearest(column, map(str, row))}; set task.text_column, label_column, or text "
+                "and label where the file is named"
+            ) from None
 
     def describe(self) -> Mapping[str, Any]:
         return {

@@ -10,8 +10,7 @@ with "#" is a comment unless its last column is a tag: "# O" is a token, "# sent
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
 from evokd_data.errors import DataError
 from evokd_data.tasks.iob import is_tag
@@ -22,31 +21,30 @@ DOCUMENT = "-DOCSTART-"
 _BLANKS = re.compile(r"[ \t]+")
 
 
-def sentences(path: Path) -> Iterator[tuple[list[str], list[str]]]:
+def sentences(lines: Iterable[str], path: str) -> Iterator[tuple[list[str], list[str]]]:
     """Tokens and tags of each sentence, unchanged: tags may be of any dialect, and a token may be blank.
 
     Raises DataError naming file and line when a line has no tag in its last column.
     """
     tokens: list[str] = []
     tags: list[str] = []
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            columns = _columns(line)
-            if not columns or columns[0] == DOCUMENT:
-                if tokens:
-                    yield tokens, tags
-                    tokens, tags = [], []
-                continue
-            tagged = len(columns) > 1 and is_tag(columns[-1])
-            if columns[0].startswith("#") and not tagged:
-                continue
-            if not tagged:
-                raise DataError(
-                    f"{path}:{number}: {line.strip()[:80]!r} does not end in a tag (O, B-type or I-type); "
-                    "lines are: token, other columns if any, tag"
-                )
-            tokens.append(columns[0])
-            tags.append(columns[-1])
+    for number, line in enumerate(lines, 1):
+        columns = _columns(line)
+        if not columns or columns[0] == DOCUMENT:
+            if tokens:
+                yield tokens, tags
+                tokens, tags = [], []
+            continue
+        tagged = len(columns) > 1 and is_tag(columns[-1])
+        if columns[0].startswith("#") and not tagged:
+            continue
+        if not tagged:
+            raise DataError(
+                f"{path}:{number}: {line.strip()[:80]!r} does not end in a tag (O, B-type or I-type); "
+                "lines are: token, other columns if any, tag"
+            )
+        tokens.append(columns[0])
+        tags.append(columns[-1])
     if tokens:
         yield tokens, tags
 

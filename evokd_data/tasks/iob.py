@@ -41,6 +41,16 @@ def is_tag(word: str) -> bool:
     return word == OUTSIDE or _TAG.fullmatch(word) is not None
 
 
+def type_of(tag: str) -> str:
+    """The type of a tag; "" for O. Raises ValueError for what is no tag."""
+    if tag == OUTSIDE:
+        return ""
+    match = _TAG.fullmatch(tag)
+    if match is None:
+        raise ValueError(f"{tag!r} is no tag: write O, B-type or I-type")
+    return match[2]
+
+
 def tags(spans: Sequence[Span], offsets: Offsets) -> list[str]:
     """One IOB2 tag per word.
 

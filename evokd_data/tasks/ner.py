@@ -13,10 +13,8 @@ have {"tokens": [...], "ner_tags": [...]} with tags of any dialect (see `iob.run
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import orjson
@@ -26,7 +24,8 @@ from evokd_data.errors import DataError
 from evokd_data.records import Constraint, Mistake, Prediction, Sample, SequenceExample, Span, Target, TokenExample
 from evokd_data.registry import nearest
 from evokd_data.settings import Count, from_anyone
-from evokd_data.tasks import Unreadable, conll, iob, marking, spans, unknown_format
+from evokd_data.tasks import PLAIN, Layout, UnknownClass, Unreadable, cell, conll, has, iob, marking, span_rows, spans
+from evokd_data.tasks.span_rows import as_list, is_list, is_tag_like
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,17 +44,9 @@ MARK_REASONS = {
 
 
 @from_anyone(
-    "types",
-    "description",
-    "type_descriptions",
-    "labelling",
-    "enum_words",
-    "ignore_other_types",
-    "text_column",
-    "spans_column",
-    "tokens_column",
-    "tags_column",
-)
+    "types", "description", "type_descriptions", "labelling", "enum_words", "ignore_other_types",
+    "text_column", "spans_column", "tokens_column", "tags_column",
+)  # fmt: skip
 @dataclass(frozen=True)
 class NER:
     """`type_descriptions` tell the teacher what a type means. `labelling` is the form of its answer:
@@ -72,6 +63,7 @@ class NER:
 
     name: ClassVar[str] = "ner"
     hub_category: ClassVar[str] = "token-classification"
+    suffixes: ClassVar[tuple[str, ...]] = conll.SUFFIXES
 
     types: Annotated[tuple[str, ...], Field(min_length=1)]
     description: str = ""
@@ -129,91 +121,93 @@ class NER:
     def check(self, text: str, target: Target) -> str:
         return spans.fault(text, _spans(target), self.types)
 
-    def read_file(self, path: Path) -> Iterator[Mapping[str, Any]]:
+    def read_lines(self, lines: Iterable[str], path: str) -> Iterator[Mapping[str, Any]]:
         """The rows of a CoNLL column file."""
-        if path.suffix.lower() not in conll.SUFFIXES:
-            raise unknown_format(path, *conll.SUFFIXES)
-        for tokens, tags in conll.sentences(path):
+        for tokens, tags in conll.sentences(lines, path):
             yield {self.tokens_column: tokens, self.tags_column: tags}
 
-    def read_example(self, row: Mapping[str, Any], path: str) -> tuple[str, Target]:
+    def may_be_called(self, name: str) -> bool:
+        type_ = iob.type_of(name) if iob.is_tag(name) else name
+        return type_ in ("", *self.types) or self.ignore_other_types
+
+    def read_example(self, row: Mapping[str, Any], path: str, layout: Layout = PLAIN) -> tuple[str, Target]:
         """The row's spans, sorted. `check` reports those that overlap or cut words. Raises DataError."""
-        if self.text_column in row and self.spans_column in row:
-            text, annotated = self._read_spans(row[self.text_column], row[self.spans_column], path)
-        elif self.tokens_column in row and self.tags_column in row:
-            text, annotated = self._read_tags(row[self.tokens_column], row[self.tags_column], path)
+        text, spans_at = layout.text or self.text_column, layout.label or self.spans_column
+        tokens, tags_at = layout.text or self.tokens_column, layout.label or self.tags_column
+        by_spans, by_tags = has(row, text) and has(row, spans_at), has(row, tokens) and has(row, tags_at)
+        if by_spans and by_tags and (layout.text or layout.label):
+            # The columns have been named, and what they hold says what they are.
+            by_spans = not (is_list(cell(row, tokens)) and all(map(is_tag_like, as_list(cell(row, tags_at)) or [{}])))
+        if by_spans:
+            example, annotated = self._read_spans(row, text, spans_at, path, layout)
+        elif by_tags:
+            example, annotated = self._read_tags(row, tokens, tags_at, path, layout)
         else:
             raise DataError(
-                f"{path}: columns {', '.join(map(str, row)) or 'none'}; a row needs {self.text_column!r} and "
-                f"{self.spans_column!r}, or {self.tokens_column!r} and {self.tags_column!r}: "
-                "set task.text_column, spans_column, tokens_column, tags_column"
+                f"{path}: columns {', '.join(map(str, row)) or 'none'}; a row needs {text!r} and {spans_at!r}, or {tokens!r} "
+                f"and {tags_at!r}: set task.text_column, spans_column, tokens_column, tags_column, or text and label where "
+                "the file is named"
             )
-        return text, tuple(sorted(set(annotated), key=lambda span: (span.start, span.end, span.type)))
+        return example, tuple(sorted(set(annotated), key=lambda span: (span.start, span.end, span.type)))
 
-    def read_text(self, row: Mapping[str, Any], path: str) -> str:
+    def read_text(self, row: Mapping[str, Any], path: str, layout: Layout = PLAIN) -> str:
         """The text, or its tokens joined. Raises DataError."""
-        if self.text_column in row:
-            return self._read_spans(row[self.text_column], [], path)[0]
-        tokens = row.get(self.tokens_column)
-        return self._read_tags(tokens, ["O"] * len(tokens) if isinstance(tokens, list) else [], path)[0]
+        column = layout.text or self.text_column
+        if has(row, column) and not (layout.text and is_list(cell(row, column))):
+            return self._text(cell(row, column), column, path)
+        column = layout.text or self.tokens_column
+        tokens = as_list(cell(row, column)) if has(row, column) else None
+        return self._join(tokens, ["O"] * len(tokens) if isinstance(tokens, list) else [], column, path)[0]
 
-    def _read_spans(self, text: Any, annotation: Any, path: str) -> tuple[str, Sequence[Span]]:
+    def _text(self, text: Any, column: str, path: str) -> str:
         if not isinstance(text, str) or not text.strip():
-            raise DataError(f"{path}: column {self.text_column!r} holds {text!r}; every row needs a text")
-        if isinstance(annotation, str):  # a cell of a csv file
-            try:
-                annotation = json.loads(annotation)
-            except ValueError:
-                raise DataError(
-                    f"{path}: column {self.spans_column!r} holds {annotation!r}, which is not JSON; write a list of spans"
-                ) from None
-        if not isinstance(annotation, list) or not all(isinstance(span, Mapping) for span in annotation):
-            raise DataError(
-                f"{path}: column {self.spans_column!r} holds {annotation!r}; spans are a list of "
-                '{"start", "end", "type"} or {"text", "type"}, empty when the text has none'
-            )
-        located: list[Span] = []
-        surfaces: list[tuple[str, str]] = []
-        for span in annotation:
-            type_ = span.get("type", span.get("label"))
-            if not self._is_task_type(type_, path):
-                continue
-            start, end, surface = span.get("start"), span.get("end"), span.get("surface", span.get("text"))
-            if start is None and end is None and isinstance(surface, str):
-                surfaces.append((surface, type_))
-            elif type(start) is not int or type(end) is not int or not 0 <= start < end <= len(text):
-                raise DataError(
-                    f"{path}: span {dict(span)!r} needs start and end within the text's {len(text)} characters"
-                )
-            else:
-                located.append(Span(start, end, type_, text[start:end] if surface is None else surface))
-        try:
-            return text, [*located, *spans.locate(text, surfaces)]
-        except ValueError as error:
-            raise DataError(
-                f"{path}: column {self.spans_column!r}: {spans.REASONS[str(error)]}: {surfaces!r} in {text!r}; "
-                "give start and end to say what is meant"
-            ) from None
+            raise DataError(f"{path}: column {column!r} holds {text!r}; every row needs a text")
+        return text
 
-    def _read_tags(self, tokens: Any, tags: Any, path: str) -> tuple[str, Sequence[Span]]:
-        for column, values in ((self.tokens_column, tokens), (self.tags_column, tags)):
+    def _read_spans(
+        self, row: Mapping[str, Any], text_at: str, spans_at: str, path: str, layout: Layout
+    ) -> tuple[str, Sequence[Span]]:
+        text = self._text(cell(row, text_at), text_at, path)
+        try:
+            annotations = [replace(a, type=layout.named(a.type)) for a in span_rows.parse(cell(row, spans_at))]
+        except ValueError as error:
+            raise DataError(f"{path}: column {spans_at!r} {error}") from None
+        annotations = [annotation for annotation in annotations if self._is_task_type(annotation.type, path)]
+        try:
+            return text, span_rows.place(text, annotations, layout.offsets, self.types)
+        except ValueError as error:
+            raise DataError(f"{path}: column {spans_at!r}: {error}") from None
+
+    def _read_tags(
+        self, row: Mapping[str, Any], tokens_at: str, tags_at: str, path: str, layout: Layout
+    ) -> tuple[str, Sequence[Span]]:
+        tokens, tags = as_list(cell(row, tokens_at)), as_list(cell(row, tags_at))
+        if isinstance(tags, list):
+            tags = [layout.named(tag) for tag in tags]
+        for column, values in ((tokens_at, tokens), (tags_at, tags)):
             if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-                raise DataError(
-                    f"{path}: column {column!r} holds {values!r}; tokens, and tags by name, are lists of strings"
-                )
+                raise DataError(f"{path}: column {column!r} holds {_first_wrong(values)}")
         if len(tokens) != len(tags):
-            raise DataError(
-                f"{path}: {len(tokens)} tokens in {self.tokens_column!r}, {len(tags)} tags in {self.tags_column!r}"
-            )
+            raise DataError(f"{path}: {len(tokens)} tokens in {tokens_at!r}, {len(tags)} tags in {tags_at!r}")
+        text, offsets, tags = self._join(tokens, tags, tokens_at, path)
+        try:
+            runs = iob.runs(tags)
+        except ValueError as error:
+            raise DataError(f"{path}: column {tags_at!r}: {error}") from None
+        runs = [(first, last, layout.named(type_)) for first, last, type_ in runs]
+        return text, iob.spans([run for run in runs if self._is_task_type(run[2], path)], offsets, text)
+
+    def _join(
+        self, tokens: Any, tags: Sequence[str], column: str, path: str
+    ) -> tuple[str, list[tuple[int, int]], list[str]]:
+        """Text, offsets and tags of the tokens that are not blank."""
+        if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+            raise DataError(f"{path}: column {column!r} holds {_first_wrong(tokens)}")
         tagged = [(token, tag) for token, tag in zip(tokens, tags, strict=True) if token.strip()]
         if not tagged:
-            raise DataError(f"{path}: column {self.tokens_column!r} holds {tokens!r}; every row needs a text")
+            raise DataError(f"{path}: column {column!r} holds {tokens!r}; every row needs a text")
         text, offsets = iob.join_tokens([token for token, _ in tagged])
-        try:
-            runs = iob.runs([tag for _, tag in tagged])
-        except ValueError as error:
-            raise DataError(f"{path}: column {self.tags_column!r}: {error}") from None
-        return text, iob.spans([run for run in runs if self._is_task_type(run[2], path)], offsets, text)
+        return text, offsets, [tag for _, tag in tagged]
 
     def _is_task_type(self, type_: Any, path: str) -> bool:
         if type_ in self.types:
@@ -222,7 +216,8 @@ class NER:
             return False
         hint = nearest(type_, self.types) if isinstance(type_, str) else ""
         raise DataError(
-            f"{path}: {type_!r} is no type of the task{hint}; to drop spans of other types set task.ignore_other_types: true"
+            f"{path}: {type_!r} is no type of the task{hint}; to drop spans of other types set task.ignore_other_types: true, "
+            "to rename them label_map where the file is named"
         )
 
     def describe(self) -> Mapping[str, Any]:
@@ -365,6 +360,20 @@ class NER:
             if predicted_words
             else 0.0,
         }
+
+
+def _first_wrong(values: Any) -> str:
+    """A column that should hold a list of strings: what it holds, and what to do."""
+    advice = "tokens, and tags by name, are lists of strings"
+    if not isinstance(values, list):
+        return f"{values!r}; {advice}"
+    index, wrong = next((index, value) for index, value in enumerate(values) if not isinstance(value, str))
+    if isinstance(wrong, UnknownClass):
+        advice = "name a split that has labels"
+    elif type(wrong) is int:
+        advice += f"; say which tag each number is with label_map, e.g. {{{wrong}: O}}, where the file is named"
+    shown = repr(values) if len(values) == 1 else f"{wrong!r} at place {index + 1} of {len(values)}"
+    return f"{shown}; {advice}"
 
 
 def _spans(target: Target) -> tuple[Span, ...]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from evokd_data.models import ModelReference
-from evokd_data.records import Completion, Draft, Prompt
+from evokd_data.records import Completion, Constraint, Draft, Prompt
 
 TEACHERS = {
     "vllm": "evokd_data.teachers.vllm.plug:VLLM",
@@ -17,6 +18,15 @@ TEACHERS = {
     "server": "evokd_data.teachers.server.plug:Server",
     "scripted": "evokd_data.teachers.scripted:Scripted",
 }
+
+
+def missing_packages(*names: str) -> list[str]:
+    """One line for each of these packages that is not installed here; none is imported."""
+    return [
+        f"the package {name} is not installed here; run: pip install 'evokd-data[{name}]'"
+        for name in names
+        if find_spec(name) is None
+    ]
 
 
 class Engine(Protocol):
@@ -51,6 +61,8 @@ class Teacher(Protocol):
     name: ClassVar[str]
     partitioned: ClassVar[bool] = False
     """Capability: `serve` opens a PartitionedEngine, which writes whole partitions of a round."""
+    loads_model: ClassVar[bool] = True
+    """Whether `base_model` is loaded here; a server has loaded its own."""
 
     @property
     def temperature(self) -> float:
@@ -68,6 +80,14 @@ class Teacher(Protocol):
     def base_model(self) -> ModelReference | None:
         """The model whose weights answer; None for a teacher without one, or with one that it cannot name."""
         return None
+
+    def refuses(self, constraint: Constraint) -> str | None:
+        """Why its engine cannot hold an answer to the constraint, with what to do; None when it can."""
+        return None
+
+    def lacks(self) -> Sequence[str]:
+        """What this machine lacks to open it, each with what to do: a package, a variable. Nothing is loaded to find out."""
+        return ()
 
     def parts_url(self) -> str | None:
         """A folder or URL that all workers reach, for their parts of the journal; None: below the run folder."""

@@ -55,7 +55,7 @@ def test_check_says_what_is_sound_and_every_problem_of_the_rest(recipe_file, tmp
     bad.write_text(good.read_text().replace("count: 2", "count: two").replace("per_class", "perclass"))
     result = call("check", good, bad, tmp_path / "none.yaml")
     assert result.exit_code == 1
-    assert result.stdout == f"{good}: sound: classification with 3 classes, 3 seeds, 9 test texts\n"
+    assert result.stdout == f"{good}: sound: classification with 3 classes, 3 seeds (9 rows), 9 test texts (9 rows)\n"
     assert len(result.stderr.splitlines()) == 3
 
 

@@ -18,14 +18,16 @@ WINGS = (
 )  # fmt: skip
 """From the lowest to the highest."""
 STANDARD_LIBRARY_ONLY = {
-    "records", "digest", "errors", "registry", "repo_layout", "repo_names", "progress", "atomic_files",
+    "records", "digest", "errors", "registry", "repo_layout", "repo_names", "progress", "atomic_files", "strict_json",
     "writing_systems",
 }  # fmt: skip
 GROUND = STANDARD_LIBRARY_ONLY | {"settings", "yaml_files", "models"}
 LOCALHUB_MAY_IMPORT = {"atomic_files", "yaml_files"}
 """Two modules that import nothing of ours themselves. The local Hub could be a package of its own with copies of them."""
-INPUTS = {"published_recipe", "recipe", "recipe_checks", "recipe_file", "recipe_sections", "seeds", "sources"}
-LOOP = {"rounds", "compare"}
+INPUTS = {
+    "published_recipe", "recipe", "recipe_checks", "recipe_file", "recipe_sections", "seeds", "sources",
+}  # fmt: skip
+LOOP = {"rounds", "compare", "checks"}
 
 
 class Import(NamedTuple):
@@ -107,8 +109,10 @@ def room(module: str) -> Room:
         return Room("plugs", head) if rest else Room("contracts")
     if head in WINGS:
         return Room(head)
+    if head in INPUTS:
+        return Room("inputs")
     assert not rest, f"the package {head!r} has no place in the napkin"
-    for wing, modules in (("ground", GROUND), ("contracts", {"templates"}), ("inputs", INPUTS), ("loop", LOOP)):
+    for wing, modules in (("ground", GROUND), ("contracts", {"templates"}), ("loop", LOOP)):
         if head in modules:
             return Room(wing)
     raise AssertionError(f"the module {head!r} has no place in the napkin: name its wing in this file")

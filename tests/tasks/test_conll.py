@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from evokd_data.errors import DataError
+from evokd_data.sources.files import open_text
 from evokd_data.tasks.conll import sentences
 
 
@@ -13,7 +14,8 @@ def read(tmp_path):
     def write(content: str, encoding: str = "utf-8"):
         path = tmp_path / "data.conll"
         path.write_bytes(content.encode(encoding))
-        return list(sentences(path))
+        with open_text(path) as lines:
+            return list(sentences(lines, str(path)))
 
     return write
 

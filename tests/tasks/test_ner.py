@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evokd_data.errors import DataError
+from evokd_data.recipe_sections import Source
 from evokd_data.records import Mistake, Origin, Prediction, Sample, Span, TokenExample
 from evokd_data.settings import build, table
+from evokd_data.sources import open_source
 from evokd_data.tasks import Unreadable, marking, spans
 from evokd_data.tasks.ner import NER
 from evokd_data.tasks.span_measures import bootstrap_intervals, span_counts, tagging
@@ -171,7 +173,7 @@ def test_a_row_without_spans_is_read():
         ({"text": None, "spans": []}, "'text' holds None"),
         ({"text": "x", "spans": None}, "'spans' holds None; spans are a list"),
         ({"text": "x", "spans": ["x"]}, "'spans' holds ['x']; spans are a list"),
-        ({"text": "x", "spans": "[{"}, "which is not JSON"),
+        ({"text": "x", "spans": "[{"}, "'spans' holds '[{': not JSON ("),
         ({"text": "x", "spans": [{"start": 0, "end": 1}]}, "None is no type of the task"),
         (
             {"text": "x", "spans": [{"start": 0, "end": 1, "type": "tracks"}]},
@@ -212,13 +214,14 @@ def test_spans_of_other_types_are_dropped_where_the_recipe_says_so():
 def test_a_conll_file_gives_rows_the_task_reads(tmp_path):
     path = tmp_path / "data.bio"
     path.write_text("play O\nAfrica B-track\n\nhi O\n", encoding="utf-8")
-    rows = [TASK.read_example(row, "") for row in TASK.read_file(path)]
+    reading = open_source(Source(path=path), TASK)
+    rows = [TASK.read_example(row, "", reading.layout) for row in reading.rows]
     assert rows == [("play Africa", (Span(5, 11, "track", "Africa"),)), ("hi", ())]
 
 
 def test_a_file_of_unknown_kind_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"unknown format '\.xml'; use"):
-        list(TASK.read_file(tmp_path / "data.xml"))
+        list(open_source(Source(path=tmp_path / "data.xml"), TASK).rows)
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ from pydantic import Field
 from evokd_data.errors import TeacherError
 from evokd_data.models import find_model
 from evokd_data.settings import NOT_IDENTITY, Count, from_user
+from evokd_data.teachers import missing_packages
 from evokd_data.teachers.vllm.plug import VLLM
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ class Ray(VLLM):
     address: str | None = field(default=None, metadata=NOT_IDENTITY)
     parts: str | None = field(default=None, metadata=NOT_IDENTITY)
     resources: Mapping[str, Annotated[float, Field(ge=0)]] = field(default_factory=dict, metadata=NOT_IDENTITY)
+
+    def lacks(self) -> list[str]:
+        return missing_packages("ray", "vllm")
 
     def parts_url(self) -> str | None:
         return self.parts

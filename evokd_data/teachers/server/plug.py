@@ -24,6 +24,7 @@ from pydantic import Field
 
 from evokd_data.errors import TeacherError
 from evokd_data.models import ModelReference
+from evokd_data.records import Constraint
 from evokd_data.settings import NOT_IDENTITY, Count, from_anyone, from_user, identity
 from evokd_data.teachers import Teacher
 from evokd_data.teachers.server.endpoints import Endpoint
@@ -58,6 +59,7 @@ class Server(Teacher):
     """
 
     name: ClassVar[str] = "server"
+    loads_model: ClassVar[bool] = False
 
     model: Annotated[str, Field(min_length=1)]
     urls: Annotated[tuple[str, ...], Field(min_length=1)] = field(metadata=NOT_IDENTITY)
@@ -94,6 +96,19 @@ class Server(Teacher):
     @property
     def base_model(self) -> ModelReference:
         return ModelReference(self.model, self.revision)
+
+    def refuses(self, constraint: Constraint) -> str | None:
+        if self.dialect == "openai" and constraint.grammar is not None:
+            return (
+                "dialect 'openai' has no grammars; set teacher.dialect to vllm or sglang where the server is one, or "
+                "task.labelling to json"
+            )
+        return None
+
+    def lacks(self) -> list[str]:
+        if self.api_key_env is not None and not os.environ.get(self.api_key_env):
+            return [f"api_key_env: the variable {self.api_key_env} is not set here; export it before the run"]
+        return []
 
     def identity(self) -> Mapping[str, Any]:
         return identity(self)

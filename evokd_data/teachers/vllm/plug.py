@@ -14,7 +14,7 @@ from pydantic import Field
 from evokd_data.errors import TeacherError
 from evokd_data.models import ModelReference, find_model
 from evokd_data.settings import NOT_IDENTITY, Count, from_anyone, from_user, hub_name, identity
-from evokd_data.teachers import Engine, Teacher
+from evokd_data.teachers import Engine, Teacher, missing_packages
 from evokd_data.teachers.vllm.arguments import OWNED, secret_paths, without_folders
 from evokd_data.teachers.vllm.engine import VLLMEngine
 from evokd_data.teachers.vllm.engine_thread import EngineThread
@@ -104,6 +104,9 @@ class VLLM(Teacher):
     def backend(self) -> str:
         """The structured output backend, "auto" resolved."""
         return AUTO_BACKEND if self.structured_outputs_backend == "auto" else self.structured_outputs_backend
+
+    def lacks(self) -> list[str]:
+        return missing_packages("vllm")
 
     def identity(self) -> Mapping[str, Any]:
         settings = {key: value for key, value in identity(self).items() if key not in ("model", "revision")}

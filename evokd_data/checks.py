@@ -1,0 +1,107 @@
+"""Check a recipe before its run: whatever `run` would refuse before its first request, by the code that would refuse it.
+
+Nothing is written, no model is loaded, and the Hub is asked only where that is wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from evokd_data.errors import DataError, EvokdError, RecipeError, StudentError, TeacherError
+from evokd_data.models import ask_hub, check_files
+from evokd_data.recipe import Recipe
+from evokd_data.recipe_checks import SOURCES
+from evokd_data.seeds import Splits, load_splits, notes
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """`problems` stop a run; `remarks` do not, or stop it on this machine alone. `splits` is None when they cannot be read."""
+
+    splits: Splits | None
+    problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+def check(recipe: Recipe, online: bool = False) -> Findings:
+    """Look at everything that the recipe names; `online` also at what is on the Hub."""
+    problems: list[str] = []
+    splits = None
+    try:
+        splits = load_splits(recipe, hub=False)
+    except EvokdError as error:
+        problems.append(str(error))
+    steps: list[Callable[[], None]] = [lambda: _teacher(recipe, online), lambda: _student(recipe, online)]
+    steps += [lambda: _card(recipe)]
+    if online:
+        steps += [lambda key=key: _dataset(recipe, key) for key in SOURCES]  # type: ignore[misc]
+        steps += [lambda: _repository(recipe)]
+    for step in steps:
+        try:
+            step()
+        except EvokdError as error:
+            problems.append(str(error))
+    return Findings(splits, problems, _remarks(recipe, splits, online))
+
+
+def _teacher(recipe: Recipe, online: bool) -> None:
+    model = recipe.teacher.base_model
+    if model is None or not recipe.teacher.loads_model:
+        return
+    if not check_files(model, "teacher", TeacherError, weights=False) and online:
+        ask_hub(model, "teacher", TeacherError)
+
+
+def _student(recipe: Recipe, online: bool) -> None:
+    model = recipe.student.base_model
+    if model is not None and not check_files(model, "student", StudentError, weights=True) and online:
+        ask_hub(model, "student", StudentError)
+
+
+def _card(recipe: Recipe) -> None:
+    """The comparison that the card shows is first read when round 0 is published."""
+    if recipe.card.comparison is not None:
+        from evokd_data.reporting.dataset_card import comparison
+
+        comparison(recipe)
+
+
+def _dataset(recipe: Recipe, key: str) -> None:
+    source = getattr(recipe, key)
+    if source is not None and source.dataset is not None:
+        from evokd_data.sources.hub_datasets import find_commit
+
+        try:
+            find_commit(source)
+        except DataError as error:
+            raise RecipeError(f"{key}: {error}") from None
+
+
+def _repository(recipe: Recipe) -> None:
+    if recipe.publish is not None and recipe.publish.endpoint != "local":
+        from evokd_data.stages.publish import Publication
+
+        with Publication.of(recipe):
+            pass
+
+
+def _remarks(recipe: Recipe, splits: Splits | None, online: bool) -> list[str]:
+    remarks = [
+        f"{key}.revision names no commit: the model may be another one tomorrow, and a run begun with this one could not go "
+        "on; pin it for an experiment that lasts"
+        for key in recipe.unpinned()
+    ]
+    with suppress(ImportError):  # a finder of modules that refuses to look
+        remarks += [f"teacher: {line}" for line in recipe.teacher.lacks()]
+    for key, report in (splits.reports if splits else {}).items():
+        remarks += [f"{key}: {line}" for line in notes(report)]
+    for key in SOURCES:
+        source = getattr(recipe, key)
+        if source is not None and source.dataset is not None:
+            looked = (
+                "its rows are read" if online else "it was not looked for (--online asks the Hub), its rows are read"
+            )
+            remarks.append(f"{key}: {source}: {looked} when the run begins")
+    return remarks

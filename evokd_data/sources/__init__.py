@@ -1,0 +1,106 @@
+"""Rows of the user's sources: files of many formats, compressed or not, exports of annotation tools, data sets on the Hub.
+
+What a row means, its text and its label, is the task's to say: see `Task.read_example`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evokd_data.errors import DataError
+from evokd_data.sources.exports import UNITS, Question, convert, detect
+from evokd_data.sources.files import COMPRESSIONS, explained, open_text, suffix
+from evokd_data.sources.json_files import read_array, read_lines
+from evokd_data.sources.tables import read_csv, read_tsv
+from evokd_data.tasks import Layout
+
+if TYPE_CHECKING:
+    from evokd_data.recipe_sections import Source
+    from evokd_data.tasks import Task
+
+Row = Mapping[str, Any]
+
+FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".feather")
+"""Suffixes of files of rows. A task may read more of them, see `Task.suffixes`."""
+LOOKED_AT = 1000
+"""Rows among which the mark of an annotation tool is looked for: an export may begin with texts that nobody has labelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The rows of a source, which can be read once, and how the task reads one. `format` names the tool that exported them."""
+
+    rows: Iterator[Row]
+    layout: Layout
+    format: str | None = None
+
+
+def open_source(source: Source, task: Task, labelled: bool = True) -> Reading:
+    """Read a source, in its order; without `labelled` its labels are not looked at.
+
+    Raises DataError, also while the rows are read, naming the file and the line or row.
+    """
+    rows = _rows(source, task, labelled)
+    tool: str | None = source.format
+    if tool is None and source.path is not None:
+        first = list(islice(rows, LOOKED_AT))
+        rows = chain(first, rows)
+        tool = detect(first, lambda row: _is_row(row, source, task))
+    if tool not in UNITS:
+        return Reading(rows, source.layout)
+    question = Question(task.target_of(task.labels[0]) is None, source.text, source.label)
+    layout = replace(source.layout, text="text", label="label", offsets=source.offsets or UNITS[tool])
+    return Reading(convert(rows, tool, question, str(source), labelled), layout, tool)
+
+
+def _rows(source: Source, task: Task, labelled: bool) -> Iterator[Row]:
+    if source.dataset is not None:
+        from evokd_data.sources.hub_datasets import read_hub
+
+        yield from read_hub(source)
+        return
+    path = source.path
+    assert path is not None
+    with explained(path):
+        yield from _file_rows(path, source, task, labelled)
+
+
+def _file_rows(path: Path, source: Source, task: Task, labelled: bool) -> Iterator[Row]:
+    kind = suffix(path)
+    if source.format == "conll" or (source.format is None and kind in task.suffixes):
+        with open_text(path) as lines:
+            yield from task.read_lines(lines, str(path))
+        return
+
+    match kind:
+        case ".jsonl" | ".ndjson":
+            yield from read_lines(path)
+        case ".json":
+            yield from read_array(path)
+        case ".csv":
+            yield from read_csv(path, lambda cells: labelled and _is_row(cells, source, task))
+        case ".tsv":
+            yield from read_tsv(path)
+        case ".parquet" | ".arrow" | ".feather":
+            from evokd_data.sources.arrow_files import read_arrow
+
+            yield from read_arrow(path)
+        case _:
+            readable = ", ".join((*FORMATS, *task.suffixes))
+            raise DataError(
+                f"{path}: unknown format {kind!r}; use one of {readable}, or one of these with "
+                f"{', '.join(COMPRESSIONS)} behind it"
+            )
+
+
+def _is_row(row: Row, source: Source, task: Task) -> bool:
+    """Whether the task can read it as it is."""
+    try:
+        task.read_example(row, "", source.layout)
+    except DataError:
+        return False
+    return True
