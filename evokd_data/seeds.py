@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,14 +20,28 @@ if TYPE_CHECKING:
 SEED = "seed"
 """The strategy's name in the origin of the user's samples."""
 
+LEFT_OUT = {
+    "in_test": "in the test set, too",
+    "in_dev": "in the dev set, too",
+    "repeated": "like an earlier row, text and label",
+    "contradicted": "with a text that another row labels otherwise",
+    "unannotated": "not annotated, or rejected",
+}
+"""Why a row is not used -> that in words."""
+
 
 @dataclass(frozen=True, slots=True)
 class SourceReport:
-    """What was read of one source: its `rows`, those of them that nobody has labelled, and the tool that exported it."""
+    """What was read of one source. `rows` it has, `unannotated` ones that nobody has labelled, `left_out` rows by reason.
+
+    `format` names the tool that exported it. `examples`: for each reason the first row, as people read it.
+    """
 
     rows: int
     unannotated: int = 0
     format: str | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    examples: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,55 +72,115 @@ class Labelled:
 
 
 def load_splits(recipe: Recipe, hub: bool = True) -> Splits:
-    """All splits of a recipe, checked; without `hub`, those that are files. Raises DataError naming the file, row and value."""
+    """All splits of a recipe, checked; without `hub`, those that are files. Raises DataError naming the file, row and value.
+
+    Seeds whose text stands in test or dev are not drawn, nor are those that repeat or contradict another one; texts of dev
+    that stand in test are not scored. A data set that others have published cannot be corrected, so they are counted.
+    """
+    task = recipe.task
     reads = {
-        key: read_samples(source, recipe.task, key)
+        key: read_samples(source, task, key)
         for key in ("seeds", "test", "dev")
         if (source := getattr(recipe, key)) is not None and (hub or source.dataset is None)
     }
     reports = {key: read.report for key, read in reads.items()}
-    samples = {key: read.samples for key, read in reads.items()}
-    if "seeds" in samples:
-        samples["seeds"] = draw(recipe.task, samples["seeds"], recipe.seeds.per_class, recipe.seed)
-        _refuse_empty_classes(recipe, samples["seeds"])
-    if "test" in samples and not samples["test"]:
+    if "test" in reads and not reads["test"].samples:
         raise DataError(f"test: {recipe.test} is empty; without a test set no round can be compared with another")
-    seeds, test, dev = (samples.get(key, []) for key in ("seeds", "test", "dev"))
-    _refuse_leaks(recipe, test, seeds=seeds, dev=dev)
-    _refuse_contradictions(recipe, seeds)
+    test = reads["test"].samples if "test" in reads else []
+    dev = reads["dev"].samples if "dev" in reads else []
+    in_test = {sample.text for sample in test}
+    if dev:
+        reasons = {i: "in_test" for i, sample in enumerate(dev) if sample.text in in_test}
+        reports["dev"] = _reported(reports["dev"], dev, reasons)
+        dev = [sample for i, sample in enumerate(dev) if i not in reasons]
+        if not dev:
+            raise DataError(
+                f"dev: every text of {recipe.dev} stands in the test set, too; name other texts, or drop dev"
+            )
+    seeds: list[Sample] = []
+    if "seeds" in reads:
+        samples = reads["seeds"].samples
+        reasons = left_out(samples, in_test, {sample.text for sample in dev})
+        reports["seeds"] = _reported(reports["seeds"], samples, reasons)
+        seeds = draw(task, samples, recipe.seeds.per_class, recipe.seed, reasons)
+        _refuse_empty_classes(recipe, seeds, reports["seeds"])
     pool: tuple[str, ...] = ()
     if recipe.pool is not None and (hub or recipe.pool.dataset is None):
-        pool, reports["pool"] = read_pool(recipe.pool, recipe.task)
+        pool, reports["pool"] = read_pool(recipe.pool, task)
     return Splits(tuple(seeds), tuple(test), tuple(dev), pool, reports)
 
 
+def left_out(samples: Sequence[Sample], in_test: Collection[str], in_dev: Collection[str]) -> dict[int, str]:
+    """Index -> reason, a key of LEFT_OUT, for the samples that are not drawn. Of samples that repeat each other the first is."""
+    targets: dict[str, set[Target]] = {}
+    for sample in samples:
+        targets.setdefault(sample.text, set()).add(sample.target)
+    reasons: dict[int, str] = {}
+    before: set[str] = set()
+    for index, sample in enumerate(samples):
+        if sample.text in in_test:
+            reasons[index] = "in_test"
+        elif sample.text in in_dev:
+            reasons[index] = "in_dev"
+        elif len(targets[sample.text]) > 1:
+            reasons[index] = "contradicted"
+        elif sample.text in before:
+            reasons[index] = "repeated"
+        before.add(sample.text)
+    return reasons
+
+
+def left_out_counts(splits: Splits) -> dict[str, dict[str, int]]:
+    """Split -> reason -> rows, with `rows` in all, for the splits of which rows were left out; JSON-able."""
+    return {
+        key: {
+            "rows": report.rows,
+            **report.left_out,
+            **({"unannotated": report.unannotated} if report.unannotated else {}),
+        }
+        for key, report in splits.reports.items()
+        if report.left_out or report.unannotated
+    }
+
+
 def notes(report: SourceReport) -> list[str]:
-    """What was left out of a source, one line for each reason."""
-    if not report.unannotated:
-        return []
-    return [f"{report.unannotated} of {report.rows} rows are not annotated, or were rejected; they are left out"]
+    """What was left out of a source, one line for each reason, with an example."""
+    lines = [
+        f"{count} of {report.rows} rows left out, {LEFT_OUT[reason]}; the first is {report.examples[reason]}"
+        for reason, count in report.left_out.items()
+    ]
+    if report.unannotated:
+        lines.append(f"{report.unannotated} of {report.rows} rows left out, {LEFT_OUT['unannotated']}")
+    return lines
 
 
-def draw(task: Task, samples: Sequence[Sample], per_class: int | None, seed: int) -> list[Sample]:
-    """k samples of each class, in the file's order; all of them when `per_class` is None.
+def draw(
+    task: Task, samples: Sequence[Sample], per_class: int | None, seed: int, excluded: Collection[int] = ()
+) -> list[Sample]:
+    """k samples of each class, in the file's order; all of them when `per_class` is None. None of the indices `excluded`.
 
     For tagging a sample counts for every type it holds. Raises DataError when a class has fewer than k.
     """
     if per_class is None:
-        return list(samples)
+        return [sample for index, sample in enumerate(samples) if index not in excluded]
     random = derive_random(seed, "seeds")
     order = list(range(len(samples)))
     random.shuffle(order)
     chosen: set[int] = set()
     for label in task.labels:
-        have = sum(task.carries(samples[i].target, label) for i in chosen)
-        candidates = [i for i in order if i not in chosen and task.carries(samples[i].target, label)]
-        if have + len(candidates) < per_class:
-            raise DataError(
-                f"seeds: {have + len(candidates)} examples of {label!r}, per_class asks for {per_class}; "
-                "add some or lower seeds.per_class"
+        drawn = sum(task.carries(samples[i].target, label) for i in chosen)
+        carriers = [i for i in order if i not in chosen and task.carries(samples[i].target, label)]
+        candidates = [i for i in carriers if i not in excluded]
+        if drawn + len(candidates) < per_class:
+            barred = len(carriers) - len(candidates)
+            besides = (
+                f" besides {barred} that are left out (they stand in test or dev, or repeat or contradict another)"
             )
-        chosen.update(candidates[: max(0, per_class - have)])
+            raise DataError(
+                f"seeds: {drawn + len(candidates)} examples of {label!r}{besides if barred else ''}, per_class asks for "
+                f"{per_class}; add some or lower seeds.per_class"
+            )
+        chosen.update(candidates[: max(0, per_class - drawn)])
     return [samples[i] for i in sorted(chosen)]
 
 
@@ -143,29 +217,36 @@ def read_pool(source: Source, task: Task) -> tuple[tuple[str, ...], SourceReport
     return tuple(texts), SourceReport(number, 0, reading.format)
 
 
-def _refuse_leaks(recipe: Recipe, test: Sequence[Sample], **splits: Sequence[Sample]) -> None:
-    """Raises DataError when a text of another split is in the test set."""
-    test_texts = {sample.text for sample in test}
-    for name, split in splits.items():
-        if leak := next((sample for sample in split if sample.text in test_texts), None):
-            raise DataError(f"{name}: {leak.text!r} is in the test set too ({recipe.test}); remove it from one of them")
+def _reported(report: SourceReport, samples: Sequence[Sample], reasons: Mapping[int, str]) -> SourceReport:
+    """The report with the samples that are left out."""
+    counts: dict[str, int] = {}
+    examples: dict[str, str] = {}
+    for index, reason in reasons.items():
+        counts[reason] = counts.get(reason, 0) + 1
+        if reason not in examples:
+            examples[reason] = _example(samples, index, reason)
+    ordered = {reason: counts[reason] for reason in LEFT_OUT if reason in counts}
+    return SourceReport(report.rows, report.unannotated, report.format, ordered, examples)
 
 
-def _refuse_contradictions(recipe: Recipe, seeds: Sequence[Sample]) -> None:
-    """Raises DataError when a text has two targets."""
-    targets: dict[str, Target] = {}
-    for sample in seeds:
-        if (other := targets.setdefault(sample.text, sample.target)) != sample.target:
-            raise DataError(
-                f"seeds: {sample.text!r} is labelled {other!r} and {sample.target!r} ({recipe.seeds}); keep one"
-            )
+def _example(samples: Sequence[Sample], index: int, reason: str) -> str:
+    sample = samples[index]
+    text = sample.text if len(sample.text) <= 80 else sample.text[:77] + "..."
+    row = f"row {sample.origin.position + 1}, {text!r}"
+    if reason != "contradicted":
+        return row
+    other = next(other for other in samples if other.text == sample.text and other.target != sample.target)
+    return f"{row}, is {sample.target!r} there and {other.target!r} in row {other.origin.position + 1}"
 
 
-def _refuse_empty_classes(recipe: Recipe, seeds: Sequence[Sample]) -> None:
+def _refuse_empty_classes(recipe: Recipe, seeds: Sequence[Sample], report: SourceReport) -> None:
     """Raises DataError when a label has no seed."""
     task = recipe.task
     if missing := [label for label in task.labels if not any(task.carries(s.target, label) for s in seeds)]:
-        raise DataError(f"seeds: {recipe.seeds} has no example of {', '.join(missing)}; add at least one of each")
+        besides = "".join(f"; {note}" for note in notes(report))
+        raise DataError(
+            f"seeds: {recipe.seeds} has no example of {', '.join(missing)}{besides}; add at least one of each"
+        )
 
 
 def _refuse_lone_surrogates(text: str, location: str) -> None:

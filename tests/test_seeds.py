@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from evokd_data.errors import DataError
 from evokd_data.recipe import Recipe, load
-from evokd_data.seeds import draw, load_splits
+from evokd_data.seeds import draw, load_splits, notes
 from tests.support.example_task import SEEDS, TASK, TEST, sample, write_rows
 
 ROWS = [{"text": text, "label": label} for label, texts in SEEDS.items() for text in texts]
@@ -105,27 +105,75 @@ def test_an_empty_test_set_is_told(recipe, tmp_path):
     )
 
 
-def test_a_seed_that_is_in_the_test_set_is_told(recipe, tmp_path):
-    checked_recipe = recipe(**{", per_class: 1": ""})
-    write_rows(tmp_path / "test.jsonl", TEST | {"blue": ["we swam in the deep sea"]})
-    assert "seeds: 'we swam in the deep sea' is in the test set too" in error_of(checked_recipe)
+CONTRADICTED = (
+    "2 of 15 rows left out, with a text that another row labels otherwise; the first is row 4, 'grass grows in the meadow', "
+    "is 'green' there and 'blue' in row 12"
+)
 
 
-def test_a_dev_text_of_the_test_set_is_refused(recipe_file, tmp_path):
-    checked_recipe = load(recipe_file(), ["dev={path: test.jsonl}"])
-    assert "dev: 'tomatoes and cherries' is in the test set too" in error_of(checked_recipe)
+def all_seeds(recipe: Recipe) -> Recipe:
+    return dataclasses.replace(recipe, seeds=dataclasses.replace(recipe.seeds, per_class=None))
 
 
-def test_a_seed_with_two_labels_is_refused_and_one_that_repeats_is_not(recipe_file, tmp_path):
-    checked_recipe = load(recipe_file())
-    rows = (tmp_path / "seeds.jsonl").read_text()
-    (tmp_path / "seeds.jsonl").write_text(rows + rows.splitlines()[0])
-    load_splits(dataclasses.replace(checked_recipe, seeds=dataclasses.replace(checked_recipe.seeds, per_class=None)))
-    (tmp_path / "seeds.jsonl").write_text(rows + '{"text": "the rose on the table is red", "label": "blue"}')
-    checked_recipe = dataclasses.replace(
-        checked_recipe, seeds=dataclasses.replace(checked_recipe.seeds, per_class=None)
+def test_seeds_of_test_and_dev_and_those_that_repeat_or_contradict_each_other_are_left_out_counted_and_named(
+    recipe_file, tmp_path
+):
+    (tmp_path / "dev.jsonl").touch()
+    recipe = all_seeds(load(recipe_file(), ["dev={path: dev.jsonl}"]))
+    once = SEEDS["red"][0]
+    rows = [*ROWS, {"text": once, "label": "red"}, {"text": once, "label": "red"},
+            {"text": SEEDS["green"][0], "label": "blue"},
+            {"text": TEST["red"][0], "label": "red"}, {"text": TEST["red"][1], "label": "blue"},
+            {"text": "dusk over the bay", "label": "red"}]  # fmt: skip
+    (tmp_path / "seeds.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "dev.jsonl").write_text(
+        "\n".join(
+            json.dumps({"text": text, "label": "red"}) for text in ["dusk over the bay", TEST["red"][2], "a cherry"]
+        )
     )
-    assert "seeds: 'the rose on the table is red' is labelled 'red' and 'blue'" in error_of(checked_recipe)
+    splits = load_splits(recipe)
+    assert [s.text for s in splits.seeds] == [row["text"] for row in ROWS if row["text"] != SEEDS["green"][0]]
+    assert len(splits.test) == 9
+    assert [s.text for s in splits.dev] == ["dusk over the bay", "a cherry"]
+    report = splits.reports["seeds"]
+    assert report.rows == 15
+    assert dict(report.left_out) == {"in_test": 2, "in_dev": 1, "repeated": 2, "contradicted": 2}
+    assert notes(report) == [
+        f"2 of 15 rows left out, in the test set, too; the first is row 13, {TEST['red'][0]!r}",
+        "1 of 15 rows left out, in the dev set, too; the first is row 15, 'dusk over the bay'",
+        f"2 of 15 rows left out, like an earlier row, text and label; the first is row 10, {once!r}",
+        CONTRADICTED,
+    ]
+    assert dict(splits.reports["dev"].left_out) == {"in_test": 1}
+
+
+def test_a_class_with_too_few_seeds_besides_those_left_out_says_so(recipe_file, tmp_path):
+    recipe = load(recipe_file(), ["seeds.per_class=3"])
+    write_rows(tmp_path / "test.jsonl", TEST | {"blue": [*TEST["blue"], SEEDS["blue"][0]]})
+    assert error_of(recipe) == (
+        "seeds: 2 examples of 'blue' besides 1 that are left out (they stand in test or dev, or repeat or contradict another), "
+        "per_class asks for 3; add some or lower seeds.per_class"
+    )
+    write_rows(tmp_path / "test.jsonl", TEST | {"blue": SEEDS["blue"]})
+    assert error_of(all_seeds(recipe)).endswith(
+        "seeds.jsonl has no example of blue; 3 of 9 rows left out, in the test set, too; the first is row 7, 'the sky was clear "
+        "today'; add at least one of each"
+    )
+
+
+def test_what_is_left_out_changes_no_draw_that_did_not_draw_it(recipe_file, tmp_path):
+    recipe = load(recipe_file())
+    drawn = load_splits(recipe).seeds
+    undrawn = next(text for text in SEEDS["red"] if text not in {sample.text for sample in drawn})
+    write_rows(tmp_path / "test.jsonl", TEST | {"red": [*TEST["red"], undrawn]})
+    assert load_splits(recipe).seeds == drawn
+
+
+def test_a_dev_set_that_is_the_test_set_is_refused(recipe_file):
+    message = error_of(load(recipe_file(), ["dev={path: test.jsonl}"]))
+    assert message.startswith("dev: every text of ") and message.endswith(
+        "test.jsonl stands in the test set, too; name other texts, or drop dev"
+    )
 
 
 def test_the_digests_of_splits_tell_texts_labels_and_order_apart(recipe, tmp_path):

@@ -202,13 +202,22 @@ def test_check_refuses_what_the_run_would_refuse_after_the_data(recipe_file, tmp
     assert len(both.stderr.splitlines()) == 2
 
 
-def test_check_notes_what_this_machine_lacks(recipe_file, tmp_path, monkeypatch):
+def test_check_notes_what_this_machine_lacks_and_what_is_left_out(recipe_file, tmp_path, monkeypatch):
     path = recipe_file()
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     result = check(path, "--set", SERVER.replace("dialect: DIALECT", "api_key_env: NO_SUCH_KEY"))
     assert result.exit_code == 0
     assert (
         f"{path}: note: teacher: api_key_env: the variable NO_SUCH_KEY is not set here; export it before the run"
+        in result.stderr
+    )
+    (tmp_path / "test.jsonl").write_text(
+        (tmp_path / "test.jsonl").read_text() + json.dumps({"text": SEEDS["red"][0], "label": "red"})
+    )
+    result = check(path)
+    assert result.exit_code == 0
+    assert (
+        f"{path}: note: seeds: 1 of 9 rows left out, in the test set, too; the first is row 1, {SEEDS['red'][0]!r}"
         in result.stderr
     )
 

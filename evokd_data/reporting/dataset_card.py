@@ -22,6 +22,7 @@ from evokd_data.recipe import Recipe
 from evokd_data.repo_layout import round_tag
 from evokd_data.reporting import comparison_tables
 from evokd_data.reporting.primary_metric import NAMES, primary_metric
+from evokd_data.seeds import LEFT_OUT
 from evokd_data.yaml_files import dump_yaml
 
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
@@ -118,6 +119,7 @@ def render(recipe: Recipe, repo: str, rounds: Sequence[RoundFacts]) -> str:
         has_journal=any(facts.parquet_files(repo_layout.JOURNAL) for facts in rounds),
         has_probe=any(facts.parquet_files(repo_layout.PROBE) for facts in rounds),
         origins=[{"first": facts.tag, **facts.manifest["identity"]["from"]} for facts in rounds if facts.begins_branch],
+        left_out=_left_out(rounds[0]),
         description=task.get("description", ""),
         classes=recipe.task.labels,
         meanings=meanings,
@@ -143,6 +145,19 @@ def render(recipe: Recipe, repo: str, rounds: Sequence[RoundFacts]) -> str:
         limits=Markdown(recipe.card.limits.strip()),
         version=newest.manifest["environment"]["versions"].get("evokd-data", ""),
     )  # fmt: skip
+
+
+def _left_out(first: RoundFacts) -> list[str]:
+    """For each split of which rows were left out: how many, and why."""
+    lines = []
+    for split, counts in first.manifest["totals"].get("left_out", {}).items():
+        reasons = {reason: counts[reason] for reason in LEFT_OUT if reason in counts}
+        lines.append(
+            f"Of the {counts['rows']} rows given as {split}, {sum(reasons.values())} were left out ("
+            + "; ".join(f"{count} {LEFT_OUT[reason]}" for reason, count in reasons.items())
+            + ")."
+        )
+    return lines
 
 
 def comparison(recipe: Recipe) -> Markdown:

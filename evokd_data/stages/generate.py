@@ -20,7 +20,7 @@ from evokd_data.generation.scheduler import TeacherOnDemand, in_order
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.records import Completion, GenerationRequest, Prompt, Rejection, Sample
-from evokd_data.seeds import Splits
+from evokd_data.seeds import Splits, left_out_counts
 from evokd_data.stages.plan import plan
 from evokd_data.storage.journal import Journal
 from evokd_data.storage.shards import (
@@ -69,7 +69,9 @@ def _write_seed_round(recipe: Recipe, folder: RoundFolder, splits: Splits) -> di
     write_json(folder.plan, {"round": 0, "budget": 0, "weaknesses": [], "cells": []})
     write_rejections(folder.rejections / shard_name(0), [])
     write_shard(folder.shards / shard_name(0), recipe.task, splits.seeds, 0, 0)
-    counts = {"asked": 0, "kept": len(splits.seeds), "rejected": {}}
+    counts: dict[str, Any] = {"asked": 0, "kept": len(splits.seeds), "rejected": {}}
+    if left_out := left_out_counts(splits):
+        counts["left_out"] = left_out
     return {**counts, "prompt_tokens": 0, "completion_tokens": 0, "requests": 0}
 
 

@@ -194,7 +194,7 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
     published = {
         **manifest,
         "environment": _public(manifest["environment"]),
-        "totals": {key: totals[key] for key in ("asked", "kept", "rejected")},
+        "totals": {key: totals[key] for key in ("asked", "kept", "rejected", "left_out") if key in totals},
         **({"student": read_json(folder.pushed)} if folder.pushed.exists() else {}),
         "files": entries(),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,11 @@ import pytest
 import yaml
 
 from evokd_data.errors import DataError
+from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.recipe_sections import Card
 from evokd_data.reporting import dataset_card
+from evokd_data.rounds import generate_next, train_next
 from evokd_data.stages.publish import make_bundle
 from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.tasks.classification import Classification
@@ -239,3 +242,22 @@ def test_a_comparison_that_is_none_is_told(run: tuple[Recipe, list[dataset_card.
     with_comparison = replace(loaded, card=replace(loaded.card, comparison=compared(tmp_path, arms=[])))
     with pytest.raises(DataError, match=r"card\.comparison: .*results\.json is no results\.json of evokd-data compare"):
         dataset_card.render(with_comparison, "org/intents", round_facts)
+
+
+def test_rows_that_were_left_out_are_counted_from_the_users_file_to_the_card(tmp_path: Path) -> None:
+    loaded, workspace = make_run(tmp_path, rounds=0)
+    seeds = tmp_path / "seeds.jsonl"
+    test_text = json.loads((tmp_path / "test.jsonl").read_text().splitlines()[0])
+    again = json.loads(seeds.read_text().splitlines()[0])
+    with seeds.open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in (test_text, again, again))
+    shutil.rmtree(workspace.root)
+    generate_next(loaded, tmp_path / "runs", Progress())
+    train_next(loaded, tmp_path / "runs", Progress())
+    bundle = make_bundle(loaded, workspace, workspace.round(0), tmp_path / "draft")
+    rows = len(seeds.read_text().splitlines())
+    manifest = json.loads(bundle.files["rounds/round-000/manifest.json"].read_text())
+    assert manifest["totals"]["left_out"] == {"seeds": {"rows": rows, "in_test": 1, "repeated": 2}}
+    card = bundle.files["README.md"].read_text()
+    left_out = "3 were left out (1 in the test set, too; 2 like an earlier row, text and label)."
+    assert f"\nOf the {rows} rows given as seeds, {left_out}\n" in card
