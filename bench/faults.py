@@ -59,10 +59,10 @@ def scenarios(seeds: list[int]) -> list[dict[str, Any]]:
 
 
 def races(seeds: list[int]) -> list[dict[str, Any]]:
-    from tests.support.concurrent_publishers import Race, run_race
+    from tests.support.concurrent_publishers import ConcurrentPublish, publish_concurrently
 
     with sandbox() as shared:
-        return [asdict(run_race(Race.of(seed), shared)) for seed in seeds]
+        return [asdict(publish_concurrently(ConcurrentPublish.of(seed), shared)) for seed in seeds]
 
 
 def loads(seeds: list[int]) -> list[dict[str, Any]]:

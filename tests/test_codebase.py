@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +44,31 @@ def test_files_and_functions_stay_short_and_one_module_writes_files_atomically()
 )
 def test_a_generic_name_is_seen(name: str, generic: bool) -> None:
     assert is_generic(name) is generic
+
+
+def imported_modules(tree: ast.Module) -> set[str]:
+    """The modules that a file names in import statements, at the top and inside functions."""
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def test_no_test_file_imports_another() -> None:
+    imports = {path: imported_modules(tree) for path, tree in parse(ROOT / "tests").items()}
+    tests = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in imports if is_test(path)}
+    assert len(tests) > 70
+    assert {str(path): both for path, names in imports.items() if (both := names & tests)} == {}
+    assert {str(path) for path in imports if path.parent == ROOT / "tests" / "support" and is_test(path)} == set()
+
+
+def is_test(path: Path) -> bool:
+    return path.name.startswith("test_") or path.name == "conftest.py"
+
+
+@pytest.mark.parametrize(
+    "line", ["import tests.a.test_b", "from tests.a.test_b import c", "from tests.a import test_b"]
+)
+def test_an_import_of_a_test_file_is_seen(line: str) -> None:
+    assert "tests.a.test_b" in imported_modules(ast.parse(f"def function():\n    {line}"))

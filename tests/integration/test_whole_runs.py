@@ -11,8 +11,8 @@ from evokd_data.reporting.run_summary import summary
 from evokd_data.rounds import run_all
 from evokd_data.storage.workspace import read_json
 from evokd_data.strategies import STRATEGIES
-from tests.students.test_students import make_base
 from tests.support.example_tagging_task import places
+from tests.support.tiny_encoders import make_base
 
 ABLATIONS = {
     "evokd + init": "{name: evokd, init: auggpt}",

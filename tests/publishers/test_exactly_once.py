@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
-from tests.support.concurrent_publishers import KINDS, Race, make_runs, run_race
+from tests.support.concurrent_publishers import KINDS, ConcurrentPublish, make_runs, publish_concurrently
 from tests.support.fault_scenarios import FAULTS, Ended, Sandbox, Scenario, attempt, play
 from tests.support.faulty_hub import FaultyHub, Runs, digests, publish
 from tests.support.load_scenarios import CASES, Load, Loads, run_load
@@ -42,7 +42,7 @@ def loads(sandbox: Sandbox) -> Loads:
 
 @pytest.fixture
 def repo(sandbox: Sandbox) -> str:
-    name = f"org/witnessed-{next(numbers)}"
+    name = f"org/observed-{next(numbers)}"
     publish(sandbox.hub, sandbox.runs.get(), name, 2)
     return name
 
@@ -71,15 +71,15 @@ class TestScenarios:
         assert Ended("PublishError", "org/x: it failed; rerun").unclear("org/x") == ""
 
 
-class TestRaces:
+class TestConcurrentPublishers:
     """Two processes, one repository, one moment."""
 
     @pytest.mark.parametrize("seed", range(len(KINDS)), ids=KINDS)
     def test_one_wins_whole_and_the_other_is_told_who(self, sandbox: Sandbox, seed: int) -> None:
         make_runs(sandbox)
-        raced = run_race(Race.of(seed), sandbox)
-        assert raced.violations == []
-        assert raced.winners == (2 if raced.kind == "the same run" else 1)
+        outcome = publish_concurrently(ConcurrentPublish.of(seed), sandbox)
+        assert outcome.violations == []
+        assert outcome.winners == (2 if outcome.kind == "the same run" else 1)
 
 
 class TestLoads:
@@ -101,7 +101,7 @@ class TestUploads:
         assert 1 < figures["ratio"] <= 1.1, figures
 
 
-class TestWitness:
+class TestRepositoryObserver:
     """The checks of the Hub's own files must detect what is wrong."""
 
     def problems(self, sandbox: Sandbox, repo: str, expected: list[str]) -> str:

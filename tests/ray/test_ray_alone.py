@@ -21,8 +21,8 @@ from evokd_data.storage.journal import read_answers
 from evokd_data.storage.workspace import Workspace
 from evokd_data.teachers.ray import pipeline
 from evokd_data.teachers.scripted import Scripted
-from tests.ray.test_ray_actors import alive, opened, pids, round_1
 from tests.support import ROOT
+from tests.support.ray_workers import alive, opened, pids, round_1
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster

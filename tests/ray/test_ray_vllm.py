@@ -14,7 +14,7 @@ from evokd_data.storage.journal import read_answers
 from evokd_data.storage.shards import ShardedSamples
 from evokd_data.storage.workspace import Workspace
 from evokd_data.teachers.vllm.names import version
-from tests.ray.test_ray_actors import alive, opened, pids, round_1
+from tests.support.ray_workers import alive, opened, pids, round_1
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm]
 

@@ -20,7 +20,7 @@ from evokd_data.storage import journal
 from evokd_data.storage.journal import Journal
 from evokd_data.storage.shards import ShardedSamples, read_rejections, shard_entry
 from evokd_data.storage.workspace import Workspace, read_json
-from tests.support.example_task import TASK, contents, play, quick
+from tests.support.example_task import TASK, contents, cut_down, play, quick
 
 ROUGH = {
     "engine: scripted": "engine: scripted, wrong_labels: 0.4, broken_answers: 0.2",
@@ -135,14 +135,6 @@ def test_a_finished_round_is_not_touched_again(recipe, tmp_path):
     totals = generate_next(loaded, tmp_path, Progress())
     assert totals["round"] == 2
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before} == before
-
-
-def cut_down(run: Workspace, keep: int) -> None:
-    """Round 1 as a process killed after its first `keep` shards left it."""
-    folder = run.round(1)
-    folder.generated.unlink()
-    for path in (*folder.shard_files()[keep:], *folder.rejection_files()[keep:]):
-        path.unlink()
 
 
 @pytest.mark.parametrize("keep", [0, 1, 3])

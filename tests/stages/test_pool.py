@@ -24,13 +24,10 @@ from evokd_data.storage.shards import ShardedSamples, read_rejections
 from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.strategies import Brief
 from evokd_data.strategies.pooling import WithPool
-from tests.stages.test_generate import cut_down
-from tests.strategies.test_llmda import NAMES
-from tests.strategies.test_llmda import SAMPLES as SPANS
-from tests.strategies.test_llmda import brief as span_brief
-from tests.strategies.test_strategies import HOSTILE, RecordingTeacher, build_strategy, plan, write
-from tests.support.example_task import TASK, TEST, brief, contents, play, quick
+from tests.support.example_tagging_task import SAMPLES, TAGGING, tagging_brief
+from tests.support.example_task import TASK, TEST, brief, contents, cut_down, play, quick
 from tests.support.published_runs import ROUGH, published
+from tests.support.written_drafts import HOSTILE, RecordingTeacher, build_strategy, plan, write
 
 TEXTS = [
     f"{who} {did} a {thing} near the {place} on day {number}"
@@ -185,13 +182,13 @@ def test_whatever_the_teacher_explains_each_text_ends_as_one_draft(answer):
 
 
 def test_tags_are_labelled_under_their_own_constraint():
-    round_brief = replace(span_brief(), pool=("Jo saw Rome",))
+    round_brief = replace(tagging_brief(), pool=("Jo saw Rome",))
     strategy, teacher = WithPool(build_strategy("none", {}), False), RecordingTeacher()
     ((draft,),) = write(strategy, round_brief, teacher, plan(strategy, round_brief)).values()
     assert [prompt.template for prompt in teacher] == ["label"] and teacher[0].constraint.grammar
-    assert NAMES.check(draft.text, draft.target) == "" and draft.origin.strategy == "pool"
-    assert NAMES.read_text({"tokens": ["Jo", "saw", "Rome", "."], "ner_tags": None}, "here") == "Jo saw Rome ."
-    assert NAMES.read_text({"text": SPANS[0].text}, "here") == SPANS[0].text
+    assert TAGGING.check(draft.text, draft.target) == "" and draft.origin.strategy == "pool"
+    assert TAGGING.read_text({"tokens": ["Jo", "saw", "Rome", "."], "ner_tags": None}, "here") == "Jo saw Rome ."
+    assert TAGGING.read_text({"text": SAMPLES[0].text}, "here") == SAMPLES[0].text
 
 
 def test_a_published_round_with_a_pool_is_made_again_without_the_pool(pool, tmp_path):

@@ -15,8 +15,8 @@ from evokd_data.rounds import generate_next, train_next
 from evokd_data.stages.train import Mapped
 from evokd_data.storage.shards import ShardedSamples, read_probe
 from evokd_data.storage.workspace import Workspace, read_json
-from tests.students.test_students import make_base
 from tests.support.example_task import TASK, TEST, contents, play, write_rows
+from tests.support.tiny_encoders import make_base
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 

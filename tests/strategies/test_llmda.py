@@ -11,36 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evokd_data.records import Completion, Draft, Origin, Prompt, Sample, Sampling, Span
-from evokd_data.seeds import SEED
+from evokd_data.records import Completion, Draft, Prompt, Span
 from evokd_data.strategies import Brief
 from evokd_data.strategies.llmda import LLMDA, REWRITINGS, disturb, exchange
 from evokd_data.strategies.quotas import RequestPlan
-from evokd_data.tasks import sample_id
-from evokd_data.tasks.ner import NER
 from evokd_data.teachers.scripted import Scripted, ScriptedEngine
-from evokd_data.templates import Templates
+from tests.support.example_tagging_task import SAMPLES, TAGGING, tagging_brief
 from tests.support.example_task import TASK
-
-NAMES = NER(types=("place", "person"), description="places and people")
-TEXTS = [
-    ("Anna Berg lives in Oslo.", [("Anna Berg", "person"), ("Oslo", "place")]),
-    ("They met Jo in New York, far from home", [("Jo", "person"), ("New York", "place")]),
-    ("Rome's mayor greeted Rome and Li Wei", [("Rome", "place"), ("Li Wei", "person")]),
-]
-
-
-def sample(text: str, entities: Sequence[tuple[str, str]]) -> Sample:
-    target = NAMES.read_example({"text": text, "spans": [{"text": t, "type": k} for t, k in entities]}, "here")[1]
-    return Sample(sample_id(NAMES, text, target), text, target, Origin(0, -1, 0, SEED))
-
-
-SAMPLES = [sample(*row) for row in TEXTS]
-
-
-def brief(budget: int = 36) -> Brief:
-    carried = {label: [s for s in SAMPLES if NAMES.carries(s.target, label)] for label in NAMES.labels}
-    return Brief(NAMES, Templates("ner"), Sampling(1.0, 256), round=1, seed=7, budget=budget, demonstrations=carried)
 
 
 class Teacher(list[Prompt]):
@@ -64,23 +41,23 @@ def write(strategy: LLMDA, teacher: Teacher, round_brief: Brief) -> list[Draft]:
 
 def test_every_text_asked_for_becomes_one_draft_whose_spans_are_where_they_say():
     teacher = Teacher()
-    drafts = write(LLMDA(noise=0.3), teacher, brief())
+    drafts = write(LLMDA(noise=0.3), teacher, tagging_brief())
     assert len(drafts) == 36
-    assert [draft.problem or NAMES.check(draft.text, draft.target) for draft in drafts] == [""] * 36
+    assert [draft.problem or TAGGING.check(draft.text, draft.target) for draft in drafts] == [""] * 36
     assert {prompt.template for prompt in teacher} == {"rewrite", "label", "entities"} == set(LLMDA().prompt_templates)
     assert len({prompt.key for prompt in teacher}) == len({prompt.seed for prompt in teacher}) == len(teacher)
 
 
 def test_entities_are_asked_for_once_a_type_and_told_which_are_known():
     teacher = Teacher()
-    write(LLMDA(levels=("entity",)), teacher, brief())
+    write(LLMDA(levels=("entity",)), teacher, tagging_brief())
     assert sorted(prompt.key for prompt in teacher) == ["entities/person", "entities/place"]
     (place_prompt,) = (prompt for prompt in teacher if prompt.key.endswith("place"))
     assert "Oslo; New York; Rome" in place_prompt.messages[-1].content
 
 
 def test_exchanged_entities_keep_their_type_and_the_rest_of_the_text_stays():
-    drafts = write(LLMDA(levels=("entity",), noise=0), Teacher(), brief(60))
+    drafts = write(LLMDA(levels=("entity",), noise=0), Teacher(), tagging_brief(60))
     allowed = {"place": {"Oslo", "New York", "Rome", "Quito", "El Paso"}, "person": {"Anna Berg", "Jo", "Li Wei"}}
     allowed["person"] |= {"Quito", "El Paso"}  # this teacher answers alike whatever it is asked for
     used = set()
@@ -107,7 +84,7 @@ def test_one_surface_is_exchanged_for_one_everywhere():
 
 
 def test_without_a_teacher_entities_are_exchanged_among_those_seen():
-    drafts = write(LLMDA(levels=("entity",), entities=0), teacher := Teacher(), brief())
+    drafts = write(LLMDA(levels=("entity",), entities=0), teacher := Teacher(), tagging_brief())
     assert teacher == [] and LLMDA(levels=("entity",), entities=0).prompt_templates == ()
     assert {span.surface for draft in drafts for span in draft.target} == {
         "Oslo", "New York", "Rome", "Anna Berg", "Jo", "Li Wei"
@@ -117,7 +94,7 @@ def test_without_a_teacher_entities_are_exchanged_among_those_seen():
 def test_all_fourteen_ways_of_rewriting_are_told_in_words():
     assert len(REWRITINGS) == 14
     teacher = Teacher()
-    write(LLMDA(levels=("context",), per_request=1), teacher, brief(300))
+    write(LLMDA(levels=("context",), per_request=1), teacher, tagging_brief(300))
     rewritings = {prompt.variables["rewriting"] for prompt in teacher if prompt.template == "rewrite"}
     assert rewritings == set(REWRITINGS.values())
     assert all(p.variables["rewriting"] in p.messages[-1].content for p in teacher if p.template == "rewrite")
@@ -126,7 +103,7 @@ def test_all_fourteen_ways_of_rewriting_are_told_in_words():
 @given(st.floats(0, 1), st.integers(0, 2**32), st.sampled_from(SAMPLES))
 def test_noise_leaves_entities_alone_and_every_span_valid(share, seed, original):
     text, spans = disturb(original.text, original.target, share, random.Random(seed))
-    assert NAMES.check(text, spans) == ""
+    assert TAGGING.check(text, spans) == ""
     assert [(s.surface, s.type) for s in spans] == [(s.surface, s.type) for s in original.target]
     if share == 0:
         assert text == original.text
@@ -140,11 +117,11 @@ def test_whatever_the_teacher_answers_each_text_ends_as_one_draft(answer):
         async def __call__(self, prompt: Prompt) -> Completion:
             return Completion(answer, "stop", 1, 1)
 
-    drafts = write(LLMDA(), Hostile(), brief(18))
+    drafts = write(LLMDA(), Hostile(), tagging_brief(18))
     assert len(drafts) == 18
-    assert all(draft.problem or NAMES.check(draft.text, draft.target) == "" for draft in drafts)
+    assert all(draft.problem or TAGGING.check(draft.text, draft.target) == "" for draft in drafts)
 
 
 def test_texts_without_entities_are_refused_in_words():
-    assert LLMDA().accepts(NAMES) is None
+    assert LLMDA().accepts(TAGGING) is None
     assert "have none; use auggpt" in (LLMDA().accepts(TASK) or "")

@@ -12,6 +12,7 @@ from evokd_data.strategies import Brief
 from evokd_data.strategies.static import Static
 from evokd_data.strategies.useful import UsefulDemonstrations
 from tests.support.example_task import TASK, brief, sample
+from tests.support.written_drafts import RecordingTeacher, plan, write
 
 GOOD = "telling"
 
@@ -80,8 +81,6 @@ def test_no_validation_sample_is_among_the_demonstrations_it_is_labelled_with():
 
 
 def test_texts_are_written_from_the_chosen_demonstrations():
-    from tests.strategies.test_strategies import RecordingTeacher, plan, write
-
     round_brief = replace(brief_with_later_samples(), budget=60)
     strategy = Static(choose="useful", choosing_calls=300)
     teacher = RecordingTeacher()

@@ -12,6 +12,7 @@ from evokd_data.records import SequenceExample
 from evokd_data.students import TrainingData
 from evokd_data.students.linear import Linear
 from evokd_data.students.reweighted import SAMPLE_WEIGHTS, ReweightedLinear, ReweightedTransformer, learn_weights
+from tests.support.tiny_encoders import QUICK, make_base
 
 CLASSES = ("fruit", "animal", "tool")
 CUES = (
@@ -72,8 +73,6 @@ def test_flipped_labels_weigh_less_and_the_student_is_better_for_it(tmp_path):
 
 
 def test_an_encoder_finds_flipped_labels_by_its_embeddings(tmp_path):
-    from tests.students.test_students import QUICK, make_base
-
     student = ReweightedTransformer(model=str(make_base(tmp_path / "base")), **QUICK)
     few = [SequenceExample(f"the {word} is here", index) for index, cues in enumerate(CUES) for word in cues[:5]] * 4
     train, flipped = noisy(few, 0.2, 1)

@@ -1,7 +1,7 @@
 """Two processes publish to one repository at the same moment: one publishes everything, the other gets a conflict error.
 
-Race.of(17)                 the same two runs, rounds and faults each time; which process wins is left to chance
-run_race(Race.of(17), sandbox)
+ConcurrentPublish.of(17)   the same two runs, rounds and faults each time; which process wins is left to chance
+publish_concurrently(ConcurrentPublish.of(17), sandbox)
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OTHER_LABELS = ("music", "weather", "news")
 
 
 @dataclass(frozen=True)
-class Race:
+class ConcurrentPublish:
     seed: int
     kind: str
     runs: tuple[str, str]
@@ -39,25 +39,25 @@ class Race:
     rules: tuple[dict[str, Any], ...] = ()
 
     @staticmethod
-    def of(seed: int) -> Race:
+    def of(seed: int) -> ConcurrentPublish:
         chance = random.Random(seed)
         kind = KINDS[seed % len(KINDS)]
         delay_s = chance.choice((0.0, 0.0, 0.02, 0.05, 0.1))
         if kind == "first round":
-            return Race(seed, kind, ("a", "other labels"), 0, chance.choice((1, 2)), delay_s)
+            return ConcurrentPublish(seed, kind, ("a", "other labels"), 0, chance.choice((1, 2)), delay_s)
         if kind == "a later round":
-            return Race(seed, kind, ("a", "other texts"), 1, 2, delay_s)
+            return ConcurrentPublish(seed, kind, ("a", "other texts"), 1, 2, delay_s)
         if kind == "the same run":
-            return Race(seed, kind, ("a", "a again"), chance.choice((0, 1)), 2, delay_s)
+            return ConcurrentPublish(seed, kind, ("a", "a again"), chance.choice((0, 1)), 2, delay_s)
         if kind == "several rounds":
-            return Race(seed, kind, ("a", "other texts"), 1, 3, delay_s)
+            return ConcurrentPublish(seed, kind, ("a", "other texts"), 1, 3, delay_s)
         fault = chance.choice(({"drop": "after"}, {"status": 503, "when": "after"}, {"status": 409}, {"status": 412}))
         rule = {"match": CALLS[chance.choice(("commit", "tag"))], **fault, "times": chance.choice((1, 2))}
-        return Race(seed, kind, ("a", "other texts"), 1, 2, delay_s, (rule,))
+        return ConcurrentPublish(seed, kind, ("a", "other texts"), 1, 2, delay_s, (rule,))
 
 
 @dataclass
-class Raced:
+class ConcurrentOutcome:
     seed: int
     kind: str
     ended: list[Ended]
@@ -75,19 +75,19 @@ def make_runs(sandbox: Sandbox) -> None:
     sandbox.runs.get("other labels", rounds=2, labels=OTHER_LABELS)
 
 
-def run_race(race: Race, sandbox: Sandbox) -> Raced:
-    hub, repo = sandbox.hub, f"org/race-{race.seed}"
+def publish_concurrently(scenario: ConcurrentPublish, sandbox: Sandbox) -> ConcurrentOutcome:
+    hub, repo = sandbox.hub, f"org/concurrent-{scenario.seed}"
     if "a again" not in sandbox.runs.made:
         make_runs(sandbox)
-    runs = [sandbox.runs.get(name) for name in race.runs]
+    runs = [sandbox.runs.get(name) for name in scenario.runs]
     with hurried():
-        if race.before:
+        if scenario.before:
             for run in runs:  # the second run has the same seeds, so its round is published already
-                publish(hub, run, repo, race.before)
-    hub.put(*race.rules)
+                publish(hub, run, repo, scenario.before)
+    hub.put(*scenario.rules)
     close_session()  # a connection must not have two owners
     start, go = os.pipe()
-    results = [sandbox.folder / f"racer-{number}.json" for number in range(2)]
+    results = [sandbox.folder / f"publisher-{number}.json" for number in range(2)]
     children = []
     for number in range(2):
         child = os.fork()
@@ -95,9 +95,9 @@ def run_race(race: Race, sandbox: Sandbox) -> Raced:
             try:
                 os.close(go)
                 os.read(start, 1)  # returns when all other ends of the pipe are closed
-                time.sleep(race.delay_s * number)
+                time.sleep(scenario.delay_s * number)
                 with hurried(0.02):
-                    ended = attempt(partial(publish, hub, runs[number], repo, race.rounds))
+                    ended = attempt(partial(publish, hub, runs[number], repo, scenario.rounds))
                 results[number].write_text(json.dumps(asdict(ended)), encoding="utf-8")
             except BaseException as error:
                 sys.stderr.write(f"{type(error).__name__}: {error}\n")
@@ -108,16 +108,18 @@ def run_race(race: Race, sandbox: Sandbox) -> Raced:
     for child in children:
         os.waitpid(child, 0)
     hub.put()
-    raced = Raced(race.seed, race.kind, [Ended(**json.loads(path.read_text(encoding="utf-8"))) for path in results])
-    raced.violations = [problem for problem in _problems(race, raced, sandbox, repo) if problem]
-    return raced
+    outcome = ConcurrentOutcome(
+        scenario.seed, scenario.kind, [Ended(**json.loads(path.read_text(encoding="utf-8"))) for path in results]
+    )
+    outcome.violations = [problem for problem in _problems(scenario, outcome, sandbox, repo) if problem]
+    return outcome
 
 
-def _problems(race: Race, raced: Raced, sandbox: Sandbox, repo: str) -> list[str]:
+def _problems(scenario: ConcurrentPublish, outcome: ConcurrentOutcome, sandbox: Sandbox, repo: str) -> list[str]:
     state = RepoState(sandbox.hub.root, repo)
-    expected = [digests(sandbox.runs.made[name], race.rounds) for name in race.runs]
+    expected = [digests(sandbox.runs.made[name], scenario.rounds) for name in scenario.runs]
     won = [number for number in range(2) if not list(half_published(state, expected[number]))]
-    problems = [ended.unclear(repo) for ended in raced.ended]
+    problems = [ended.unclear(repo) for ended in outcome.ended]
     if not won:
         return [
             *problems,
@@ -127,13 +129,13 @@ def _problems(race: Race, raced: Raced, sandbox: Sandbox, repo: str) -> list[str
         ]
     winner = won[0]
     problems += not_exactly_once(state, expected[winner])
-    if raced.ended[winner].error:
-        problems.append(f"the winner got {raced.ended[winner]}")
-    if race.kind == "the same run":
-        return problems + [f"a process of the same run got {ended}" for ended in raced.ended if ended.error]
-    loser = raced.ended[1 - winner]
-    names = [commit[:7] for commit in state.commits[race.before + 1 :]]
-    names += [digest[:12] for digest in expected[winner][race.before :]]
+    if outcome.ended[winner].error:
+        problems.append(f"the winner got {outcome.ended[winner]}")
+    if scenario.kind == "the same run":
+        return problems + [f"a process of the same run got {ended}" for ended in outcome.ended if ended.error]
+    loser = outcome.ended[1 - winner]
+    names = [commit[:7] for commit in state.commits[scenario.before + 1 :]]
+    names += [digest[:12] for digest in expected[winner][scenario.before :]]
     if len(won) == 2 or loser.error != "RevisionConflict":
         problems.append(f"the loser ended with {loser}")
     elif not any(name in loser.text for name in names):

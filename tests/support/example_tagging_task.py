@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from evokd_data.recipe import Recipe, load
+from evokd_data.records import Origin, Sample, Sampling
+from evokd_data.seeds import SEED
+from evokd_data.strategies import Brief
+from evokd_data.tasks import sample_id
+from evokd_data.tasks.ner import NER
+from evokd_data.templates import Templates
 
 RECIPE = """\
 # evokd-data run places.yaml
@@ -36,3 +43,26 @@ def places(folder: Path, *overrides: str) -> Recipe:
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     return load(folder / "places.yaml", overrides)
+
+
+TAGGING = NER(types=("place", "person"), description="places and people")
+TEXTS = [
+    ("Anna Berg lives in Oslo.", [("Anna Berg", "person"), ("Oslo", "place")]),
+    ("They met Jo in New York, far from home", [("Jo", "person"), ("New York", "place")]),
+    ("Rome's mayor greeted Rome and Li Wei", [("Rome", "place"), ("Li Wei", "person")]),
+]
+
+
+def tagged_sample(text: str, entities: Sequence[tuple[str, str]]) -> Sample:
+    """A seed of TAGGING. `entities` are (words, type); all occurrences of the words are meant."""
+    target = TAGGING.read_example({"text": text, "spans": [{"text": t, "type": k} for t, k in entities]}, "here")[1]
+    return Sample(sample_id(TAGGING, text, target), text, target, Origin(0, -1, 0, SEED))
+
+
+SAMPLES = [tagged_sample(*row) for row in TEXTS]
+
+
+def tagging_brief(budget: int = 36) -> Brief:
+    """What a strategy knows of TAGGING in round 1: the seeds, nothing else."""
+    carried = {label: [s for s in SAMPLES if TAGGING.carries(s.target, label)] for label in TAGGING.labels}
+    return Brief(TAGGING, Templates("ner"), Sampling(1.0, 256), round=1, seed=7, budget=budget, demonstrations=carried)

@@ -93,3 +93,11 @@ def contents(workspace: Workspace) -> list[str]:
     """The content digest of every complete round."""
     manifests = [folder.manifest for folder in workspace.rounds() if folder.manifest.exists()]
     return [json.loads(path.read_text())["identity"]["content"] for path in manifests]
+
+
+def cut_down(run: Workspace, keep: int) -> None:
+    """Round 1 as a process killed after its first `keep` shards left it."""
+    folder = run.round(1)
+    folder.generated.unlink()
+    for path in (*folder.shard_files()[keep:], *folder.rejection_files()[keep:]):
+        path.unlink()

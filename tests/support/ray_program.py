@@ -14,7 +14,7 @@ from pathlib import Path
 from evokd_data.records import Constraint, Message, Prompt, Sampling
 from evokd_data.teachers.ray import pipeline
 from evokd_data.teachers.scripted import Scripted
-from tests.ray.test_ray_actors import pids
+from tests.support.ray_workers import pids
 
 
 async def main(log: Path, ready: Path) -> None:
