@@ -55,14 +55,14 @@ $(INSTALLED): Makefile pyproject.toml $(wildcard requirements/*)
 quickstart: setup  ## the whole loop on this machine: teacher, student, five rounds, a local Hub
 	@.venv/bin/python recipes/quickstart/quickstart.py $(ARGS)
 
-test: setup  ## every test that needs no GPU; ARGS="-k name" for some
-	@.venv/bin/python -m pytest $(ARGS)
+test: setup  ## every test that needs no GPU; ARGS="-k name" for some, ARGS="-m vllm" for those of a marker
+	@.venv/bin/python -m pytest -m "not gpu and not live" $(ARGS)
 
 check: setup  ## format, lint, types, architecture, names, documentation
 	@.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/python -m pytest -q tests/test_architecture.py tests/test_imports.py tests/test_codebase.py tests/test_docs.py
+	.venv/bin/python -m pytest -q -m "not gpu" tests/test_architecture.py tests/test_imports.py tests/test_codebase.py tests/test_docs.py
 
 docs: setup  ## writes the generated sections of the pages anew
 	@.venv/bin/python -m tests.support.documentation

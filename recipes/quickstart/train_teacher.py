@@ -236,7 +236,7 @@ class Writer:
         rng = self.rng
         expected, got = rng.choice(sorted(self.confused))
         pool = self.confused[expected, got]
-        focus = rng.choice(list(rng.choice(pool).traits) or [""])
+        focus = rng.choice(sorted(rng.choice(pool).traits) or [""])
         focused = [row for row in pool if focus in row.traits] or pool
         wrong = rng.sample(focused if rng.random() < 0.7 else pool, min(len(focused), rng.randint(1, 8)))
         right = rng.sample(self.easy[expected], rng.randint(0, 4)) + rng.sample(self.easy[got], rng.randint(0, 4))
