@@ -36,8 +36,8 @@ class Scripted(Teacher):
 
     name: ClassVar[str] = "scripted"
 
-    temperature: float = 1.0
-    top_p: float = 1.0
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_tokens: Count = 512
     wrong_labels: Share = 0.0
     broken_answers: Share = 0.0

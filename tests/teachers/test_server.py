@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -21,101 +19,11 @@ from evokd_data.settings import build, json_schema
 from evokd_data.teachers.server.endpoints import Endpoint, EndpointPool
 from evokd_data.teachers.server.engine import ServerEngine
 from evokd_data.teachers.server.plug import Server
+from tests.support.fake_chat_server import FakeServer, chat, failing, ok
 
 KEY = "sk-very-secret-1234"
 CODES = ("A", "B", "C")
 SCHEMA = {"type": "object", "properties": {"texts": {"type": "array"}}, "required": ["texts"]}
-
-Reply = tuple[int, dict[str, str], bytes]
-
-
-@dataclass
-class FakeServer:
-    """`script` holds replies to the first chat requests, in turn: (status, headers, body), or None for a dropped
-    connection. After them `text` decides. `bodies` are those of the chat requests it received."""
-
-    model: str = "org/teacher"
-    version: str | None = "0.32.0"
-    delay_s: float = 0.0
-    idle_s: float = 60.0
-    script: list[Reply | None] = field(default_factory=list)
-    bodies: list[dict[str, Any]] = field(default_factory=list)
-    keys: set[str] = field(default_factory=set)
-    connections: int = 0
-    at_once: int = 0
-    most_at_once: int = 0
-    port: int = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
-
-    @contextlib.asynccontextmanager
-    async def serving(self) -> AsyncIterator[FakeServer]:
-        server = await asyncio.start_server(self.connected, "127.0.0.1", self.port)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
-            yield self
-        finally:
-            server.close()
-
-    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, TimeoutError):
-            while True:
-                head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), self.idle_s)).decode()
-                method, path, *_ = head.split(" ", 2)
-                headers = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
-                self.keys.add(headers.get("authorization", ""))
-                body = await reader.readexactly(int(headers.get("content-length", 0)))
-                reply = await self.reply(method, path, json.loads(body) if body else {})
-                if reply is None:
-                    break
-                status, extra, raw = reply
-                lines = [
-                    f"HTTP/1.1 {status} -",
-                    f"Content-Length: {len(raw)}",
-                    *(f"{name}: {value}" for name, value in extra.items()),
-                ]
-                writer.write("\r\n".join([*lines, "", ""]).encode() + raw)
-                await writer.drain()
-        writer.close()
-
-    async def reply(self, method: str, path: str, body: dict[str, Any]) -> Reply | None:
-        if path == "/v1/models":
-            return ok({"data": [{"id": self.model, "max_model_len": 2048}]})
-        if path == "/version":
-            return ok({"version": self.version}) if self.version else (404, {}, b"")
-        if path == "/tokenize":
-            return ok({"tokens": [ord(body["prompt"][0])]})
-        assert (method, path) == ("POST", "/v1/chat/completions")
-        self.bodies.append(body)
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
-        try:
-            if self.delay_s:
-                await asyncio.sleep(self.delay_s)
-            return self.script.pop(0) if self.script else ok(chat(self.text(body)))
-        finally:
-            self.at_once -= 1
-
-    def text(self, body: dict[str, Any]) -> str:
-        return f"{body['messages'][-1]['content']} {body['seed']}"
-
-
-def ok(body: dict[str, Any]) -> Reply:
-    return 200, {"Content-Type": "application/json"}, json.dumps(body).encode()
-
-
-def chat(text: str | None, reason: str = "stop", **fields: Any) -> dict[str, Any]:
-    message = {"role": "assistant", "content": text}
-    usage = {"prompt_tokens": 10, "completion_tokens": 3}
-    return {"choices": [{"message": message, "finish_reason": reason, **fields}], "usage": usage}
-
-
-def failing(status: int, message: str = "no", **headers: str) -> Reply:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return status, named, json.dumps({"error": {"message": message}}).encode()
 
 
 def prompt(index: int, constraint: Constraint | None = None) -> Prompt:

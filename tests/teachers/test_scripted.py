@@ -1,4 +1,4 @@
-"""The contract that every teacher without a model keeps. Teachers with a model have such tests in tests/vllm."""
+"""The scripted teacher: it obeys constraints, and is wrong on purpose in the share asked for."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evokd_data.records import Completion, Constraint, Message, Prompt, Sampling
-from evokd_data.registry import resolve
 from evokd_data.settings import build
 from evokd_data.strategies.labelling import label_codes
 from evokd_data.strategies.schemas import object_schema, texts_schema
-from evokd_data.teachers import TEACHERS
+from evokd_data.teachers.scripted import Scripted
 from tests.support.example_task import TASK
 
-without_model = pytest.mark.parametrize("name", ["scripted"])
 DEMONSTRATIONS = [{"text": "a rose so very red", "target": "red"}, {"text": "the deep blue sea", "target": "blue"}]
 
 
-def build_teacher(name: str, **settings):
-    teacher, problems = build(resolve(TEACHERS, name), settings, name)
+def scripted(**settings) -> Scripted:
+    teacher, problems = build(Scripted, settings, "teacher")
     assert teacher is not None, problems
     return teacher
 
@@ -59,44 +57,18 @@ def ask(teacher, prompts, log) -> list[Completion]:
     return asyncio.run(main())
 
 
-@without_model
-def test_answers_are_decided_by_the_prompt_not_by_company_or_order(name, tmp_path):
-    prompts = [generate(0), label("a red rose", 1), scored("the sea", 2), generate(3), label("grass", 4)]
-    together = ask(build_teacher(name), prompts, tmp_path / "log")
-    assert together == ask(build_teacher(name), prompts[::-1], tmp_path / "log")[::-1]
-    assert together == [ask(build_teacher(name), [alone], tmp_path / "log")[0] for alone in prompts]
-
-
-@without_model
-def test_answers_keep_to_the_constraint(name, tmp_path):
+def test_answers_keep_to_the_constraint(tmp_path):
     prompts = [generate(0, 4), label("a red rose"), scored("a red rose"), prompt("analyse", 1, Constraint(json_schema=object_schema("advice")), expected="red", got="blue")]  # fmt: skip
-    texts, chosen, scores, advice = ask(build_teacher(name), prompts, tmp_path / "log")
+    texts, chosen, scores, advice = ask(scripted(), prompts, tmp_path / "log")
     assert len(json.loads(texts.text)["texts"]) == 4
     assert chosen.text in TASK.labels
     assert scores.text in "ABC" and set(scores.choice_logprobs) == set("ABC")
     assert list(json.loads(advice.text)) == ["advice"]
 
 
-@without_model
-def test_another_seed_gives_another_text(name, tmp_path):
-    answers = ask(build_teacher(name), [generate(number) for number in range(50)], tmp_path / "log")
+def test_another_seed_gives_another_text(tmp_path):
+    answers = ask(scripted(), [generate(number) for number in range(50)], tmp_path / "log")
     assert len({answer.text for answer in answers}) == 50
-
-
-@without_model
-def test_tokens_are_counted(name, tmp_path):
-    (answer,) = ask(build_teacher(name), [generate(0)], tmp_path / "log")
-    assert answer.prompt_tokens > 0 and answer.completion_tokens > 0 and answer.finish_reason == "stop"
-
-
-@without_model
-def test_what_a_teacher_is_can_be_digested_and_has_its_sampling(name):
-    json.dumps(dict(build_teacher(name).identity()), allow_nan=False)
-    for changes in ({"temperature": 0.5}, {"top_p": 0.9}, {"max_tokens": 7}):
-        assert build_teacher(name).identity() != build_teacher(name, **changes).identity()
-
-
-# The scripted teacher
 
 
 @given(st.sampled_from(TASK.labels), st.integers(0, 2**62))
@@ -104,30 +76,30 @@ def test_a_scripted_teacher_labels_its_own_texts_as_it_was_asked_to_write_them(t
     demonstrations = [example for example in DEMONSTRATIONS if example["target"] == target]
     schema = Constraint(json_schema=texts_schema(2))
     writing = prompt("generate", seed, schema, target=target, count=2, demonstrations=demonstrations)
-    (written,) = ask(build_teacher("scripted"), [writing], None)
+    (written,) = ask(scripted(), [writing], None)
     for text in json.loads(written.text)["texts"]:
-        answers = [answer.text for answer in ask(build_teacher("scripted"), [label(text), scored(text)], None)]
+        answers = [answer.text for answer in ask(scripted(), [label(text), scored(text)], None)]
         assert answers == [target, label_codes(TASK.classes)[target]]
 
 
 def test_scores_are_log_probabilities(tmp_path):
-    (answer,) = ask(build_teacher("scripted"), [scored("the deep blue sea")], tmp_path)
+    (answer,) = ask(scripted(), [scored("the deep blue sea")], tmp_path)
     assert sum(2.718281828459045**score for score in answer.choice_logprobs.values()) == pytest.approx(1)
     assert max(answer.choice_logprobs, key=answer.choice_logprobs.get) == answer.text == "C"
 
 
 def test_wrong_and_broken_answers_come_in_the_share_asked_for(tmp_path):
     prompts = [label("a rose so very red", number) for number in range(400)]
-    wrong = ask(build_teacher("scripted", wrong_labels=0.6), prompts, tmp_path)
+    wrong = ask(scripted(wrong_labels=0.6), prompts, tmp_path)
     assert (
         0.3 < sum(answer.text != "red" for answer in wrong) / 400 < 0.5
     )  # a third of the wrong ones is right by chance
-    broken = ask(build_teacher("scripted", broken_answers=0.5), [generate(number) for number in range(400)], tmp_path)
+    broken = ask(scripted(broken_answers=0.5), [generate(number) for number in range(400)], tmp_path)
     assert 0.4 < sum(answer.finish_reason == "length" for answer in broken) / 400 < 0.6
 
 
 def test_latency_is_that_of_one_answer_not_of_all(tmp_path):
     began = time.monotonic()
-    ask(build_teacher("scripted", latency_s=0.1), [generate(number) for number in range(100)], tmp_path)
+    ask(scripted(latency_s=0.1), [generate(number) for number in range(100)], tmp_path)
     assert 0.1 <= time.monotonic() - began < 5
-    assert build_teacher("scripted", latency_s=0.1).identity() == build_teacher("scripted").identity()
+    assert scripted(latency_s=0.1).identity() == scripted().identity()
