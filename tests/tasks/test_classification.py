@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from evokd_data.errors import DataError
 from evokd_data.records import Mistake, Origin, Prediction, Sample, SequenceExample
-from evokd_data.settings import build, table
+from evokd_data.settings import build
 from evokd_data.tasks import Unreadable
 from evokd_data.tasks.classification import Classification
 
@@ -23,20 +23,6 @@ texts = st.text(min_size=1, max_size=40)
 
 def sample(text="play jazz", target="PlayMusic", **more):
     return Sample("id", text, target, Origin(0, -1, 0, ""), **more)
-
-
-def test_a_recipe_table_makes_the_task_and_the_task_gives_it_back():
-    given_table = {
-        "labels": ["yes", "no"],
-        "description": "d",
-        "label_descriptions": {"yes": "agrees"},
-        "text_column": "utterance",
-        "label_column": "intent",
-    }
-    task, problems = build(Classification, given_table, "task")
-    assert problems == []
-    assert task == Classification(("yes", "no"), "d", {"yes": "agrees"}, "utterance", "intent")
-    assert table(task) == given_table
 
 
 @pytest.mark.parametrize(
@@ -103,13 +89,6 @@ def test_a_label_in_quotes_is_itself():
     task = Classification(('"quoted"', "quoted"))
     assert task.read_label('"quoted"', "") == '"quoted"'
     assert task.read_label("quoted", "") == "quoted"
-
-
-@given(st.sampled_from(LABELS))
-def test_a_stored_target_comes_back(label):
-    row = TASK.to_row(label)
-    assert list(row) == list(TASK.columns())
-    assert TASK.from_row(json.loads(json.dumps(row))) == label
 
 
 def test_the_stored_column_is_a_string_called_label():

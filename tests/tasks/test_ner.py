@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from evokd_data.errors import DataError
 from evokd_data.recipe_sections import Source
 from evokd_data.records import Mistake, Origin, Prediction, Sample, Span, TokenExample
-from evokd_data.settings import build, table
+from evokd_data.settings import build
 from evokd_data.sources import open_source
 from evokd_data.tasks import Unreadable, marking, spans
 from evokd_data.tasks.ner import NER
@@ -72,24 +72,6 @@ def located(text, *surfaces):
 
 def one_hot(tags):
     return np.eye(len(TASK.classes), dtype=np.float32)[list(tags)]
-
-
-def test_a_recipe_table_makes_the_task_and_the_task_gives_it_back():
-    given_table = {
-        "types": ["person", "place"],
-        "description": "d",
-        "type_descriptions": {"place": "where"},
-        "labelling": "enum",
-        "enum_words": 5,
-        "ignore_other_types": True,
-        "text_column": "utterance",
-        "spans_column": "entities",
-        "tokens_column": "words",
-        "tags_column": "tags",
-    }
-    task, problems = build(NER, given_table, "task")
-    assert problems == []
-    assert table(task) == given_table
 
 
 @pytest.mark.parametrize(
