@@ -74,7 +74,7 @@ class Strategy(Protocol):
         """Why this strategy cannot work on the task, or None when it can."""
 
     def allot(self, brief: Brief) -> Sequence[Quota]:
-        """The plan: how the budget is spent. The quotas' samples sum to `brief.budget`."""
+        """The plan: how the budget is spent. The quotas' samples sum to `brief.budget`; without quotas nothing is written."""
 
     def writer(self, brief: Brief, ask: Ask) -> Write:
         """A coroutine function that turns one request into its drafts, at most `request.count`, in order.

@@ -1,8 +1,7 @@
-"""The contract of every strategy, whatever the teacher answers; then dividing budgets, reading answers, and EvoKD's plan."""
+"""What strategies share: dividing budgets, reading answers, labelling; and EvoKD's plan."""
 
 from __future__ import annotations
 
-import random
 from fractions import Fraction
 
 import orjson
@@ -13,134 +12,18 @@ from hypothesis import strategies as st
 from evokd_data.errors import RecipeError
 from evokd_data.generation.filters import REASONS
 from evokd_data.records import Completion, GenerationRequest, Prompt, Quota, Weakness
-from evokd_data.registry import resolve
-from evokd_data.storage.journal import prompt_digest
-from evokd_data.strategies import STRATEGIES
 from evokd_data.strategies.demonstrations import MAX_WHEN_LABELLING, draw_demonstrations, labelling_demonstrations
 from evokd_data.strategies.labelling import LABEL_CODES, can_be_scored, label_codes
 from evokd_data.strategies.quotas import RequestPlan, divide, stratified_quotas
 from evokd_data.strategies.writing import read_texts
 from evokd_data.tasks.classification import Classification
 from tests.support.example_task import SEEDS, TASK, brief, sample
-from tests.support.written_drafts import HOSTILE, RecordingTeacher, build_strategy, plan, write
+from tests.support.written_drafts import RecordingTeacher, build_strategy, plan, write
 
-VARIANTS = [
-    *((name, {}) for name in STRATEGIES if resolve(STRATEGIES, name)().accepts(TASK) is None),
-    ("evokd", {"separation": False}),
-    ("evokd", {"init": "auggpt", "init_rounds": 9}),
-    ("evokd", {"analyse": False, "correct": False, "easy": 0, "per_request": 1}),
-    ("evokd", {"targeted": 1, "demonstrations": 0}),
-    ("static", {"easy": 1.0, "per_request": 50}),
-    ("static", {"choose": "useful"}),
-    ("evokd", {"choose": "useful", "separation": False}),
-]
-every_strategy = pytest.mark.parametrize(
-    ("name", "settings"), VARIANTS, ids=[f"{name} {' '.join(settings)}".strip() for name, settings in VARIANTS]
-)
 WEAKNESSES = (
     Weakness("confused", "red", "blue", 5, 9, (sample("a red sea"),), (sample("a blue sea", "blue"),)),
     Weakness("confused", "green", "red", 2, 9, (sample("red grass", "green"),)),
 )
-BRIEFS = {
-    "round 1": brief(),
-    "weaknesses": brief(round=2, weaknesses=WEAKNESSES),
-    "soft labels": brief(round=2, weaknesses=WEAKNESSES, soft_labels=True),
-    "three votes": brief(label_votes=3, budget=7),
-    "one text": brief(budget=1),
-}
-
-
-@every_strategy
-@pytest.mark.parametrize("round_brief", BRIEFS.values(), ids=BRIEFS)
-def test_a_plan_spends_the_whole_budget_on_classes_of_the_task(name, settings, round_brief):
-    quotas = build_strategy(name, settings).allot(round_brief)
-    assert sum(quota.samples for quota in quotas) == (0 if name == "none" else round_brief.budget)
-    assert all(quota.samples > 0 and quota.target in TASK.labels for quota in quotas)
-
-
-@every_strategy
-@pytest.mark.parametrize("round_brief", BRIEFS.values(), ids=BRIEFS)
-def test_every_text_asked_for_ends_as_one_draft_that_knows_its_place(name, settings, round_brief):
-    strategy, teacher = build_strategy(name, settings), RecordingTeacher()
-    planned = plan(strategy, round_brief)
-    written = write(strategy, round_brief, teacher, planned)
-    for request in planned:
-        drafts = written[request.index]
-        assert [draft.origin.position for draft in drafts] == list(range(request.count))
-        assert {(d.origin.round, d.origin.request, d.origin.strategy) for d in drafts} == {
-            (round_brief.round, request.index, name)
-        }
-        assert {(d.origin.intended, d.origin.weakness) for d in drafts} == {
-            (request.quota.target, request.quota.weakness)
-        }
-        assert all(not d.problem and not TASK.check(d.text, d.target) for d in drafts)
-        assert all(d.soft is None or len(d.soft) == len(TASK.classes) for d in drafts)
-
-
-@every_strategy
-@pytest.mark.parametrize("round_brief", BRIEFS.values(), ids=BRIEFS)
-def test_prompts_are_decided_by_their_place_alone(name, settings, round_brief):
-    strategy, first, second = build_strategy(name, settings), RecordingTeacher(), RecordingTeacher()
-    planned = plan(strategy, round_brief)
-    shuffled = random.Random(3).sample(planned, len(planned))
-    assert write(strategy, round_brief, first, planned) == write(strategy, round_brief, second, shuffled)
-    assert {p.key: prompt_digest(p) for p in first} == {p.key: prompt_digest(p) for p in second}
-    assert len({p.key for p in first}) == len(first)
-    assert len({p.seed for p in first}) == len(first)
-    assert {p.template for p in first} <= set(strategy.prompt_templates)
-
-
-@every_strategy
-def test_only_texts_of_the_brief_reach_a_prompt_that_the_teacher_did_not_write(name, settings):
-    round_brief, teacher = BRIEFS["weaknesses"], RecordingTeacher()
-    strategy = build_strategy(name, settings)
-    written = write(strategy, round_brief, teacher, plan(strategy, round_brief))
-    allowed = {s.text for samples in round_brief.demonstrations.values() for s in samples} | {
-        s.text for w in WEAKNESSES for s in (*w.wrong, *w.right)
-    }
-    allowed |= {draft.text for drafts in written.values() for draft in drafts}
-    for prompt in teacher:
-        shown = [
-            *prompt.variables.get("demonstrations", ()),
-            *prompt.variables.get("wrong", ()),
-            *prompt.variables.get("right", ()),
-        ]
-        assert {s["text"] for s in shown} <= allowed
-        assert prompt.messages[-1].role == "user"
-
-
-@every_strategy
-@pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
-def test_whatever_the_teacher_answers_each_text_ends_as_a_draft_or_a_known_problem(name, settings, soft):
-    strategy, round_brief = (
-        build_strategy(name, settings),
-        brief(round=2, weaknesses=WEAKNESSES, soft_labels=soft, budget=12),
-    )
-    planned = plan(strategy, round_brief)
-    for answer in HOSTILE:
-
-        async def ask(prompt: Prompt, answer: Completion = answer) -> Completion:
-            return answer
-
-        for index, drafts in write(strategy, round_brief, ask, planned).items():
-            assert len(drafts) == planned[index].count
-            assert all(d.problem in REASONS if d.problem else d.target in TASK.labels and d.text for d in drafts)
-
-
-@every_strategy
-def test_a_teacher_that_fails_fails_the_round(name, settings):
-    strategy, round_brief = build_strategy(name, settings), BRIEFS["weaknesses"]
-
-    async def ask(prompt: Prompt) -> Completion:
-        raise ConnectionError("gone")
-
-    if strategy.prompt_templates and name != "none":
-        with pytest.raises(ConnectionError):
-            write(strategy, round_brief, ask, plan(strategy, round_brief))
-    else:
-        write(strategy, round_brief, ask, plan(strategy, round_brief))
-
-
 # Dividing a budget
 
 
