@@ -67,3 +67,11 @@ def hub_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("HF_HUB_CACHE", cache)
         patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", cache)
         yield
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny BERT of random weights, for students to start from."""
+    from tests.support.tiny_encoders import make_base
+
+    return make_base(tmp_path_factory.mktemp("base"))

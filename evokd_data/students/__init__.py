@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -42,6 +42,7 @@ class TrainingData:
     classes: tuple[str, ...]
     seed: int
     previous: Path | None = None
+    _: KW_ONLY
     segments: tuple[Segment, ...] = ()
     """`earlier`, then `fresh`, in pieces whose content has a digest, so that a student can cache what it computes of one."""
     class_names: tuple[str, ...] = ()
