@@ -25,7 +25,7 @@ FIRST_IMPORT := import logging; logging.disable(logging.WARNING); \
   vllm.v1.engine.async_llm, vllm.v1.worker.cpu_worker, vllm.model_executor.models.llama
 INSTALLED := .venv/installed
 
-.PHONY: help setup quickstart test check docs bench bench-gpu faults clients lock clean
+.PHONY: help setup quickstart test check docs golden bench bench-gpu faults clients lock clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -66,6 +66,9 @@ check: setup  ## format, lint, types, architecture, names, documentation
 
 docs: setup  ## writes the generated sections of the pages anew
 	@.venv/bin/python -m tests.support.documentation
+
+golden: setup  ## writes the files of tests/golden anew; read the difference before you commit it
+	@UPDATE_GOLDEN=1 .venv/bin/python -m pytest -q -k golden tests/test_golden.py tests/reporting/test_dataset_card.py
 
 bench: setup  ## what we cost beside the engine, and beside raw vLLM; FULL=--full for a million texts; build/bench.json
 	@mkdir -p build

@@ -327,7 +327,9 @@ def measure_memory(count: int, kind: str, model: str) -> dict[str, Any]:
         started = time.perf_counter()
         samples = ShardedSamples(task, paths)
         segment = Segment("all", lambda: map(task.supervise, ShardedSamples(task, paths)))
-        data = TrainingData(Mapped(samples, task.supervise), (), CLASSES, 1, segments=(segment,), cache=folder / "tokens")
+        data = TrainingData(
+            Mapped(samples, task.supervise), (), CLASSES, 1, segments=(segment,), cache=folder / "tokens"
+        )
         student.fit(data, folder / "student")
         over.set()
         watcher.join()

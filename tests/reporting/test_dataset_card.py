@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -20,31 +19,17 @@ from evokd_data.recipe_sections import Card
 from evokd_data.reporting import dataset_card
 from evokd_data.rounds import generate_next, train_next
 from evokd_data.stages.publish import make_bundle
-from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.tasks.classification import Classification
 from evokd_data.tasks.ner import NER
 from tests.support import ROOT
-from tests.support.finished_runs import HOSTILE, make_run
-
-GOLDEN = ROOT / "tests" / "golden"
-
-
-def facts(loaded: Recipe, workspace: Workspace, rounds: int) -> list[dataset_card.RoundFacts]:
-    """The rounds of a run as publish would hand them to the card, one after the other."""
-    round_facts: list[dataset_card.RoundFacts] = []
-    for index in range(rounds):
-        folder = workspace.round(index)
-        bundle = make_bundle(loaded, workspace, folder, folder.root / "draft")
-        manifest = read_json(bundle.files[f"rounds/{folder.tag}/manifest.json"])
-        (folder.root / "published.json").write_bytes(bundle.files[f"rounds/{folder.tag}/manifest.json"].read_bytes())
-        round_facts.append(dataset_card.RoundFacts(manifest, read_json(folder.metrics), read_json(folder.plan)))
-    return round_facts
+from tests.support.finished_runs import HOSTILE, facts_of_rounds, make_run
+from tests.support.golden_files import golden
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, list[dataset_card.RoundFacts]]:
     loaded, workspace = make_run(tmp_path_factory.mktemp("card"))
-    return loaded, facts(loaded, workspace, 3)
+    return loaded, facts_of_rounds(loaded, workspace, 3)
 
 
 def settled(rounds: list[dataset_card.RoundFacts]) -> list[dataset_card.RoundFacts]:
@@ -75,10 +60,7 @@ def front(text: str) -> dict[str, Any]:
 def test_the_card_is_the_golden_one(run: tuple[Recipe, list[dataset_card.RoundFacts]], name: str, rounds: int) -> None:
     loaded, round_facts = run
     rendered = dataset_card.render(loaded, "org/intents", settled(round_facts[:rounds]))
-    path = GOLDEN / name
-    if os.environ.get("UPDATE_GOLDEN"):
-        path.write_text(rendered, encoding="utf-8")
-    assert rendered == path.read_text(encoding="utf-8"), "if this is meant: UPDATE_GOLDEN=1 pytest tests/test_card.py"
+    assert rendered == golden(name, rendered)
 
 
 def test_a_tagging_task_has_a_card_too(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
@@ -171,7 +153,7 @@ def test_hostile_words_cannot_break_the_page(tmp_path: Path) -> None:
     assert isinstance(loaded.task, Classification)
     task = replace(loaded.task, description=HOSTILE, label_descriptions={HOSTILE: HOSTILE})
     hostile = replace(loaded, task=task, card=Card(title=HOSTILE))
-    round_facts = facts(loaded, workspace, 3)
+    round_facts = facts_of_rounds(loaded, workspace, 3)
     text = dataset_card.render(hostile, "org/intents", round_facts)
     assert front(text)["pretty_name"].replace("\ufffd", "\u202e") == HOSTILE
     body = text.split("---\n", 2)[2]

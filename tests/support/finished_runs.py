@@ -15,13 +15,15 @@ from evokd_data.atomic_files import write_json
 from evokd_data.digest import derive_seed
 from evokd_data.recipe import Recipe
 from evokd_data.records import Completion, Message, Origin, Prompt, Quota, Rejection, Sample, Sampling
+from evokd_data.reporting import dataset_card
 from evokd_data.rounds import resolved
 from evokd_data.seeds import load_splits
 from evokd_data.stages import manifest
+from evokd_data.stages.publish import make_bundle
 from evokd_data.storage import shards
 from evokd_data.storage.journal import Journal
 from evokd_data.storage.shards import target_text
-from evokd_data.storage.workspace import Workspace
+from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.tasks import sample_id
 from evokd_data.tasks.measures import classification
 
@@ -162,3 +164,15 @@ def write_journal(folder: Path, index: int, answers: int, texts: Sequence[str] =
             journal.add(
                 prompt, Completion(json.dumps({"texts": [texts[i] if texts else str(i)]}), "stop", 30, 12, scores)
             )
+
+
+def facts_of_rounds(loaded: Recipe, workspace: Workspace, rounds: int) -> list[dataset_card.RoundFacts]:
+    """The rounds of a run as publish would hand them to the card, one after the other."""
+    round_facts: list[dataset_card.RoundFacts] = []
+    for index in range(rounds):
+        folder = workspace.round(index)
+        bundle = make_bundle(loaded, workspace, folder, folder.root / "draft")
+        published = read_json(bundle.files[f"rounds/{folder.tag}/manifest.json"])
+        (folder.root / "published.json").write_bytes(bundle.files[f"rounds/{folder.tag}/manifest.json"].read_bytes())
+        round_facts.append(dataset_card.RoundFacts(published, read_json(folder.metrics), read_json(folder.plan)))
+    return round_facts
