@@ -10,7 +10,6 @@ import json
 import pickle
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,11 +27,13 @@ from evokd_data.templates import Templates
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """`settings` of a recipe; `rows` of a user's file; `wrong`: a row of a target that the task cannot have."""
+    """`settings` of a recipe; `rows` of a user's file; `wrong`: a row of a target that the task cannot have; `lines` of a file
+    in a format that only this task reads."""
 
     settings: Mapping[str, Any]
     rows: tuple[Mapping[str, Any], ...]
     wrong: Mapping[str, Any]
+    lines: tuple[str, ...] = ()
 
 
 EXAMPLES = {
@@ -53,6 +54,7 @@ EXAMPLES = {
             {"text": "nobody is there", "spans": []},
         ),
         {"text": "Ada Byron lives in Oslo", "spans": [{"text": "Oslo", "type": "planet"}]},
+        ("from O", "Oslo B-place", "", "Ada B-person", "Byron I-person"),
     ),
 }  # fmt: skip
 HOSTILE_ANSWERS = ["", " \n", "null", "[]", "{}", '{"entities": 3}', "]", "[place: ", "\ud800", "x" * 10_000, "🧑🏽‍🚀"]
@@ -160,9 +162,15 @@ def test_a_row_that_cannot_be_read_is_an_error_that_names_the_row(name: str) -> 
 
 
 @every_task
-def test_a_file_of_a_format_nobody_knows_is_refused_with_those_that_can_be_read(name: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"seeds\.docx: unknown format '\.docx'; use one of \.jsonl"):
-        list(build_task(name).read_file(tmp_path / "seeds.docx"))
+def test_lines_of_a_format_of_its_own_give_rows_that_it_reads_and_others_are_refused(name: str) -> None:
+    task, lines = build_task(name), EXAMPLES[name].lines
+    assert all(suffix.startswith(".") and suffix == suffix.lower() for suffix in task.suffixes)
+    assert bool(task.suffixes) == bool(lines), "give the task's format an example"
+    rows = list(task.read_lines(lines, "seeds")) if lines else []
+    assert [bool(task.read_example(row, "seeds")[1]) for row in rows] == [True] * len(rows)
+    assert bool(rows) == bool(lines)
+    with pytest.raises(DataError, match=r"^seeds(:1)?: "):
+        list(task.read_lines(["{", '"text": [1'], "seeds"))
 
 
 @every_task
