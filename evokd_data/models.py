@@ -34,6 +34,7 @@ COMMIT = re.compile("[0-9a-f]{40}")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+TOKENIZERS = ("tokenizer*.json", "vocab*", "*.model", "merges.txt", "*.bpe", "*.codes", "*.tiktoken")
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,11 @@ def _local_folder(reference: ModelReference, section: str, error: type[EvokdErro
     if not _holds_model(folder, weights):
         beside = f" with {' or '.join(WEIGHTS)} beside it" if weights else ""
         raise error(f"{section}.model: {str(folder)!r} holds no config.json{beside}; name the folder of a model")
+    if weights and not _holds_tokenizer(folder):
+        raise error(
+            f"{section}.model: {str(folder)!r} holds no tokenizer (tokenizer.json, vocab.txt or the like); save it there: "
+            "AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)"
+        )
     return folder
 
 
@@ -168,6 +174,11 @@ def _holds_model(folder: Path, weights: bool) -> bool:
     indices = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.index.json")]
     parts = {part for index in indices for part in index.get("weight_map", {}).values() if not part.endswith(".bin")}
     return bool(present) and parts <= present
+
+
+def _holds_tokenizer(folder: Path) -> bool:
+    """Whether it holds files of a tokenizer. Without any, transformers makes one that knows no word."""
+    return any(path.is_file() for pattern in TOKENIZERS for path in folder.glob(pattern))
 
 
 def _in_package(name: str, section: str, error: type[EvokdError]) -> Path:
@@ -253,6 +264,8 @@ def _download(name: str, revision: str | None, section: str, error: type[EvokdEr
         raise error(
             f"{section}.model: {name!r} holds no config.json with {' or '.join(WEIGHTS)} beside it; give another model"
         )
+    if not _holds_tokenizer(folder):
+        raise error(f"{section}.model: {name!r} holds no tokenizer; give another model, or a folder with its tokenizer")
     log.info("%s: %s at %s", section, name, folder.name)
     return resolved(folder)
 

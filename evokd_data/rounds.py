@@ -19,7 +19,7 @@ from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.records import Revision
 from evokd_data.seeds import Splits, load_splits, notes
-from evokd_data.stages.evaluate import evaluate
+from evokd_data.stages.evaluate import evaluate, remarks
 from evokd_data.stages.generate import generate
 from evokd_data.stages.manifest import inputs, write_manifest
 from evokd_data.stages.probe import probe
@@ -152,6 +152,8 @@ def _complete_round(run: Run, index: int, progress: Progress) -> dict[str, Any]:
         train(recipe, workspace, index)
         progress.stage("evaluate", index)
         metrics = evaluate(recipe, workspace, index, run.splits, started)
+        for remark in remarks(metrics):
+            progress.note(remark)
         progress.done("train-round", index, metrics=metrics["test"])
     write_manifest(recipe, workspace, index)
     return metrics

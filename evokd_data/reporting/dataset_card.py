@@ -313,6 +313,7 @@ def _round(facts: RoundFacts) -> dict[str, Any]:
             "score": score.value,
             "second": test.get(SECOND[score.key]),
             "interval": Markdown(score.within),
+            "truncated": test.get("truncated", 0),
         },
         "per_class": test.get("per_class", {}),
         "weaknesses": facts.plan["weaknesses"],

@@ -6,7 +6,7 @@ The test set is read here and by the filters, and nowhere else. No decision of t
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evokd_data.atomic_files import write_json
@@ -45,7 +45,23 @@ def evaluate(recipe: Recipe, workspace: Workspace, index: int, splits: Splits, s
 def _score(recipe: Recipe, folder: RoundFolder, samples: Sequence[Sample]) -> dict[str, Any]:
     examples = [recipe.task.supervise(sample) for sample in samples]
     probabilities = recipe.student.predict(examples, folder.student)
-    return recipe.task.score(samples, probabilities, derive_seed(recipe.seed, "bootstrap"))
+    metrics = recipe.task.score(samples, probabilities, derive_seed(recipe.seed, "bootstrap"))
+    truncated = recipe.student.truncated(examples, folder.student)
+    return {**metrics, "truncated": truncated} if truncated else metrics
+
+
+def remarks(metrics: Mapping[str, Any]) -> list[str]:
+    """What the user should know of a round's scores, one line each: what the student cannot read of the texts."""
+    from evokd_data.students import pretrained
+
+    lines = pretrained.remarks(metrics["training"])
+    for split in ("test", "dev"):
+        if truncated := (metrics[split] or {}).get("truncated"):
+            lines.append(
+                f"{split}: {truncated} of {metrics[split]['n']} texts are longer than the student reads; it is scored on their "
+                "beginnings; raise student.max_length where its model can read more"
+            )
+    return lines
 
 
 def _probe_metrics(recipe: Recipe, workspace: Workspace, index: int) -> dict[str, Any] | None:

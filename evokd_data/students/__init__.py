@@ -84,6 +84,10 @@ class Student(Protocol):
         samples, the model cannot be loaded or the loss is not finite.
         """
 
+    def truncated(self, examples: Examples, checkpoint: Path) -> int:
+        """How many of the examples are longer than what `predict` reads."""
+        return 0
+
     def predict(self, examples: Examples, checkpoint: Path) -> Sequence[Any]:
         """Class probabilities, rows aligned with `examples`.
 

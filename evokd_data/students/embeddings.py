@@ -14,6 +14,7 @@ from evokd_data.records import SequenceExample, TokenExample
 from evokd_data.students.batches import Example, prediction_batches
 from evokd_data.students.deterministic import deterministic
 from evokd_data.students.encoding import ExampleEncoder, position_limit
+from evokd_data.students.pretrained import load_pretrained, share_unknown, share_without_token
 
 Floats = NDArray[np.float32]
 
@@ -50,17 +51,26 @@ def embed_words(model: Model, examples: Sequence[TokenExample], max_length: int)
     return _embed(model, examples, max_length)
 
 
+def losses(model: Model, examples: Sequence[Example], max_length: int) -> dict[str, float]:
+    """The shares of what the model's tokenizer loses: `unknown_tokens`, and with words `words_without_token`."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model.folder, local_files_only=True, trust_remote_code=False)
+    encoded = ExampleEncoder(tokenizer, None, max_length).encode(examples)
+    shares = {"unknown_tokens": share_unknown(tokenizer, (example.ids for example in encoded))}
+    if isinstance(examples[0], TokenExample):
+        shares["words_without_token"] = share_without_token(example.first_tokens for example in encoded)
+    return shares
+
+
 def _embed(model: Model, examples: Sequence[Example], max_length: int) -> list[Floats]:
     import torch
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoModel
 
     vectors: list[Any] = [None] * len(examples)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with deterministic(0), torch.inference_mode():
-        encoder = AutoModel.from_pretrained(
-            model.folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
-        )
-        tokenizer = AutoTokenizer.from_pretrained(model.folder, local_files_only=True, trust_remote_code=False)
+        encoder, tokenizer, _ = load_pretrained(AutoModel, model.folder)
         encoder.to(device).eval()
         example_encoder = ExampleEncoder(tokenizer, encoder, position_limit(encoder, tokenizer, max_length))
         for indices, batch in prediction_batches(examples, BATCH):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from itertools import islice, pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +17,7 @@ from evokd_data.students.batches import Example
 
 Ints = NDArray[np.int32]
 EMPTY: Ints = np.zeros(0, dtype=np.int32)
+BLOCK = 1024  # examples tokenised at a time
 
 
 class EncodedExample(NamedTuple):
@@ -31,11 +34,14 @@ class EncodedExample(NamedTuple):
 
 
 class ExampleEncoder:
-    """Tokenises examples, none longer than `limit` tokens, and pads those of a batch to its longest."""
+    """Tokenises examples, none longer than `limit` tokens, and pads those of a batch to its longest.
+
+    Without a `model` token types are left out.
+    """
 
     def __init__(self, tokenizer: Any, model: Any, limit: int) -> None:
         self.tokenizer, self.limit = tokenizer, limit
-        self.typed = "token_type_ids" in inspect.signature(model.forward).parameters
+        self.typed = model is not None and "token_type_ids" in inspect.signature(model.forward).parameters
 
     def encode(self, examples: Sequence[Example]) -> list[EncodedExample]:
         """The tokens of each example, without padding. All examples are texts, or all have words.
@@ -112,6 +118,37 @@ class OutputIndex:
     def select(self, outputs: Any) -> Any:
         """(A, ...): the outputs of `rows`, from (N, ...) for texts or (N, T, ...) for words."""
         return outputs[self.batch, self.token] if self.tagging else outputs
+
+
+def truncated(folder: Path, examples: Sequence[Example], limit: int) -> int:
+    """How many examples have more than `limit` tokens of the tokenizer in `folder`."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    encoder, unread = ExampleEncoder(tokenizer, None, limit), iter(examples)
+    count = 0
+    while block := list(islice(unread, BLOCK)):
+        count += sum(example.truncated for example in encoder.encode(block))
+    return count
+
+
+def inherit(rows: NDArray[np.float32], has_output: NDArray[np.bool_], classes: Sequence[str]) -> NDArray[np.float32]:
+    """The probabilities (words, C) with those of words that have no output filled in; `has_output` (words,).
+
+    A tokenizer drops soft hyphens, zero-width characters and the like, which stand inside names, too. A word without an output
+    between two words of one span belongs to it, as the next word does. Any other is "O" with probability 1.
+    """
+    if has_output.all():
+        return rows
+    with_output = np.flatnonzero(has_output)
+    rows[~has_output] = 0
+    rows[~has_output, classes.index("O")] = 1
+    for before, after in pairwise(with_output):
+        if after - before > 1:
+            tag, next_tag = classes[rows[before].argmax()], classes[rows[after].argmax()]
+            if next_tag.startswith("I-") and tag[1:] == next_tag[1:]:
+                rows[before + 1 : after] = rows[after]
+    return rows
 
 
 def _text(example: TokenExample) -> str:

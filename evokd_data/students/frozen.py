@@ -29,7 +29,8 @@ from evokd_data.settings import NOT_IDENTITY, Count, Rate, from_anyone, hub_name
 from evokd_data.students import Examples, Student, TrainingData
 from evokd_data.students.batches import NO_SAMPLES, labels
 from evokd_data.students.checkpoint import read_metadata, write_metadata
-from evokd_data.students.embeddings import Floats, embed_texts, embed_words
+from evokd_data.students.embeddings import Floats, embed_texts, embed_words, losses
+from evokd_data.students.encoding import inherit, truncated
 
 log = logging.getLogger(__name__)
 
@@ -74,13 +75,14 @@ class Frozen(Student):
         return download_model(self.base_model, "student", StudentError)
 
     def fit(self, data: TrainingData, into: Path) -> dict[str, Any]:
-        """Figures: steps of the optimiser, fresh and earlier samples, the mean loss before and after, seconds."""
+        """Figures: steps of the optimiser, fresh and earlier samples, the mean loss before and after, what the tokenizer loses,
+        seconds."""
         started = time.perf_counter()
         if not data.earlier and not data.fresh:
             raise StudentError(NO_SAMPLES)
         base = self._base()
         words = isinstance((data.fresh or data.earlier)[0], TokenExample)
-        features, targets, weights = self._rows(base, data, words)
+        features, targets, weights, lost = self._rows(base, data, words)
         coefficients, intercepts, steps, loss = self._regress(features, targets, weights, len(data.classes))
         with (into / HEAD).open("wb") as file:
             np.savez(file, coefficients=coefficients, intercepts=intercepts)
@@ -91,6 +93,7 @@ class Frozen(Student):
             "losses": [round(math.log(len(data.classes)), 6), round(loss, 6)],
             "fresh": len(data.fresh),
             "earlier": len(data.earlier),
+            **lost,
             "base": dict(base.identity),
             "seconds": round(time.perf_counter() - started, 3),
         }
@@ -99,8 +102,9 @@ class Frozen(Student):
 
     def _rows(
         self, base: Model, data: TrainingData, words: bool
-    ) -> tuple[Floats, NDArray[np.int64], NDArray[np.float64]]:
-        """Features (R, D), a class index and a weight for each row: a text, a word, or one class of a soft label.
+    ) -> tuple[Floats, NDArray[np.int64], NDArray[np.float64], dict[str, float]]:
+        """Features (R, D), a class index and a weight for each row: a text, a word, or one class of a soft label; and what the
+        tokenizer loses of the first block.
 
         Examples are read a block at a time; only their features stay in memory.
         """
@@ -108,7 +112,9 @@ class Frozen(Student):
         targets: list[int] = []
         weights: list[float] = []
         examples = chain(data.earlier, data.fresh)
+        lost: dict[str, float] = {}
         while block := list(islice(examples, BLOCK)):
+            lost = lost or losses(base, block, self.max_length)
             rows = [row for example in block for row in self._targets(example)]
             targets += [target for _, target, _ in rows]
             weights += [weight for _, _, weight in rows]
@@ -120,7 +126,9 @@ class Frozen(Student):
             features.append(embed_texts(base, data.class_names or data.classes, self.max_length))
             targets += range(len(data.classes))
             weights += [self.name_weight] * len(data.classes)
-        return np.concatenate(features), np.asarray(targets), np.asarray(weights)
+        vectors = np.concatenate(features)
+        has_vector = np.any(vectors, axis=1)  # a word without a token has zeros for a vector: nothing to learn from
+        return vectors[has_vector], np.asarray(targets)[has_vector], np.asarray(weights)[has_vector], lost
 
     def _targets(self, example: Any) -> Iterator[tuple[str, int, float]]:
         """(text, class index, weight) of each row of an example."""
@@ -143,7 +151,7 @@ class Frozen(Student):
         present = np.unique(targets)
         coefficients = np.zeros((classes, features.shape[1]), dtype=np.float32)
         intercepts = np.full(classes, -1e4, dtype=np.float32)
-        if len(present) == 1:
+        if len(present) <= 1:
             intercepts[present] = 0
             return coefficients, intercepts, 0, 0.0
         regression = LogisticRegression(C=self.c, max_iter=self.max_iterations, tol=1e-6)
@@ -154,6 +162,9 @@ class Frozen(Student):
             coefficients[present], intercepts[present] = regression.coef_, regression.intercept_
         loss = log_loss(targets, regression.predict_proba(features), sample_weight=weights, labels=present)
         return coefficients, intercepts, int(regression.n_iter_.max()), float(loss)
+
+    def truncated(self, examples: Examples, checkpoint: Path) -> int:
+        return truncated(self._base().folder, examples, read_metadata(checkpoint, self.name)["max_length"])
 
     def predict(self, examples: Examples, checkpoint: Path) -> Sequence[Any]:
         metadata = read_metadata(checkpoint, self.name)
@@ -172,7 +183,10 @@ class Frozen(Student):
         result: Any
         if metadata["words"]:
             vectors = embed_words(base, read, metadata["max_length"])
-            result = [_softmax(rows @ coefficients.T + intercepts) for rows in vectors]
+            classes = metadata["classes"]
+            result = [
+                inherit(_softmax(rows @ coefficients.T + intercepts), np.any(rows, axis=1), classes) for rows in vectors
+            ]
         elif not read:
             result = np.zeros((0, len(metadata["classes"])), dtype=np.float32)
         else:

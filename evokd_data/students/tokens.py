@@ -28,6 +28,7 @@ from evokd_data.digest import digest
 from evokd_data.students import Segment, TrainingData, distributed
 from evokd_data.students.batches import Example, Labels, labels
 from evokd_data.students.encoding import EMPTY, EncodedExample, ExampleEncoder
+from evokd_data.students.pretrained import share_unknown, share_without_token
 
 BLOCK = 1024  # examples in memory while they are tokenised, and rows of an Arrow batch
 INTEGERS = ("ids", "types", "answers", "hard")
@@ -158,6 +159,18 @@ class TokenRows:
         for columns, _ in self._blocks:
             ids.update(np.unique(columns["ids"].values).tolist())
         return np.array(sorted(ids))
+
+    def losses(self, tokenizer: Any) -> dict[str, float]:
+        """The shares of what the tokenizer loses: `unknown_tokens`, and with words `words_without_token`."""
+        shares = {"unknown_tokens": share_unknown(tokenizer, (columns["ids"].values for columns, _ in self._blocks))}
+        if self.words:
+            answers = (
+                columns["answers"][row]
+                for columns, _ in self._blocks
+                for row in range(len(columns["answers"].offsets) - 1)
+            )
+            shares["words_without_token"] = share_without_token(answers)
+        return shares
 
     def _locate(self, row: int) -> tuple[dict[str, ListColumn], NDArray[np.float32], int]:
         """The columns and weights of the block that holds a row, and the row's index in it."""

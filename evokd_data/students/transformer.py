@@ -25,8 +25,9 @@ from evokd_data.students import Examples, Student, TrainingData, distributed, fa
 from evokd_data.students.batches import NO_SAMPLES, BatchSampler, prediction_batches, target_distributions
 from evokd_data.students.checkpoint import read_metadata, write_metadata
 from evokd_data.students.deterministic import deterministic
-from evokd_data.students.encoding import ExampleEncoder, position_limit
+from evokd_data.students.encoding import ExampleEncoder, inherit, position_limit, truncated
 from evokd_data.students.loop import MicroBatch, split_batch, train
+from evokd_data.students.pretrained import load_pretrained
 from evokd_data.students.tokens import TokenRows, tokenised
 from evokd_data.students.vocabulary import trimmed_embeddings
 
@@ -113,7 +114,8 @@ class Transformer(Student):
 
     def fit(self, data: TrainingData, into: Path) -> dict[str, Any]:
         """Figures: steps, fresh and earlier samples, tokens without padding, the share of padding, mean loss of each tenth
-        of the training, the share of texts truncated at `max_length`, the base model, precision, device and seconds;
+        of the training, the share of texts truncated at `max_length`, what the tokenizer loses (see `TokenRows.losses`), the base
+        model, precision, device and seconds;
         `learning_seconds` are those between the first batch and the last."""
         started = time.perf_counter()
         if not data.fresh and not data.earlier:
@@ -140,7 +142,7 @@ class Transformer(Student):
                     else trimmed_embeddings(model, tokens.vocabulary(tokenizer.pad_token_id))
                 ):
                     figures = self._train(model, new_parameters, micro_batches, steps)
-                figures["truncated"] = tokens.truncated
+                figures.update(truncated=tokens.truncated, **tokens.losses(tokenizer))
             if distributed.rank() == 0:
                 _save(model, tokenizer, encoder.limit, into)
                 facts = {"words": words, "max_length": encoder.limit, "base": dict(base.identity)}
@@ -227,10 +229,13 @@ class Transformer(Student):
         capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
         return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
+    def truncated(self, examples: Examples, checkpoint: Path) -> int:
+        return truncated(checkpoint, examples, read_metadata(checkpoint, self.name)["max_length"])
+
     def predict(self, examples: Examples, checkpoint: Path) -> Sequence[Any]:
         """See `Student.predict`. Computed in float32 whatever `precision` is, so that rounding does not change probabilities.
 
-        A word beyond the last token that the model reads is "O" with probability 1.
+        A word beyond the last token that the model reads is "O" with probability 1; one without a token see `inherit`.
         """
         metadata = read_metadata(checkpoint, self.name)
         with deterministic(0), _enough_memory():
@@ -258,10 +263,13 @@ class Transformer(Student):
                 continue
             ends = np.cumsum([len(example.words) for example in batch])
             rows = np.zeros((int(ends[-1]), len(classes)), dtype=np.float32)
-            rows[:, classes.index("O")] = 1
             rows[outputs.rows] = probabilities
-            for index, part in zip(indices, np.split(rows, ends[:-1]), strict=True):
-                result[index] = part
+            has_output = np.zeros(len(rows), dtype=bool)
+            has_output[outputs.rows] = True
+            for index, part, read in zip(
+                indices, np.split(rows, ends[:-1]), np.split(has_output, ends[:-1]), strict=True
+            ):
+                result[index] = inherit(part, read, classes)
         return result
 
 
@@ -276,38 +284,17 @@ def _save(model: Any, tokenizer: Any, limit: int, into: Path) -> None:
 
 def _load(folder: Path, classes: tuple[str, ...], words: bool) -> tuple[Any, Any, set[str]]:
     """Model, tokenizer, and the names of the parameters that are not in the folder or belong to the head."""
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
-    kind = AutoModelForTokenClassification if words else AutoModelForSequenceClassification
-    try:
-        model, report = kind.from_pretrained(
-            folder,
-            num_labels=len(classes),
-            id2label=dict(enumerate(classes)),
-            label2id={name: index for index, name in enumerate(classes)},
-            problem_type=None if words else "single_label_classification",
-            dtype=torch.float32,  # whatever the checkpoint has: half precision loses the small steps of fine-tuning
-            ignore_mismatched_sizes=True,  # the checkpoint may have the head of another task
-            output_loading_info=True,
-            local_files_only=True,
-            trust_remote_code=False,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # the files may come from anywhere, and the libraries raise errors of many kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if "trust_remote_code" in str(error):
-            reason = "it brings its own code, which is never run"
-        raise StudentError(
-            f"student.model: {folder} cannot be used: {reason}; choose a complete encoder that "
-            "transformers knows, or delete a damaged download"
-        ) from error
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.sep_token or tokenizer.unk_token
-        if tokenizer.pad_token is None:
-            tokenizer.add_special_tokens({"pad_token": "[PAD]"})
-            model.resize_token_embeddings(len(tokenizer))
-        model.config.pad_token_id = tokenizer.pad_token_id
+    model, tokenizer, report = load_pretrained(
+        AutoModelForTokenClassification if words else AutoModelForSequenceClassification,
+        folder,
+        num_labels=len(classes),
+        id2label=dict(enumerate(classes)),
+        label2id={name: index for index, name in enumerate(classes)},
+        problem_type=None if words else "single_label_classification",
+        ignore_mismatched_sizes=True,  # the checkpoint may have the head of another task
+    )
     body = {id(parameter) for parameter in model.base_model.parameters()}
     head = {name for name, parameter in model.named_parameters() if id(parameter) not in body}
     return model, tokenizer, head | set(report["missing_keys"])

@@ -78,6 +78,18 @@ def test_a_tagging_task_has_a_card_too(run: tuple[Recipe, list[dataset_card.Roun
     assert [field["name"] for field in columns["spans"]["list"]] == ["start", "end", "type", "surface"]
 
 
+def test_test_texts_that_the_student_reads_in_part_are_counted(
+    run: tuple[Recipe, list[dataset_card.RoundFacts]],
+) -> None:
+    loaded, round_facts = run
+    *earlier, newest = round_facts
+    test = {**newest.metrics["test"], "truncated": 4}
+    cut = [*earlier, replace(newest, metrics={**newest.metrics, "test": test})]
+    sentence = " 4 of these texts are longer than what the student reads. "
+    assert sentence in dataset_card.render(loaded, "o/n", cut)
+    assert sentence not in dataset_card.render(loaded, "o/n", round_facts)
+
+
 def test_metadata_names_only_configs_with_files(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
     loaded, round_facts = run
     first, last = (
