@@ -85,6 +85,35 @@ class Completion:
     choice_logprobs: Mapping[str, float] | None = None
 
 
+MAX_TOKENS = 2**31 - 1
+"""The most tokens that one prompt or answer can be said to have: what a published journal can hold."""
+LOG_PROBABILITIES = (-1e6, 1e-3)
+"""The least and the greatest log-probability that is believed. Rounding may leave a certain choice a little above 0."""
+
+
+def token_count(value: object) -> int:
+    """A number of tokens that a server or a journal gave; 0 when it can be none."""
+    is_count = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS
+    return int(value) if is_count else 0  # type: ignore[call-overload]
+
+
+def is_log_probability(value: object) -> bool:
+    """Whether a server's or a journal's number is a finite log-probability."""
+    least, greatest = LOG_PROBABILITIES
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= greatest
+
+
+def sound_completion(
+    text: str, finish_reason: str, prompt_tokens: object, completion_tokens: object, scores: Mapping[str, Any] | None
+) -> Completion:
+    """The completion of numbers from outside. Counts that can be none are 0; with a score that is no log-probability the prompt
+    is unanswered: such a score would make soft labels, and with them a loss, that is not finite."""
+    counts = token_count(prompt_tokens), token_count(completion_tokens)
+    if scores is not None and not all(map(is_log_probability, scores.values())):
+        return Completion("", "error", *counts)
+    return Completion(text, finish_reason, *counts, scores)
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """Characters [start, end) of a text, with a type. `surface` is text[start:end], so that a moved span can be detected."""

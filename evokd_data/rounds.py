@@ -21,7 +21,7 @@ from evokd_data.records import Revision
 from evokd_data.seeds import Splits, load_splits, notes
 from evokd_data.stages.evaluate import evaluate, remarks
 from evokd_data.stages.generate import generate
-from evokd_data.stages.manifest import inputs, write_manifest
+from evokd_data.stages.manifest import check_complete_rounds, inputs, write_manifest
 from evokd_data.stages.probe import probe
 from evokd_data.stages.train import train, train_on_other_ranks
 from evokd_data.storage.mirror import mirrored
@@ -103,6 +103,7 @@ def open_run(
         workspace.freeze(resolved(recipe), frozen)
         if start is not None:
             resume.restore(recipe, workspace, start, progress or Progress())
+        check_complete_rounds(recipe, workspace)
         yield Run(recipe, workspace, splits)
 
 

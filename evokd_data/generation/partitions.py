@@ -18,11 +18,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Itera
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-import orjson
-
 from evokd_data.generation.scheduler import in_order
 from evokd_data.records import Completion, Draft, GenerationRequest, Prompt
-from evokd_data.storage.journal import AnswerEncoder, Journal, NotJournalled, completion, prompt_digest
+from evokd_data.storage.journal import AnswerEncoder, Journal, NotJournalled, completion, decode_line, prompt_digest
 from evokd_data.storage.journal_parts import JournalParts
 from evokd_data.strategies import Brief, Strategy
 from evokd_data.teachers import Complete, Partition, PartitionedEngine, Share, WrittenPartition
@@ -251,6 +249,6 @@ class StrategyPartitionWriter:
 
 
 def answers_in(parts: Sequence[bytes]) -> dict[str, Completion]:
-    """The answers in parts of a journal, by the prompt's digest. A torn last line of a part is left out."""
-    rows = (orjson.loads(line) for lines in parts for line in lines.splitlines(keepends=True) if line.endswith(b"\n"))
-    return {row["prompt"]: completion(row) for row in rows if "message" not in row}
+    """The answers in parts of a journal, by the prompt's digest. Torn and damaged lines are left out: they are asked again."""
+    rows = (decode_line(line) for lines in parts for line in lines.splitlines(keepends=True))
+    return {row["prompt"]: completion(row) for row in rows if row is not None and "message" not in row}

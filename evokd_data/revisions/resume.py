@@ -18,8 +18,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from evokd_data import repo_layout, settings
 from evokd_data.atomic_files import whole_folder, write_json
 from evokd_data.errors import PublishError, VerificationError, WorkspaceError
@@ -34,9 +32,10 @@ from evokd_data.stages.publish import AS_PUBLISHED, PUBLISHED
 from evokd_data.stages.publish_student import fetch_student
 from evokd_data.stages.train import train
 from evokd_data.storage import parquet
+from evokd_data.storage.journal import encode_line
 from evokd_data.storage.shards import shard_name, write_rejections
 from evokd_data.storage.snapshot import PublishedRound, Snapshot, altered_files
-from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
+from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, write_checked_json, write_checked_text
 from evokd_data.strategies import POOL
 
 if TYPE_CHECKING:
@@ -169,7 +168,7 @@ def restore(recipe: Recipe, workspace: Workspace, start: Start, progress: Progre
     """
     folders = [workspace.round(index) for index in range(start.round + 1)]
     if not workspace.origin.exists():
-        write_json(workspace.origin, asdict(start))
+        write_checked_json(workspace.origin, asdict(start))
     missing = [folder for folder in folders if not folder.manifest.exists()]
     if missing:
         with _hub(recipe) as hub:
@@ -229,18 +228,18 @@ def _restore_round(snapshot: Snapshot, recipe: Recipe, folder: RoundFolder) -> N
         folder.journal.mkdir()
         with (folder.journal / "00000.jsonl").open("wb") as file:
             for row in parquet.read_journal(journal_files):
-                file.write(orjson.dumps(row) + b"\n")
-    shutil.copyfile(snapshot.folder / repo_layout.plan(published.tag), folder.plan)
-    shutil.copyfile(snapshot.folder / repo_layout.metrics(published.tag), folder.metrics)
+                file.write(encode_line(row))
+    for path, copy in ((repo_layout.plan, folder.plan), (repo_layout.metrics, folder.metrics)):
+        write_checked_text(copy, (snapshot.folder / path(published.tag)).read_text(encoding="utf-8"))
     manifest, environment = published.manifest, published.manifest["environment"]
     totals = {**manifest["totals"], **environment["tokens"], "requests": published.identity["requests"]}
     if environment.get("engine"):
         totals["engine"] = environment["engine"]
-    write_json(folder.generated, {**totals, "seconds": environment["seconds"]["generate"]})
+    write_checked_json(folder.generated, {**totals, "seconds": environment["seconds"]["generate"]})
     if "student" in manifest:
         write_json(folder.pushed, manifest["student"])
     keys = ("schema", "name", "round", "digest", "identity", "shards", "environment")
-    write_json(folder.manifest, {key: manifest[key] for key in keys})
+    write_checked_json(folder.manifest, {key: manifest[key] for key in keys})
 
 
 def _restore_rejections(snapshot: Snapshot, published: PublishedRound, folder: RoundFolder) -> None:

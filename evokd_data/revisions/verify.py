@@ -203,8 +203,14 @@ def _round_problems(
             if path not in broken and (rows := parquet.count_rows(snapshot.folder / path)) != entry["rows"]:
                 yield f"{path}: has {rows} rows, its manifest says {entry['rows']}"
     plan = repo_layout.plan(published.tag)
-    if plan not in broken and snapshot.files[plan]["sha256"] != identity["plan"]:
+    if plan not in broken and published.manifest["files"][plan]["sha256"] != identity["plan"]:
         yield f"{plan}: is not the plan of the round's identity"
+    for path in (plan, repo_layout.metrics(published.tag)):
+        recorded = published.manifest.get("round_files", {}).get(path.rsplit("/", 1)[1])
+        if recorded is not None and recorded != published.manifest["files"][path]["sha256"]:
+            yield f"{path}: is not the file with which the round was completed"
+    if published.index and totals["asked"] < (decided := identity["rows"] + sum(totals["rejected"].values())):
+        yield f"{repo_layout.manifest(published.tag)}: {totals['asked']} texts were asked for, and {decided} were decided"
 
 
 def _sample_problems(

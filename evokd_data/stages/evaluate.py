@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evokd_data.atomic_files import write_json
 from evokd_data.digest import derive_seed
 from evokd_data.generation.diversity import detector, diversity
 from evokd_data.recipe import Recipe
@@ -18,7 +17,7 @@ from evokd_data.seeds import Splits
 from evokd_data.stages.probe import probe
 from evokd_data.stages.train import TRAINING
 from evokd_data.storage.shards import ShardedSamples
-from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
+from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, write_checked_json
 from evokd_data.strategies import POOL
 
 
@@ -38,7 +37,7 @@ def evaluate(recipe: Recipe, workspace: Workspace, index: int, splits: Splits, s
         **_text_metrics(recipe, folder, splits),
         "seconds": round(time.monotonic() - started, 3),
     }
-    write_json(folder.metrics, metrics)
+    write_checked_json(folder.metrics, metrics)
     return metrics
 
 

@@ -12,7 +12,6 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-from evokd_data.atomic_files import write_json
 from evokd_data.errors import TeacherError
 from evokd_data.generation.filters import FilterPipeline
 from evokd_data.generation.partitions import StrategyWork, written_by_workers
@@ -31,7 +30,7 @@ from evokd_data.storage.shards import (
     write_rejections,
     write_shard,
 )
-from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
+from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, write_checked_json
 from evokd_data.strategies.quotas import RequestPlan
 
 
@@ -59,14 +58,14 @@ async def generate(
     else:
         totals = await _generate_with_teacher(recipe, workspace, index, splits, teacher, progress)
     totals["seconds"] = round(time.monotonic() - started, 3)
-    write_json(folder.generated, totals)
+    write_checked_json(folder.generated, totals)
     progress.done("generate", index, kept=totals["kept"], rejected=totals["rejected"])
     return totals
 
 
 def _write_seed_round(recipe: Recipe, folder: RoundFolder, splits: Splits) -> dict[str, Any]:
     folder.root.mkdir(parents=True, exist_ok=True)
-    write_json(folder.plan, {"round": 0, "budget": 0, "weaknesses": [], "cells": []})
+    write_checked_json(folder.plan, {"round": 0, "budget": 0, "weaknesses": [], "cells": []})
     write_rejections(folder.rejections / shard_name(0), [])
     write_shard(folder.shards / shard_name(0), recipe.task, splits.seeds, 0, 0)
     counts: dict[str, Any] = {"asked": 0, "kept": len(splits.seeds), "rejected": {}}

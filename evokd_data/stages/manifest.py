@@ -3,6 +3,7 @@
     {"schema", "round", "name", "digest",
      "identity": {round, recipe, inputs, prompts, teacher, student, parent, plan, requests, rows, content, rejections},
      "shards": [{file, first, last, rows, sha256, content}],
+     "round_files": {"plan.json", "generated.json", "metrics.json", "probe.arrow": sha256},
      "environment": {versions, hardware, engine, tokens, seconds, finished},
      "files": {path in the repository: {sha256, size}}}          (in the published copy)
 
@@ -21,13 +22,15 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
-from evokd_data.atomic_files import write_json
+from evokd_data.arrow_seal import check_seal
 from evokd_data.digest import digest, file_digest
+from evokd_data.errors import WorkspaceError
 from evokd_data.recipe import Recipe
-from evokd_data.storage.shards import ShardedSamples, content_digest, read_table, shard_entry
-from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
+from evokd_data.storage.shards import ShardedSamples, content_digest, read_table, shard_content, shard_entry
+from evokd_data.storage.workspace import RESTORE, RoundFolder, Workspace, read_json, write_checked_json
 
 SCHEMA_VERSION = "1"
 PACKAGES = (
@@ -40,13 +43,14 @@ def write_manifest(recipe: Recipe, workspace: Workspace, index: int) -> dict[str
     """The manifest of a generated and trained round. It is written when it does not exist yet."""
     folder = workspace.round(index)
     if not folder.manifest.exists():
-        write_json(folder.manifest, make_manifest(recipe, workspace, folder))
+        write_checked_json(folder.manifest, make_manifest(recipe, workspace, folder))
     return read_json(folder.manifest)
 
 
 def make_manifest(recipe: Recipe, workspace: Workspace, folder: RoundFolder) -> dict[str, Any]:
     """The manifest, made from the files of the round. Raises WorkspaceError when one is missing or damaged."""
     inputs = read_json(workspace.inputs)
+    read_json(folder.plan)  # compares it with its checksum
     totals = read_json(folder.generated)
     metrics = read_json(folder.metrics)
     entries = [shard_entry(path) for path in folder.shard_files()]
@@ -74,6 +78,7 @@ def make_manifest(recipe: Recipe, workspace: Workspace, folder: RoundFolder) -> 
         "digest": digest(identity),
         "identity": identity,
         "shards": [asdict(entry) for entry in entries],
+        "round_files": {path.name: file_digest(path) for path in _round_files(folder) if path.exists()},
         "environment": {
             "versions": versions(),
             "hardware": hardware(),
@@ -83,6 +88,48 @@ def make_manifest(recipe: Recipe, workspace: Workspace, folder: RoundFolder) -> 
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     }
+
+
+def _round_files(folder: RoundFolder) -> tuple[Path, ...]:
+    return folder.plan, folder.generated, folder.metrics, folder.probe
+
+
+def check_complete_rounds(recipe: Recipe, workspace: Workspace) -> None:
+    """Compare the files of every complete round with its manifest: later rounds, students and publications rest on them.
+
+    Reads every byte of shards and probes, and no row. Raises WorkspaceError for the first file that is not what was written.
+    """
+    for folder in workspace.rounds():
+        if folder.manifest.exists():
+            manifest = read_json(folder.manifest)
+            if manifest["digest"] != digest(manifest["identity"]):
+                raise _altered(folder.manifest, "its digest is not that of its identity")
+            if file_digest(folder.plan) != manifest["identity"]["plan"]:
+                raise _altered(folder.plan, "it is not the plan of manifest.json")
+            for name, expected in manifest.get("round_files", {}).items():
+                if file_digest(folder.root / name) != expected:
+                    raise _altered(folder.root / name, "it differs from manifest.json")
+            _check_shards(recipe, folder, manifest["shards"])
+
+
+def _check_shards(recipe: Recipe, folder: RoundFolder, entries: list[dict[str, Any]]) -> None:
+    files = folder.shard_files()
+    if [path.name for path in files] != [entry["file"] for entry in entries]:
+        raise _altered(
+            folder.shards, f"it holds {len(files)} shards, manifest.json tells of {len(entries)} or of other names"
+        )
+    for path, entry in zip(files, entries, strict=True):
+        content = shard_content(path)
+        if (
+            not check_seal(path) and file_digest(path) != entry["sha256"]
+        ):  # written by an earlier version, without a checksum
+            content = content_digest(recipe.task, ShardedSamples(recipe.task, [path]))
+        if content != entry["content"]:
+            raise _altered(path, "its rows are not those of manifest.json")
+
+
+def _altered(path: Path, reason: str) -> WorkspaceError:
+    return WorkspaceError(f"{path}: was altered since its round was complete: {reason}; {RESTORE}")
 
 
 def _branched_from(workspace: Workspace, index: int) -> dict[str, Any] | None:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from evokd_data.atomic_files import write_json
 from evokd_data.digest import derive_seed
 from evokd_data.errors import WorkspaceError
 from evokd_data.generation import weakness
@@ -16,7 +15,7 @@ from evokd_data.records import Quota, Sample, Sampling, Weakness
 from evokd_data.seeds import Splits
 from evokd_data.stages.pool import choose
 from evokd_data.storage.shards import SelectedSamples, ShardedSamples, read_probe
-from evokd_data.storage.workspace import Workspace, read_json
+from evokd_data.storage.workspace import Workspace, read_json, write_checked_json
 from evokd_data.strategies import Brief
 from evokd_data.strategies.labelling import can_be_scored
 
@@ -33,7 +32,7 @@ def plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tu
         quotas = list(recipe.strategy.allot(brief))
         if sum(quota.samples for quota in quotas) > brief.budget:
             raise WorkspaceError(f"strategy {recipe.strategy.name!r} allotted more than its budget of {brief.budget}")
-        write_json(folder.plan, as_json(index, brief, quotas))
+        write_checked_json(folder.plan, as_json(index, brief, quotas))
         return brief, quotas
     stored = read_json(folder.plan)
     quotas = [Quota(**quota) for quota in stored["cells"]]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from evokd_data import repo_layout
 from evokd_data.atomic_files import write_json, write_text
 from evokd_data.digest import file_digest
-from evokd_data.errors import PublishError, RevisionConflict, VerificationError
+from evokd_data.errors import PublishError, RevisionConflict, VerificationError, WorkspaceError
 from evokd_data.progress import Progress
 from evokd_data.publishers.open_hub import LOCAL, open_hub
 from evokd_data.records import Bundle, Revision
@@ -26,7 +26,7 @@ from evokd_data.reporting.primary_metric import primary_metric
 from evokd_data.storage import parquet
 from evokd_data.storage.shards import content_digest
 from evokd_data.storage.snapshot import encode_manifest, with_checksum, without_checksum
-from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
+from evokd_data.storage.workspace import RoundFolder, Workspace, read_checked, read_json
 from evokd_data.yaml_files import dump_yaml, load_yaml_with_lines
 
 if TYPE_CHECKING:
@@ -185,8 +185,8 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
     write(repo_layout.RECIPE, public_recipe(workspace.recipe))
     for name, source in recipe.templates().sources(recipe.strategy.prompt_templates).items():
         write(f"{repo_layout.PROMPTS}/{name}", source)
-    write(repo_layout.plan(folder.tag), folder.plan.read_text(encoding="utf-8"))
-    write(repo_layout.metrics(folder.tag), folder.metrics.read_text(encoding="utf-8"))
+    write(repo_layout.plan(folder.tag), read_checked(folder.plan))
+    write(repo_layout.metrics(folder.tag), read_checked(folder.metrics))
 
     def entries() -> dict[str, dict[str, Any]]:
         return {path: _entry(file, rows.get(path)) for path, file in sorted(files.items())}
@@ -240,12 +240,22 @@ def _entry(file: Path, rows: int | None) -> dict[str, Any]:
 
 
 def _facts(folder: RoundFolder) -> dataset_card.RoundFacts:
-    return dataset_card.RoundFacts(
-        read_json(folder.root / PUBLISHED), read_json(folder.metrics), read_json(folder.plan)
-    )
+    return dataset_card.RoundFacts(_published_manifest(folder), read_json(folder.metrics), read_json(folder.plan))
+
+
+def _published_manifest(folder: RoundFolder) -> dict[str, Any]:
+    """published.json. Raises WorkspaceError when it was altered: the next round's manifest would rest on another one."""
+    path = folder.root / PUBLISHED
+    manifest = without_checksum(path.read_bytes())
+    if manifest is None:
+        raise WorkspaceError(
+            f"{path}: was altered since the round was published; remove {folder.revision} and publish again"
+        )
+    return manifest
 
 
 def _previous(folder: RoundFolder) -> dict[str, str]:
+    _published_manifest(folder)
     return {"tag": folder.tag, "sha256": file_digest(folder.root / PUBLISHED)}
 
 

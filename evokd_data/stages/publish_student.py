@@ -23,7 +23,7 @@ from evokd_data.repo_layout import round_tag
 from evokd_data.reporting import model_card
 from evokd_data.reporting.model_card import StudentFacts
 from evokd_data.reporting.primary_metric import primary_metric
-from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
+from evokd_data.storage.workspace import RoundFolder, Workspace, read_checked, read_json
 from evokd_data.students.checkpoint import METADATA_FILE, read_metadata
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
     rounds = [*workspace.before(folder.index), folder]
     rows = [read_json(earlier.manifest)["identity"]["rows"] for earlier in rounds]
     write(repo_layout.CARD, model_card.render(recipe, StudentFacts(manifest, metrics, rows, revision, transformers)))
-    write(repo_layout.metrics(folder.tag), folder.metrics.read_text(encoding="utf-8"))
+    write(repo_layout.metrics(folder.tag), read_checked(folder.metrics))
     # Without card and training figures: they may differ between two attempts to publish the same student.
     identity = {
         "round": folder.index,

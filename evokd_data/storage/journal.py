@@ -6,6 +6,9 @@ that depends on it is written. A torn last line is cut off when the journal is o
 
 A long message that many prompts share, such as the system message of all labelling prompts, has a line of its own,
 {"message": digest, "role", "content"}. The answers after it name it by its digest.
+
+Each line ends with its checksum, "xxh": the XXH3 (64 bits) of all before it, so that a letter that changes on the disk is seen. Lines of
+earlier versions have none.
 """
 
 from __future__ import annotations
@@ -20,11 +23,12 @@ from types import TracebackType
 from typing import Any
 
 import orjson
+from xxhash import xxh3_64_hexdigest
 
 from evokd_data.atomic_files import sync_folder
 from evokd_data.digest import canonical, digest
 from evokd_data.errors import EvokdError, WorkspaceError
-from evokd_data.records import Completion, Constraint, Message, Prompt, Sampling
+from evokd_data.records import Completion, Constraint, Message, Prompt, Sampling, sound_completion, token_count
 from evokd_data.settings import plain
 from evokd_data.strategies import Ask
 
@@ -79,9 +83,58 @@ def record(prompt: Prompt, completion: Completion) -> dict[str, Any]:
 
 
 def completion(row: Mapping[str, Any]) -> Completion:
-    """The answer in one line of the journal."""
-    return Completion(
+    """The answer in one line of the journal. Earlier versions wrote down any number that a server sent."""
+    return sound_completion(
         row["text"], row["finish_reason"], row["prompt_tokens"], row["completion_tokens"], row["choice_logprobs"]
+    )
+
+
+def sound_row(row: dict[str, Any]) -> dict[str, Any]:
+    """An answer as `record` would make it today: with the numbers that `completion` believes."""
+    answer = completion(row)
+    names = ("text", "finish_reason", "prompt_tokens", "completion_tokens", "choice_logprobs")
+    return {**row, **{name: getattr(answer, name) for name in names}}
+
+
+def encode_line(row: Mapping[str, Any]) -> bytes:
+    """A row as one line of the journal, with its checksum."""
+    body = orjson.dumps(row)[:-1]
+    return b"".join((body, MARK, xxh3_64_hexdigest(body).encode(), b'"}\n'))
+
+
+def decode_line(line: bytes) -> dict[str, Any] | None:
+    """The row in a line; None for a torn or damaged line."""
+    is_checked = line[MARK_START:MARK_STOP] == MARK and line.endswith(b'"}\n')
+    if is_checked and line[MARK_STOP:-3] != xxh3_64_hexdigest(line[:MARK_START]).encode():
+        return None
+    try:
+        row = orjson.loads(line) if line.endswith(b"\n") else None
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(row, dict) or not (is_checked or row.keys() in UNCHECKED_KEYS):
+        return None
+    row.pop("xxh", None)
+    return row
+
+
+MARK = b',"xxh":"'
+MARK_STOP = -len(b'0123456789abcdef"}\n')
+MARK_START = MARK_STOP - len(MARK)
+UNCHECKED_KEYS = (
+    {"message", "role", "content"},
+    {
+        "key", "prompt", "stage", "messages", "seed", "text", "finish_reason", "prompt_tokens", "completion_tokens",
+        "choice_logprobs",
+    },
+)  # fmt: skip
+"""The keys of a line without a checksum, as earlier versions wrote it: of a shared message, and of an answer."""
+
+
+def damaged(path: Path, offset: int) -> WorkspaceError:
+    """The error for a line that is no longer what was written."""
+    return WorkspaceError(
+        f"{path}: damaged at byte {offset}; restore the file, or remove the round's folder to ask again; a complete round "
+        "can be published without its journal: publish.journal=false"
     )
 
 
@@ -106,8 +159,7 @@ class AnswerEncoder:
             if name is not None:
                 row["messages"][index] = {"message": name}
         messages = [{"message": name, "role": "system", "content": content} for content, name in unwritten.items()]
-        lines = (orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in (*messages, row))
-        return b"".join(lines), unwritten
+        return b"".join(map(encode_line, (*messages, row))), unwritten
 
     def add_shared(self, written: Mapping[str, str]) -> None:
         """The segment now holds these messages (content -> name)."""
@@ -153,28 +205,22 @@ class Journal:
         offset = 0
         with path.open("rb") as file:
             for line in file:
-                try:
-                    row = orjson.loads(line) if line.endswith(b"\n") else None
-                except orjson.JSONDecodeError:
-                    row = None
-                if isinstance(row, dict) and "message" in row:
-                    offset += len(line)
-                    continue
-                if not isinstance(row, dict):
+                row = decode_line(line)
+                if row is None:
                     if file.read(1):
-                        raise WorkspaceError(
-                            f"{path}: damaged at byte {offset}, with answers behind it; "
-                            "restore the file, or remove the round's folder to ask again"
-                        )
+                        raise damaged(path, offset)
                     os.ftruncate(descriptor, offset)
                     return
+                if "message" in row:
+                    offset += len(line)
+                    continue
                 self._index.append(row["prompt"], segment, offset, len(line))
                 self._count(row["prompt_tokens"], row["completion_tokens"])
                 offset += len(line)
 
-    def _count(self, prompt_tokens: int, completion_tokens: int) -> None:
-        self.prompt_tokens += prompt_tokens
-        self.completion_tokens += completion_tokens
+    def _count(self, prompt_tokens: object, completion_tokens: object) -> None:
+        self.prompt_tokens += token_count(prompt_tokens)
+        self.completion_tokens += token_count(completion_tokens)
 
     def find(self, prompt: Prompt) -> Completion | None:
         """The answer given to exactly this prompt before; None when there is none, or only one given by this process."""
@@ -182,7 +228,9 @@ class Journal:
         if entry is None:
             return None
         segment, offset, length = entry
-        row = orjson.loads(os.pread(self._segments[segment], length, offset))
+        row = decode_line(os.pread(self._segments[segment], length, offset))
+        if row is None:
+            raise damaged(self._folder, offset)
         return completion(row) if row["key"] == prompt.key else None
 
     def add(self, prompt: Prompt, answer: Completion) -> None:
@@ -221,12 +269,11 @@ class Journal:
     def merge(self, lines: bytes) -> None:
         """Append the answers of a journal part that the journal does not hold yet; `find` then returns them.
 
-        A torn last line is left out.
+        A torn line is left out, and a damaged one: what it answered is asked again.
         """
         self._begin_segment()
         segment = len(self._segments) - 1
-        complete = [line for line in lines.splitlines(keepends=True) if line.endswith(b"\n")]
-        rows = [(line, orjson.loads(line)) for line in complete]
+        rows = [(line, row) for line in lines.splitlines(keepends=True) if (row := decode_line(line)) is not None]
         new = [(line, row) for line, row in rows if "message" in row or self._index.find(row["prompt"]) is None]
         for line, row in new:
             if "message" not in row:
@@ -304,14 +351,28 @@ def segments(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.jsonl") if path.stem.isdecimal())
 
 
+def read_lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Offset, length and row of each line of a segment. A torn last line is left out.
+
+    Raises WorkspaceError when a line was altered.
+    """
+    offset = 0
+    with path.open("rb") as file:
+        for line in file:
+            if (row := decode_line(line)) is not None:
+                yield offset, len(line), row
+            elif line.endswith(b"\n"):
+                raise damaged(path, offset)
+            offset += len(line)
+
+
 def read_answers(folder: Path) -> Iterator[dict[str, Any]]:
-    """All answers of a round's journal as `record` made them, in order of arrival. A torn last line is left out."""
+    """All answers of a round's journal as `record` made them, in order of arrival. Raises as `read_lines` does."""
     for path in segments(folder):
         shared = SharedMessages()
-        with path.open("rb") as file:
-            for line in file:
-                if line.endswith(b"\n") and not shared.add_if_message(row := orjson.loads(line)):
-                    yield shared.expand(row)
+        for _, _, row in read_lines(path):
+            if not shared.add_if_message(row):
+                yield shared.expand(row)
 
 
 class SharedMessages:

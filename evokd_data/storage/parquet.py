@@ -13,12 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import pyarrow as pa
 
-from evokd_data.errors import VerificationError, WorkspaceError
+from evokd_data.errors import VerificationError
 from evokd_data.records import Sample
-from evokd_data.storage.journal import SharedMessages, segments
+from evokd_data.storage.journal import SharedMessages, damaged, decode_line, read_lines, segments, sound_row
 from evokd_data.storage.shards import (
     BATCH,
     SCHEMA_VERSION,
@@ -236,27 +235,20 @@ def _sorted_journal(journal: Path) -> Iterator[dict[str, Any]]:
         for path in segments(journal):
             descriptors.append(os.open(path, os.O_RDONLY))
             shared.append(SharedMessages())
-            offset = 0
-            with path.open("rb") as file:
-                for line in file:
-                    if line.endswith(b"\n"):
-                        row = _journal_row(path, offset, line)
-                        if not shared[-1].add_if_message(row):
-                            yield {
-                                "key": row["key"],
-                                "prompt": row["prompt"],
-                                "segment": len(descriptors) - 1,
-                                "start": offset,
-                                "length": len(line),
-                            }
-                    offset += len(line)
+            for offset, length, row in read_lines(path):
+                if not shared[-1].add_if_message(row):
+                    place = {"segment": len(descriptors) - 1, "start": offset, "length": length}
+                    yield {"key": row["key"], "prompt": row["prompt"], **place}
 
     try:
         index = pa.Table.from_batches(_row_batches(lines(), LINE_SCHEMA), LINE_SCHEMA)
         for line in _last_answers(index):
             segment = line["segment"]
             data = os.pread(descriptors[segment], line["length"], line["start"])
-            row = shared[segment].expand(orjson.loads(data))
+            answer = decode_line(data)
+            if answer is None:
+                raise damaged(journal, line["start"])
+            row = sound_row(shared[segment].expand(answer))
             scores = row["choice_logprobs"]
             if scores is not None:
                 row["choice_logprobs"] = [{"choice": c, "logprob": scores[c]} for c in scores]
@@ -281,12 +273,3 @@ def _last_answers(lines: pa.Table) -> Iterator[dict[str, Any]]:
             previous = line
     if previous is not None:
         yield previous
-
-
-def _journal_row(path: Path, offset: int, line: bytes) -> dict[str, Any]:
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise WorkspaceError(
-            f"{path}: damaged at byte {offset} ({error}); restore it, or publish without it: publish.journal=false"
-        ) from None

@@ -22,10 +22,12 @@ from typing import TYPE_CHECKING, Any, overload
 import orjson
 import pyarrow as pa
 
+from evokd_data import arrow_seal
 from evokd_data.atomic_files import whole_file
 from evokd_data.digest import file_digest
 from evokd_data.errors import WorkspaceError
 from evokd_data.records import Origin, Prediction, Rejection, Sample, Target
+from evokd_data.storage.workspace import RESTORE
 
 if TYPE_CHECKING:
     from evokd_data.tasks import Task
@@ -206,18 +208,24 @@ def write_rejections(path: Path, rejections: Iterable[Rejection]) -> None:
 
 
 def write_rows(path: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as one Arrow IPC file, whole or not at all, in batches of `BATCH`."""
-    with whole_file(path) as draft, pa.OSFile(str(draft), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        for start in range(0, len(rows), BATCH):
-            writer.write_batch(pa.RecordBatch.from_pylist(list(rows[start : start + BATCH]), schema))
+    """Write rows as one sealed Arrow IPC file, whole or not at all, in batches of `BATCH`."""
+    schema = schema.with_metadata({**(schema.metadata or {}), arrow_seal.KEY: arrow_seal.UNSEALED})
+    with whole_file(path) as draft:
+        with pa.OSFile(str(draft), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            for start in range(0, len(rows), BATCH):
+                writer.write_batch(pa.RecordBatch.from_pylist(list(rows[start : start + BATCH]), schema))
+        arrow_seal.seal(draft)
 
 
 def read_table(path: Path) -> pa.Table:
-    """The memory-mapped file. Raises WorkspaceError when it is not a complete Arrow file."""
+    """The memory-mapped file. Raises WorkspaceError when it is not a complete Arrow file or was altered since it was written."""
     try:
+        arrow_seal.check_seal(path)
         return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     except (pa.ArrowInvalid, OSError) as error:
         raise WorkspaceError(f"{path}: not a whole Arrow file ({error}); remove it and rerun generate") from None
+    except WorkspaceError as error:
+        raise WorkspaceError(f"{error}; {RESTORE}") from None
 
 
 def read_rejections(paths: Iterable[Path]) -> Iterator[Rejection]:

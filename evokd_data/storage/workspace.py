@@ -10,6 +10,7 @@ A stage is done when its last file exists. Every file is written under a tempora
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -202,10 +203,49 @@ def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     return "\n".join(line for line in changed if not line.startswith("@@"))
 
 
+def write_checked_json(path: Path, value: Any) -> None:
+    """Write a JSON file as `write_json` does, with its checksum in a file beside it. Every reader compares the two.
+
+    For files that are written once: the checksum is written first, so that a complete file is never without it.
+    """
+    write_checked_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_checked_text(path: Path, text: str) -> None:
+    """The same for a text."""
+    write_text(_checksum_file(path), hashlib.sha256(text.encode()).hexdigest() + "\n")
+    write_text(path, text)
+
+
+def read_checked(path: Path) -> str:
+    """The text of a file, compared with the checksum beside it. Files of earlier versions have none.
+
+    Raises FileNotFoundError, and WorkspaceError when the file was altered since it was written.
+    """
+    data = path.read_bytes()
+    checksum = _checksum_file(path)
+    if (
+        checksum.exists()
+        and hashlib.sha256(data).hexdigest() != checksum.read_text(encoding="utf-8", errors="replace").strip()
+    ):
+        raise WorkspaceError(f"{path}: was altered since it was written: it differs from {checksum.name}; {RESTORE}")
+    return data.decode("utf-8")
+
+
+RESTORE = (
+    "restore it from a copy (--mirror) or a published round (--from); when its round has no manifest.json yet, remove it "
+    "and rerun the same command: the answers are in the journal"
+)
+
+
+def _checksum_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
 def read_json(path: Path) -> Any:
-    """The value in a JSON file. Raises WorkspaceError when the file is missing or damaged."""
+    """The value in a JSON file. Raises WorkspaceError when the file is missing, damaged or altered since it was written."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_checked(path))
     except FileNotFoundError:
         raise WorkspaceError(f"{path}: is missing; rerun the stage that writes it") from None
     except ValueError as error:

@@ -23,8 +23,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evokd_data import arrow_seal
 from evokd_data.atomic_files import DRAFT, whole_file
 from evokd_data.digest import digest
+from evokd_data.errors import WorkspaceError
 from evokd_data.students import Segment, TrainingData, distributed
 from evokd_data.students.batches import Example, Labels, labels
 from evokd_data.students.encoding import EMPTY, EncodedExample, ExampleEncoder
@@ -67,10 +69,18 @@ def tokenised(
 
 def _file(folder: Path, segment: Segment, settings: Mapping[str, Any], encoder: ExampleEncoder, soft: bool) -> Path:
     path = folder / f"{digest([segment.key, settings])[:32]}.arrow"
-    if not path.exists():
+    if not _is_intact(path):
         with whole_file(path) as draft:
             _write(draft, segment.read(), encoder, soft)
     return path
+
+
+def _is_intact(path: Path) -> bool:
+    """Whether there is such a file and no letter in it has changed: a cache can be written again."""
+    try:
+        return path.exists() and arrow_seal.check_seal(path)
+    except WorkspaceError:
+        return False
 
 
 def _write(path: Path, examples: Iterable[Example], encoder: ExampleEncoder, soft: bool) -> None:
@@ -83,7 +93,8 @@ def _write(path: Path, examples: Iterable[Example], encoder: ExampleEncoder, sof
             "soft": pa.list_(pa.float32()),
             "weight": pa.float32(),
             "cut": pa.bool_(),
-        }
+        },
+        metadata={arrow_seal.KEY: arrow_seal.UNSEALED},
     )
     unread = iter(examples)
     with path.open("wb") as sink, pa.ipc.new_file(sink, schema) as writer:
@@ -100,6 +111,7 @@ def _write(path: Path, examples: Iterable[Example], encoder: ExampleEncoder, sof
             weights = pa.array([example.weight for example in block], pa.float32())
             truncated = pa.array([example.truncated for example in encoded], pa.bool_())
             writer.write_batch(pa.record_batch([*lists, weights, truncated], schema=schema))
+    arrow_seal.seal(path)
 
 
 def _lists(values: list[Any], kind: Any) -> Any:

@@ -120,8 +120,9 @@ def test_the_journal_is_sorted_by_key_and_reads_as_it_was_written(tmp_path: Path
 def test_of_two_answers_to_one_prompt_the_last_is_published(tmp_path: Path) -> None:
     folder = tmp_path / "journal"
     write_journal(folder, 1, 1)
-    line = json.loads((folder / "00000.jsonl").read_text(encoding="utf-8"))
-    (folder / "00001.jsonl").write_text(json.dumps({**line, "text": "later"}) + "\n{torn", encoding="utf-8")
+    line = journal.decode_line((folder / "00000.jsonl").read_bytes())
+    assert line is not None
+    (folder / "00001.jsonl").write_bytes(journal.encode_line({**line, "text": "later"}) + b"{torn")
     (row,) = parquet.read_journal(parquet.write_journal(folder, tmp_path / "parquet"))
     assert row["text"] == "later"
 

@@ -319,3 +319,24 @@ def test_a_backoff_that_ends_while_it_is_looked_at_is_not_waited_for():
                 pool.release(endpoint)
 
     asyncio.run(acquire_after_backoffs())
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"usage": {"prompt_tokens": 2**40, "completion_tokens": 3}}, Completion("fine", "stop", 0, 3)),
+        ({"usage": {"prompt_tokens": -7, "completion_tokens": "many"}}, Completion("fine", "stop", 0, 0)),
+        ({"usage": {"prompt_tokens": 1e300, "completion_tokens": True}}, Completion("fine", "stop", 0, 0)),
+        ({"choices": [{"message": {"content": ["fine"]}, "finish_reason": "stop"}]}, Completion("", "stop", 10, 3)),
+        ({"choices": [{"message": {"content": "a \ud800"}, "finish_reason": "stop"}]}, None),
+    ],
+)
+def test_numbers_and_texts_of_a_reply_are_believed_within_their_ranges(
+    change: dict[str, Any], expected: Completion | None, tmp_path: Path
+) -> None:
+    fake = FakeServer(script=[ok({**chat("fine"), **change})] * 2)
+    (answer,) = talk(fake, tmp_path, completing(prompt(0)), retries=1)
+    if expected is None:
+        answer.text.encode()  # whatever it is, a file can hold it
+    else:
+        assert answer == expected

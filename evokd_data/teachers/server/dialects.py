@@ -5,6 +5,8 @@ All servers speak OpenAI's chat completions. They differ in how a constraint is 
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from evokd_data.errors import TeacherError
-from evokd_data.records import Prompt
+from evokd_data.records import Prompt, is_log_probability
 from evokd_data.teachers.scoring import renormalised
 
 if TYPE_CHECKING:
@@ -25,8 +27,8 @@ TOP_LOGPROBS = 20
 TOO_LONG = re.compile(
     r"context[ _](length|window)|maximum (model )?length|too many tokens|prompt is too long", re.IGNORECASE
 )
-CONTEXT_LENGTH = re.compile(r"maximum (?:context|model) length (?:is|of) (\d+)", re.IGNORECASE)
-PROMPT_LENGTH = re.compile(r"(\d+) (?:input tokens|in the messages|prompt tokens)", re.IGNORECASE)
+CONTEXT_LENGTH = re.compile(r"maximum (?:context|model) length (?:is|of) (\d{1,9})", re.IGNORECASE)
+PROMPT_LENGTH = re.compile(r"(\d{1,9}) (?:input tokens|in the messages|prompt tokens)", re.IGNORECASE)
 
 
 class Dialect:
@@ -114,15 +116,17 @@ def read_scores(
     """Log-probabilities of the choices, renormalised over them, and the choice that was drawn ("" for none of them).
 
     `tokens`: the choices' first token ids, as given to `Dialect.scoring`; `choice`: the entry of the reply's "choices". A
-    choice that the server did not score gets the least of the log-probabilities that it sent. ({}, "") when it scored none.
+    choice that the server did not score gets the least of the log-probabilities that it sent, and so does one that it calls
+    impossible. ({}, "") when it scored none, or sent a number that is no log-probability.
     """
     names = [f"token_id:{token}" for token in tokens] if tokens else list(choices)
     try:
         first = choice["logprobs"]["content"][0]
-        logprobs = {str(entry["token"]): float(entry["logprob"]) for entry in [*first["top_logprobs"], first]}
-    except (KeyError, IndexError, TypeError, ValueError):
+        sent = {str(entry["token"]): float(entry["logprob"]) for entry in [*first["top_logprobs"], first]}
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError):
         return {}, ""
-    if not logprobs.keys() & set(names):
+    logprobs = {token: value for token, value in sent.items() if value != -math.inf}
+    if not logprobs.keys() & set(names) or not all(map(is_log_probability, logprobs.values())):
         return {}, ""
     least = min(logprobs.values())
     scores = renormalised(choices, [logprobs.get(name, least) for name in names])
@@ -159,11 +163,18 @@ def _choice_schema(choices: Sequence[str]) -> dict[str, Any]:
 
 
 def json_object(raw: bytes) -> dict[str, Any]:
-    """The JSON object in a reply; {} when it holds something else."""
+    """The JSON object in a reply; {} when it holds something else.
+
+    NaN and infinities become None, and halves of surrogate pairs stay: they are no JSON, but a server that sends one has
+    answered. Whoever reads the value sees that it is none.
+    """
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError:
-        return {}
+        try:
+            value = json.loads(raw, parse_constant=lambda _: None)
+        except (ValueError, RecursionError):
+            return {}
     return value if isinstance(value, dict) else {}
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import orjson
 
 from evokd_data.errors import TeacherError
-from evokd_data.records import Completion, Prompt
+from evokd_data.records import Completion, Prompt, token_count
 from evokd_data.registry import nearest
 from evokd_data.teachers.logs import single_line
 from evokd_data.teachers.reasoning import strip_reasoning
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 FIRST_STRUCTURED_OUTPUTS = [0, 12]
 """The first vLLM, major and minor version, whose requests have `structured_outputs`."""
+
+
+def _text(content: object) -> str:
+    """The text in a reply; "" for what is none. Half a surrogate pair, which no file could hold, becomes "?"."""
+    return content.encode("utf-8", "replace").decode() if isinstance(content, str) else ""
 
 
 class ServerEngine:
@@ -58,11 +63,11 @@ class ServerEngine:
             if models and model not in models:
                 raise TeacherError(f"teacher.model: {endpoint.url} has no {model!r}{nearest(model, models)}")
             if "max_model_len" in (entry := models.get(model, {})):
-                self._server_info["max_model_len"] = entry["max_model_len"]
+                self._server_info["max_model_len"] = token_count(entry["max_model_len"])
             if self._teacher.dialect == "vllm":
                 status, raw, _ = await self._send("GET", f"{endpoint.root}/version", None, endpoint)
                 if status == 200:
-                    self._server_info["vllm"] = version = str(json_object(raw).get("version", ""))
+                    self._server_info["vllm"] = version = str(json_object(raw).get("version", ""))[:80]
                     numbers = [int(number) for number in re.findall(r"\d+", version)[:2]]
                     self._dialect.has_structured_outputs = numbers >= FIRST_STRUCTURED_OUTPUTS
             self._note(f"{endpoint.url} answers; {self._server_info}")
@@ -80,9 +85,9 @@ class ServerEngine:
             return reply
         try:
             choice, usage = reply["choices"][0], reply.get("usage") or {}
-            text = choice["message"].get("content") or ""
+            text = _text(choice["message"].get("content"))
             reason = choice.get("finish_reason")
-            counts = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+            counts = token_count(usage.get("prompt_tokens")), token_count(usage.get("completion_tokens"))
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             return Completion("", "error", 0, 0)
         self._prompt_tokens += counts[0]
@@ -105,7 +110,7 @@ class ServerEngine:
                 body = {"model": self._teacher.model, "prompt": choice, "add_special_tokens": False}
                 reply = await self._ask(prompt, body, tokenize=True)
                 ids = reply.get("tokens") if isinstance(reply, dict) else None
-                tokens.append([int(token) for token in ids or ()])
+                tokens.append([token for token in ids if isinstance(token, int)] if isinstance(ids, list) else [])
             self._choice_tokens[choices] = first_tokens(choices, tokens)
         return self._choice_tokens[choices]
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from evokd_data.errors import EngineStopped, TeacherError
-from evokd_data.records import Completion, Constraint, Prompt
+from evokd_data.records import Completion, Constraint, Prompt, is_log_probability
 from evokd_data.teachers.chat import ChatTokenizer
 from evokd_data.teachers.logs import describe_error
 from evokd_data.teachers.reasoning import strip_reasoning
@@ -120,6 +120,8 @@ class VLLMEngine:
                 first = output.logprobs[0]
                 logprobs |= {token: first[token].logprob for token in tokens if token in first}
         if len(logprobs) < len(tokens) or not outputs[0].token_ids:
+            return Completion("", "error", len(ids), len(outputs[0].token_ids))
+        if not all(map(is_log_probability, logprobs.values())):
             return Completion("", "error", len(ids), len(outputs[0].token_ids))
         scores = renormalised(choices, [logprobs[token] for token in tokens])
         text = choices[tokens.index(outputs[0].token_ids[0])]

@@ -1,0 +1,181 @@
+"""One letter changed in a run's own files is never taken for what was written: it is refused, or it changes nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from evokd_data.errors import WorkspaceError
+from evokd_data.recipe import Recipe
+from evokd_data.rounds import open_run
+from evokd_data.storage import parquet, shards
+from evokd_data.storage.journal import Journal, read_answers, segments
+from evokd_data.storage.shards import ShardedSamples
+from evokd_data.storage.workspace import Workspace
+from tests.support.finished_runs import make_run
+
+Run = tuple[Recipe, Workspace]
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def run(pristine: Run) -> Iterator[Run]:
+    """The run, and its files as they were after the test."""
+    workspace = pristine[1]
+    copy = workspace.root.with_name("copy")
+    shutil.copytree(workspace.root, copy)
+    yield pristine
+    shutil.rmtree(workspace.root)
+    copy.rename(workspace.root)
+
+
+def flip(path: Path, offset: int) -> None:
+    """Change one byte as a failing disk would: size and name stay."""
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 0x04
+    path.write_bytes(data)
+    os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns + offset + 1))  # a coarse clock hides a change
+
+
+def altered(path: Path) -> Iterator[int]:
+    """Flips each byte of the file in turn; of a large one 600 bytes."""
+    original = path.read_bytes()
+    for offset in range(0, len(original), max(1, len(original) // 600)):
+        flip(path, offset)
+        yield offset
+        path.write_bytes(original)
+
+
+def test_no_altered_byte_of_a_shard_reaches_a_sample(run: Run) -> None:
+    recipe, workspace = run
+    (path, *_) = workspace.round(1).shard_files()
+    rows = list(ShardedSamples(recipe.task, [path]))
+    refused = tried = 0
+    for offset in altered(path):
+        tried += 1
+        try:
+            assert list(ShardedSamples(recipe.task, [path])) == rows, offset
+        except WorkspaceError:
+            refused += 1
+    assert tried > 500 and refused > 0.99 * tried
+
+
+def test_the_rows_of_a_shard_hold_any_text(run: Run, tmp_path: Path) -> None:
+    recipe, _ = run
+    from evokd_data.arrow_seal import UNSEALED
+    from evokd_data.records import Origin, Sample
+
+    sample = Sample("id", f"{UNSEALED} ARROW1", "music", Origin(1, 0, 0, "evokd"))
+    shards.write_shard(tmp_path / "a.arrow", recipe.task, [sample], 0, 1)
+    assert list(ShardedSamples(recipe.task, [tmp_path / "a.arrow"])) == [sample]
+
+
+def test_no_altered_byte_of_a_journal_reaches_an_answer(run: Run) -> None:
+    _, workspace = run
+    folder = workspace.round(1).journal
+    (path,) = segments(folder)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:3]))
+    answers = list(read_answers(folder))
+    refused = tried = 0
+    for offset in altered(path):
+        tried += 1
+        try:
+            assert list(read_answers(folder)) in (answers, answers[:-1]), offset
+        except WorkspaceError:
+            refused += 1
+    assert tried > 500 and refused > 0.95 * tried
+
+
+def test_a_journal_with_an_altered_answer_is_neither_resumed_nor_published(run: Run, tmp_path: Path) -> None:
+    _, workspace = run
+    folder = workspace.round(1).journal
+    (path,) = segments(folder)
+    text = path.read_bytes()
+    assert b"round 1 text 4" in text
+    path.write_bytes(text.replace(b"round 1 text 4", b"round 1 tent 4", 1))
+    with pytest.raises(WorkspaceError, match="damaged at byte"):
+        parquet.write_journal(folder, tmp_path / "draft")
+    with pytest.raises(WorkspaceError, match="damaged at byte"), Journal(folder):
+        pass
+
+
+def test_a_journal_of_before_is_still_read(run: Run) -> None:
+    _, workspace = run
+    folder = workspace.round(1).journal
+    answers = list(read_answers(folder))
+    (path,) = segments(folder)
+    rows = [orjson.loads(line) for line in path.read_bytes().splitlines()]
+    for row in rows:
+        assert len(row.pop("xxh")) == 16
+    path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    assert list(read_answers(folder)) == answers
+    with Journal(folder) as journal:
+        assert journal.prompt_tokens == sum(answer["prompt_tokens"] for answer in answers)
+
+
+FILES: dict[str, Callable[[Workspace], Path]] = {
+    "an earlier round's shard": lambda workspace: workspace.round(1).shard_files()[1],
+    "the seeds' shard": lambda workspace: workspace.round(0).shard_files()[0],
+    "the last round's shard": lambda workspace: workspace.round(2).shard_files()[-1],
+    "a plan": lambda workspace: workspace.round(1).plan,
+    "a probe": lambda workspace: workspace.round(2).probe,
+    "totals": lambda workspace: workspace.round(1).generated,
+    "metrics": lambda workspace: workspace.round(1).metrics,
+    "a manifest": lambda workspace: workspace.round(1).manifest,
+}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_round_is_built_on_an_altered_file(run: Run, file: str) -> None:
+    recipe, workspace = run
+    with open_run(recipe, workspace.root.parent):
+        pass
+    path = FILES[file](workspace)
+    for share in (0.2, 0.5, 0.8):
+        original = path.read_bytes()
+        flip(path, int(len(original) * share))
+        with pytest.raises(WorkspaceError, match=path.name), open_run(recipe, workspace.root.parent):
+            pass
+        path.write_bytes(original)
+
+
+def test_no_round_is_built_on_an_exchanged_shard(run: Run) -> None:
+    recipe, workspace = run
+    first, second, *_ = workspace.round(1).shard_files()
+    shutil.copyfile(first, second)
+    with (
+        pytest.raises(WorkspaceError, match="rows are not those of manifest"),
+        open_run(recipe, workspace.root.parent),
+    ):
+        pass
+
+
+def test_a_shard_of_before_is_compared_with_the_manifest(run: Run, tmp_path: Path) -> None:
+    recipe, workspace = run
+    import pyarrow as pa
+
+    path = workspace.round(1).shard_files()[0]
+    table = shards.read_table(path)
+    metadata = {key: value for key, value in table.schema.metadata.items() if key != b"evokd.seal"}
+    draft = tmp_path / "draft"
+    with pa.OSFile(str(draft), "wb") as sink, pa.ipc.new_file(sink, table.schema.with_metadata(metadata)) as writer:
+        writer.write_table(table)
+    draft.replace(path)
+    with open_run(recipe, workspace.root.parent):
+        pass
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"round 1 text 1", b"round 1 tent 1", 1))
+    with (
+        pytest.raises(WorkspaceError, match="rows are not those of manifest"),
+        open_run(recipe, workspace.root.parent),
+    ):
+        pass
