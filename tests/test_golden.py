@@ -147,6 +147,7 @@ def settled(manifest: Mapping[str, Any]) -> dict[str, Any]:
     settled_parts = {
         "identity": identity,
         "shards": shards,
+        "round_files": dict.fromkeys(manifest["round_files"], "a sha256"),
         "environment": environment,
         "files": files,
         "previous": previous,
