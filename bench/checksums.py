@@ -24,8 +24,8 @@ from report import record
 
 from evokd_data import arrow_seal
 from evokd_data.records import Completion, Message, Origin, Prompt, Sample, Sampling
-from evokd_data.storage.journal import decode_line, encode_line
 from evokd_data.storage.journal import record as journal_row
+from evokd_data.storage.journal_lines import decode_line, encode_line
 from evokd_data.storage.shards import write_shard
 from evokd_data.tasks.classification import Classification
 

@@ -20,7 +20,8 @@ from dataclasses import dataclass, replace
 
 from evokd_data.generation.scheduler import in_order
 from evokd_data.records import Completion, Draft, GenerationRequest, Prompt
-from evokd_data.storage.journal import AnswerEncoder, Journal, NotJournalled, completion, decode_line, prompt_digest
+from evokd_data.storage.journal import AnswerEncoder, Journal, NotJournalled, completion, prompt_digest
+from evokd_data.storage.journal_lines import decode_line
 from evokd_data.storage.journal_parts import JournalParts
 from evokd_data.strategies import Brief, Strategy
 from evokd_data.teachers import Complete, Partition, PartitionedEngine, Share, WrittenPartition

@@ -32,7 +32,7 @@ from evokd_data.stages.publish import AS_PUBLISHED, PUBLISHED
 from evokd_data.stages.publish_student import fetch_student
 from evokd_data.stages.train import train
 from evokd_data.storage import parquet
-from evokd_data.storage.journal import encode_line
+from evokd_data.storage.journal_lines import encode_line
 from evokd_data.storage.shards import shard_name, write_rejections
 from evokd_data.storage.snapshot import PublishedRound, Snapshot, altered_files
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, write_checked_json, write_checked_text

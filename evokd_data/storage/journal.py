@@ -6,9 +6,6 @@ that depends on it is written. A torn last line is cut off when the journal is o
 
 A long message that many prompts share, such as the system message of all labelling prompts, has a line of its own,
 {"message": digest, "role", "content"}. The answers after it name it by its digest.
-
-Each line ends with its checksum, "xxh": the XXH3 (64 bits) of all before it, so that a letter that changes on the disk is seen. Lines of
-earlier versions have none.
 """
 
 from __future__ import annotations
@@ -23,13 +20,13 @@ from types import TracebackType
 from typing import Any
 
 import orjson
-from xxhash import xxh3_64_hexdigest
 
 from evokd_data.atomic_files import sync_folder
 from evokd_data.digest import canonical, digest
-from evokd_data.errors import EvokdError, WorkspaceError
+from evokd_data.errors import EvokdError
 from evokd_data.records import Completion, Constraint, Message, Prompt, Sampling, sound_completion, token_count
 from evokd_data.settings import plain
+from evokd_data.storage.journal_lines import damaged, decode_line, encode_line, read_lines
 from evokd_data.strategies import Ask
 
 
@@ -94,48 +91,6 @@ def sound_row(row: dict[str, Any]) -> dict[str, Any]:
     answer = completion(row)
     names = ("text", "finish_reason", "prompt_tokens", "completion_tokens", "choice_logprobs")
     return {**row, **{name: getattr(answer, name) for name in names}}
-
-
-def encode_line(row: Mapping[str, Any]) -> bytes:
-    """A row as one line of the journal, with its checksum."""
-    body = orjson.dumps(row)[:-1]
-    return b"".join((body, MARK, xxh3_64_hexdigest(body).encode(), b'"}\n'))
-
-
-def decode_line(line: bytes) -> dict[str, Any] | None:
-    """The row in a line; None for a torn or damaged line."""
-    is_checked = line[MARK_START:MARK_STOP] == MARK and line.endswith(b'"}\n')
-    if is_checked and line[MARK_STOP:-3] != xxh3_64_hexdigest(line[:MARK_START]).encode():
-        return None
-    try:
-        row = orjson.loads(line) if line.endswith(b"\n") else None
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(row, dict) or not (is_checked or row.keys() in UNCHECKED_KEYS):
-        return None
-    row.pop("xxh", None)
-    return row
-
-
-MARK = b',"xxh":"'
-MARK_STOP = -len(b'0123456789abcdef"}\n')
-MARK_START = MARK_STOP - len(MARK)
-UNCHECKED_KEYS = (
-    {"message", "role", "content"},
-    {
-        "key", "prompt", "stage", "messages", "seed", "text", "finish_reason", "prompt_tokens", "completion_tokens",
-        "choice_logprobs",
-    },
-)  # fmt: skip
-"""The keys of a line without a checksum, as earlier versions wrote it: of a shared message, and of an answer."""
-
-
-def damaged(path: Path, offset: int) -> WorkspaceError:
-    """The error for a line that is no longer what was written."""
-    return WorkspaceError(
-        f"{path}: damaged at byte {offset}; restore the file, or remove the round's folder to ask again; a complete round "
-        "can be published without its journal: publish.journal=false"
-    )
 
 
 class AnswerEncoder:
@@ -349,21 +304,6 @@ class _AnswerIndex:
 def segments(folder: Path) -> list[Path]:
     """The journal's files, in the order in which processes began them."""
     return sorted(path for path in folder.glob("*.jsonl") if path.stem.isdecimal())
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """Offset, length and row of each line of a segment. A torn last line is left out.
-
-    Raises WorkspaceError when a line was altered.
-    """
-    offset = 0
-    with path.open("rb") as file:
-        for line in file:
-            if (row := decode_line(line)) is not None:
-                yield offset, len(line), row
-            elif line.endswith(b"\n"):
-                raise damaged(path, offset)
-            offset += len(line)
 
 
 def read_answers(folder: Path) -> Iterator[dict[str, Any]]:

@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from evokd_data.errors import VerificationError
 from evokd_data.records import Sample
-from evokd_data.storage.journal import SharedMessages, damaged, decode_line, read_lines, segments, sound_row
+from evokd_data.storage.journal import SharedMessages, segments, sound_row
+from evokd_data.storage.journal_lines import damaged, decode_line, read_lines
 from evokd_data.storage.shards import (
     BATCH,
     SCHEMA_VERSION,

@@ -13,6 +13,7 @@ from evokd_data.digest import file_digest
 from evokd_data.errors import VerificationError, WorkspaceError
 from evokd_data.records import Completion, Message, Origin, Prompt, Rejection, Sample, Sampling, Span
 from evokd_data.storage import journal, parquet, shards
+from evokd_data.storage.journal_lines import decode_line, encode_line
 from evokd_data.tasks import sample_id
 from evokd_data.tasks.classification import Classification
 from evokd_data.tasks.ner import NER
@@ -120,9 +121,9 @@ def test_the_journal_is_sorted_by_key_and_reads_as_it_was_written(tmp_path: Path
 def test_of_two_answers_to_one_prompt_the_last_is_published(tmp_path: Path) -> None:
     folder = tmp_path / "journal"
     write_journal(folder, 1, 1)
-    line = journal.decode_line((folder / "00000.jsonl").read_bytes())
+    line = decode_line((folder / "00000.jsonl").read_bytes())
     assert line is not None
-    (folder / "00001.jsonl").write_bytes(journal.encode_line({**line, "text": "later"}) + b"{torn")
+    (folder / "00001.jsonl").write_bytes(encode_line({**line, "text": "later"}) + b"{torn")
     (row,) = parquet.read_journal(parquet.write_journal(folder, tmp_path / "parquet"))
     assert row["text"] == "later"
 
