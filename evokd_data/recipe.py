@@ -88,7 +88,7 @@ class Recipe:
         """The prompt templates in use. Raises RecipeError, see `Templates`."""
         from evokd_data.templates import Templates
 
-        return Templates(self.task.name, self.prompts)
+        return Templates(self.task.templates, self.prompts)
 
 
 @dataclass(frozen=True)

@@ -24,25 +24,25 @@ PACKAGED = Path(__file__).parent / "prompts"
 
 
 class Templates:
-    """The templates of one task: those in the user's `folder`, and the packaged ones of `task_type` for all other names.
+    """The templates of one task: those in the user's `folder`, and the packaged ones in `packaged` for all other names.
 
     Raises RecipeError when `folder` holds no template at all, one that does not parse, or one that nothing uses. The sandbox
     is for replays: whoever replays a revision renders a stranger's templates on their machine.
     """
 
-    def __init__(self, task_type: str, folder: Path | None = None) -> None:
+    def __init__(self, packaged: str, folder: Path | None = None) -> None:
         from jinja2 import FileSystemLoader
 
-        packaged = PACKAGED / task_type
+        shipped = PACKAGED / packaged
         if folder is None:
-            self._load(FileSystemLoader(packaged))
+            self._load(FileSystemLoader(shipped))
             return
         if not any(folder.glob("*.j2")):
             raise RecipeError(
                 f"prompts: {str(folder)!r} holds no *.j2 file; give a folder of templates, or drop the key"
             )
-        self._load(FileSystemLoader([folder, packaged]))
-        self._check(folder, {path.name for path in packaged.glob("*.j2")})
+        self._load(FileSystemLoader([folder, shipped]))
+        self._check(folder, {path.name for path in shipped.glob("*.j2")})
 
     def _load(self, loader: BaseLoader) -> None:
         from jinja2 import StrictUndefined

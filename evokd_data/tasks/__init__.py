@@ -116,6 +116,8 @@ class Task(Protocol):
     name: ClassVar[str]
     hub_category: ClassVar[str]
     """The Hub's task category, e.g. "text-classification"."""
+    templates: ClassVar[str]
+    """The folder below evokd_data/prompts with its prompt templates. A task that is shown as another is names the other's."""
     suffixes: ClassVar[tuple[str, ...]]
     """Of files that only this task reads, see `read_lines`."""
 

@@ -33,6 +33,7 @@ class Classification:
 
     name: ClassVar[str] = "classification"
     hub_category: ClassVar[str] = "text-classification"
+    templates: ClassVar[str] = "classification"
     suffixes: ClassVar[tuple[str, ...]] = ()
 
     labels: Annotated[tuple[str, ...], Field(min_length=2)]

@@ -63,6 +63,7 @@ class NER:
 
     name: ClassVar[str] = "ner"
     hub_category: ClassVar[str] = "token-classification"
+    templates: ClassVar[str] = "ner"
     suffixes: ClassVar[tuple[str, ...]] = conll.SUFFIXES
 
     types: Annotated[tuple[str, ...], Field(min_length=1)]

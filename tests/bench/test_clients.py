@@ -16,6 +16,8 @@ sys.path.insert(0, str(ROOT / "bench"))
 
 from clients import READERS, Published, Reader, publish, read
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:

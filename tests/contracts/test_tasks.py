@@ -201,7 +201,7 @@ def test_templates_see_plain_values(name: str) -> None:
 
 @every_task
 def test_the_package_has_the_prompts_that_write_and_label(name: str) -> None:
-    assert {"generate.j2", "label.j2"} <= set(Templates(name).sources(["generate", "label"]))
+    assert {"generate.j2", "label.j2"} <= set(Templates(build_task(name).templates).sources(["generate", "label"]))
 
 
 @every_task

@@ -16,6 +16,8 @@ from huggingface_hub import HfApi
 from evokd_data import localhub
 from tests.support.installed_command import COMMAND
 
+pytestmark = pytest.mark.slow
+
 PUBLISHED = "teacher: {engine: scripted, latency_s: 0.03}\npublish: {repo: local/colours, endpoint: local}"
 
 

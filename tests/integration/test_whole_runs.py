@@ -14,6 +14,8 @@ from evokd_data.strategies import STRATEGIES
 from tests.support.example_tagging_task import places
 from tests.support.tiny_encoders import make_base
 
+pytestmark = pytest.mark.slow
+
 ABLATIONS = {
     "evokd + init": "{name: evokd, init: auggpt}",
     "evokd w/o easy": "{name: evokd, easy: 0}",

@@ -19,6 +19,8 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from evokd_data import localhub
 from evokd_data.localhub.child import HubDidNotStart
 
+pytestmark = pytest.mark.slow
+
 web = httpx.Client(timeout=30)
 
 

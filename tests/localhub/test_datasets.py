@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from huggingface_hub import CommitOperationAdd
 
+pytestmark = pytest.mark.slow
 CARD = b"---\nconfigs:\n- config_name: default\n  data_files: data/*.parquet\n---\n"
 
 

@@ -9,6 +9,8 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from evokd_data import localhub
 from evokd_data.localhub.gc import collect
 
+pytestmark = pytest.mark.slow
+
 web = httpx.Client(timeout=30)
 
 

@@ -18,6 +18,8 @@ from tests.support.load_scenarios import CASES, Load, Loads, run_load
 from tests.support.repository_observer import RepoState, half_published, not_exactly_once
 from tests.support.upload_volume import measure
 
+pytestmark = pytest.mark.slow
+
 numbers = itertools.count()
 
 

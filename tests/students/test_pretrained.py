@@ -180,7 +180,9 @@ def test_texts_longer_than_the_student_reads_are_counted(base, tmp_path):
 def test_texts_that_were_read_in_part_are_remarked_on():
     metrics = {"training": {"unknown_tokens": 0.01}, "test": {"n": 30, "truncated": 3}, "dev": None}
     assert evaluate.remarks(metrics) == [
-        ("test: 3 of 30 texts are longer than the student reads; it is scored on their beginnings; raise student.max_length where "
-        "its model can read more")
+        (
+            "test: 3 of 30 texts are longer than the student reads; it is scored on their beginnings; raise student.max_length where "
+            "its model can read more"
+        )
     ]
     assert evaluate.remarks({**metrics, "test": {"n": 30}, "dev": {"n": 3}}) == []
