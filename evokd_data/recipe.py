@@ -20,6 +20,7 @@ from evokd_data.models import FOLDER
 from evokd_data.recipe_checks import find_problems
 from evokd_data.recipe_file import read_recipe_file
 from evokd_data.recipe_sections import SECTIONS, Card, Filters, Pool, Publish, Rounds, Seeds, Source, Training
+from evokd_data.redaction import RANDOM, secret_settings
 from evokd_data.registry import nearest, resolve
 from evokd_data.strategies import STRATEGIES, WRAPPERS, Strategy
 from evokd_data.students import STUDENTS, Student
@@ -166,6 +167,8 @@ def build(table: dict[str, Any], path: Path, base: Path) -> tuple[Recipe | None,
 
     Relative paths in the table are relative to the folder `base`.
     """
+    if secrets := list(_secret_problems(table)):
+        return None, secrets  # alone: other problems would quote the value
     problems = list(_table_problems(table))
     sections: dict[str, Any] = {}
     for key, cls in SECTIONS.items():
@@ -191,6 +194,17 @@ def build(table: dict[str, Any], path: Path, base: Path) -> tuple[Recipe | None,
         sections["strategy"] = resolve(WRAPPERS, "pool")(sections["strategy"], explains)
     prompts = _absolute(base, scalars["prompts"]) if scalars["prompts"] else None
     return Recipe(**{**scalars, **sections, "prompts": prompts}, path=path, settings=written), []
+
+
+def _secret_problems(table: Mapping[str, Any]) -> Iterator[str]:
+    """A problem for each setting that looks like a secret. Task and card are the user's own words: of them only the shape counts."""
+    for key, section in table.items():
+        for path, reason in secret_settings(section, str(key), entropy=key in ("teacher", "publish", "student")):
+            if reason != RANDOM or path.rsplit(".", 1)[-1] not in ("api_key_env", "revision", "model"):
+                yield (
+                    f"{path}: {reason}, and a secret has no place in a recipe, which is published with its rounds; export it, a "
+                    "Hub token as HF_TOKEN, a server's key in the variable that teacher.api_key_env names"
+                )
 
 
 def _table_problems(table: Mapping[str, Any]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field
 
 from evokd_data.digest import file_digest
+from evokd_data.redaction import redact
 from evokd_data.registry import nearest
 
 T = TypeVar("T")
@@ -108,8 +109,8 @@ def _not_finite(value: Any, path: str) -> Iterator[str]:
 
 
 def short(value: Any) -> str:
-    """A value as errors quote it: JSON on one line, cut at 80 characters."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    """A value as errors quote it: JSON on one line, without secrets, cut at 80 characters."""
+    text = redact(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= 80 else text[:77] + "..."
 
 

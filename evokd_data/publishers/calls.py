@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from evokd_data.errors import EvokdError, PublishError
+from evokd_data.redaction import is_loopback
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -152,19 +152,6 @@ def describe(error: BaseException) -> str:
     line = next((line.strip() for line in str(message).splitlines() if line.strip()), type(error).__name__)
     status = status_of(error)
     return f"HTTP {status}: {line}" if status is not None else f"{type(error).__name__}: {line}"
-
-
-def scrub(text: str, *secrets: str | None) -> str:
-    """The text without access tokens."""
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, "***")
-    return text
-
-
-def is_loopback(endpoint: str) -> bool:
-    """Whether the URL names this machine."""
-    return urlsplit(endpoint).hostname in ("127.0.0.1", "::1", "localhost")
 
 
 class _Limits:

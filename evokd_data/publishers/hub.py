@@ -23,15 +23,14 @@ from evokd_data.publishers.atomic_publish import AtomicPublish
 from evokd_data.publishers.calls import (
     RetryPolicy,
     describe,
-    is_loopback,
     is_unreachable,
     limited,
     root_cause,
-    scrub,
     status_of,
 )
 from evokd_data.publishers.refs import Refs, look_up, round_files
 from evokd_data.records import Bundle, Revision
+from evokd_data.redaction import is_loopback, may_receive_tokens, plain_http_refusal, redact
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -229,7 +228,7 @@ class Hub:
         return replace(self.retries, attempts=min(self.retries.attempts, attempts)).run(call, self._note)
 
     def _note(self, text: str) -> None:
-        self.note(scrub(text, self.token, _ambient_token()))
+        self.note(redact(text, self.token, _ambient_token()))
 
     @contextmanager
     def _calls(self, repo: str, *, raw: bool = False) -> Iterator[HfApi]:
@@ -238,6 +237,8 @@ class Hub:
 
         from evokd_data import __version__
 
+        if (self.token or _ambient_token()) and not may_receive_tokens(self.address):
+            raise PublishError(f"{repo}: {plain_http_refusal(self.address)}")
         with limited(self.address):
             try:
                 yield HfApi(self.address, token=self.token, library_name="evokd-data", library_version=__version__)
@@ -261,7 +262,7 @@ class Hub:
         if problem := repo_names.fault(repo):
             return PublishError(f"{repo}: {problem}")
         error = root_cause(error)
-        address, detail = self.address, scrub(describe(error), self.token, _ambient_token())
+        address, detail = self.address, redact(describe(error), self.token, _ambient_token())
         match status_of(error):
             case _ if isinstance(error, LocalTokenNotFoundError):
                 text = f"no access token for {address}; run: hf auth login, or set HF_TOKEN"

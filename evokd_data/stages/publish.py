@@ -21,6 +21,7 @@ from evokd_data.errors import PublishError, RevisionConflict, VerificationError,
 from evokd_data.progress import Progress
 from evokd_data.publishers.open_hub import LOCAL, open_hub
 from evokd_data.records import Bundle, Revision
+from evokd_data.redaction import redact
 from evokd_data.reporting import dataset_card
 from evokd_data.reporting.primary_metric import primary_metric
 from evokd_data.storage import parquet
@@ -275,7 +276,6 @@ def public_recipe(path: Path) -> str:
 
 
 _ABSOLUTE = re.compile(r"^(?:/|~|[A-Za-z]:[\\/])[^\n]*[\\/](?=[^\\/\n]*$)|^(?:file://)[^\n]*/")
-_USER_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 def _public(value: Any) -> Any:
@@ -284,5 +284,5 @@ def _public(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_public(item) for item in value]
     if isinstance(value, str):
-        return _USER_IN_URL.sub("", _ABSOLUTE.sub("", value))
+        return redact(_ABSOLUTE.sub("", value))
     return value

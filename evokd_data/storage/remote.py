@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from evokd_data.errors import EvokdError
+from evokd_data.redaction import redact
 
 
 def open_url(setting: str, url: str, error: type[EvokdError]) -> tuple[Any, str]:
@@ -18,7 +18,7 @@ def open_url(setting: str, url: str, error: type[EvokdError]) -> tuple[Any, str]
     try:
         files, path = url_to_fs(url)
     except Exception as raised:  # an unknown protocol, a missing package, or any error of that package
-        reason = " ".join(f"{type(raised).__name__}: {raised}".split())[:300]
+        reason = redact(" ".join(f"{type(raised).__name__}: {raised}".split()))[:300]
         raise error(
             f"{setting} {without_credentials(url)}: cannot be opened ({reason}); "
             "give a folder or a URL such as s3://bucket/folder"
@@ -27,5 +27,5 @@ def open_url(setting: str, url: str, error: type[EvokdError]) -> tuple[Any, str]
 
 
 def without_credentials(url: str) -> str:
-    """The URL without user name and password, for messages."""
-    return re.sub("//[^/@]*@", "//", url).rstrip("/")
+    """The URL without secrets and final "/", for messages."""
+    return redact(url).rstrip("/")

@@ -11,6 +11,7 @@ import orjson
 
 from evokd_data.errors import TeacherError
 from evokd_data.records import Completion, Prompt, token_count
+from evokd_data.redaction import redact
 from evokd_data.registry import nearest
 from evokd_data.teachers.logs import single_line
 from evokd_data.teachers.reasoning import strip_reasoning
@@ -185,7 +186,7 @@ class ServerEngine:
         error = json_object(raw).get("error")
         message = error.get("message", error) if isinstance(error, dict) else error
         text = str(message) if message else raw.decode("utf-8", errors="replace")
-        return single_line(text.replace(self._key, "***") if self._key else text)
+        return single_line(redact(text, self._key))
 
     def _note(self, line: str) -> None:
         print(time.strftime("%Y-%m-%dT%H:%M:%S"), line, file=self._log)

@@ -2,7 +2,7 @@
 
     teacher:
       engine: server
-      urls: [http://gpu-1:8000/v1, http://gpu-2:8000/v1]
+      urls: [https://gpu-1:8000/v1, https://gpu-2:8000/v1]
       model: Qwen/Qwen3-8B
       api_key_env: TEACHER_KEY          # the name of a variable, never the key
 
@@ -25,6 +25,7 @@ from pydantic import Field
 from evokd_data.errors import TeacherError
 from evokd_data.models import ModelReference
 from evokd_data.records import Constraint
+from evokd_data.redaction import may_receive_tokens, plain_http_refusal
 from evokd_data.settings import NOT_IDENTITY, Count, from_anyone, from_user, identity
 from evokd_data.teachers import Teacher
 from evokd_data.teachers.server.endpoints import Endpoint
@@ -124,6 +125,8 @@ class Server(Teacher):
             key = os.environ.get(self.api_key_env, "")
             if not key:
                 raise TeacherError(f"teacher.api_key_env: the variable {self.api_key_env} is not set; export it")
+            if refused := next((url for url in self.urls if not may_receive_tokens(url)), None):
+                raise TeacherError(f"teacher.urls: {plain_http_refusal(refused)}")
             headers["Authorization"] = f"Bearer {key}"
         with log.open("a", encoding="utf-8", buffering=1) as file:
             async with aiohttp.ClientSession(

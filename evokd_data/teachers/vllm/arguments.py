@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -38,8 +37,6 @@ OWNED = {
     "enable_sleep_mode": "sleep_mode",
 }
 """Engine argument -> the setting of the recipe that decides it. `engine_args` may not contain these arguments."""
-
-SECRET = re.compile(r"(^|_)(token|key|password|secret)$")
 
 
 def engine_arguments(teacher: VLLM, model: Model, names: SimpleNamespace) -> dict[str, Any]:
@@ -94,14 +91,6 @@ def cpu_cache_bytes(config: Any) -> int:
     bytes_per_token = 2 * 2 * model.num_hidden_layers * heads * size  # keys and values, two bytes each
     cache = bytes_per_token * max(CPU_CACHE_TOKENS, config.max_model_len)
     return int(max(64 * 2**20, min(cache, psutil.virtual_memory().available / 4)))
-
-
-def secret_paths(value: Any, path: str) -> Iterator[str]:
-    """Paths, below `path`, of strings whose key says that they are secrets."""
-    for key, item in value.items() if isinstance(value, Mapping) else ():
-        if isinstance(item, str) and SECRET.search(str(key).lower()):
-            yield f"{path}.{key}"
-        yield from secret_paths(item, f"{path}.{key}")
 
 
 def without_folders(value: Any) -> Any:

@@ -13,9 +13,10 @@ from pydantic import Field
 
 from evokd_data.errors import TeacherError
 from evokd_data.models import ModelReference, find_model
+from evokd_data.redaction import secret_settings
 from evokd_data.settings import NOT_IDENTITY, Count, from_anyone, from_user, hub_name, identity
 from evokd_data.teachers import Engine, Teacher, missing_packages
-from evokd_data.teachers.vllm.arguments import OWNED, secret_paths, without_folders
+from evokd_data.teachers.vllm.arguments import OWNED, without_folders
 from evokd_data.teachers.vllm.engine import VLLMEngine
 from evokd_data.teachers.vllm.engine_thread import EngineThread
 
@@ -88,9 +89,9 @@ class VLLM(Teacher):
                 )
             if key in OWNED:
                 raise ValueError(f"engine_args.{key}: set teacher.{OWNED[key]} instead")
-        if secrets := list(secret_paths(self.engine_args, "engine_args")):
+        if secrets := list(secret_settings(self.engine_args, "engine_args", entropy=False)):
             # The value is not quoted: a recipe is published with its rounds.
-            raise ValueError(f"{secrets[0]}: a secret has no place in a recipe; export it, a Hub token as HF_TOKEN")
+            raise ValueError(f"{secrets[0][0]}: a secret has no place in a recipe; export it, a Hub token as HF_TOKEN")
         if self.thinking and not self.engine_args.get("reasoning_parser"):
             raise ValueError(
                 "thinking: needs engine_args.reasoning_parser, e.g. qwen3: without it the reasoning would be constrained"
