@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from evokd_data import rounds
-from evokd_data.errors import RecipeError, WorkspaceError
+from evokd_data.errors import DataError, RecipeError, WorkspaceError
 from evokd_data.progress import Progress
 from evokd_data.reporting.run_summary import summary
 from evokd_data.rounds import generate_next, open_run, run_all, train_next
@@ -198,7 +198,7 @@ def test_a_template_changed_after_round_0_is_refused(recipe_file, tmp_path):
 def test_nothing_is_written_for_data_that_cannot_be_used(recipe, tmp_path):
     loaded = recipe()
     (tmp_path / "test.jsonl").write_text("")
-    with pytest.raises(Exception, match="is empty"):
+    with pytest.raises(DataError, match="is empty"):
         generate_next(loaded, tmp_path / "runs", Progress())
     assert not (tmp_path / "runs").exists()
 

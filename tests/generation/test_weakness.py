@@ -35,7 +35,9 @@ def test_weaknesses_count_every_mistake_once_worst_first(outcomes):
 def test_examples_are_of_the_two_classes_and_on_their_side(outcomes):
     samples, predictions = probe(outcomes)
     predicted = {probed.id: prediction.predicted for probed, prediction in zip(samples, predictions, strict=True)}
-    for weakness in find(TASK, samples, predictions):
+    weaknesses = find(TASK, samples, predictions)
+    assert bool(weaknesses) == any(expected != got for expected, got, _ in outcomes)
+    for weakness in weaknesses:
         pair = {weakness.expected, weakness.got}
         assert 1 <= len(weakness.wrong) <= EXAMPLES and len(weakness.right) <= EXAMPLES
         assert all(s.target == weakness.expected and predicted[s.id] == weakness.got for s in weakness.wrong)
@@ -80,7 +82,9 @@ def test_a_weakness_is_named_by_its_two_classes():
 def test_examples_are_the_surest_of_all_whatever_came_before_them(outcomes):
     samples, predictions = probe(outcomes)
     order = sorted(range(len(outcomes)), key=lambda i: (-outcomes[i][2], i))
-    for weakness in find(TASK, samples, predictions):
+    weaknesses = find(TASK, samples, predictions)
+    assert bool(weaknesses) == any(expected != got for expected, got, _ in outcomes)
+    for weakness in weaknesses:
         pair = (weakness.expected, weakness.got)
         wrong = [samples[i] for i in order if outcomes[i][:2] == pair]
         right = [samples[i] for i in order if outcomes[i][0] == outcomes[i][1] and outcomes[i][0] in pair]

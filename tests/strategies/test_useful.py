@@ -75,6 +75,7 @@ def test_too_few_calls_or_samples_leave_the_choice_to_chance(calls, later):
 def test_no_validation_sample_is_among_the_demonstrations_it_is_labelled_with():
     teacher = Teacher()
     asyncio.run(ask_twice(UsefulDemonstrations(brief_with_later_samples(), teacher, 300, 3), "red"))
+    assert len(teacher) > 10
     for prompt in teacher:
         assert prompt.variables["text"] not in {shown["text"] for shown in prompt.variables["demonstrations"]}
         assert [shown["target"] for shown in prompt.variables["demonstrations"]] == ["red", "green", "blue"]

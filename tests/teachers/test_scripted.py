@@ -77,9 +77,9 @@ def test_a_scripted_teacher_labels_its_own_texts_as_it_was_asked_to_write_them(t
     schema = Constraint(json_schema=texts_schema(2))
     writing = prompt("generate", seed, schema, target=target, count=2, demonstrations=demonstrations)
     (written,) = ask(scripted(), [writing], None)
-    for text in json.loads(written.text)["texts"]:
-        answers = [answer.text for answer in ask(scripted(), [label(text), scored(text)], None)]
-        assert answers == [target, label_codes(TASK.classes)[target]]
+    texts = json.loads(written.text)["texts"]
+    answers = ask(scripted(), [ask_for(text) for text in texts for ask_for in (label, scored)], None)
+    assert [answer.text for answer in answers] == [target, label_codes(TASK.classes)[target]] * 2
 
 
 def test_scores_are_log_probabilities(tmp_path):
