@@ -314,6 +314,7 @@ def _round(facts: RoundFacts) -> dict[str, Any]:
             "second": test.get(SECOND[score.key]),
             "interval": Markdown(score.within),
             "truncated": test.get("truncated", 0),
+            "notes": test.get("notes", []),
         },
         "per_class": test.get("per_class", {}),
         "weaknesses": facts.plan["weaknesses"],

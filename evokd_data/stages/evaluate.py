@@ -28,7 +28,7 @@ def evaluate(recipe: Recipe, workspace: Workspace, index: int, splits: Splits, s
     """
     folder = workspace.round(index)
     metrics = {
-        "schema": "1",
+        "schema": "2",
         "round": index,
         "test": _score(recipe, folder, splits.test),
         "dev": _score(recipe, folder, splits.dev) if splits.dev else None,

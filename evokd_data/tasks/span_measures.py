@@ -7,7 +7,8 @@
     micro_f1, precision, recall    over the spans of all types
     macro_f1                 unweighted mean of the T types' F1; a type neither expected nor predicted counts as 0
     per_class                type -> precision, recall, f1 (0 where undefined), support (spans of it expected)
-    intervals                micro_f1, macro_f1 -> [low, high]: 95 % percentile bootstrap over texts, see `bootstrap_intervals`
+    intervals                micro_f1, macro_f1 -> [low, high]: 95 %, see `intervals`
+    notes                    what the intervals cannot show, see `bootstrap.notes`; left out when there is nothing to say
 
 A span is right when its first word, its last word and its type are right. seqeval reads the spans from a row of tags, in
 its strict mode for IOB2: a span begins with B-; an I- after another type or after O belongs to no span.
@@ -22,7 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evokd_data.tasks.bootstrap import percentile_interval, resamples
+from evokd_data.tasks import bootstrap
+from evokd_data.tasks.bootstrap import Interval
 from evokd_data.tasks.measures import class_table, precision_recall_f1
 
 Floats = NDArray[np.float64]
@@ -41,7 +43,8 @@ def tagging(expected: Rows, predicted: Rows, types: Sequence[str], seed: int) ->
     per_type = counts.sum(axis=0)
     precision, recall, f1 = precision_recall_f1(*per_type)
     all_types = precision_recall_f1(*per_type.sum(axis=1, keepdims=True))
-    micro_interval, macro_interval = bootstrap_intervals(counts, seed)
+    micro_interval, macro_interval = intervals(counts, seed)
+    notes = bootstrap.notes(types, per_type[2].astype(int).tolist(), "span")
     return {
         "n": len(expected),
         "spans": int(per_type[2].sum()),
@@ -51,6 +54,7 @@ def tagging(expected: Rows, predicted: Rows, types: Sequence[str], seed: int) ->
         "recall": float(all_types[1][0]),
         "per_class": class_table(types, precision, recall, f1, per_type[2]),
         "intervals": {"micro_f1": list(micro_interval), "macro_f1": list(macro_interval)},
+        **({"notes": notes} if notes else {}),
     }
 
 
@@ -72,17 +76,45 @@ def _spans(rows: Rows) -> list[set[tuple[int, int, int]]]:
     return [{(entity.start, entity.end, int(entity.tag)) for entity in text} for text in Entities(named, IOB2).entities]
 
 
-def bootstrap_intervals(counts: Floats, seed: int) -> tuple[tuple[float, float], tuple[float, float]]:
+def intervals(counts: Floats, seed: int) -> tuple[Interval, Interval]:
     """95 % percentile intervals of micro and macro F1 over resamples of the texts, from `span_counts`.
 
-    Texts are resampled rather than spans, because the spans of one text are right or wrong together. The counts of a block
-    of resamples are one product of matrices.
+    Texts are resampled rather than spans, because the spans of one text are right or wrong together. There is more to draw from
+    than the texts, see `bootstrap`: a text that is added for a type has as many spans of it as texts with it have on average, all of
+    them right, or all wrong. A resample without any span has no micro F1 and is left out; a type that a resample has no
+    span of is left out of its mean, and the mean is taken over the types that occur. The counts of a block of resamples are one
+    product of matrices.
     """
-    texts, _, types = counts.shape
-    flat = counts.reshape(texts, 3 * types)
+    sums = counts.sum(axis=0)
+    occurs = sums[2] > 0
+    estimates = precision_recall_f1(*sums.sum(axis=1, keepdims=True))[2][0], precision_recall_f1(*sums)[2].mean()
+    texts, weights = _with_added_texts(counts, occurs)
     micro, macro = [], []
-    for text_counts in resamples(texts, np.full(texts, 1 / texts), seed):
-        sums = (text_counts @ flat).reshape(-1, 3, types)
-        macro.append(precision_recall_f1(*sums.transpose(1, 0, 2))[2].mean(axis=1))
-        micro.append(precision_recall_f1(*sums.sum(axis=2).T)[2])
-    return percentile_interval(np.concatenate(micro)), percentile_interval(np.concatenate(macro))
+    for drawn in bootstrap.resamples(len(counts), weights, seed):
+        resampled = (drawn @ texts.reshape(len(texts), -1)).reshape(-1, *sums.shape)
+        right, predicted, expected = resampled.sum(axis=2).T
+        micro.append(np.where(predicted + expected > 0, precision_recall_f1(right, predicted, expected)[2], np.nan))
+        present = (resampled[:, 2] > 0) & occurs
+        f1 = precision_recall_f1(*resampled.transpose(1, 0, 2))[2]
+        number = present.sum(axis=1)
+        mean = np.divide((f1 * present).sum(axis=1), number, out=np.full(len(f1), np.nan), where=number > 0)
+        macro.append(mean * occurs.mean())
+    return (
+        bootstrap.percentile_interval(np.concatenate(micro), float(estimates[0])),
+        bootstrap.percentile_interval(np.concatenate(macro), float(estimates[1])),
+    )
+
+
+def _with_added_texts(counts: Floats, occurs: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """The texts' counts (K, 3, T) with those of the added texts, and the weights of all (K,)."""
+    right, predicted, expected = counts.sum(axis=(0, 2))
+    expected_of_type = counts[:, 2].sum(axis=0)
+    error = bootstrap.pooled_error(2 * right, predicted + expected)
+    added = np.zeros((2 * int(occurs.sum()), 3, counts.shape[2]))
+    for number, type_ in enumerate(np.flatnonzero(occurs)):
+        spans = counts[counts[:, 2, type_] > 0, 2, type_].mean()
+        added[2 * number, :, type_] = spans
+        added[2 * number + 1, 1:, type_] = spans
+    shares = expected_of_type[occurs] / max(1.0, expected)
+    weights = np.stack([np.full(len(shares), 1 - error), error + bootstrap.HALF_AN_ERROR * shares], axis=1).ravel()
+    return np.concatenate([counts, added]), np.concatenate([np.ones(len(counts)), weights])

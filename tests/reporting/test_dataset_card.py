@@ -78,15 +78,17 @@ def test_a_tagging_task_has_a_card_too(run: tuple[Recipe, list[dataset_card.Roun
     assert [field["name"] for field in columns["spans"]["list"]] == ["start", "end", "type", "surface"]
 
 
-def test_test_texts_that_the_student_reads_in_part_are_counted(
+def test_what_is_cut_of_the_test_texts_and_what_intervals_cannot_show_is_said(
     run: tuple[Recipe, list[dataset_card.RoundFacts]],
 ) -> None:
     loaded, round_facts = run
     *earlier, newest = round_facts
-    test = {**newest.metrics["test"], "truncated": 4}
+    test = {**newest.metrics["test"], "truncated": 4, "notes": ["The test set has no text of <b>."]}
     cut = [*earlier, replace(newest, metrics={**newest.metrics, "test": test})]
     sentence = " 4 of these texts are longer than what the student reads. "
-    assert sentence in dataset_card.render(loaded, "o/n", cut)
+    text = dataset_card.render(loaded, "o/n", cut)
+    assert sentence in text
+    assert " The test set has no text of &#60;b&#62;. It does not hold the spread" in text
     assert sentence not in dataset_card.render(loaded, "o/n", round_facts)
 
 
