@@ -12,6 +12,8 @@ from importlib import import_module
 
 import click
 
+from evokd_data.cli.echo import PrintableFormatter, echo, failure
+
 COMMANDS = {
     "init": "Write a recipe to start from.",
     "check": "Check recipes, every problem at once.",
@@ -69,15 +71,15 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except EvokdError as error:
-            raise click.ClickException(str(error)) from error
+            raise failure(error) from error
         except KeyboardInterrupt:
-            click.echo("stopped; the same command goes on from here", err=True)
+            echo("stopped; the same command goes on from here", err=True)
             ctx.exit(130)
         except BrokenPipeError:  # the reader of our output has closed it; click exits without a message
             raise
         except OSError as error:  # a full disk, missing permissions, a file where a folder should be
             logging.getLogger(__name__).info("the error came from here", exc_info=True)
-            raise click.ClickException(f"{error}; --verbose tells where") from error
+            raise failure(f"{error}; --verbose tells where") from error
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -85,8 +87,12 @@ class LazyGroup(click.Group):
 @click.option("-v", "--verbose", is_flag=True, help="Log what the library does.")
 def cli(verbose: bool) -> None:
     """Distil a large language model into a small one, round by round, each round a dataset revision."""
+    if logging.lastResort is not None:  # prints warnings where nothing else is set up
+        logging.lastResort.setFormatter(PrintableFormatter())
     if verbose:
-        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(name)s: %(message)s")
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(PrintableFormatter("%(name)s: %(message)s"))
+        logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from evokd_data.cli import options
+from evokd_data.cli.echo import echo
 
 if TYPE_CHECKING:
     from evokd_data.seeds import Splits
@@ -34,18 +35,18 @@ def command(recipes: tuple[Path, ...], overrides: tuple[str, ...], online: bool)
             recipe = load(path, overrides)
         except EvokdError as error:
             bad += 1
-            click.echo(str(error), err=True)
+            echo(str(error), err=True)
             continue
         findings = check(recipe, online)
         for problem in findings.problems:
-            click.echo(problem, err=True)
+            echo(problem, err=True)
         if findings.problems:
             bad += 1
             continue
         for remark in findings.remarks:
-            click.echo(f"{path}: note: {remark}", err=True)
+            echo(f"{path}: note: {remark}", err=True)
         assert findings.splits is not None
-        click.echo(
+        echo(
             f"{path}: sound: {recipe.task.name} with {len(recipe.task.labels)} classes{''.join(_counts(findings.splits))}"
         )
     if bad:

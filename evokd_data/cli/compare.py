@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from evokd_data.cli import options
+from evokd_data.cli.echo import echo
 
 
 @click.command("compare", short_help="Compare strategies over random seeds at equal budgets.")
@@ -36,4 +37,4 @@ def command(
     with live() as progress:
         results = compare(all_trials, runs, out, line, progress)
     comparison_tables(results)
-    click.echo(str(out / "README.md"))
+    echo(str(out / "README.md"))

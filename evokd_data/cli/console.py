@@ -13,7 +13,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from evokd_data.printable import printable, printable_line
 from evokd_data.progress import Progress
+from evokd_data.redaction import redact
 from evokd_data.reporting.primary_metric import NAMES, primary_metric
 
 PLAIN_EVERY_S = 10.0  # between two lines of one stage when stderr is no terminal
@@ -45,7 +47,7 @@ class _Lines(Progress):
     def _line(self, text: str) -> None:
         if self._display is not None:
             self._display.update(Text(""), refresh=True)
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(printable(redact(text)), markup=False, soft_wrap=True)
 
     def stage(self, name: str, round: int, **facts: Any) -> None:
         self._began = self._last_print = time.monotonic()
@@ -98,12 +100,18 @@ def reasons(rejected: Mapping[str, int]) -> str:
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table on stdout. Numbers are right-aligned. When stdout is not a terminal the table is 160 characters wide."""
     console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
-    rich_table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    rich_table = Table(
+        title=Text(printable_line(title), style="table.title"),
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
     for index, column in enumerate(columns):
         numeric = all(row[index] is None or isinstance(row[index], int | float) for row in rows)
-        rich_table.add_column(column, justify="right" if numeric else "left")
+        rich_table.add_column(Text(printable_line(column)), justify="right" if numeric else "left")
     for row in rows:
-        rich_table.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
+        rich_table.add_row(*(Text("-" if cell is None else printable_line(str(cell))) for cell in row))
     console.print(rich_table)
 
 

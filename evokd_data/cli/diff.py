@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from evokd_data.cli import options
+from evokd_data.cli.echo import echo
 
 
 @click.command("diff", short_help="Show what changed between two published rounds.")
@@ -23,7 +24,7 @@ def command(repo: str, round: int, other_round: int, endpoint: str | None, as_js
 
     changes = diff(repo, round, other_round, endpoint=endpoint)
     if as_json:
-        click.echo(json.dumps(changes, indent=2, ensure_ascii=False))
+        echo(json.dumps(changes, indent=2, ensure_ascii=False))
     else:
         _print(changes)
 
@@ -31,7 +32,7 @@ def command(repo: str, round: int, other_round: int, endpoint: str | None, as_js
 def _print(changes: Mapping[str, Any]) -> None:
     """One table for each section, or one line when nothing in the section changed."""
     was, now = changes["from"]["tag"], changes["to"]["tag"]
-    click.echo(f"{changes['repo']}: {was} {changes['from']['commit'][:10]} -> {now} {changes['to']['commit'][:10]}\n")
+    echo(f"{changes['repo']}: {was} {changes['from']['commit'][:10]} -> {now} {changes['to']['commit'][:10]}\n")
     settings = [[entry["setting"], _short(entry["from"]), _short(entry["to"])] for entry in changes["recipe"]]
     settings += [
         [name, _short(changes[name]["from"]), _short(changes[name]["to"])]
@@ -40,9 +41,9 @@ def _print(changes: Mapping[str, Any]) -> None:
     ]
     _section("recipe", ("setting", was, now), settings)
     if changes["prompts"]:
-        click.echo("prompts\n" + "\n".join(changes["prompts"].values()) + "\n")
+        echo("prompts\n" + "\n".join(changes["prompts"].values()) + "\n")
     else:
-        click.echo("prompts: the same\n")
+        echo("prompts: the same\n")
     weaknesses = [
         [entry["name"], *(_missed(entry[side]) for side in ("from", "to"))] for entry in changes["weaknesses"]
     ]
@@ -71,8 +72,8 @@ def _section(title: str, columns: tuple[str, ...], rows: list[list[object]]) -> 
     if rows:
         table(title, columns, rows)
     else:
-        click.echo(f"{title}: the same")
-    click.echo()
+        echo(f"{title}: the same")
+    echo()
 
 
 def _short(value: object) -> str:

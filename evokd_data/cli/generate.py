@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from evokd_data.cli import options
+from evokd_data.cli.echo import echo
 
 
 @click.command("generate", short_help="Generate the next round's samples as Arrow shards.")
@@ -28,4 +29,4 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, mirror: str | 
     loaded = load(recipe, overrides)
     with live() as progress:
         totals = generate_next(loaded, runs, progress, origin, mirror)
-    click.echo(str(Workspace(runs / loaded.name).round(totals["round"]).shards))
+    echo(str(Workspace(runs / loaded.name).round(totals["round"]).shards))

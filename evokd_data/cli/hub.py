@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from evokd_data.cli.echo import echo, failure
+
 
 @click.group("hub", short_help="Serve a local Hub, and look after it.")
 def command() -> None:
@@ -33,15 +35,15 @@ def serve(root: Path, host: str, port: int, allow_hosts: tuple[str, ...]) -> Non
     from evokd_data.localhub import server
 
     def ready(url: str) -> None:
-        click.echo(url)
-        click.echo(f"clients find it by: export HF_ENDPOINT={url}", err=True)
+        echo(url)
+        echo(f"clients find it by: export HF_ENDPOINT={url}", err=True)
 
     try:
         server.serve(root, host, port, ready=ready, allow_hosts=allow_hosts)
     except (server.UnsafeAddress, OSError) as error:
-        raise click.ClickException(str(error)) from None
+        raise failure(error) from None
     except ImportError as error:
-        raise click.ClickException(f"the local Hub needs {error.name}; run: pip install 'evokd-data[hub]'") from None
+        raise failure(f"the local Hub needs {error.name}; run: pip install 'evokd-data[hub]'") from None
 
 
 @command.group("token")
@@ -59,7 +61,7 @@ def token_add(root: Path, user: str, role: str, orgs: tuple[str, ...]) -> None:
     from evokd_data.localhub.auth import add_token
 
     secret, _ = add_token(root, user, role, orgs)
-    click.echo(secret)
+    echo(secret)
 
 
 @token.command("list")
@@ -69,7 +71,7 @@ def token_list(root: Path) -> None:
     from evokd_data.localhub.auth import list_tokens
 
     for token in list_tokens(root):
-        click.echo(f"{token.id} {token.user} {token.role} {','.join(token.orgs)}".rstrip())
+        echo(f"{token.id} {token.user} {token.role} {','.join(token.orgs)}".rstrip())
 
 
 @token.command("revoke")
@@ -82,8 +84,8 @@ def token_revoke(root: Path, token_id: str) -> None:
     try:
         revoked = revoke_token(root, token_id)
     except KeyError:
-        raise click.ClickException(f"{token_id}: no such token; see: evokd-data hub token list") from None
-    click.echo(f"revoked a {revoked.role} token of {revoked.user}")
+        raise failure(f"{token_id}: no such token; see: evokd-data hub token list") from None
+    echo(f"revoked a {revoked.role} token of {revoked.user}")
 
 
 @command.command("gc")
@@ -97,4 +99,4 @@ def gc(root: Path, grace_hours: float, repack: bool) -> None:
     from evokd_data.localhub.gc import collect
 
     counts = collect(root, grace_hours * 3600, repack=repack)
-    click.echo(", ".join(f"{name} {value}" for name, value in asdict(counts).items()))
+    echo(", ".join(f"{name} {value}" for name, value in asdict(counts).items()))

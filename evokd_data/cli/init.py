@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from evokd_data.cli.echo import echo, failure
+
 TEMPLATE = """\
 # evokd-data run {file}
 name: {name}
@@ -40,7 +42,7 @@ student:
 def command(file: Path) -> None:
     """Write a recipe to FILE (recipe.yaml) to start from; never over one that is there."""
     if file.exists():
-        raise click.ClickException(f"{file} is there already; give another name")
+        raise failure(f"{file} is there already; give another name")
     name = file.stem if file.stem != "recipe" else Path.cwd().name
     file.write_text(TEMPLATE.format(file=file, name=name), encoding="utf-8")
-    click.echo(f"{file}: next: put seeds.jsonl and test.jsonl beside it, then evokd-data check {file}")
+    echo(f"{file}: next: put seeds.jsonl and test.jsonl beside it, then evokd-data check {file}")

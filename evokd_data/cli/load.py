@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from evokd_data.cli import options
+from evokd_data.cli.echo import echo
 
 
 @click.command("load", short_help="Load a round from the Hub, verified.")
@@ -31,10 +32,10 @@ def command(repo: str, round: int | None, out: Path | None, head: int | None, en
     loaded = load_round(repo, round, endpoint=endpoint)
     if head is not None:
         for row in loaded["train"].select(range(min(head, len(loaded["train"])))):
-            click.echo(json.dumps(row, ensure_ascii=False))
+            echo(json.dumps(row, ensure_ascii=False))
     if out is not None:
         write_rows(loaded["train"], out)
-        click.echo(str(out))
+        echo(str(out))
     if head is None and out is None:
         for split, rows in loaded.items():
-            click.echo(f"{split} {len(rows)}")
+            echo(f"{split} {len(rows)}")

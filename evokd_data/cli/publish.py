@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from evokd_data.cli import options
+from evokd_data.cli.echo import echo
 
 
 @click.command("publish", short_help="Publish complete rounds, each as one commit and one tag.")
@@ -26,4 +27,4 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, mirror: str | 
     with live() as progress:
         revisions = publish_complete(load(recipe, overrides), runs, progress, mirror)
     for revision in revisions:
-        click.echo(f"{revision.repo} {revision.tag} {revision.commit}")
+        echo(f"{revision.repo} {revision.tag} {revision.commit}")

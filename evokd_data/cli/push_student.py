@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from evokd_data.cli import options
+from evokd_data.cli.echo import echo
 
 
 @click.command("push-student", short_help="Push a round's student to a model repository.")
@@ -27,4 +28,4 @@ def command(recipe: Path, round: int | None, overrides: tuple[str, ...], runs: P
 
     with live() as progress:
         revision = push_student_of_round(load(recipe, overrides), runs, round, progress, mirror)
-    click.echo(f"{revision.repo} {revision.tag} {revision.commit}")
+    echo(f"{revision.repo} {revision.tag} {revision.commit}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from evokd_data.cli import options
+from evokd_data.cli.echo import echo
 
 
 @click.command("replay", short_help="Make a published round's rows again from its journal.")
@@ -35,15 +36,13 @@ def command(
     loaded = load(recipe, overrides) if recipe else None
     replayed = replay(repo, round, recipe=loaded, overrides=() if recipe else overrides, endpoint=endpoint)
     if as_json:
-        click.echo(json.dumps(replayed.as_json(), indent=2, ensure_ascii=False))
+        echo(json.dumps(replayed.as_json(), indent=2, ensure_ascii=False))
         return
-    click.echo(
+    echo(
         f"{repo}@{replayed.tag}: {replayed.rows} rows and {replayed.rejections} rejections made again from {replayed.answers} answers, "
         f"content {replayed.content}"
     )
     if replayed.test_overlap == "published" and replayed.round:
-        click.echo(
-            "which texts repeat the test set was taken from the published rejections; --recipe finds it out", err=True
-        )
+        echo("which texts repeat the test set was taken from the published rejections; --recipe finds it out", err=True)
     for note in replayed.notes:
-        click.echo(note, err=True)
+        echo(note, err=True)

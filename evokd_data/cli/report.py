@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from evokd_data.cli.echo import echo
+
 
 @click.command("report", short_help="Write a run's report as one HTML page.")
 @click.argument("names", nargs=-1, required=True, metavar="RUN...")
@@ -18,4 +20,4 @@ def command(names: tuple[str, ...], out: Path | None) -> None:
     from evokd_data.storage.workspace import Workspace
 
     workspaces = [Workspace(Path(name) if Path(name).is_dir() else Path("runs") / name) for name in names]
-    click.echo(str(report(workspaces, out or workspaces[0].root / "report.html")))
+    echo(str(report(workspaces, out or workspaces[0].root / "report.html")))

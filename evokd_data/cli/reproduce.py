@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from evokd_data.cli import options
+from evokd_data.cli.echo import echo
 
 
 @click.command("reproduce", short_help="Ask the teacher for a published round again, and compare.")
@@ -54,23 +55,23 @@ def command(
             overrides=() if recipe else overrides, limit=limit, endpoint=endpoint, progress=progress,
         )  # fmt: skip
     if as_json:
-        click.echo(json.dumps(reproduced.as_json(), indent=2, ensure_ascii=False))
+        echo(json.dumps(reproduced.as_json(), indent=2, ensure_ascii=False))
     else:
-        click.echo(f"{repo}@{reproduced.tag}: asked {reproduced.requests} of {reproduced.of_requests} requests again")
+        echo(f"{repo}@{reproduced.tag}: asked {reproduced.requests} of {reproduced.of_requests} requests again")
         for template, counts in reproduced.answers.items():
             unequal = ", ".join(f"{count} {name}" for name, count in counts.items() if count and name != "equal")
-            click.echo(
+            echo(
                 f"  {template}: {counts['equal']} of {sum(counts.values())} answers equal{'; ' + unequal if unequal else ''}"
             )
         if reproduced.unasked:
-            click.echo(f"  {reproduced.unasked} answers of then were not asked for")
+            echo(f"  {reproduced.unasked} answers of then were not asked for")
         rows = reproduced.rows
-        click.echo(
+        echo(
             f"  rows: {rows['equal']} of {rows['published']} equal, {rows['differ']} differ, {rows['missing']} missing, "
             f"{rows['new']} new"
         )
         for title, lines in (("for example", reproduced.examples), ("what can explain it", reproduced.reasons)):
             if lines:
-                click.echo("\n".join([f"{title}:", *(f"  {line}" for line in lines)]))
+                echo("\n".join([f"{title}:", *(f"  {line}" for line in lines)]))
     if not reproduced.same:
         raise SystemExit(1)

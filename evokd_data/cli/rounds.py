@@ -7,6 +7,7 @@ import json
 import click
 
 from evokd_data.cli import options
+from evokd_data.cli.echo import echo
 
 
 @click.command("rounds", short_help="List the rounds of a published data set.")
@@ -21,7 +22,7 @@ def command(repo: str, endpoint: str | None, as_json: bool) -> None:
 
     rounds = list_rounds(repo, endpoint=endpoint)
     if as_json:
-        click.echo(json.dumps(rounds, indent=2, ensure_ascii=False))
+        echo(json.dumps(rounds, indent=2, ensure_ascii=False))
         return
     rows = [
         [

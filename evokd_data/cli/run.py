@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from evokd_data.cli import options
+from evokd_data.cli.echo import echo
 
 
 @click.command("run", short_help="Run the whole loop: every round generated, learned, published.")
@@ -35,4 +36,4 @@ def command(
         newest = summary(run.workspace)["rounds"][-1]
         revision = newest["revision"]
         published = f"{revision['repo']}@{revision['tag']}" if revision else "not published"
-        click.echo(f"{run.recipe.name} {newest['digest']} {published}")
+        echo(f"{run.recipe.name} {newest['digest']} {published}")

@@ -6,6 +6,8 @@ import json
 
 import click
 
+from evokd_data.cli.echo import echo
+
 
 @click.command("schema", short_help="Print the JSON Schema of a recipe, for editors.")
 def command() -> None:
@@ -15,4 +17,4 @@ def command() -> None:
     """
     from evokd_data.recipe import schema
 
-    click.echo(json.dumps(schema(), indent=2, ensure_ascii=False))
+    echo(json.dumps(schema(), indent=2, ensure_ascii=False))

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from evokd_data.cli import options
+from evokd_data.cli.echo import echo
 
 
 @click.command("show", short_help="Show a run: its rounds, plan and metrics.")
@@ -25,7 +26,7 @@ def command(run: Path, plan: int | None, as_json: bool) -> None:
     if plan is not None:
         content = read_json(workspace.round(plan).plan)
     if as_json:
-        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        echo(json.dumps(content, indent=2, ensure_ascii=False))
     elif plan is not None:
         plan_table(content)
     else:

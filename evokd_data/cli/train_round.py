@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from evokd_data.cli import options
+from evokd_data.cli.echo import echo
 
 
 @click.command("train-round", short_help="Train and score the student on the last generated round.")
@@ -27,4 +28,4 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, mirror: str | 
     with live() as progress:
         metrics = train_next(load(recipe, overrides), runs, progress, mirror)
     if metrics is not None:
-        click.echo(json.dumps({"round": metrics["round"], "test": metrics["test"]}, ensure_ascii=False))
+        echo(json.dumps({"round": metrics["round"], "test": metrics["test"]}, ensure_ascii=False))

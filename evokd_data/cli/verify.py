@@ -7,6 +7,7 @@ import json
 import click
 
 from evokd_data.cli import options
+from evokd_data.cli.echo import echo
 
 
 @click.command("verify", short_help="Check every digest of a published round.")
@@ -24,11 +25,11 @@ def command(repo: str, round: int | None, endpoint: str | None, cached: bool, as
 
     report = verify(repo, round, endpoint=endpoint, cached=cached)
     if as_json:
-        click.echo(json.dumps(report.as_json(), indent=2))
+        echo(json.dumps(report.as_json(), indent=2))
         return
-    click.echo(
+    echo(
         f"{repo}@{report.tag} is as published: commit {report.commit}, {report.files} files, {report.bytes} bytes, "
         f"{report.rows} rows in rounds 0 to {report.round}, identity {report.digest}"
     )
     for note in report.notes:
-        click.echo(note, err=True)
+        echo(note, err=True)

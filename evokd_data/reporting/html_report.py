@@ -9,6 +9,7 @@ from typing import Any
 
 from evokd_data.atomic_files import write_text
 from evokd_data.generation.filters import REASONS
+from evokd_data.printable import printable
 from evokd_data.reporting.primary_metric import primary_metric
 from evokd_data.reporting.run_summary import summary
 from evokd_data.storage.shards import read_rejections, read_table
@@ -34,7 +35,7 @@ def report(workspaces: Sequence[Workspace], into: Path) -> Path:
         autoescape=True,
     )
     page = environment.get_template("report.html.j2").render(runs=runs, curve=_curve(runs), reasons=REASONS)
-    write_text(into, page)
+    write_text(into, printable(page))
     return into
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from evokd_data.printable import printable
+
 LINE_FORMAT = "%(asctime)s %(processName)s %(levelname)s %(name)s: %(message)s"
 EXCEPTION_LINE = re.compile(r"^(?:.*?\s)?((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt)(?::| -).*)$")
 MAX_LINE = 300
@@ -91,6 +93,6 @@ def describe_error(error: BaseException) -> str:
 
 
 def single_line(text: str) -> str:
-    """The text on one line, cut at 300 characters."""
-    text = " ".join(text.split())
+    """The text on one line, without control characters, cut at 300 characters."""
+    text = printable(" ".join(text.split()))
     return text if len(text) <= MAX_LINE else text[: MAX_LINE - 3] + "..."
