@@ -26,7 +26,8 @@ def command(repo: str, round: int | None, out: Path | None, head: int | None, en
     """
     from datasets import disable_progress_bars
 
-    from evokd_data.revisions.load import load_round, write_rows
+    from evokd_data.revisions.load import load_round
+    from evokd_data.revisions.row_files import write_rows
 
     disable_progress_bars()
     loaded = load_round(repo, round, endpoint=endpoint)

@@ -21,15 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evokd_data import repo_layout
-from evokd_data.atomic_files import whole_file
 from evokd_data.digest import digest
-from evokd_data.errors import DataError, PublishError, VerificationError
+from evokd_data.errors import PublishError, VerificationError
 from evokd_data.publishers.open_hub import open_hub
 from evokd_data.repo_layout import round_tag
 from evokd_data.storage.snapshot import Snapshot, altered_files, read_snapshot
 
 if TYPE_CHECKING:
-    from datasets import Dataset, DatasetDict, IterableDatasetDict
+    from datasets import DatasetDict, IterableDatasetDict
 
     from evokd_data.publishers.hub import Hub
 
@@ -116,29 +115,6 @@ def _file_digests(folder: Path) -> dict[str, str]:
     names = (path.relative_to(folder).as_posix() for path in files)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return dict(zip(names, pool.map(file_digest, files), strict=True))
-
-
-def write_rows(rows: Dataset, out: Path) -> None:
-    """Write all rows as one file, whole or not at all. `out` ends in .jsonl, .csv, .parquet or .arrow, else DataError."""
-    writers = {
-        ".jsonl": lambda draft: rows.to_json(draft, force_ascii=False),
-        ".csv": lambda draft: rows.to_csv(draft),
-        ".parquet": lambda draft: rows.to_parquet(draft),
-        ".arrow": lambda draft: _write_arrow(rows, draft),
-    }
-    write = writers.get(out.suffix.lower())
-    if write is None:
-        raise DataError(f"{out}: unknown format {out.suffix!r}; use {', '.join(writers)}")
-    with whole_file(out) as draft:
-        write(draft)
-
-
-def _write_arrow(rows: Dataset, out: Path) -> None:
-    import pyarrow as pa
-
-    table = rows.data.table
-    with pa.OSFile(str(out), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
 
 
 def list_rounds(

@@ -17,11 +17,11 @@ import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from evokd_data import localhub, repo_layout
-from evokd_data.errors import DataError, PublishError, VerificationError
+from evokd_data.errors import PublishError, VerificationError
 from evokd_data.localhub.child import RunningHub
 from evokd_data.progress import Progress
 from evokd_data.publishers.hub import Hub
-from evokd_data.revisions.load import fetch_rounds, list_rounds, load_round, write_rows
+from evokd_data.revisions.load import fetch_rounds, list_rounds, load_round
 from evokd_data.revisions.verify import examine, verify
 from evokd_data.stages.publish import Publication
 from evokd_data.storage.shards import ShardedSamples, row_sample
@@ -171,22 +171,6 @@ print(json.dumps(found))
         (published.server.root.parent / "hub").symlink_to(published.server.root)
         loaded = load_round(published.repo, 0, endpoint="local", cache_dir=cache)
         assert samples(published, loaded) == published.rows(0)
-
-    @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet", ".arrow"])
-    def test_rows_are_written_to_files(self, published: Published, cache: Path, tmp_path: Path, suffix: str) -> None:
-        import datasets
-
-        rows = load_round(published.repo, 1, cache_dir=cache, **published.at)["train"]
-        out = tmp_path / f"rows{suffix}"
-        write_rows(rows, out)
-        kind = {".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}[suffix]
-        back = datasets.load_dataset(kind, data_files=str(out), split="train", cache_dir=str(tmp_path / "cache"))
-        assert back["text"][:] == rows["text"][:]
-        assert list(tmp_path.glob(".*")) == []
-
-    def test_rows_are_written_in_known_formats_only(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match=r"unknown format '.xlsx'; use .jsonl"):
-            write_rows(None, tmp_path / "rows.xlsx")  # type: ignore[arg-type]
 
     def test_rounds_are_listed(self, published: Published, cache: Path) -> None:
         rounds = list_rounds(published.repo, cache_dir=cache, **published.at)
