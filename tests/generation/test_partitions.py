@@ -352,7 +352,8 @@ def test_what_a_killed_drivers_workers_were_answered_is_not_asked_again(recipe, 
     )
 
     async def cut_off(run: Workspace, task: asyncio.Task) -> None:
-        while sum(part.count(b'"key"') for part in JournalParts(parts_url).read()) < 8:
+        # More than are asked for below: on a busy machine no more come, and tearing a part loses one.
+        while sum(part.count(b'"key"') for part in JournalParts(parts_url).read()) < 10:
             await asyncio.sleep(0.005)
         task.cancel()
 
