@@ -68,7 +68,7 @@ docs: setup  ## writes the generated sections of the pages anew
 	@.venv/bin/python -m tests.support.documentation
 
 golden: setup  ## writes the files of tests/golden anew; read the difference before you commit it
-	@UPDATE_GOLDEN=1 .venv/bin/python -m pytest -q -k golden tests/test_golden.py tests/reporting/test_dataset_card.py
+	@UPDATE_GOLDEN=1 .venv/bin/python -m pytest -q -m "not gpu" -k golden tests/test_golden.py tests/reporting/test_dataset_card.py
 
 bench: setup  ## what we cost beside the engine, and beside raw vLLM; FULL=--full for a million texts; build/bench.json
 	@mkdir -p build

@@ -59,6 +59,7 @@ def test_check_says_what_is_sound_and_every_problem_of_the_rest(recipe_file, tmp
     assert len(result.stderr.splitlines()) == 3
 
 
+@pytest.mark.slow
 def test_check_and_help_load_nothing_heavy(recipe_file):
     path = recipe_file()
     blocked = f"import sys; sys.modules.update(dict.fromkeys({HEAVY!r})); sys.argv[0] = 'evokd-data'; "
@@ -74,6 +75,7 @@ def test_schema_prints_json():
     assert json.loads(call("schema").stdout)["title"] == "evokd-data recipe"
 
 
+@pytest.mark.slow
 def test_the_result_is_on_stdout_and_all_else_on_stderr(recipe_file, tmp_path):
     path = recipe_file()
     assert call("generate", path, *FAST).stdout == "runs/colours/round-000/shards\n"
@@ -85,6 +87,7 @@ def test_the_result_is_on_stdout_and_all_else_on_stderr(recipe_file, tmp_path):
     assert "round 0: generate: done before" in done.stderr and "round 2: generate: kept 24" in done.stderr
 
 
+@pytest.mark.slow
 def test_show_prints_a_table_the_plan_and_json_without_none(recipe_file):
     path = recipe_file(
         **{"engine: scripted": "engine: scripted, wrong_labels: 0.5", "linear}": "linear, soft_labels: false}"}
@@ -124,6 +127,7 @@ def test_a_mistake_is_one_message_and_an_exit_code(recipe_file, tmp_path, argume
     assert result.exit_code != 0 and message in result.stderr and not result.stdout
 
 
+@pytest.mark.slow
 def test_a_disk_error_in_the_middle_is_a_message_and_verbose_tells_where(recipe_file, tmp_path):
     path = recipe_file()
     play(quick(path), tmp_path / "runs", 1)
@@ -150,6 +154,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_second_process_is_turned_away_ctrl_c_exits_130_and_the_same_command_goes_on(recipe_file, tmp_path):
     path = recipe_file()
     play(quick(path), tmp_path / "runs", 1)
@@ -169,6 +174,7 @@ def test_a_second_process_is_turned_away_ctrl_c_exits_130_and_the_same_command_g
     assert call("generate", path, *FAST).exit_code == 0
 
 
+@pytest.mark.slow
 def test_texts_names_and_labels_of_any_script_come_through(recipe_file, tmp_path):
     path = recipe_file(**{"name: colours": "name: c-颜色-größe", "which colour": "цвет 😀 which colour"})
     for file in (path, tmp_path / "seeds.jsonl", tmp_path / "test.jsonl"):
@@ -178,6 +184,7 @@ def test_texts_names_and_labels_of_any_script_come_through(recipe_file, tmp_path
     assert "синий" in shown.stdout
 
 
+@pytest.mark.slow
 def test_output_that_nobody_reads_to_the_end_is_no_error(recipe_file, tmp_path):
     play(quick(recipe_file()), tmp_path / "runs", 1)
     process = start("show", "colours", "--json")

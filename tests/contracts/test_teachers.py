@@ -136,6 +136,7 @@ def test_one_teacher_is_partitioned_and_keeps_parts_where_it_is_told() -> None:
     assert build_teacher("ray", parts="s3://bucket/parts").parts_url() == "s3://bucket/parts"
 
 
+@pytest.mark.slow
 @every_served_teacher
 def test_answers_come_in_the_order_of_the_prompts_and_are_decided_by_each_alone(name: str, tmp_path: Path) -> None:
     asked = prompts(9)

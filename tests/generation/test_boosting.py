@@ -11,6 +11,8 @@ from evokd_data.storage.shards import ShardedSamples, read_probe
 from evokd_data.storage.workspace import read_json
 from tests.support.example_task import TASK, contents, play, quick
 
+pytestmark = pytest.mark.slow
+
 ROUGH = {
     "engine: scripted": "engine: scripted, wrong_labels: 0.4",
     "linear}": "linear, soft_labels: false}",

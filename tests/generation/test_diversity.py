@@ -46,6 +46,7 @@ def test_distinct_n_counts_words_and_characters_where_words_are_not_parted():
     assert diversity(["天气很好", "天气不好"], 0)["distinct_1"] == 5 / 8
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(max_size=30), min_size=2, max_size=12))
 def test_measures_keep_their_bounds_whatever_the_texts(some):
     measures = diversity(some, 1)
@@ -68,6 +69,7 @@ def test_large_rounds_are_measured_on_a_sample_that_the_seed_draws():
     assert len(sample_texts(many, 5)) == len(set(map(many.index, sample_texts(many, 5)))) == 400
 
 
+@pytest.mark.slow
 def test_a_detector_tells_other_words_and_does_not_tell_what_is_alike():
     real = texts(80, 1)
     apart = detector([f"certainly {text}" for text in texts(80, 2)], real, 0)
@@ -96,6 +98,7 @@ def test_a_detector_needs_enough_texts_of_both_kinds_and_says_so():
     assert detector([], [], 0)["reason"] == "fewer than 20 generated and real texts"
 
 
+@pytest.mark.slow
 def test_every_round_tells_its_variety_and_whether_it_can_be_told_from_real_texts(recipe_file, recipe, tmp_path):
     pool = tmp_path / "pool.jsonl"
     pool.write_text("".join(f'{{"text": "{text}"}}\n' for text in texts(40, 4)), encoding="utf-8")
@@ -123,6 +126,7 @@ def test_mastery_follows_each_class_by_what_the_student_met_and_got_right():
     ]
 
 
+@pytest.mark.slow
 def test_the_summary_of_a_run_holds_the_mastery_of_every_class(recipe, tmp_path):
     run = play(recipe(), tmp_path, 3)
     traced = summary(run)["mastery"]

@@ -36,6 +36,7 @@ def reason(fate: Sample | Rejection) -> str:
     return fate.reason if isinstance(fate, Rejection) else "kept"
 
 
+@pytest.mark.slow
 @given(drafts, st.sampled_from(["relabel", "reject"]))
 def test_every_draft_is_kept_or_rejected_for_a_known_reason_and_keeps_its_origin(some_drafts, policy):
     filters = pipeline(["the sea"], label_disagreement=policy)
@@ -44,6 +45,7 @@ def test_every_draft_is_kept_or_rejected_for_a_known_reason_and_keeps_its_origin
     assert all(isinstance(fate, Sample) or fate.reason in REASONS for fate in fates)
 
 
+@pytest.mark.slow
 @given(drafts)
 def test_what_was_kept_is_kept_again_and_nothing_twice(some_drafts):
     first, second = pipeline(), pipeline()
@@ -54,6 +56,7 @@ def test_what_was_kept_is_kept_again_and_nothing_twice(some_drafts):
     assert len({normal_form(s.text) for s in samples}) == len(samples)
 
 
+@pytest.mark.slow
 @given(drafts, st.integers(0, 12))
 def test_remembering_finished_shards_is_as_good_as_having_filtered_them(some_drafts, cut):
     whole, first, second = pipeline(), pipeline(), pipeline()

@@ -69,6 +69,7 @@ def compare_every_pair(texts: list[str], threshold: float) -> list[tuple[str, st
     return matches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threshold", [0.5, 0.85])
 @pytest.mark.parametrize("recent", [1, 7, 10_000])
 @pytest.mark.parametrize("few", [0, near_duplicates.MAX_SINGLE_READS])
@@ -81,6 +82,7 @@ def test_decisions_are_those_of_comparing_every_pair_however_texts_are_kept(monk
     assert {match and match[0] for match in matches} == {None, "duplicate", "near_duplicate"}
 
 
+@pytest.mark.slow
 @given(st.lists(st.text("aéß _.", max_size=8), max_size=20), st.sampled_from([0.5, 0.85, 1.0]), st.integers(1, 5))
 def test_how_many_texts_are_kept_in_memory_decides_nothing(texts, threshold, recent):
     with pytest.MonkeyPatch.context() as patch:

@@ -174,6 +174,7 @@ def test_partitions_cover_what_is_left_in_order_and_stay_within_a_shard(sizes, w
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["evokd", "static", "attrprompt", "auggpt", "eda", "zerogen"])
 @pytest.mark.parametrize("slots", [1, 3])
 def test_a_round_of_many_workers_is_the_round_of_one_engine(recipe, played, tmp_path, strategy, slots):
@@ -197,6 +198,7 @@ def test_a_round_of_many_workers_is_the_round_of_one_engine(recipe, played, tmp_
         assert totals["engine"] == {"engine": "mortal", "window": 6 * slots, "workers": slots, "deaths": 0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chance", range(6))
 def test_whoever_dies_whenever_the_rows_are_the_same(recipe, played, tmp_path, chance):
     import random
@@ -218,6 +220,7 @@ def test_whoever_dies_whenever_the_rows_are_the_same(recipe, played, tmp_path, c
     assert sum("caught fire" in line for line in cluster.log_lines) == len(mortals)
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_no_requests_own_is_asked_once_and_a_fickle_teachers_round_can_be_replayed(
     recipe, played, tmp_path
 ):
@@ -262,6 +265,7 @@ def test_what_all_requests_need_travels_once_to_each_worker(recipe, played, tmp_
     assert len(cluster.rows) > 3 and len(fetched) == len({slot for _, slot in cluster.rows}) == 3
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_asks_for_the_rest_alone(recipe, played, tmp_path):
     rough_recipe = rough(recipe)
     alone, runs = (played(rough_recipe, 2, tmp_path / name) for name in ("alone", "runs"))
@@ -297,6 +301,7 @@ def test_a_run_that_was_cut_off_asks_for_the_rest_alone(recipe, played, tmp_path
     assert journalled and not journalled & answered.keys(), "asked again"
 
 
+@pytest.mark.slow
 def test_what_a_killed_worker_was_answered_is_not_asked_again(recipe, played, tmp_path, monkeypatch):
     monkeypatch.setattr(worker, "PART_INTERVAL_S", 0.02)
     rough_recipe = rough(recipe)
@@ -329,6 +334,7 @@ def test_what_a_killed_worker_was_answered_is_not_asked_again(recipe, played, tm
     assert not (run.round(2).root / ".parts").exists(), "what has arrived is removed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [None, "memory://parts"])
 def test_what_a_killed_drivers_workers_were_answered_is_not_asked_again(recipe, played, tmp_path, monkeypatch, shared):
     monkeypatch.setattr(worker, "PART_INTERVAL_S", 0.02)

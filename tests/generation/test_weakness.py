@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,6 +80,7 @@ def test_a_weakness_is_named_by_its_two_classes():
 
 
 @given(st.lists(st.tuples(labels, labels, st.sampled_from([0.25, 0.5, 0.75])), min_size=30, max_size=80))
+@pytest.mark.slow
 def test_examples_are_the_surest_of_all_whatever_came_before_them(outcomes):
     samples, predictions = probe(outcomes)
     order = sorted(range(len(outcomes)), key=lambda i: (-outcomes[i][2], i))

@@ -139,6 +139,7 @@ def test_a_hub_without_the_middleware_has_no_faults(hub):
     assert web.post(f"{hub.endpoint}{ROUTE}", json=[]).status_code == 404
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rule",
     [

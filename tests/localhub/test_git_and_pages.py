@@ -10,6 +10,8 @@ import pytest
 from dulwich import porcelain
 from huggingface_hub import CommitOperationAdd
 
+pytestmark = pytest.mark.slow
+
 web = httpx.Client(timeout=30)
 
 

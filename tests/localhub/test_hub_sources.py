@@ -7,6 +7,8 @@ import json
 import pytest
 from huggingface_hub import CommitOperationAdd
 
+pytestmark = pytest.mark.slow
+
 PUSH = """
 from datasets import ClassLabel, Dataset, Features, List, Value
 

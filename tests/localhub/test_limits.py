@@ -114,6 +114,7 @@ def test_a_card_that_stands_for_too_many_values_is_refused():
     assert read_card("no block\n---\na: [\n---\n") == ({}, None)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.text(max_size=12)

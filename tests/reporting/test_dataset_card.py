@@ -145,6 +145,7 @@ def test_a_branch_says_where_it_comes_from(run: tuple[Recipe, list[dataset_card.
     assert front(text)["source_datasets"] == ["org/first"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "value", ["no", "y", "1e3", "0o14", "2024-01-01", "null", "~", "- a", "a: b", "{x", "'", '"\n---\nx: 1']
 )
@@ -162,6 +163,7 @@ def test_words_stay_words_for_yaml_readers_of_both_versions(
         assert (read["license"], read["language"], read["pretty_name"]) == (value, [value], value)
 
 
+@pytest.mark.slow
 def test_hostile_words_cannot_break_the_page(tmp_path: Path) -> None:
     loaded, workspace = make_run(tmp_path, 3, labels=(HOSTILE, "weather", "books"))
     assert isinstance(loaded.task, Classification)
@@ -240,6 +242,7 @@ def test_a_comparison_that_is_none_is_told(run: tuple[Recipe, list[dataset_card.
         dataset_card.render(with_comparison, "org/intents", round_facts)
 
 
+@pytest.mark.slow
 def test_rows_that_were_left_out_are_counted_from_the_users_file_to_the_card(tmp_path: Path) -> None:
     loaded, workspace = make_run(tmp_path, rounds=0)
     seeds = tmp_path / "seeds.jsonl"

@@ -19,6 +19,8 @@ from evokd_data.storage.shards import ShardedSamples
 from evokd_data.storage.workspace import read_json
 from tests.support.published_runs import Played, published
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:

@@ -30,6 +30,8 @@ from evokd_data.storage.workspace import Workspace, read_json
 from tests.support.fault_injection import hub_with_faults, set_faults
 from tests.support.finished_runs import make_run
 
+pytestmark = pytest.mark.slow
+
 PART = "train-00000-of-00001.parquet"
 
 

@@ -24,6 +24,8 @@ from evokd_data.storage.workspace import read_json
 from tests.support.example_task import RECIPE, TEST, contents, play, quick
 from tests.support.published_runs import ROUGH, Played, alter, published, write_recipe
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:

@@ -26,6 +26,8 @@ from evokd_data.templates import PACKAGED
 from tests.support.example_task import TEST, contents, play, quick
 from tests.support.published_runs import ROUGH, Played, published, write_recipe
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = 5  # of the whole run: 0 to 4
 
 

@@ -24,6 +24,8 @@ from evokd_data.stages import manifest
 from evokd_data.storage.workspace import Workspace
 from tests.support.published_runs import Played, alter_recipe, published
 
+pytestmark = pytest.mark.slow
+
 CANARY = "hf_canaryCanaryCanaryCanaryCanary"
 
 

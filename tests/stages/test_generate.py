@@ -22,6 +22,8 @@ from evokd_data.storage.shards import ShardedSamples, read_rejections, shard_ent
 from evokd_data.storage.workspace import Workspace, read_json
 from tests.support.example_task import TASK, contents, cut_down, play, quick
 
+pytestmark = pytest.mark.slow
+
 ROUGH = {
     "engine: scripted": "engine: scripted, wrong_labels: 0.4, broken_answers: 0.2",
     "linear}": "linear, soft_labels: false}",

@@ -29,6 +29,8 @@ from tests.support.example_task import TASK, TEST, brief, contents, cut_down, pl
 from tests.support.published_runs import ROUGH, published
 from tests.support.written_drafts import HOSTILE, RecordingTeacher, build_strategy, plan, write
 
+pytestmark = pytest.mark.slow
+
 TEXTS = [
     f"{who} {did} a {thing} near the {place} on day {number}"
     for number, (who, did, thing, place) in enumerate(

@@ -35,6 +35,8 @@ from evokd_data.storage.workspace import Workspace, read_json
 from tests.support.fault_injection import hub_with_faults, set_faults
 from tests.support.finished_runs import make_run
 
+pytestmark = pytest.mark.slow
+
 COMMIT = r"POST /api/datasets/.*/commit/"
 TAG = r"POST /api/datasets/.*/tag/"
 REFS = r"GET /api/datasets/.*/refs"

@@ -24,6 +24,8 @@ from evokd_data.students.checkpoint import METADATA_FILE
 from tests.support.example_task import QUICK, play, quick
 from tests.support.published_runs import Played, published, write_recipe
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:

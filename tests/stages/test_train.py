@@ -18,6 +18,8 @@ from evokd_data.storage.workspace import Workspace, read_json
 from tests.support.example_task import TASK, TEST, contents, play, write_rows
 from tests.support.tiny_encoders import make_base
 
+pytestmark = pytest.mark.slow
+
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 

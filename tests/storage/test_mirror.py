@@ -25,6 +25,8 @@ from evokd_data.storage.mirror import Mirror, mirrored
 from evokd_data.storage.workspace import Workspace
 from tests.support.example_task import contents, play, quick
 
+pytestmark = pytest.mark.slow
+
 DRIVER = """
 import sys
 from pathlib import Path
