@@ -255,8 +255,8 @@ def _with_absolute_paths(section: Any, base: Path) -> Any:
     for setting in dataclasses.fields(section):
         value = getattr(section, setting.name)
         if setting.name == "hub_root":
-            continue  # relative to the working folder, as runs/ is
-        if isinstance(value, Path):
+            changes[setting.name] = _absolute(Path(), value)  # relative to the working folder, as runs/ is
+        elif isinstance(value, Path):
             changes[setting.name] = _absolute(base, value)
         elif setting.name == "model" and isinstance(value, str) and value.startswith(FOLDER):
             changes[setting.name] = str(_absolute(base, value).resolve())

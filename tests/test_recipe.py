@@ -154,6 +154,25 @@ def test_paths_are_relative_to_the_recipe_wherever_one_stands(recipe_file, tmp_p
     assert len(load_splits(load("../recipe.yaml")).test) == 9
 
 
+def test_a_tilde_is_the_users_folder_in_every_path(recipe_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = recipe_file()
+    for name in ("prompts", "model"):
+        (tmp_path / name).mkdir()
+    for name in ("pool.jsonl", "s.txt", "results.json", "prompts/label.j2"):
+        (tmp_path / name).write_text("{}")
+    recipe = load(
+        path,
+        ["seeds.path=~/seeds.jsonl", "test={path: ~/test.jsonl}", "dev={path: ~/test.jsonl}", "pool={path: ~/pool.jsonl}",
+         "prompts=~/prompts", "strategy={name: eda, synonyms: ~/s.txt}", "student={model: ~/model}",
+         "card={comparison: ~/results.json}", "publish={repo: o/n, endpoint: local, hub_root: ~/hub}"],
+    )  # fmt: skip
+    assert recipe.publish is not None
+    paths = [recipe.seeds.path, recipe.test.path, recipe.dev.path, recipe.pool.path, recipe.prompts,
+             Path(recipe.student.model), recipe.card.comparison, recipe.publish.hub_root]  # fmt: skip
+    assert {path.parent for path in paths} == {tmp_path}
+
+
 def test_the_resolved_recipe_is_a_recipe_that_says_the_same(recipe_file, tmp_path):
     path = recipe_file(**{"which colour": '"2e-5: größe 😀, no # comment,', "is about}": 'is about"}'})
     recipe = load(path, ["task.label_descriptions.red=yes", "task.label_descriptions.blue='2024-01-01'"])

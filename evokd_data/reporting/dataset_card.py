@@ -222,10 +222,18 @@ def metadata(recipe: Recipe, rounds: Sequence[RoundFacts]) -> dict[str, Any]:
         table["configs"].append({**config, "default": True} if name == "default" else config)
         if columns is not None:
             # With the number of rows: `load_dataset` refuses a split that has another number.
-            split = {"name": repo_layout.SPLIT, "num_examples": sum(entry["rows"] for entry in files.values())}
             size = sum(entry["size"] for entry in files.values())
+            number = sum(entry["rows"] for entry in files.values())
+            # Without `num_bytes` it calls the card malformed; it compares them with nothing, and the files' are those we know.
+            split = {"name": repo_layout.SPLIT, "num_bytes": size, "num_examples": number}
             table["dataset_info"].append(
-                {"config_name": name, "features": columns, "splits": [split], "download_size": size}
+                {
+                    "config_name": name,
+                    "features": columns,
+                    "splits": [split],
+                    "download_size": size,
+                    "dataset_size": size,
+                }
             )
     return table
 

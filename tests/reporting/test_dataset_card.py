@@ -92,6 +92,21 @@ def test_what_is_cut_of_the_test_texts_and_what_intervals_cannot_show_is_said(
     assert sentence not in dataset_card.render(loaded, "o/n", round_facts)
 
 
+def test_datasets_reads_the_cards_columns_and_sizes(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
+    """Where it cannot, `load_dataset` says that dataset_info is malformed, and takes none of it."""
+    from datasets.info import DatasetInfosDict
+    from huggingface_hub import DatasetCardData
+
+    loaded, round_facts = run
+    metadata = front(dataset_card.render(loaded, "o/n", round_facts))
+    infos = DatasetInfosDict.from_dataset_card_data(DatasetCardData(**metadata))
+    assert sorted(infos) == ["default", "journal", "probe", "rejections"]
+    for name, info in infos.items():
+        assert info.splits is not None and info.features is not None, name
+        assert info.splits["train"].num_bytes == info.download_size > 0, name
+    assert infos["default"].splits["train"].num_examples == sum(facts.rows for facts in round_facts)
+
+
 def test_metadata_names_only_configs_with_files(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
     loaded, round_facts = run
     first, last = (
@@ -104,7 +119,11 @@ def test_metadata_names_only_configs_with_files(run: tuple[Recipe, list[dataset_
     assert last["configs"][0]["data_files"][0]["path"] == [
         f"data/round-00{index}/train-00000-of-00001.parquet" for index in range(3)
     ]
-    assert last["dataset_info"][0]["splits"] == [{"name": "train", "num_examples": 30}]
+    sizes = [
+        sum(entry["size"] for path, entry in facts.manifest["files"].items() if path.startswith("data/"))
+        for facts in round_facts
+    ]
+    assert last["dataset_info"][0]["splits"] == [{"name": "train", "num_bytes": sum(sizes), "num_examples": 30}]
 
 
 def test_metadata_is_what_the_hub_knows(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
