@@ -34,6 +34,7 @@ NAMES: dict[str, tuple[str, tuple[str, ...]]] = {
             "verify",
         ),
     ),
+    "StructuredOutputsConfig": ("vllm.config.structured_outputs", ("backend", "disable_any_whitespace")),
     "StructuredOutputsParams": ("vllm.sampling_params", ("json", "choice", "grammar")),
     "RequestOutputKind": ("vllm.sampling_params", ("FINAL_ONLY",)),
     "MAX_LOGPROB_TOKEN_IDS": ("vllm.sampling_params", ()),
