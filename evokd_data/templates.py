@@ -46,9 +46,10 @@ class Templates:
 
     def _load(self, loader: BaseLoader) -> None:
         from jinja2 import StrictUndefined
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-        self._environment = ImmutableSandboxedEnvironment(
+        from evokd_data.template_limits import BoundedEnvironment
+
+        self._environment = BoundedEnvironment(
             loader=loader,
             undefined=StrictUndefined,
             trim_blocks=True,
@@ -84,6 +85,7 @@ class Templates:
 
         Raises RecipeError naming the template when it is missing, broken, or uses a variable that does not exist.
         """
+        self._environment.begin()
         try:
             if name not in self._blocks:
                 self._blocks[name] = self._read_blocks(name)
