@@ -10,7 +10,7 @@ from typing import Any
 from evokd_data import settings
 from evokd_data.errors import RecipeError
 from evokd_data.registry import nearest
-from evokd_data.yaml_files import load_yaml, load_yaml_with_lines
+from evokd_data.yaml_files import load_yaml, load_yaml_with_lines, read_yaml_text
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class RecipeFile:
 def read_recipe_file(path: Path) -> RecipeFile:
     """Raises RecipeError when the file cannot be read, is not YAML, or holds no table."""
     try:
-        document = load_yaml_with_lines(path.read_text(encoding="utf-8"))
+        document = load_yaml_with_lines(read_yaml_text(path))
     except FileNotFoundError:
         neighbours = [file.name for file in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise RecipeError(f"{path}: no such recipe{nearest(path.name, neighbours) if neighbours else ''}") from None

@@ -8,12 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 MAX_CHARACTERS = 4 * 2**20
 MAX_DEPTH = 64
 MAX_VALUES = 200_000
 """Values a file may stand for; an alias counts each time it is used. A recipe with 100,000 labels has that many."""
+
+
+def read_yaml_text(path: Path) -> str:
+    """The text of a YAML file. Raises OSError for what is no file, such as a pipe that never ends, UnicodeDecodeError, and
+    ValueError for a file that is too large to be read."""
+    if path.exists() and not path.is_file():
+        raise OSError("it is no file")
+    if (size := path.stat().st_size) > 4 * MAX_CHARACTERS:
+        raise ValueError(f"{size} bytes, at most {4 * MAX_CHARACTERS} are read")
+    return path.read_text(encoding="utf-8")
 
 
 def load_yaml(text: str) -> Any:

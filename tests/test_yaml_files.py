@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 
 import pytest
 
+from evokd_data.errors import RecipeError
+from evokd_data.recipe import load
 from evokd_data.yaml_files import MAX_CHARACTERS, dump_yaml, load_yaml, load_yaml_with_lines
 
 
@@ -50,3 +54,13 @@ def test_what_is_no_yaml_or_too_much_is_refused_at_once(load, text, problem):
 
 def test_aliases_that_stand_for_little_are_read():
     assert load_yaml("a: &a [1, 2]\nb: *a\nc: [*a, *a]") == {"a": [1, 2], "b": [1, 2], "c": [[1, 2], [1, 2]]}
+
+
+def test_what_is_no_file_and_what_is_too_large_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    large = tmp_path / "large.yaml"
+    with large.open("wb") as file:
+        file.truncate(2**31)
+    for name in ("pipe.yaml", "large.yaml"):
+        with pytest.raises(RecipeError, match=name):
+            load(tmp_path / name)

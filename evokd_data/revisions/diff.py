@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -83,7 +82,7 @@ def _revision(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _plan(snapshot: Snapshot) -> Any:
-    return json.loads((snapshot.folder / repo_layout.plan(snapshot.rounds[-1].tag)).read_bytes())
+    return snapshot.json(repo_layout.plan(snapshot.rounds[-1].tag))
 
 
 def _settings(before: Snapshot, after: Snapshot) -> Iterator[dict[str, Any]]:

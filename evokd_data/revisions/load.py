@@ -25,6 +25,7 @@ from evokd_data.digest import digest
 from evokd_data.errors import PublishError, VerificationError
 from evokd_data.publishers.open_hub import open_hub
 from evokd_data.repo_layout import round_tag
+from evokd_data.storage import parquet
 from evokd_data.storage.snapshot import Snapshot, altered_files, read_snapshot
 
 if TYPE_CHECKING:
@@ -200,8 +201,15 @@ def fetch_rounds(
         problems = dict(altered_files(snapshot, list(problems)))
     if problems:
         raise VerificationError("\n".join(f"{snapshot.name}: {path}: {problem}" for path, problem in problems.items()))
+    for path in paths:
+        if path.startswith(ROWS) and path.endswith(".parquet"):
+            parquet.check_expansion(snapshot.folder / path)
     hub.remember_tag(repo, revision, commit)
     return snapshot
+
+
+ROWS = tuple(f"{kind}/" for kind in (repo_layout.DATA, repo_layout.REJECTIONS, repo_layout.PROBE))
+"""Files whose rows differ. In a journal one message may stand in every row, and nothing reads it but row by row."""
 
 
 def _verified_snapshot(repo: str, revision: str, commit: str, folder: Path, index: int) -> Snapshot:

@@ -174,7 +174,7 @@ def _plan_problems(
     """Where the published plan does not follow from its weaknesses, and these not from the probe of the round before."""
     index = len(snapshot.rounds) - 1
     path = repo_layout.plan(round_tag(index))
-    stored = json.loads((snapshot.folder / path).read_bytes())
+    stored = snapshot.json(path)
     if json.loads(json.dumps(as_json(index, brief, list(recipe.strategy.allot(brief))))) != stored:
         yield (
             f"{path}: does not follow from its weaknesses, the rows of {round_tag(index - 1)} and strategy "

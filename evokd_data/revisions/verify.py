@@ -14,7 +14,7 @@ from evokd_data import repo_layout
 from evokd_data.digest import digest
 from evokd_data.errors import VerificationError
 from evokd_data.publishers.open_hub import open_hub
-from evokd_data.revisions.load import find_round
+from evokd_data.revisions.load import ROWS, find_round
 from evokd_data.storage import parquet
 from evokd_data.storage.shards import ContentDigest, target_text
 from evokd_data.storage.snapshot import PublishedRound, Snapshot, altered_files, load_task, read_snapshot
@@ -142,8 +142,14 @@ def examine(
 
 def _file_problems(snapshot: Snapshot, on_file: Callable[[str], None] | None) -> Iterator[str]:
     """Files that differ from their manifest, and files that no manifest lists."""
-    for path, problem in altered_files(snapshot, sorted(snapshot.files), on_file):
-        yield f"{path}: {problem}"
+    altered = dict(altered_files(snapshot, sorted(snapshot.files), on_file))
+    yield from (f"{path}: {problem}" for path, problem in altered.items())
+    for path in snapshot.files:
+        if path.startswith(ROWS) and path.endswith(".parquet") and path not in altered:
+            try:
+                parquet.check_expansion(snapshot.folder / path)
+            except VerificationError as error:
+                yield f"{path}: {error}"
     listed = {*snapshot.files, *(repo_layout.manifest(published.tag) for published in snapshot.rounds)}
     if any(published.broken for published in snapshot.rounds):
         return  # the broken manifest may have listed any file

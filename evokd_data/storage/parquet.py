@@ -109,6 +109,60 @@ def read_rows(file: Path, columns: Sequence[str] | None = None) -> Iterator[dict
         raise _incomplete(file, error) from None
 
 
+EXPANSION = 200
+"""How many times its bytes a file may become in memory, from EXPANSION_FROM bytes on. Texts that differ become 2 to 10 times."""
+EXPANSION_FROM = 256 * 2**20
+
+
+ROWS_FROM = 1_000_000
+"""From so many rows on a file has at least a byte for each: no two rows are equal."""
+
+
+def check_expansion(file: Path) -> None:
+    """Raises VerificationError when a file of a few bytes would fill the memory: one long value that is repeated by reference.
+
+    The values that stand for others are measured and not copied. Memory: one batch, and the file's different values.
+    """
+    import pyarrow.parquet as pq
+
+    limit, size = max(EXPANSION_FROM, EXPANSION * file.stat().st_size), 0
+    try:
+        footer = pq.read_metadata(file)
+        groups = map(footer.row_group, range(footer.num_row_groups))
+        if (
+            footer.num_rows > max(ROWS_FROM, file.stat().st_size)
+            or sum(group.total_byte_size for group in groups) > limit
+        ):
+            raise _expands(file, limit)
+        paths = [footer.schema.column(i).path for i in range(footer.num_columns)]
+        with pq.ParquetFile(file, read_dictionary=paths) as reader:
+            for batch in reader.iter_batches(BATCH):
+                size += sum(map(_decoded_bytes, batch.columns))
+                if size > limit:
+                    raise _expands(file, limit)
+    except (pa.ArrowException, OSError) as error:
+        raise _incomplete(file, error) from None
+
+
+def _decoded_bytes(column: pa.Array) -> int:
+    """The bytes of a column when every reference to a value is replaced by the value."""
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(column.type):
+        return pc.sum(pc.take(pc.binary_length(column.dictionary), column.indices)).as_py() or 0
+    if pa.types.is_list(column.type):
+        return 4 * len(column) + _decoded_bytes(column.flatten())
+    if pa.types.is_struct(column.type):
+        return sum(map(_decoded_bytes, column.flatten()))
+    return column.nbytes
+
+
+def _expands(file: Path, limit: int) -> VerificationError:
+    return VerificationError(
+        f"{file}: would become more than {limit} bytes in memory, {EXPANSION} times its size; it is not read"
+    )
+
+
 def count_rows(file: Path) -> int:
     """The number of rows in the file's footer. Raises VerificationError when the file has no footer."""
     import pyarrow.parquet as pq

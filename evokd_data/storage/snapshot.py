@@ -27,7 +27,7 @@ from evokd_data import repo_layout
 from evokd_data.digest import digest, file_digest
 from evokd_data.errors import VerificationError
 from evokd_data.repo_layout import round_tag
-from evokd_data.yaml_files import load_yaml
+from evokd_data.yaml_files import load_yaml, read_yaml_text
 
 if TYPE_CHECKING:
     from evokd_data.tasks import Task
@@ -98,7 +98,14 @@ class Snapshot:
 
     def metrics(self, index: int) -> dict[str, Any]:
         """The metrics of round `index`."""
-        return json.loads((self.folder / repo_layout.metrics(round_tag(index))).read_bytes())
+        return self.json(repo_layout.metrics(round_tag(index)))
+
+    def json(self, path: str) -> Any:
+        """The value in a JSON file of the revision. Raises VerificationError when it is none."""
+        try:
+            return json.loads((self.folder / path).read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise VerificationError(f"{self.name}: {path}: is no JSON ({type(error).__name__})") from None
 
     def paths(self, kind: str, indices: Sequence[int]) -> list[Path]:
         """The Parquet files of some rounds, in row order."""
@@ -153,7 +160,7 @@ def without_checksum(data: bytes) -> dict[str, Any] | None:
         manifest = json.loads(data)
         bare = {key: value for key, value in manifest.items() if key != "seal"}
         intact = manifest["seal"] == digest(bare) and encode_manifest(manifest) == data and "schema" in manifest
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return manifest if intact else None
 
@@ -221,7 +228,7 @@ def load_task(recipe: Path) -> Task:
     from evokd_data.tasks import TASKS
 
     try:
-        table = load_yaml(recipe.read_text(encoding="utf-8"))["task"]
+        table = load_yaml(read_yaml_text(recipe))["task"]
         kind = table.pop("type")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise VerificationError(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
+import json
 import math
+import resource
 import time
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
@@ -19,7 +22,7 @@ from evokd_data.settings import build, json_schema
 from evokd_data.teachers.server.endpoints import Endpoint, EndpointPool
 from evokd_data.teachers.server.engine import ServerEngine
 from evokd_data.teachers.server.plug import Server
-from tests.support.fake_chat_server import FakeServer, chat, failing, ok
+from tests.support.fake_chat_server import FakeServer, Reply, chat, failing, ok
 
 KEY = "sk-very-secret-1234"
 CODES = ("A", "B", "C")
@@ -340,3 +343,40 @@ def test_numbers_and_texts_of_a_reply_are_believed_within_their_ranges(
         answer.text.encode()  # whatever it is, a file can hold it
     else:
         assert answer == expected
+
+
+def packed(body: bytes) -> Reply:
+    return 200, {"Content-Type": "application/json", "Content-Encoding": "gzip"}, gzip.compress(body, 1)
+
+
+def test_a_compressed_answer_is_read_and_one_that_would_fill_the_memory_is_not(tmp_path: Path) -> None:
+    honest = packed(json.dumps(chat("fine")).encode())
+    (answer,) = talk(FakeServer(script=[honest]), tmp_path, completing(prompt(0)))
+    assert answer == Completion("fine", "stop", 10, 3)
+    bomb = packed(b" " * (80 * 2**20))
+    assert len(bomb[2]) < 2**20
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(TeacherError, match="more than 67108864 bytes when it is unpacked"):
+        talk(FakeServer(script=[bomb]), tmp_path, completing(prompt(0)), retries=0)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 * 1024  # KiB
+
+
+@pytest.mark.parametrize("encoding", ["br", "gzip"])
+def test_an_answer_that_cannot_be_unpacked_is_a_failure(encoding: str, tmp_path: Path) -> None:
+    reply = (200, {"Content-Encoding": encoding}, b"neither of both")
+    with pytest.raises(TeacherError, match=r"compressed as|cannot be unpacked"):
+        talk(FakeServer(script=[reply]), tmp_path, completing(prompt(0)), retries=0)
+
+
+def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
+    fake, other = FakeServer(), FakeServer()
+
+    async def ask() -> None:
+        async with other.serving(), fake.serving():
+            fake.script = [(307, {"Location": f"{other.url}/chat/completions"}, b"")]
+            async with Server(model="org/teacher", urls=(fake.url,), retries=0).serve(tmp_path / "log") as engine:
+                await engine.complete(prompt(0))
+
+    with pytest.raises(TeacherError, match="307"):
+        asyncio.run(ask())
+    assert other.bodies == []

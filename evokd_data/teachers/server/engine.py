@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from evokd_data.teachers.server.plug import Server
 
+MAX_REPLY_BYTES = 64 * 2**20
 FIRST_STRUCTURED_OUTPUTS = [0, 12]
 """The first vLLM, major and minor version, whose requests have `structured_outputs`."""
 
@@ -31,6 +33,30 @@ FIRST_STRUCTURED_OUTPUTS = [0, 12]
 def _text(content: object) -> str:
     """The text in a reply; "" for what is none. Half a surrogate pair, which no file could hold, becomes "?"."""
     return content.encode("utf-8", "replace").decode() if isinstance(content, str) else ""
+
+
+async def _read(reply: aiohttp.ClientResponse) -> bytes:
+    """The body of a reply. Raises OSError when it is larger than MAX_REPLY_BYTES, on the wire or unpacked: a few bytes there can
+    fill the memory here."""
+    parts, size = [], 0
+    async for part in reply.content.iter_any():
+        size += len(part)
+        if size > MAX_REPLY_BYTES:
+            raise OSError(f"the reply has more than {MAX_REPLY_BYTES} bytes")
+        parts.append(part)
+    body, encoding = b"".join(parts), reply.headers.get("Content-Encoding", "identity")
+    if encoding == "identity":
+        return body
+    if encoding not in ("gzip", "deflate"):
+        raise OSError(f"the reply is compressed as {encoding[:20]!r}, which was not asked for")
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    try:
+        body = unpacker.decompress(body, MAX_REPLY_BYTES)
+    except zlib.error as error:
+        raise OSError(f"the reply cannot be unpacked ({error})") from None
+    if unpacker.unconsumed_tail:
+        raise OSError(f"the reply has more than {MAX_REPLY_BYTES} bytes when it is unpacked")
+    return body
 
 
 class ServerEngine:
@@ -158,8 +184,9 @@ class ServerEngine:
         import aiohttp
 
         try:
-            async with self._session.request(method, url, data=payload) as reply:
-                return reply.status, await reply.read(), retry_after(reply.headers.get("Retry-After"))
+            # A redirect is not followed: it would send the prompts, and the key, to a host that the user did not name.
+            async with self._session.request(method, url, data=payload, allow_redirects=False) as reply:
+                return reply.status, await _read(reply), retry_after(reply.headers.get("Retry-After"))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             message = f"{type(error).__name__} {error}".strip()
             if method == "GET":

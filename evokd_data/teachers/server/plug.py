@@ -119,7 +119,7 @@ class Server(Teacher):
         """Ask every server for its models first. Raises TeacherError when one does not answer or lacks the model."""
         import aiohttp
 
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         key = ""
         if self.api_key_env is not None:
             key = os.environ.get(self.api_key_env, "")
@@ -133,7 +133,7 @@ class Server(Teacher):
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
                 timeout=aiohttp.ClientTimeout(total=self.timeout_s, connect=30),
                 headers=headers,
-                auto_decompress=True,
+                auto_decompress=False,
             ) as session:
                 endpoints = [Endpoint(_base_url(url)) for url in self.urls]
                 engine = ServerEngine(self, session, endpoints, key, file)
