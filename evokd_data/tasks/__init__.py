@@ -59,7 +59,7 @@ class Layout:
         """The task's name for a label of the source; the value itself where the map has none."""
         match value:
             case str():
-                return self.label_map.get(value, value)
+                return self.label_map.get(value, self.label_map.get(value.removesuffix(".0"), value))
             case bool():
                 return self.label_map.get(str(value).lower(), value)
             case int():

@@ -100,7 +100,10 @@ class Classification:
             )
             raise DataError(f"{path}: column {column!r} holds {label!r}; {advice}")
         if label not in self.labels:
-            raise DataError(f"{path}: column {column!r} holds {label!r}{nearest(label, self.labels)}")
+            hint = nearest(label, self.labels)
+            if label.removesuffix(".0").isdigit():
+                hint += f"; say which label each number is with label_map, e.g. {{{label.removesuffix('.0')}: {self.labels[0]}}}, where the file is named"
+            raise DataError(f"{path}: column {column!r} holds {label!r}{hint}")
         return text, label
 
     def read_text(self, row: Mapping[str, Any], path: str, layout: Layout = PLAIN) -> str:

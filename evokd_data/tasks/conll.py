@@ -4,13 +4,14 @@
     rejects VBZ  B-VP  O
 
 Columns are separated by tabs when a line has one, otherwise by blanks. -DOCSTART- lines end a sentence. A line that begins
-with "#" is a comment unless its last column is a tag: "# O" is a token, "# sent_id = 4" is not.
+with "#" is a comment unless its last column is a tag: "# O" is a token, "# sent_id = 4" is not. Where the first column counts
+the tokens of every sentence, the second one holds them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from evokd_data.errors import DataError
 from evokd_data.tasks.iob import is_tag
@@ -26,14 +27,21 @@ def sentences(lines: Iterable[str], path: str) -> Iterator[tuple[list[str], list
 
     Raises DataError naming file and line when a line has no tag in its last column.
     """
-    tokens: list[str] = []
-    tags: list[str] = []
+    tables = list(_tables(lines, path))
+    token_at = 1 if _is_numbered(tables) else 0
+    for table in tables:
+        yield [columns[token_at] for columns in table], [columns[-1] for columns in table]
+
+
+def _tables(lines: Iterable[str], path: str) -> Iterator[list[list[str]]]:
+    """The columns of each token, sentence by sentence."""
+    table: list[list[str]] = []
     for number, line in enumerate(lines, 1):
         columns = _columns(line)
         if not columns or columns[0] == DOCUMENT:
-            if tokens:
-                yield tokens, tags
-                tokens, tags = [], []
+            if table:
+                yield table
+                table = []
             continue
         tagged = len(columns) > 1 and is_tag(columns[-1])
         if columns[0].startswith("#") and not tagged:
@@ -43,10 +51,17 @@ def sentences(lines: Iterable[str], path: str) -> Iterator[tuple[list[str], list
                 f"{path}:{number}: {line.strip()[:80]!r} does not end in a tag (O, B-type or I-type); "
                 "lines are: token, other columns if any, tag"
             )
-        tokens.append(columns[0])
-        tags.append(columns[-1])
-    if tokens:
-        yield tokens, tags
+        table.append(columns)
+    if table:
+        yield table
+
+
+def _is_numbered(tables: Sequence[Sequence[Sequence[str]]]) -> bool:
+    """Whether the first column of every sentence counts its tokens, from 1, as in GermEval 2014."""
+    numbered = all(
+        len(columns) > 2 and columns[0] == str(place) for table in tables for place, columns in enumerate(table, 1)
+    )
+    return numbered and any(len(table) > 1 for table in tables)
 
 
 def _columns(line: str) -> list[str]:

@@ -76,7 +76,7 @@ def _is_columns(value: Mapping[str, Any]) -> bool:
 
 def _annotation(item: Any, cell: Any) -> Annotation:
     if isinstance(item, list | tuple) and len(item) == 3 and isinstance(item[2], str):
-        return Annotation(item[2], item[0], item[1], None, item)
+        return Annotation(item[2], _whole(item[0]), _whole(item[1]), None, item)
     if not isinstance(item, Mapping):
         raise ValueError(f"holds {cell!r}; {FORMS}")
     type_ = item.get("type", item.get("label"))
@@ -86,7 +86,12 @@ def _annotation(item: Any, cell: Any) -> Annotation:
         type_ = labels[0]
     start, end = item.get("start", item.get("start_offset")), item.get("end", item.get("end_offset"))
     surface = item.get("surface", item.get("text"))
-    return Annotation(type_, start, end, surface if isinstance(surface, str) else None, dict(item))
+    return Annotation(type_, _whole(start), _whole(end), surface if isinstance(surface, str) else None, dict(item))
+
+
+def _whole(offset: Any) -> Any:
+    """An offset as an int where it is a whole number: a table with gaps in it makes floats of them."""
+    return int(offset) if isinstance(offset, float) and offset.is_integer() else offset
 
 
 def place(text: str, annotations: Sequence[Annotation], unit: offsets.Unit | None, types: Sequence[str]) -> list[Span]:

@@ -673,6 +673,13 @@ def conll_files() -> None:
         "ner",
     )
     add("conll/comments.conll", "# sent_id = 1\nEU B-ORG\n# O\n", [["EU #", [[0, 2, "ORG"]]]], "ner")
+    add(
+        "conll/numbered.conll",
+        "1\tEU\t_\tB-ORG\n2\trejects\t_\tO\n\n1\tRome\t_\tB-LOC\n",
+        [*eu, ["Rome", [[0, 4, "LOC"]]]],
+        "ner",
+    )
+    add("conll/numbers.conll", "1 O\n2 O\n", [["1 2", []]], "ner")
     add("conll/chinese.conll", "东 B-LOC\n京 I-LOC\n很 O\n大 O\n", [["东京很大", [[0, 2, "LOC"]]]], "ner")
     add("conll/rows-of-any-name.data", "EU B-ORG\nrejects O\n", eu, "ner", format="conll")
     add("conll/renamed-types.conll", "EU B-organisation\nrejects O\n", eu, "ner", label_map={"organisation": "ORG"})
@@ -712,6 +719,19 @@ def conll_files() -> None:
 
 
 def label_files() -> None:
+    add(
+        "labels/numbers-with-a-gap.csv",
+        "text,label\nmy card is gone,1.0\nno signal here,0.0\n",
+        TWO,
+        label_map={"0": "outage", "1": "card"},
+    )
+    add(
+        "labels/numbers-without-names.csv",
+        "text,label\nmy card is gone,1\n",
+        row(1)
+        + "column 'label' holds '1'; valid: card, outage; say which label each number is with label_map, e.g. {1: outage}, "
+        "where the file is named",
+    )
     add(
         "labels/numbers.jsonl",
         lines({"text": "a", "label": 3}),
@@ -797,6 +817,15 @@ TOKYO = "😀東京の会社"
 
 def offset_files() -> None:
     eu = [[SMILE, [[2, 4, "ORG"]]]]
+    add(
+        "offsets/whole-numbers-as-floats.jsonl",
+        lines(
+            {"text": "EU rejects", "spans": [{"start": 0.0, "end": 2.0, "type": "ORG"}]},
+            {"text": "EU", "spans": [[0.0, 2.0, "ORG"]]},
+        ),
+        [["EU rejects", [[0, 2, "ORG"]]], ["EU", [[0, 2, "ORG"]]]],
+        "ner",
+    )
     add("offsets/characters.jsonl", lines({"text": SMILE, "spans": [[2, 4, "ORG"]]}), eu, "ner")
     add("offsets/utf-16.jsonl", lines({"text": SMILE, "spans": [[3, 5, "ORG"]]}), eu, "ner", offsets="utf-16")
     add("offsets/bytes.jsonl", lines({"text": SMILE, "spans": [[5, 7, "ORG"]]}), eu, "ner", offsets="bytes")
