@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import click
@@ -62,3 +63,24 @@ def test_the_pages_show_most_commands() -> None:
 def test_an_example_compiles_and_says_what_it_shows(example: Path) -> None:
     assert ast.get_docstring(ast.parse(example.read_text(encoding="utf-8")))
     assert example.name in (ROOT / "examples/README.md").read_text(encoding="utf-8")
+
+
+def test_every_test_that_holds_a_promise_exists() -> None:
+    missing, named = [], 0
+    for page in PAGES:
+        for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text(encoding="utf-8")):
+            named += 1
+            file = ROOT / path
+            tree = ast.parse(file.read_text(encoding="utf-8")) if file.exists() else ast.Module([], [])
+            if name not in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}:
+                missing.append(f"{page.name}: {path}::{name}")
+    assert missing == [] and named > 30
+
+
+def test_every_promise_names_a_test() -> None:
+    rows = [
+        line for line in (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| ") and not line.startswith("| promise")
+    ]  # fmt: skip
+    assert len(rows) > 20
+    assert [row for row in rows if "`tests/" not in row] == []

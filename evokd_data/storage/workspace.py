@@ -228,7 +228,10 @@ def read_checked(path: Path) -> str:
         checksum.exists()
         and hashlib.sha256(data).hexdigest() != checksum.read_text(encoding="utf-8", errors="replace").strip()
     ):
-        raise WorkspaceError(f"{path}: was altered since it was written: it differs from {checksum.name}; {RESTORE}")
+        raise WorkspaceError(
+            f"{path}: was altered since it was written: it differs from {checksum.name}; if you changed it yourself, "
+            f"remove {checksum}; else {RESTORE}"
+        )
     return data.decode("utf-8")
 
 
