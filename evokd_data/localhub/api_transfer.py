@@ -7,6 +7,7 @@ import io
 import json
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from typing import IO, Any, BinaryIO
 
@@ -145,8 +146,11 @@ def git_upload_pack(call: Call) -> Reply:
     with call.body.open() as body, call.hub.store.open(call.repo_id) as repo:
         request: IO[bytes] = body
         if call.headers.get("content-encoding") == "gzip":
-            with gzip.GzipFile(fileobj=body) as packed:
-                plain = packed.read(limit + 1)
+            try:
+                with gzip.GzipFile(fileobj=body) as packed:
+                    plain = packed.read(limit + 1)
+            except (OSError, EOFError, zlib.error) as exc:
+                raise bad_request(f"the body is not gzip: {exc}") from None
             if len(plain) > limit:
                 raise HubError(413, f"a git request may have at most {limit} bytes")
             request = io.BytesIO(plain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -9,10 +10,12 @@ import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
-from evokd_data.localhub.errors import HubError
+from evokd_data.localhub.errors import HubError, disk_full
 from evokd_data.localhub.root import Root
 
 IN_MEMORY = 1024 * 1024
+CHECK_SPACE_EVERY = 16 * 1024 * 1024
+"""Bytes between two looks at the disk: other writers fill it, too, and a body may not say how long it is."""
 
 
 class BufferedBody:
@@ -29,7 +32,7 @@ class BufferedBody:
         self._file: BinaryIO | None = None
         self._path: Path | None = None
         self._hash = hashlib.sha256()
-        self.size = 0
+        self.size = self._checked_at = 0
 
     @property
     def sha256(self) -> str:
@@ -48,7 +51,15 @@ class BufferedBody:
             self._file, self._path = os.fdopen(fd, "w+b"), Path(name)
             self._file.write(self._memory.getbuffer())
             self._memory = io.BytesIO()
-        (self._file or self._memory).write(chunk)
+        try:
+            if self._file is not None and self.size - self._checked_at > CHECK_SPACE_EVERY:
+                self._checked_at = self.size
+                self._root.require_space(0)
+            (self._file or self._memory).write(chunk)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise disk_full() from None
 
     def read(self) -> bytes:
         """All bytes."""

@@ -28,6 +28,11 @@ class HubError(Exception):
         self.fields = fields or {}
 
 
+def disk_full() -> HubError:
+    """The answer when the disk has too little space left."""
+    return HubError(507, "The Hub's disk is full: run `evokd-data hub gc` or free some space")
+
+
 def bad_request(message: str, **fields: Any) -> HubError:
     """Status 400; `fields` are added to the JSON body."""
     return HubError(400, message, fields=fields)

@@ -27,6 +27,7 @@ class Limits:
     card: int = 2 * MiB
     card_nodes: int = 200_000  # with aliases, a small YAML text stands for huge JSON
     free_disk: int = 256 * MiB  # stays free: a full disk breaks git, not only the upload
+    headers_s: float = 30  # from a connection, or the first byte of a request, until its headers are there
     body_pause_s: float = 120  # longest wait for the next bytes of a request body
     lock_wait_s: float = 30
 

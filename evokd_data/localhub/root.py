@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evokd_data.atomic_files import move_into_place, write_private
-from evokd_data.localhub.errors import HubError
+from evokd_data.localhub.errors import HubError, disk_full
 from evokd_data.localhub.limits import DEFAULT
 from evokd_data.localhub.names import RepoId
 
@@ -76,7 +76,7 @@ class Root:
     def require_space(self, size: int) -> None:
         """Raise HubError 507 unless `size` bytes fit on the disk and `Limits.free_disk` more stay free."""
         if shutil.disk_usage(self.path).free < size + DEFAULT.free_disk:
-            raise HubError(507, "The Hub's disk is full: run `evokd-data hub gc` or free some space")
+            raise disk_full()
 
     @contextmanager
     def lock(self, name: str, *, shared: bool = False, wait_s: float = DEFAULT.lock_wait_s) -> Iterator[None]:

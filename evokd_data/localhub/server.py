@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evokd_data.localhub.auth import Authority, list_tokens
+from evokd_data.localhub.limits import DEFAULT
 from evokd_data.localhub.names import is_loopback
 from evokd_data.localhub.root import Root
 from evokd_data.localhub.wire import Application
@@ -29,13 +30,15 @@ def serve(
     parent_token: str | None = None,
     wrap: Callable[[Application], Application] | None = None,
     allow_hosts: Collection[str] = (),
+    headers_s: float = DEFAULT.headers_s,
 ) -> None:
     """Serve the Hub in folder `root`. Blocks until interrupted, terminated, or `until` (run in a thread) returns.
 
     `ready` is called with the endpoint once requests are answered. `log` gets a line of JSON per request. `parent_token`
     acts as the user `local`. `wrap` may put ASGI middleware around the Hub: it gets the application and returns the one
     that is served. While there are no tokens, callers must name a loopback address or one of `allow_hosts` as the Host: a web page
-    whose own name was made to lead here names another.
+    whose own name was made to lead here names another. A connection whose headers are not there after `headers_s` seconds is
+    closed.
 
     Raises UnsafeAddress for a `host` that others can reach while the Hub has no tokens (see `auth.add_token`), and
     OSError when the address cannot be listened on.
@@ -66,7 +69,8 @@ def serve(
 
     config = uvicorn.Config(
         app if wrap is None else wrap(app),
-        http="h11",  # uvicorn would take httptools where another package brought it: one behaviour everywhere
+        # Not "auto": uvicorn would take httptools where another package brought it.
+        http=_patient_protocol(headers_s),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -85,6 +89,39 @@ def serve(
         server.run(sockets=[listener])
     finally:
         listener.close()
+
+
+def _patient_protocol(headers_s: float) -> Any:
+    """uvicorn's protocol, with a time limit for headers: half-sent ones would keep everybody else out."""
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class PatientProtocol(H11Protocol):
+        waiting: Any = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._wait()
+
+        def data_received(self, data: bytes) -> None:
+            if self.waiting is None and (self.cycle is None or self.cycle.response_complete):
+                self._wait()
+            super().data_received(data)
+            if self.cycle is not None and not self.cycle.response_complete:
+                self._stop_waiting()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_waiting()
+            super().connection_lost(exc)
+
+        def _wait(self) -> None:
+            self.waiting = self.loop.call_later(headers_s, self.transport.close)
+
+        def _stop_waiting(self) -> None:
+            if self.waiting is not None:
+                self.waiting.cancel()
+                self.waiting = None
+
+    return PatientProtocol
 
 
 def _listen(host: str, port: int) -> socket.socket:
