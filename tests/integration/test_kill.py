@@ -7,13 +7,14 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
 
 from evokd_data import localhub
+from tests.support.example_task import RECIPE, SEEDS, TEST, write_rows
 from tests.support.installed_command import COMMAND
 
 pytestmark = pytest.mark.slow
@@ -35,32 +36,49 @@ def digests(folder: Path) -> list[str]:
     return [entry["digest"] for entry in json.loads(shown.stdout)["rounds"]]
 
 
+@dataclass(frozen=True)
+class Whole:
+    """A recipe, the digests of its rounds when nobody touches the run, and how long it lasts."""
+
+    recipe: Path
+    digests: list[str]
+    lasts_s: float
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    folder = tmp_path_factory.mktemp("whole")
+    write_rows(folder / "seeds.jsonl", SEEDS)
+    write_rows(folder / "test.jsonl", TEST)
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(RECIPE.replace("teacher: {engine: scripted}", PUBLISHED), encoding="utf-8")
+    began = time.monotonic()
+    process = start(recipe, folder)
+    assert process.wait() == 0, process.stderr and process.stderr.read()
+    lasts_s = time.monotonic() - began
+    return Whole(recipe, digests(folder), lasts_s)
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_published_run_killed_at_random_moments_has_the_same_rows_and_one_commit_and_tag_a_round(
-    seed: int, recipe_file: Callable[..., Path], tmp_path: Path
+    seed: int, whole: Whole, tmp_path: Path
 ) -> None:
-    recipe = recipe_file(**{"teacher: {engine: scripted}": PUBLISHED})
-    began = time.monotonic()
-    whole = start(recipe, tmp_path / "whole")
-    assert whole.wait() == 0, whole.stderr and whole.stderr.read()
-    lasts = time.monotonic() - began
-
     chance = random.Random(seed)
     killed = tmp_path / "killed"
     kills = 0
     for _ in range(6):
-        process = start(recipe, killed)
+        process = start(whole.recipe, killed)
         try:
-            process.wait(timeout=chance.uniform(0.1, 0.8) * lasts)
+            process.wait(timeout=chance.uniform(0.1, 0.8) * whole.lasts_s)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
             kills += 1
     assert kills >= 1
-    last = start(recipe, killed)
+    last = start(whole.recipe, killed)
     assert last.wait() == 0, last.stderr and last.stderr.read()
 
-    assert digests(killed) == digests(tmp_path / "whole")
+    assert digests(killed) == whole.digests and len(whole.digests) == 3
     with localhub.running(killed / "hub") as hub:
         api = HfApi(endpoint=hub.endpoint, token=hub.token)
         titles = [commit.title for commit in api.list_repo_commits("local/colours", repo_type="dataset")]

@@ -69,6 +69,6 @@ def test_a_second_run_asks_nothing_and_changes_nothing(folder: Path) -> None:
     assert log.stat().st_mtime_ns == opened
 
 
-def test_the_same_recipe_gives_the_same_rows_again(folder: Path, tmp_path: Path) -> None:
-    run(tmp_path, "run", str(ROOT / "recipes" / "quickstart.yaml"), *SMALL)
-    assert [entry["digest"] for entry in rounds(tmp_path)] == [entry["digest"] for entry in rounds(folder)]
+def test_the_same_recipe_gives_the_same_rows_again_however_many_rounds_follow(folder: Path, tmp_path: Path) -> None:
+    run(tmp_path, "run", str(ROOT / "recipes" / "quickstart.yaml"), *small(rounds=1, samples=14))
+    assert [entry["digest"] for entry in rounds(tmp_path)] == [entry["digest"] for entry in rounds(folder)[:2]]
