@@ -18,6 +18,7 @@ import argparse
 import ast
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ MAX_LINES = 400
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
+@lru_cache
 def parse(package: Path) -> dict[Path, ast.Module]:
     return {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(package.rglob("*.py"))}
 

@@ -36,6 +36,7 @@ def arms(recipe_file, tmp_path):
     return paths
 
 
+@pytest.mark.slow
 def test_every_arm_runs_with_every_seed_as_an_ordinary_run_and_a_rerun_asks_nothing_again(arms, tmp_path, monkeypatch):
     all_trials = trials(arms, [1, 2, 3], [None], [*QUICK, "teacher={engine: scripted, wrong_labels: 0.3}"])
     results = compare(all_trials, tmp_path / "runs", tmp_path / "out", "evokd-data compare", Progress())
@@ -67,6 +68,7 @@ def test_every_arm_runs_with_every_seed_as_an_ordinary_run_and_a_rerun_asks_noth
     assert (tmp_path / "out" / "README.md").read_text() == readme + "\n## What we make of it\n"
 
 
+@pytest.mark.slow
 def test_tagging_is_compared_by_micro_f1(tmp_path: Path):
     places(tmp_path)
     all_trials = trials([tmp_path / "places.yaml"], [1, 2], [None], ["rounds.count=1"])
@@ -79,6 +81,7 @@ def test_tagging_is_compared_by_micro_f1(tmp_path: Path):
     assert "micro-F1, mean" in page(results) and "macro-F1" not in page(results)
 
 
+@pytest.mark.slow
 def test_several_shots_are_arms_of_their_own_and_only_equals_are_paired(arms, tmp_path):
     all_trials = trials(arms, [1, 2], [1, 3], [*QUICK, "rounds.count=1"])
     done = run_all([trial.recipe for trial in all_trials], tmp_path / "runs", Progress())
@@ -101,6 +104,7 @@ def test_unequal_budgets_test_sets_and_names_are_refused_together(arms, tmp_path
         trials([static, static], [1], [None])
 
 
+@pytest.mark.slow
 @given(scores, st.data())
 def test_a_difference_is_scipys_and_never_called_one_when_its_interval_holds_zero(ours, data):
     from scipy import stats

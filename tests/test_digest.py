@@ -19,6 +19,7 @@ values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(words, values, max_size=6), st.randoms())
 def test_the_order_of_keys_does_not_enter_a_digest(table, random):
     keys = list(table)

@@ -69,6 +69,7 @@ def commands(group: click.Group) -> Iterator[str]:
             yield from (f"{name} {rest}" for rest in commands(inner))
 
 
+@pytest.mark.slow
 def test_help_needs_nothing_heavy() -> None:
     names = list(commands(cli))
     assert len(names) >= 14 and "hub serve" in names
@@ -76,6 +77,7 @@ def test_help_needs_nothing_heavy() -> None:
     assert endings(lines) == dict.fromkeys(lines, "0")
 
 
+@pytest.mark.slow
 def test_check_and_schema_need_nothing_heavy() -> None:
     assert RECIPES
     lines = ["schema", *(f"check {recipe}" for recipe in RECIPES)]

@@ -78,6 +78,7 @@ def recipe_of(tmp_path_factory):
     return of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_file_is_read_as_is_right_or_refused_in_one_line_by_check_and_run_alike(name, recipe_of):
     expected = json.loads(EXPECTED[name].read_text(encoding="utf-8"))
@@ -108,6 +109,7 @@ def test_a_file_is_read_as_is_right_or_refused_in_one_line_by_check_and_run_alik
     assert findings.splits.reports == splits.reports
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["csv/crlf.csv", "csv/quote-never-closed.csv", "arrow/tags-hidden.parquet", "doccano/utf-16.jsonl"]
 )

@@ -41,6 +41,7 @@ def test_every_setting_of_every_plug_is_declared() -> None:
     assert SCALARS.keys() == set(RECIPE_SCALARS)
 
 
+@pytest.mark.slow
 def test_what_says_where_or_with_what_rights_is_the_users() -> None:
     for where, field in FIELDS:
         source, _ = settings.declared(CLASSES[where]).get(field.name, (settings.USER, None))

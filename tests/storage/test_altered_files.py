@@ -55,6 +55,7 @@ def altered(path: Path) -> Iterator[int]:
         path.write_bytes(original)
 
 
+@pytest.mark.slow
 def test_no_altered_byte_of_a_shard_reaches_a_sample(run: Run) -> None:
     recipe, workspace = run
     (path, *_) = workspace.round(1).shard_files()
@@ -79,6 +80,7 @@ def test_the_rows_of_a_shard_hold_any_text(run: Run, tmp_path: Path) -> None:
     assert list(ShardedSamples(recipe.task, [tmp_path / "a.arrow"])) == [sample]
 
 
+@pytest.mark.slow
 def test_no_altered_byte_of_a_journal_reaches_an_answer(run: Run) -> None:
     _, workspace = run
     folder = workspace.round(1).journal
@@ -134,6 +136,7 @@ FILES: dict[str, Callable[[Workspace], Path]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_no_round_is_built_on_an_altered_file(run: Run, file: str) -> None:
     recipe, workspace = run

@@ -49,6 +49,7 @@ def fill(folder, *completions: Completion) -> None:
 ANSWERS = [Completion(f"text {number} äöü\n\u2028", "stop", number, 2, {"a": -0.5}) for number in range(3)]
 
 
+@pytest.mark.slow
 @given(st.lists(answers, max_size=4))
 def test_every_answer_is_found_by_the_next_process(tmp_path_factory, completions):
     folder = tmp_path_factory.mktemp("journal")
@@ -81,6 +82,7 @@ def test_what_the_template_saw_is_no_part_of_a_prompt():
     assert prompt_digest(prompt(variables={"shown": object()})) == prompt_digest(prompt())
 
 
+@pytest.mark.slow
 def test_a_journal_torn_at_any_byte_keeps_all_whole_answers_and_goes_on(tmp_path):
     fill(tmp_path / "whole", *ANSWERS[:2])
     data = (tmp_path / "whole" / "00000.jsonl").read_bytes()

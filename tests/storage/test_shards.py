@@ -44,6 +44,7 @@ samples = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(samples, max_size=6))
 def test_rows_come_back_as_they_were_written_and_digest_the_same(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("shards") / "00000.arrow"
@@ -61,6 +62,7 @@ def test_rows_come_back_as_they_were_written_and_digest_the_same(tmp_path_factor
     assert list(back) == [back[i] for i in range(len(back))] == back[:]
 
 
+@pytest.mark.slow
 @given(st.lists(samples, max_size=8), st.sets(st.integers(0, 8)))
 def test_a_content_digest_is_blind_to_where_shards_break(tmp_path_factory, rows, breaks):
     folder = tmp_path_factory.mktemp("shards")
@@ -110,6 +112,7 @@ def test_more_rows_than_a_batch_keep_their_order(tmp_path):
     assert list(ShardedSamples(TASK, [tmp_path / "0.arrow"])) == rows
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.builds(Rejection, texts, texts, st.builds(Origin, *[st.integers(0, 9)] * 3, texts), texts), max_size=4)
 )
@@ -140,6 +143,7 @@ def test_an_arrow_file_that_is_no_shard_is_told(tmp_path):
         shard_entry(tmp_path / "c.arrow")
 
 
+@pytest.mark.slow
 def test_a_round_may_have_more_shards_than_a_process_may_open_files(tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "OPEN", 16)
     rows = [sample(f"text {number}", TASK.labels[number % 3]) for number in range(120)]

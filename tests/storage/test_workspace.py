@@ -67,6 +67,7 @@ def test_a_written_file_has_the_rights_that_the_umask_gives(tmp_path):
     assert stat.S_IMODE((tmp_path / "plan.json").stat().st_mode) == 0o640
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), st.integers() | st.text() | st.none()))
 def test_json_comes_back_as_it_was_written(tmp_path_factory, value):
     path = tmp_path_factory.mktemp("json") / "value.json"

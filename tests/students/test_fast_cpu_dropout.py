@@ -7,6 +7,8 @@ import torch
 
 from evokd_data.students import fast_cpu_dropout
 
+pytestmark = pytest.mark.slow
+
 COUNT = 400_000
 
 

@@ -22,6 +22,8 @@ from tests.support.student_data import texts
 from tests.support.student_training import fit
 from tests.support.tiny_encoders import QUICK, make_base, make_tokenizer
 
+pytestmark = pytest.mark.slow
+
 TASK = NER(("ORG",))
 INVISIBLE = {
     "soft hyphen": "\u00ad",

@@ -14,6 +14,8 @@ from evokd_data.students.linear import Linear
 from evokd_data.students.reweighted import SAMPLE_WEIGHTS, ReweightedLinear, ReweightedTransformer, learn_weights
 from tests.support.tiny_encoders import QUICK, make_base
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ("fruit", "animal", "tool")
 CUES = (
     ("apple", "pear", "plum", "cherry", "quince", "grape", "melon"),

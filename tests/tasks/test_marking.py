@@ -42,6 +42,7 @@ def marked_texts(draw):
     return text, tuple(spans)
 
 
+@pytest.mark.slow
 @given(marked_texts())
 @settings(max_examples=500)
 def test_spans_come_back_as_they_were_marked(case):
@@ -49,6 +50,7 @@ def test_spans_come_back_as_they_were_marked(case):
     assert marking.read(marking.mark(text, spans), text, TYPES) == spans
 
 
+@pytest.mark.slow
 @given(marked_texts())
 @settings(max_examples=200)
 def test_the_grammar_allows_every_marking(case):
@@ -60,6 +62,7 @@ def test_the_grammar_allows_every_marking(case):
     assert xgrammar.testing._is_grammar_accept_string(grammar, marking.mark(text, spans))
 
 
+@pytest.mark.slow
 @given(marked_texts(), st.data())
 @settings(max_examples=200)
 def test_an_answer_that_the_grammar_forbids_gives_no_span_that_is_not_in_the_text(case, data):

@@ -31,6 +31,7 @@ def certain(predicted, classes, confidence=0.9):
     return probabilities
 
 
+@pytest.mark.slow
 @given(scored())
 @settings(max_examples=60, deadline=None)
 def test_scores_equal_those_of_scikit_learn_with_zero_division_0_over_all_classes(case):
@@ -68,6 +69,7 @@ def test_metrics_survive_json_and_intervals_are_ordered_within_0_and_1(case):
     assert 0 <= metrics["calibration_error"] <= 1
 
 
+@pytest.mark.slow
 def test_intervals_agree_with_resampling_the_samples_themselves():
     random = np.random.default_rng(5)
     expected = random.integers(0, 4, 200)
@@ -88,6 +90,7 @@ def test_intervals_agree_with_resampling_the_samples_themselves():
     assert macro_f1 == pytest.approx(np.percentile(by_hand[:, 1], [2.5, 97.5]), abs=0.02)
 
 
+@pytest.mark.slow
 @given(scored())
 @settings(max_examples=60, deadline=None)
 def test_no_interval_leaves_out_its_own_estimate_or_is_a_point(case):
@@ -111,6 +114,7 @@ def test_the_accuracy_of_two_texts_has_wilsons_interval(right, bounds):
     assert measures.intervals(counts, seed=0)[0] == pytest.approx(bounds, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("classes", "texts", "accuracy"),
     [(2, 2, 0.9), (7, 1, 0.9), (7, 2, 0.6), (7, 20, 0.98), (2, 100, 0.98), (20, 5, 0.9)],
@@ -147,6 +151,7 @@ def test_intervals_hang_on_the_seed_alone():
     assert measures.intervals(counts, seed=1) != measures.intervals(counts, seed=2)
 
 
+@pytest.mark.slow
 def test_intervals_of_many_classes_and_samples_cost_little_time_and_memory():
     random = np.random.default_rng(0)
     expected, predicted = random.integers(0, 150, (2, 4_000))

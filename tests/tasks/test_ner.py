@@ -556,6 +556,7 @@ def by_seqeval(expected, predicted, classes, average):
     return precision_recall_fscore_support(*named, average=average, scheme=IOB2, zero_division=0)
 
 
+@pytest.mark.slow
 def test_span_f1_equals_seqevals_strict_mode():
     """1,200 texts in 120 corpora: the tags predicted are random, illegal I- included, or the right ones with errors."""
     chance = random.Random(3)

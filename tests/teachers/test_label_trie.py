@@ -47,6 +47,7 @@ def masked_probability(path, tokens):
 labels = st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple), min_size=2, max_size=12, unique=True)
 
 
+@pytest.mark.slow
 @given(labels)
 def test_every_label_has_the_probability_that_constrained_decoding_gives_it(tokens):
     scores, asked, trie = walk(tokens)
@@ -56,6 +57,7 @@ def test_every_label_has_the_probability_that_constrained_decoding_gives_it(toke
         assert math.exp(logprob) == pytest.approx(masked_probability(path, tokens))
 
 
+@pytest.mark.slow
 @given(labels, st.integers(0, 3))
 def test_with_few_requests_the_most_probable_label_is_still_exact(tokens, max_nodes):
     scores, _, _ = walk(tokens, max_nodes)

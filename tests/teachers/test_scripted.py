@@ -71,6 +71,7 @@ def test_another_seed_gives_another_text(tmp_path):
     assert len({answer.text for answer in answers}) == 50
 
 
+@pytest.mark.slow
 @given(st.sampled_from(TASK.labels), st.integers(0, 2**62))
 def test_a_scripted_teacher_labels_its_own_texts_as_it_was_asked_to_write_them(target, seed):
     demonstrations = [example for example in DEMONSTRATIONS if example["target"] == target]
