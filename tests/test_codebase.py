@@ -14,6 +14,8 @@ sys.path.insert(0, str(ROOT / "bench"))
 
 from codebase import atomic_writers, figures, generic_names, is_generic, parse, undocumented
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = ROOT / "evokd_data"
 FOLDERS = {"evokd_data": 0.005, "tests": 0.005, "bench": 0.005, "recipes": 0.005}
 """Folder -> the largest share of its local variables that may say nothing of what they hold."""

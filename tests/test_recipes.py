@@ -100,6 +100,7 @@ def problems_of(path: Path) -> tuple[str, ...]:
     return ()
 
 
+@pytest.mark.slow
 def test_the_arms_of_the_comparison_differ_in_strategy_alone(toy_data):
     data = toy_data(COMPARED[0])
     arms = {trial.arm: trial.recipe for trial in trials(COMPARED, [1], [None], data)}

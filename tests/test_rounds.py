@@ -25,6 +25,8 @@ from evokd_data.teachers.scripted import Scripted
 from tests.support import ROOT
 from tests.support.example_task import SEEDS, TASK, TEST, contents, play, quick, write_rows
 
+pytestmark = pytest.mark.slow
+
 ROUGH = {
     "engine: scripted": "engine: scripted, wrong_labels: 0.3, broken_answers: 0.1",
     "linear}": "linear, soft_labels: false}",

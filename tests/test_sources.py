@@ -222,6 +222,7 @@ def test_check_notes_what_this_machine_lacks_and_what_is_left_out(recipe_file, t
     )
 
 
+@pytest.mark.slow
 def test_check_reads_parquet_and_loads_no_more_than_pyarrow_for_it(recipe_file, tmp_path):
     import subprocess
     import sys

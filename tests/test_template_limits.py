@@ -36,6 +36,7 @@ def templates(folder: Path, body: str) -> Templates:
     return Templates("classification", folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_a_template_that_would_not_end_is_refused(bomb: str, tmp_path: Path) -> None:
     started = time.process_time()

@@ -23,6 +23,8 @@ from evokd_data.storage.workspace import read_json
 from tests.support import ROOT
 from tests.support.finished_runs import make_run
 
+pytestmark = pytest.mark.slow
+
 ATTACK = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202ereversed\r\u200b\U000e0041end"
 
 

@@ -27,9 +27,7 @@ from tests.support.tiny_encoders import QUICK
 
 PRETRAINED = {"transformer": QUICK, "reweighted": QUICK, "frozen": {"c": 1000.0, "name_weight": 0.0}}
 """Students that start from a pretrained model, and settings with which they learn a few texts by heart."""
-every_student = [
-    pytest.param(name, marks=[pytest.mark.slow] if name in PRETRAINED else []) for name in sorted(STUDENTS)
-]
+every_student = [pytest.param(name, marks=[] if name == "linear" else [pytest.mark.slow]) for name in sorted(STUDENTS)]
 
 
 @pytest.fixture(params=every_student)

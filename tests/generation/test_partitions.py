@@ -586,6 +586,7 @@ def test_labels_come_before_texts_that_were_begun_later():
     assert order == [5, -1, 1, 1, 6, 7, 7]
 
 
+@pytest.mark.slow
 def test_a_work_is_whole_where_the_files_are_not(recipe, played, tmp_path):
     from evokd_data.stages.plan import plan
 

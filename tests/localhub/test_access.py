@@ -334,6 +334,7 @@ def test_tokens_are_stored_as_hashes_in_a_private_file(tmp_path):
     assert Authority(Root(tmp_path), implicit=True).identify(None).anonymous
 
 
+@pytest.mark.slow
 def test_a_client_that_has_its_answer_finds_the_line_in_the_log(tmp_path):
     log = tmp_path / "requests.log"
     root = Root(tmp_path).prepare()

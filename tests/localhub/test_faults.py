@@ -134,6 +134,7 @@ def test_a_delay_lets_the_request_through(faulty, inject):
     assert answer.elapsed.total_seconds() >= 0.2
 
 
+@pytest.mark.slow
 def test_a_hub_without_the_middleware_has_no_faults(hub):
     assert web.get(f"{hub.endpoint}{ROUTE}").status_code == 404
     assert web.post(f"{hub.endpoint}{ROUTE}", json=[]).status_code == 404

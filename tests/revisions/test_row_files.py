@@ -24,6 +24,8 @@ from evokd_data.tasks.classification import Classification
 from evokd_data.tasks.marking import word_offsets
 from evokd_data.tasks.ner import NER
 
+pytestmark = pytest.mark.slow
+
 ROWS = 10_000
 SUFFIXES = [".jsonl", ".csv", ".parquet", ".arrow"]
 LABELS = Classification(("outage", 'a "quoted", label', "行李", "NA"))

@@ -13,6 +13,8 @@ import pytest
 from evokd_data.errors import VerificationError
 from evokd_data.storage import parquet
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_value_repeated_by_reference_is_measured_and_not_copied(tmp_path: Path) -> None:
     text = pa.DictionaryArray.from_arrays(pa.array([0] * 8000, pa.int32()), pa.array(["a" * 2**20]))

@@ -349,6 +349,7 @@ def packed(body: bytes) -> Reply:
     return 200, {"Content-Type": "application/json", "Content-Encoding": "gzip"}, gzip.compress(body, 1)
 
 
+@pytest.mark.slow
 def test_a_compressed_answer_is_read_and_one_that_would_fill_the_memory_is_not(tmp_path: Path) -> None:
     honest = packed(json.dumps(chat("fine")).encode())
     (answer,) = talk(FakeServer(script=[honest]), tmp_path, completing(prompt(0)))

@@ -23,6 +23,8 @@ from evokd_data.teachers.vllm.plug import VLLM
 from evokd_data.teachers.vllm.startup import last_error
 from tests.support.tiny_model import CORPUS, SPECIAL, build
 
+pytestmark = pytest.mark.slow
+
 SYSTEM, USER = Message("system", "Write one request."), Message("user", "About music.")
 GEMMA = (
     "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
