@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from evokd_data.tasks import Task
 
 SCHEMA_VERSIONS = ("1",)
+MAX_COUNT = 2**48
+"""More than any file has bytes. A manifest with a larger or a negative number was not written by this program."""
 
 
 def with_checksum(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,8 +187,13 @@ def _manifest_problems(published: PublishedRound, before: PublishedRound | None)
         identity[key]
     for key in ("asked", "rejected"):
         manifest["totals"][key]
+    counts = [identity["rows"], manifest["totals"]["asked"], *manifest["totals"]["rejected"].values()]
     for entry in manifest["files"].values():
-        entry["sha256"], entry["size"]
+        entry["sha256"]
+        counts += [entry["size"], entry.get("rows", 0)]
+    counts += [shard[key] for shard in manifest["shards"] for key in ("first", "last", "rows")]
+    if wrong := [count for count in counts if type(count) is not int or not 0 <= count <= MAX_COUNT]:
+        yield f"holds {wrong[0]!r:.40}, which is no count"
     if identity["rows"] != sum(entry["rows"] for entry in published.files(repo_layout.DATA).values()):
         yield f"its files do not hold the {identity['rows']} rows of its identity"
 

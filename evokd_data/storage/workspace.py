@@ -251,5 +251,5 @@ def read_json(path: Path) -> Any:
         return json.loads(read_checked(path))
     except FileNotFoundError:
         raise WorkspaceError(f"{path}: is missing; rerun the stage that writes it") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WorkspaceError(f"{path}: is damaged ({error}); remove it and rerun the stage that writes it") from None
