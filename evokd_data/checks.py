@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 
 from evokd_data.errors import DataError, EvokdError, RecipeError, StudentError, TeacherError
 from evokd_data.models import ask_hub, check_files
 from evokd_data.recipe import Recipe
 from evokd_data.recipe_checks import SOURCES
 from evokd_data.seeds import Splits, load_splits, notes
+
+LOCAL_HUB = ("dulwich", "lz4", "uvicorn")
+"""The packages of the extra [hub], which `publish: {endpoint: local}` needs before the first round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,12 @@ def _remarks(recipe: Recipe, splits: Splits | None, online: bool) -> list[str]:
     ]
     with suppress(ImportError):  # a finder of modules that refuses to look
         remarks += [f"teacher: {line}" for line in recipe.teacher.lacks()]
+        if recipe.publish is not None and recipe.publish.endpoint == "local":
+            remarks += [
+                f"publish.endpoint: the local Hub needs {name}; run: pip install 'evokd-data[hub]'"
+                for name in LOCAL_HUB
+                if find_spec(name) is None
+            ]
     for key, report in (splits.reports if splits else {}).items():
         remarks += [f"{key}: {line}" for line in notes(report)]
     for key in SOURCES:

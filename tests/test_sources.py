@@ -237,3 +237,14 @@ def test_check_reads_parquet_and_loads_no_more_than_pyarrow_for_it(recipe_file, 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "1 test texts (1 rows)" in done.stdout
     assert done.stdout.splitlines()[-1] == "['pyarrow']"
+
+
+def test_check_notes_that_the_local_hub_is_not_installed(recipe_file, monkeypatch):
+    path = recipe_file()
+    local = ("--set", "publish={repo: o/n, endpoint: local}")
+    assert "local Hub" not in check(path, *local).stderr
+    monkeypatch.setattr("evokd_data.checks.LOCAL_HUB", ("no_such_package_of_the_hub",))
+    assert (
+        f"{path}: note: publish.endpoint: the local Hub needs no_such_package_of_the_hub; run: pip install 'evokd-data[hub]'"
+        in check(path, *local).stderr
+    )

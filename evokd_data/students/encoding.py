@@ -125,7 +125,7 @@ def truncated(folder: Path, examples: Sequence[Example], limit: int) -> int:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    encoder, unread = ExampleEncoder(tokenizer, None, limit), iter(examples)
+    encoder, unread = ExampleEncoder(tokenizer, None, min(limit, tokenizer.model_max_length)), iter(examples)
     count = 0
     while block := list(islice(unread, BLOCK)):
         count += sum(example.truncated for example in encoder.encode(block))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evokd_data.errors import StudentError
+from evokd_data.models import TOKENIZERS
 
 UNKNOWN_SHARE = 0.05
 """From this share of unknown tokens on there is a remark."""
@@ -59,10 +60,13 @@ def load_pretrained(auto_class: Any, folder: Path, **options: Any) -> tuple[Any,
 
 
 def _check_vocabulary(folder: Path, model: Any, tokenizer: Any) -> None:
-    names = set(getattr(tokenizer, "vocab_files_names", {}).values())
-    if names and not any((folder / name).is_file() for name in names | {"tokenizer.json", "tokenizer.model"}):
+    names = set(getattr(tokenizer, "vocab_files_names", {}).values()) | {"tokenizer.json"}
+    files = {path.name for pattern in (*names, *TOKENIZERS) for path in folder.glob(pattern)} - {
+        "tokenizer_config.json"
+    }
+    if not files and getattr(tokenizer, "vocab_files_names", {}):  # tokenizers of bytes have no files
         raise StudentError(
-            f"student.model: {folder} holds no vocabulary of its tokenizer ({', '.join(sorted(names | {'tokenizer.json'}))}); "
+            f"student.model: {folder} holds no vocabulary of its tokenizer ({', '.join(sorted(names))}); "
             "save it there: AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)"
         )
     rows = _vocabulary_rows(model)
