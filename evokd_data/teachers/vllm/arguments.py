@@ -62,10 +62,7 @@ def engine_arguments(teacher: VLLM, model: Model, names: SimpleNamespace) -> dic
         "data_parallel_size": teacher.data_parallel_size,
         "gpu_memory_utilization": teacher.gpu_memory_utilization,
         "enforce_eager": teacher.enforce_eager,
-        # Not a dict: with a reasoning parser vLLM 0.32 writes into it as it is.
-        "structured_outputs_config": names.StructuredOutputsConfig(
-            backend=teacher.backend, disable_any_whitespace=True
-        ),
+        "structured_outputs_config": {"backend": teacher.backend, "disable_any_whitespace": True},
         "generation_config": "vllm",  # the recipe's sampling, not defaults that come with the model
         "disable_log_stats": True,
         "seed": 0,

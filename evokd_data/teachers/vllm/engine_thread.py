@@ -148,7 +148,9 @@ def _open(names: SimpleNamespace, arguments: Mapping[str, Any]) -> Any:
     on_cpu = names.current_platform.is_cpu()
     if on_cpu:
         os.environ["TORCHDYNAMO_DISABLE"] = "1"  # otherwise code is compiled for the first scored choice all the same
-    engine_args = names.AsyncEngineArgs(**arguments)
+    # Not the dict that the round's facts have: with a reasoning parser vLLM 0.32 writes into it as it is.
+    outputs = names.StructuredOutputsConfig(**arguments["structured_outputs_config"])
+    engine_args = names.AsyncEngineArgs(**{**arguments, "structured_outputs_config": outputs})
     if on_cpu and engine_args.kv_cache_memory_bytes is None:
         engine_args.kv_cache_memory_bytes = cpu_cache_bytes(engine_args.create_model_config())
     return names.AsyncLLM.from_engine_args(engine_args, usage_context=names.UsageContext.LLM_CLASS)
