@@ -74,6 +74,7 @@ bench: setup  ## what we cost beside the engine, and beside raw vLLM; FULL=--ful
 	@mkdir -p build
 	.venv/bin/python bench/startup.py --json build/bench.json
 	.venv/bin/python bench/overhead.py --profile --json build/bench.json $(FULL)
+	.venv/bin/python bench/checksums.py --json build/bench.json
 	.venv/bin/python bench/near_duplicates.py --json build/bench.json $(FULL)
 	.venv/bin/python bench/feeding.py --json build/bench.json $(ARGS)
 	.venv/bin/python bench/generate.py --json build/bench.json
