@@ -50,7 +50,7 @@ def trials(
             for path in recipes:
                 arm = load(path, overrides)
                 name = f"{arm.name}-{k or 'all'}shot-seed{seed}"
-                trial_overrides = [*overrides, f"seed={seed}", f"name={name}", "publish=null"]
+                trial_overrides = [*overrides, f"seed={seed}", f"name={name}", "publish=null", "teacher_test_texts=0"]
                 trial_overrides += [] if k is None else [f"seeds.per_class={k}"]
                 all_trials.append(Trial(arm.name, seed, k, load(path, trial_overrides)))
     arms = [trial.recipe for trial in all_trials[: len(recipes)]]
@@ -79,7 +79,7 @@ def compare(trials: Sequence[Trial], runs: Path, into: Path, command: str, progr
 
     The text of the file `NOTES` in this folder is appended to the page each time the page is written.
     """
-    finished = run_all([trial.recipe for trial in trials], runs, progress)
+    finished = run_all([trial.recipe for trial in trials], runs, progress, every_round=True)
     results = collect(trials, finished, command)
     into.mkdir(parents=True, exist_ok=True)
     write_json(into / "results.json", results)

@@ -21,7 +21,13 @@ from evokd_data.recipe_file import read_recipe_file
 from evokd_data.recipe_sections import SECTIONS
 from evokd_data.registry import resolve
 
-SCALARS = {"name": settings.ANYONE, "seed": settings.ANYONE, "prompts": settings.USER}
+SCALARS = {
+    "name": settings.ANYONE,
+    "seed": settings.ANYONE,
+    "prompts": settings.USER,
+    "teacher_trust": settings.ANYONE,
+    "teacher_test_texts": settings.ANYONE,
+}
 """The settings outside of sections. Prompts are those of the revision, wherever its author had them."""
 
 

@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from evokd_data.templates import Templates
 
 
+MEASURED, FORCE, OFF = TRUST = ("measured", "force", "off")
+"""`measured`: the teacher takes an exam on the seeds, and a run whose teacher fails it stops. `force`: it takes the exam, and the
+run goes on whatever comes of it. `off`: no exam; labels are asked for and trusted as the recipe says."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A checked recipe.
@@ -54,6 +59,8 @@ class Recipe:
     card: Card = field(default_factory=Card)
     prompts: Path | None = None
     seed: int = 0
+    teacher_trust: str = MEASURED
+    teacher_test_texts: int = 500
     path: Path = Path("recipe.yaml")
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -69,6 +76,8 @@ class Recipe:
             sections[key] = settings.identity(getattr(self, key))
         if self.pool is not None:
             sections["pool"] = settings.identity(self.pool)
+        if self.teacher_trust != MEASURED:
+            sections["teacher_trust"] = self.teacher_trust
         if self.training != Training():
             sections["training"] = settings.identity(self.training)
         sections["task"]["type"] = self.task.name
@@ -107,7 +116,7 @@ FAMILIES = {
     "strategy": Family("name", STRATEGIES, "evokd"),
     "student": Family("kind", STUDENTS, "transformer"),
 }
-SCALARS = ("name", "prompts", "seed")
+SCALARS = ("name", "prompts", "seed", "teacher_trust", "teacher_test_texts")
 REQUIRED = ("name", "task", "seeds", "test", "teacher", "student")
 NAME = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}$")
 
@@ -132,6 +141,8 @@ def schema() -> dict[str, Any]:
         "name": {"type": "string", "pattern": NAME.pattern},
         "seed": {"type": "integer"},
         "prompts": {"type": ["string", "null"]},
+        "teacher_trust": {"enum": list(TRUST), "default": MEASURED},
+        "teacher_test_texts": {"type": "integer", "minimum": 0, "default": 500},
     }
     definitions: dict[str, Any] = {}
 
@@ -184,6 +195,8 @@ def build(table: dict[str, Any], path: Path, base: Path) -> tuple[Recipe | None,
         return None, problems
 
     scalars = {"name": table["name"], "seed": table.get("seed", 0), "prompts": table.get("prompts")}
+    scalars["teacher_trust"] = table.get("teacher_trust", MEASURED)
+    scalars["teacher_test_texts"] = table.get("teacher_test_texts", 500)
     written = dict(scalars)
     for key, section in sections.items():
         choice = {FAMILIES[key].key: section.name} if key in FAMILIES else {}
@@ -217,6 +230,11 @@ def _table_problems(table: Mapping[str, Any]) -> Iterator[str]:
         yield f"name: {settings.short(name)} is no folder name; use letters, digits, '.', '_' and '-'"
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         yield f"seed: {settings.short(seed)} is not a whole number from 0"
+    if (trust := table.get("teacher_trust", MEASURED)) not in TRUST:
+        yield f"teacher_trust: {settings.short(trust)} is none of {', '.join(TRUST)}"
+    texts = table.get("teacher_test_texts", 0)
+    if not isinstance(texts, int) or isinstance(texts, bool) or texts < 0:
+        yield f"teacher_test_texts: {settings.short(texts)} is not a whole number from 0"
     if prompts is not None and not isinstance(prompts, str):
         yield f"prompts: {settings.short(prompts)} is not the path of a folder"
 

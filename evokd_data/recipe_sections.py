@@ -119,31 +119,38 @@ class Rounds:
     shard_size: Count = field(default=1024, metadata=NOT_IDENTITY)
 
 
-@from_anyone("min_characters", "max_characters", "near_duplicates", "label_disagreement", "label_votes")
+@from_anyone(
+    "min_characters", "max_characters", "near_duplicates", "label_disagreement", "label_confidence", "label_votes"
+)
 @dataclass(frozen=True)
 class Filters:
     """What a draft must pass to become a sample.
 
     `near_duplicates`: the estimated Jaccard similarity of character 5-grams from which two texts are too alike (1 turns
     the filter off). It is applied against every text kept before and, as `test_overlap`, against the texts of test and dev.
-    `label_disagreement`: what happens to a text when the teacher labels it otherwise than it was asked to write it.
-    `relabel` takes the teacher's label, `reject` drops the text. `label_votes`: labelling answers per text; the majority wins.
+    `label_disagreement`: what happens to a text when the teacher labels it otherwise than it was asked to write it. `auto` follows
+    from the teacher's exam; `relabel` takes the teacher's label, `intended` the label that was asked for, `reject` drops the text.
+    `label_confidence`: with `auto`, the least probability that a label is right, as the exam lets one expect. `label_votes`:
+    labelling answers per text, each with the demonstrations in another order.
     """
 
     min_characters: Count = 2
     max_characters: Count = 4000
     near_duplicates: Share = 0.85
-    label_disagreement: Literal["relabel", "reject"] = "relabel"
+    label_disagreement: Literal["auto", "relabel", "intended", "reject"] = "auto"
+    label_confidence: Share = 0.5
     label_votes: Count = 1
 
 
-@from_anyone("boost")
+@from_anyone("boost", "seed_weight")
 @dataclass(frozen=True)
 class Training:
     """How much samples weigh when a student learns them. `boost`: a sample that the student before got wrong weighs this
-    many times as much as one that it got right (boosting, as in "Language models are weak learners", arXiv 2306.14101)."""
+    many times as much as one that it got right (boosting, as in "Language models are weak learners", arXiv 2306.14101).
+    `seed_weight`: how many synthetic samples a seed weighs."""
 
     boost: Annotated[float, Field(ge=1)] = 1.0
+    seed_weight: Annotated[float, Field(gt=0)] = 3.0
 
 
 @from_user("repo", "student", "private", "endpoint", "hub_root", "journal")

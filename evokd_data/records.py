@@ -37,8 +37,7 @@ class Sampling:
 class Constraint:
     """What the engine lets the teacher answer. Exactly one is set: a JSON schema, a list of choices, or an EBNF grammar.
 
-    `score`: return the log-probability of each choice as well (soft labels). The choices must then begin with different
-    tokens, such as A, B, C.
+    `score`: return the log-probability of each choice as well (soft labels), where the engine can.
     """
 
     json_schema: Mapping[str, Any] | None = None
@@ -191,10 +190,51 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelForm:
+    """How the teacher is asked for a label; which form serves a teacher best is measured (see stages/exam.py).
+
+    `answer`: "names" of labels or "codes" of one character (classification); "grammar", "enum" or "json" (tagging). `turns`:
+    demonstrations are turns of the chat, otherwise lines of the system message. At most `demonstrations` are shown.
+    """
+
+    answer: str
+    turns: bool
+    demonstrations: int
+
+    @property
+    def name(self) -> str:
+        """ "names, turns, 24"."""
+        return f"{self.answer}, {'turns' if self.turns else 'system'}, {self.demonstrations}"
+
+
+@dataclass(frozen=True, slots=True)
+class Labelling:
+    """How the texts of a round are labelled, and what becomes of a text whose label is in doubt (see strategies/trust.py).
+
+    `scored`: the teacher's probability of each class is asked for. `prior`: its mean probability of each class, which is divided
+    out; empty: none. `temperature`: calibrates the probabilities. `student_weight`: how much the log-probabilities of the student
+    that knows the seeds alone count beside the teacher's; 0: it is not asked. `votes`: labelling answers per text, each with the
+    demonstrations in another order. `rule`: "reject" (a text must be labelled as it was asked for), "relabel" (the label given
+    counts) or "intended" (the label asked for counts). `threshold`: the least probability of a label. `accuracy`: the probability
+    that a label is right that comes without probabilities.
+    """
+
+    form: LabelForm
+    scored: bool = False
+    prior: tuple[float, ...] = ()
+    temperature: float = 1.0
+    student_weight: float = 0.0
+    votes: int = 1
+    rule: str = "reject"
+    accuracy: float = 0.8
+    threshold: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """A text that the teacher wrote, with its target, before the filters have checked it.
 
-    `problem` is the reason of a rejection that is already certain, otherwise "".
+    `problem` is the reason of a rejection that is already certain, otherwise ""; `detail` says what it collided with.
     """
 
     text: str
@@ -202,6 +242,7 @@ class Draft:
     origin: Origin
     soft: tuple[float, ...] | None = None
     problem: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

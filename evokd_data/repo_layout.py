@@ -47,6 +47,11 @@ def plan(tag: str) -> str:
     return f"{ROUNDS}/{tag}/plan.json"
 
 
+def exam(tag: str) -> str:
+    """The path of what the teacher's exam before a round showed."""
+    return f"{ROUNDS}/{tag}/exam.json"
+
+
 def metrics(tag: str) -> str:
     """The path of a round's metrics."""
     return f"{ROUNDS}/{tag}/metrics.json"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,10 +19,12 @@ from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.records import Revision
 from evokd_data.seeds import Splits, load_splits, notes
+from evokd_data.stages.adopt import REJECTIONS_TO_END, best_round, ends_early
 from evokd_data.stages.evaluate import evaluate, remarks
-from evokd_data.stages.generate import generate
+from evokd_data.stages.generate import examine, generate
 from evokd_data.stages.manifest import check_complete_rounds, inputs, write_manifest
 from evokd_data.stages.probe import probe
+from evokd_data.stages.teacher_test import label_test
 from evokd_data.stages.train import train, train_on_other_ranks
 from evokd_data.storage.mirror import mirrored
 from evokd_data.storage.workspace import Workspace, read_json
@@ -121,6 +123,20 @@ def generate_next(
         return {"round": index, **loop.run(_generate_once(run, index, progress))}
 
 
+def take_exam(
+    recipe: Recipe, runs: Path, progress: Progress, origin: str | None = None, mirror: str | None = None
+) -> Mapping[str, Any]:
+    """The teacher's exam, before the first round that asks it; the run uses it afterwards. Returns the content of exam.json."""
+    with open_run(recipe, runs, origin, progress, mirror) as run, asyncio.Runner() as loop:
+        return loop.run(_take_exam(run, progress))
+
+
+async def _take_exam(run: Run, progress: Progress) -> Mapping[str, Any]:
+    async with TeacherOnDemand(run.recipe.teacher, run.workspace.root / TEACHER_LOG, progress) as teacher:
+        await generate(run.recipe, run.workspace, 0, run.splits, teacher, progress)
+        return await examine(run.recipe, run.workspace, 1, run.splits, teacher, progress)
+
+
 async def _generate_once(run: Run, index: int, progress: Progress) -> dict[str, Any]:
     async with TeacherOnDemand(run.recipe.teacher, run.workspace.root / TEACHER_LOG, progress) as teacher:
         return await generate(run.recipe, run.workspace, index, run.splits, teacher, progress)
@@ -166,11 +182,12 @@ def run_all(
     progress: Progress,
     origin: str | None = None,
     mirror: str | None = None,
+    every_round: bool = False,
 ) -> list[Run]:
     """Work through every round of every recipe, one recipe after the other. A round is published as soon as it is complete.
 
     A teacher stays open while consecutive recipes have the same teacher settings. `origin` and `mirror`, as in `open_run`,
-    hold for every recipe. Raises RecipeError when two recipes have the same name, and so the same folder.
+    hold for every recipe. `every_round`: as in `run_rounds`. Raises RecipeError when two recipes have the same name, and so the same folder.
     """
     for position, recipe in enumerate(recipes):
         for earlier in recipes[:position]:
@@ -191,19 +208,38 @@ def run_all(
                 stack.callback(_close, loop, teacher)
                 teacher_settings = recipe.teacher
             assert teacher is not None
-            if recipe.publish:
-                from evokd_data.stages.publish import Publication
-            with Publication.of(recipe, progress) if recipe.publish else nullcontext() as publication:
-                for index in range(recipe.rounds.count + 1):
-                    loop.run(generate(recipe, run.workspace, index, run.splits, teacher, progress))
-                    if not run.workspace.round(index).manifest.exists():
-                        loop.run(teacher.sleep())
-                        _complete_round(run, index, progress)
-                        loop.run(teacher.wake())
-                    if publication is not None:
-                        _publish(run, publication, index)
+            run_rounds(loop, run, teacher, progress, every_round)
             runs_done.append(run)
     return runs_done
+
+
+def run_rounds(
+    loop: asyncio.Runner, run: Run, teacher: TeacherOnDemand, progress: Progress, every_round: bool = False
+) -> None:
+    """Every round of a run, then the teacher's own score. Rounds that are complete are not made again.
+
+    The run ends early when REJECTIONS_TO_END rounds in a row are not adopted, unless `every_round` is wanted.
+    """
+    recipe, workspace = run.recipe, run.workspace
+    if recipe.publish:
+        from evokd_data.stages.publish import Publication
+    with Publication.of(recipe, progress) if recipe.publish else nullcontext() as publication:
+        for index in range(recipe.rounds.count + 1):
+            loop.run(generate(recipe, workspace, index, run.splits, teacher, progress))
+            if not workspace.round(index).manifest.exists():
+                loop.run(teacher.sleep())
+                _complete_round(run, index, progress)
+                loop.run(teacher.wake())
+            if publication is not None:
+                _publish(run, publication, index)
+            if not every_round and index < recipe.rounds.count and ends_early(workspace, index):
+                progress.note(
+                    f"{recipe.name} ends after round {index}: {REJECTIONS_TO_END} rounds in a row were worse than round "
+                    f"{best_round(workspace, index)}, whose student stays"
+                )
+                break
+    if recipe.rounds.count:
+        loop.run(label_test(recipe, workspace, run.splits, teacher, progress))
 
 
 def _close(loop: asyncio.Runner, teacher: TeacherOnDemand) -> None:
@@ -232,19 +268,27 @@ def publish_complete(recipe: Recipe, runs: Path, progress: Progress, mirror: str
 
 def _publish(run: Run, publication: Publication, index: int) -> Revision:
     """Publish a round, after its student when the recipe names a repository for students: then the round's manifest can name
-    the student's commit. The students of restored rounds are not pushed: these rounds' manifests name theirs already."""
+    the student's commit. Only adopted students are pushed, so that the newest of the model repository is the best. The students of
+    restored rounds are not pushed: these rounds' manifests name theirs already."""
     from evokd_data.stages.publish_student import push_student
 
     assert run.recipe.publish is not None
-    if run.recipe.publish.student is not None and index >= run.first_own_round:
+    is_pushed = run.recipe.publish.student is not None and index >= run.first_own_round
+    if is_pushed and _best(run.workspace, index) == index:
         push_student(run.recipe, run.workspace, index, publication.hub, publication.progress)
     return publication.publish(run.workspace, index)
+
+
+def _best(workspace: Workspace, index: int) -> int:
+    """The last adopted round up to `index`."""
+    best = best_round(workspace, index)
+    return index if best is None else best
 
 
 def push_student_of_round(
     recipe: Recipe, runs: Path, index: int | None, progress: Progress, mirror: str | None = None
 ) -> Revision:
-    """Push the student of a complete round; `index` None means the last one.
+    """Push the student of a complete round; `index` None means the last adopted one.
 
     Raises RecipeError when the recipe has no `publish.student`, WorkspaceError when the round is not complete.
     """
@@ -261,7 +305,7 @@ def push_student_of_round(
             raise WorkspaceError(
                 f"{run.workspace.root}: round {index or 0} is not complete; next: evokd-data train-round {recipe.path}"
             )
-        chosen = complete[-1] if index is None else index
+        chosen = _best(run.workspace, complete[-1]) if index is None else index
         with open_hub(recipe.publish.endpoint, root=recipe.publish.hub_root, note=progress.note) as hub:
             replace(hub, repo_type="model").check(recipe.publish.student)
             return push_student(recipe, run.workspace, chosen, hub, progress)

@@ -1,5 +1,8 @@
 """Prompt templates: one Jinja2 file per name, each with a `system` and a `user` block, rendered in a sandbox.
 
+A template can also show demonstrations as turns of the chat. Its blocks `demonstration_user` and `demonstration_assistant` are
+rendered for each of them, with the variable `demonstration`, between the system and the user message.
+
 A recipe's `prompts` names a folder of templates; the package ships one folder per task under `evokd_data/prompts/`. A
 user's folder may hold only some of the names: the other templates come from the package. The digests of the sources in use,
 of included ones too, go into the manifest: a changed prompt is a changed round.
@@ -7,7 +10,7 @@ of included ones too, go into the manifest: a changed prompt is a changed round.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from operator import is_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +21,13 @@ from evokd_data.records import Message
 from evokd_data.registry import nearest
 
 if TYPE_CHECKING:
-    from jinja2 import BaseLoader, Template
+    from jinja2 import BaseLoader
 
 PACKAGED = Path(__file__).parent / "prompts"
+
+TURN_ROLES = {"demonstration_user": "user", "demonstration_assistant": "assistant"}
+ROLES = {"system": "system", **TURN_ROLES, "user": "user"}
+"""Block of a template -> role of its message."""
 
 
 class Templates:
@@ -57,7 +64,8 @@ class Templates:
             keep_trailing_newline=False,
             autoescape=False,  # prompts are plain text, never HTML
         )
-        self._blocks: dict[str, list[_Block]] = {}
+        self._blocks: dict[str, Mapping[str, _Block]] = {}
+        self._cached_turns: dict[str, tuple[list[Any], Sequence[Message]]] = {}
 
     def __getstate__(self) -> dict[str, str]:
         """The sources: the user's folder need not exist where they are rendered."""
@@ -80,28 +88,68 @@ class Templates:
                     f"prompts: {str(folder / name)!r} is no template of the task{nearest(name, packaged)}"
                 )
 
-    def render(self, name: str, variables: Mapping[str, Any]) -> tuple[Message, ...]:
-        """The messages of one prompt: the `system` block, unless it is empty, then the `user` block.
+    def has_turns(self, name: str) -> bool:
+        """Whether the template can show demonstrations as turns of the chat. Raises RecipeError when it cannot be read."""
+        return TURN_ROLES.keys() <= self._template_blocks(name).keys()
+
+    def variables(self, name: str) -> frozenset[str]:
+        """The variables that the template, and those it includes or extends, may read. Raises RecipeError."""
+        from jinja2 import meta
+
+        sources = self.sources([name]).values()
+        return frozenset().union(*(meta.find_undeclared_variables(self._environment.parse(text)) for text in sources))
+
+    def render(
+        self, name: str, variables: Mapping[str, Any], turns: Sequence[Mapping[str, Any]] = ()
+    ) -> tuple[Message, ...]:
+        """The messages of one prompt: the `system` block unless it is empty, two messages for each of `turns`, the `user` block.
 
         Raises RecipeError naming the template when it is missing, broken, or uses a variable that does not exist.
         """
         self._environment.begin()
         try:
-            if name not in self._blocks:
-                self._blocks[name] = self._read_blocks(name)
-            messages = [message for block in self._blocks[name] if (message := block.message(variables)).content]
+            blocks = self._template_blocks(name)
+            messages = [blocks["system"].message(variables)] if "system" in blocks else []
+            messages += self._turn_messages(name, blocks, variables, turns) if turns else ()
+            messages += [blocks["user"].message(variables)] if "user" in blocks else []
+        except RecipeError:
+            raise
         except Exception as error:  # a template is the user's code: it can raise anything
             raise RecipeError(
                 f"prompts: {name}.j2 cannot be rendered: {type(error).__name__}: {error}; "
                 f"the variables are {', '.join(sorted(variables))}"
             ) from error
-        if not messages or messages[-1].role != "user":
+        messages = [message for message in messages if message.content]
+        if not messages or messages[-1].role != "user" or "user" not in blocks:
             raise RecipeError(
                 f"prompts: {name}.j2 has no text in {{% block user %}}; every prompt ends with a user message"
             )
         return tuple(messages)
 
-    def _read_blocks(self, name: str) -> list[_Block]:
+    def _turn_messages(
+        self, name: str, blocks: Mapping[str, _Block], variables: Mapping[str, Any], turns: Sequence[Mapping[str, Any]]
+    ) -> Sequence[Message]:
+        """Rendered once for the very same turns and variables: all labelling prompts of a round share them."""
+        reads: set[str] = set()
+        for block in TURN_ROLES:
+            reads.update(blocks[block].reads or ())
+        cacheable = all(blocks[block].reads is not None for block in TURN_ROLES)
+        values = [turns, *(variables.get(read) for read in sorted(reads - {"demonstration"}))]
+        cached = self._cached_turns.get(name)
+        if not cacheable or cached is None or not all(map(is_, values, cached[0])):
+            messages = [
+                blocks[block].message({**variables, "demonstration": turn}) for turn in turns for block in TURN_ROLES
+            ]
+            cached = self._cached_turns[name] = values, messages
+        return cached[1]
+
+    def _template_blocks(self, name: str) -> Mapping[str, _Block]:
+        if name not in self._blocks:
+            self._parse(f"{name}.j2")  # for its errors
+            self._blocks[name] = self._read_blocks(name)
+        return self._blocks[name]
+
+    def _read_blocks(self, name: str) -> dict[str, _Block]:
         from jinja2 import meta, nodes
 
         template = self._environment.get_template(f"{name}.j2")
@@ -109,15 +157,15 @@ class Templates:
         tree = self._environment.parse(self._environment.loader.get_source(self._environment, f"{name}.j2")[0])
         self_contained = not any(meta.find_referenced_templates(tree))
         bodies = {block.name: block.body for block in tree.find_all(nodes.Block)}
-        blocks = []
-        for role in ("system", "user"):
-            if role in template.blocks:
+        blocks = {}
+        for block, role in ROLES.items():
+            if block in template.blocks:
                 reads = None
-                if self_contained and role in bodies:
-                    body = nodes.Template(bodies[role], lineno=1)
+                if self_contained and block in bodies:
+                    body = nodes.Template(bodies[block], lineno=1)
                     body.set_environment(self._environment)
                     reads = tuple(sorted(meta.find_undeclared_variables(body)))
-                blocks.append(_Block(role, template, reads))
+                blocks[block] = _Block(role, template.blocks[block], template.new_context(), reads)
         return blocks
 
     def sources(self, names: Iterable[str]) -> dict[str, str]:
@@ -170,17 +218,17 @@ class _Block:
     filters. `reads` names the variables, or is None when they are unknown: the template includes or extends another.
     """
 
-    def __init__(self, role: str, template: Template, reads: tuple[str, ...] | None) -> None:
+    def __init__(self, role: str, render: Any, context: Any, reads: tuple[str, ...] | None) -> None:
         self._role = role
-        self._block = template.blocks[role]
-        self._context = template.new_context()  # a new one for each prompt would cost more than rendering a short block
-        self._reads = reads
+        self._block = render
+        self._context = context  # a new one for each prompt would cost more than rendering a short block
+        self.reads = reads
         self._cached: tuple[list[Any], Message] | None = None  # values of the variables, rendered message
 
     def message(self, variables: Mapping[str, Any]) -> Message:
-        if self._reads is None or not all(name in variables for name in self._reads):
+        if self.reads is None or not all(name in variables for name in self.reads):
             return self._render(variables)
-        values = [variables[name] for name in self._reads]
+        values = [variables[name] for name in self.reads]
         if self._cached is None or not all(map(is_, values, self._cached[0])):
             self._cached = values, self._render(variables)
         return self._cached[1]

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from evokd_data.recipe import Recipe
-from evokd_data.records import Prompt, Weakness
+from evokd_data.records import LabelForm, Prompt, Weakness
 from evokd_data.seeds import load_splits
 from evokd_data.stages.plan import plan as plan_round
 from evokd_data.storage.workspace import Workspace
-from evokd_data.strategies import STRATEGIES, Brief
+from evokd_data.strategies import DEFAULT_LABELLING, STRATEGIES, Brief
 from evokd_data.strategies.pooling import WithPool
 from evokd_data.tasks import TASKS
 from evokd_data.templates import PACKAGED
@@ -36,7 +36,9 @@ def briefs() -> Iterator[tuple[str, Brief]]:
     described = replace(TASK, label_descriptions={"red": "the colour of blood", "blue": "the colour of the sky"})
     classification = replace(brief(round=2, budget=40, weaknesses=(confused,)), task=described)
     yield "classification", classification
-    yield "classification, soft labels", replace(classification, soft_labels=True)
+    for answer, turns in (("names", True), ("codes", False), ("codes", True)):
+        asked = replace(DEFAULT_LABELLING, form=LabelForm(answer, turns, 24), scored=True)
+        yield f"classification, {asked.form.name}", replace(classification, labelling=asked)
     yield "classification, a text of the pool", replace(classification, budget=1, pool=("a text of the pool",))
     tagging = replace(tagging_brief(40), round=2, weaknesses=tuple(_tagging_weaknesses()))
     described_types = replace(TAGGING, type_descriptions={"place": "a town or a country", "person": "a name"})

@@ -54,7 +54,7 @@ MISTAKES = [  # what is changed, into what, and the one line that is said of it
     ("strategy:", "prompts: words\nstrategy:", ":7: prompts: 'words' is not a folder; paths are relative to the recipe"),
     ("strategy:", "seed: yes\nstrategy:", ':7: seed: "yes" is not a whole number from 0'),
     ("strategy:", "filters: {label_disagreement: drop}\nstrategy:",
-     ":7: filters.label_disagreement: \"drop\": input should be 'relabel' or 'reject'"),
+     ":7: filters.label_disagreement: \"drop\": input should be 'auto', 'relabel', 'intended' or 'reject'"),
     ("strategy:", "publish: {repo: colours}\nstrategy:",
      ":7: publish.repo: \"colours\": is not of the form org/name; write the user or organisation, a slash, and a name"),
     ("strategy:", "publish: {repo: o/a--b}\nstrategy:",
@@ -232,7 +232,7 @@ def test_the_files_of_a_strategy_are_looked_for_and_count_by_their_content_with_
 def test_the_fingerprint_of_a_recipe_with_a_pool_is_what_it_was(recipe_file, tmp_path):
     (tmp_path / "pool.jsonl").write_text('{"text": "a text"}\n')
     recipe = load(recipe_file(), ["pool={path: pool.jsonl}"])
-    assert recipe.fingerprint == "d88fa0cd88011da5687ead91286846fecd5cd984af3aace6a9b9a644862874c7"
+    assert recipe.fingerprint == "ea6e95fb8c1f0eb0157da337f7822a4aa1b584b269987b57a40e1a6a633741e1"
 
 
 @pytest.mark.parametrize(

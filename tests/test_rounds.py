@@ -104,7 +104,7 @@ def test_no_word_of_test_or_dev_reaches_a_prompt_a_plan_or_a_shard(recipe_file, 
         **ROUGH,
         **{
             "{name: evokd}": f"{{name: {strategy}}}",
-            "strategy:": "dev: {path: dev.jsonl}\nstrategy:",
+            "strategy:": "dev: {path: dev.jsonl}\nfilters: {label_disagreement: relabel}\nstrategy:",
             "count: 2": "count: 3",
         },
     )

@@ -152,3 +152,29 @@ def test_a_block_that_includes_another_file_is_never_cached(tmp_path):
     task = "t"
     system_messages = [templates.render("label", {"task": task, "text": text})[0].content for text in ("one", "two")]
     assert system_messages == ["t one", "t two"]
+
+
+TURNS = """{% block system %}You answer {{ mood }}.{% endblock %}
+{% block demonstration_user %}{{ demonstration.text }}{% if loud %}!{% endif %}{% endblock %}
+{% block demonstration_assistant %}{{ answers[demonstration.target] }}{% endblock %}
+{% block user %}{{ text }}{% endblock %}"""
+
+
+def test_demonstrations_are_turns_of_the_chat_where_the_template_has_blocks_for_them(tmp_path):
+    (tmp_path / "label.j2").write_text(TURNS)
+    (tmp_path / "generate.j2").write_text("{% block user %}{{ count }}{% endblock %}")
+    templates = Templates("classification", tmp_path)
+    assert templates.has_turns("label") and not templates.has_turns("generate")
+    assert templates.variables("label") == {"mood", "demonstration", "loud", "answers", "text"}
+    variables = {"mood": "well", "loud": False, "answers": {"red": "A"}, "text": "rose"}
+    turns = [{"text": "ruby", "target": "red"}, {"text": "blood", "target": "red"}]
+    messages = templates.render("label", variables, turns)
+    assert [(message.role, message.content) for message in messages] == [
+        ("system", "You answer well."),
+        ("user", "ruby"), ("assistant", "A"), ("user", "blood"), ("assistant", "A"),
+        ("user", "rose"),
+    ]  # fmt: skip
+    again = templates.render("label", {**variables, "text": "leaf"}, turns)
+    assert again[:-1] == messages[:-1] and all(map(lambda a, b: a is b, again[1:-1], messages[1:-1])), "rendered once"
+    assert templates.render("label", {**variables, "loud": True}, turns)[1].content == "ruby!"
+    assert len(templates.render("label", variables)) == 2

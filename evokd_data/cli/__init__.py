@@ -18,6 +18,7 @@ COMMANDS = {
     "init": "Write a recipe to start from.",
     "check": "Check recipes, every problem at once.",
     "schema": "Print the JSON Schema of a recipe, for editors.",
+    "exam": "Measure on the seeds how well the teacher labels.",
     "run": "Run the whole loop: every round generated, learned, published.",
     "generate": "Generate the next round's samples as Arrow shards.",
     "train-round": "Train and score the student on the last generated round.",

@@ -13,10 +13,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from evokd_data.cli.echo import echo
 from evokd_data.printable import printable, printable_line
 from evokd_data.progress import Progress
 from evokd_data.redaction import redact
 from evokd_data.reporting.primary_metric import NAMES, primary_metric
+from evokd_data.reporting.run_summary import bars
 
 PLAIN_EVERY_S = 10.0  # between two lines of one stage when stderr is no terminal
 LIVE_EVERY_S = 0.1
@@ -126,10 +128,17 @@ def round_cells(entry: Mapping[str, Any]) -> list[object]:
         None if entry["rejected"] is None else reasons(entry["rejected"]),
         f"{score.value:.3f}" if score else None,
         (score and score.within) or None,
+        adopted(entry),
         entry["tokens"],
         None if entry["seconds"] is None else round(entry["seconds"]),
         f"{revision['tag']} {revision['commit'][:10]}" if revision else None,
     ]
+
+
+def adopted(entry: Mapping[str, Any]) -> str | None:
+    """Whether the round's student was adopted; None when it was not compared."""
+    adoption = (entry["metrics"] or {}).get("adoption")
+    return None if adoption is None else "yes" if adoption["adopted"] else f"no: round {adoption['best']} stays"
 
 
 def score_name(entries: Sequence[Mapping[str, Any]]) -> str:
@@ -139,8 +148,34 @@ def score_name(entries: Sequence[Mapping[str, Any]]) -> str:
 
 def rounds_table(run: Mapping[str, Any]) -> None:
     """Print the rounds in a run's summary."""
-    columns = ("round", "kept", "rejected", score_name(run["rounds"]), "95 % interval", "tokens", "s", "revision")
-    table(run["name"], columns, [round_cells(entry) for entry in run["rounds"]])
+    columns = (
+        "round", "kept", "rejected", score_name(run["rounds"]), "95 % interval", "adopted", "tokens", "s", "revision",
+    )  # fmt: skip
+    rows = [round_cells(entry) for entry in run["rounds"]]
+    blank = [None] * (len(columns) - 5)
+    others = [[name, None, None, f"{score.value:.3f}", score.within, *blank] for name, score in bars(run)]
+    table(run["name"], columns, [*others, *rows])
+
+
+def exam_tables(content: Mapping[str, Any]) -> None:
+    """Print an exam: its forms, the chosen one marked; its classes; then the verdict."""
+    chosen = content["chosen"]
+    forms = [
+        ["*" if form["form"] == chosen["form"] else "", form["form"]["answer"], "turns" if form["form"]["turns"] else "system",
+         form["form"]["demonstrations"], f"{form['accuracy']:.3f}", f"{form['score']:.3f}"]
+        for form in content["forms"]
+    ]  # fmt: skip
+    title = f"how the teacher is asked, {content['questions']} seeds, each left out of the demonstrations"
+    table(title, ("", "answers", "demonstrations in", "at most", "right", "score"), forms)
+    if "student" in content:
+        rows: list[list[object]] = [["teacher", f"{chosen['accuracy']:.3f}", f"{chosen['low']:.3f} to {chosen['high']:.3f}"],
+                ["seeds-only student", f"{content['student']['accuracy']:.3f}", None],
+                ["both together", f"{content['pool']['accuracy']:.3f}",
+                 f"{content['pool']['low']:.3f} to {content['pool']['high']:.3f}"]]  # fmt: skip
+        table("who labels the seeds right", ("", "share", "95 % interval"), rows)
+        classes = [[name, counts["right"], counts["n"]] for name, counts in chosen["per_class"].items()]
+        table("the teacher by class", ("class", "right", "of"), classes)
+    echo(f"{content['verdict']}: {content['message']}")
 
 
 def plan_table(plan: Mapping[str, Any]) -> None:

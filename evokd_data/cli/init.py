@@ -16,6 +16,8 @@ task:
   type: classification
   labels: [positive, negative]
   description: whether a review is positive or negative
+  noun: review                  # what the texts are; prompts say it
+  # label_names: {{POS: positive}}  # what a label is called where its own name says nothing to a stranger
   # label_descriptions: {{positive: the writer would buy it again, negative: the writer would not}}
 
 seeds: {{path: seeds.jsonl}}      # {{"text": ..., "label": ...}} a line; also csv, parquet, arrow; per_class: k draws k
@@ -28,7 +30,7 @@ teacher:
 
 rounds: {{count: 5, samples: 200}}
 
-student:
+student:                        # with a handful of seeds try kind: frozen, model: sentence-transformers/all-MiniLM-L6-v2
   kind: transformer
   model: distilbert/distilbert-base-uncased
   revision: main                # likewise

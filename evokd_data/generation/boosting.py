@@ -1,4 +1,4 @@
-"""Boosting: samples that the student before got wrong weigh more when the next student is trained."""
+"""How much each sample weighs when a student is trained: seeds more, and, with boosting, what the student before got wrong."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from evokd_data.tasks import Task
 class Boosting:
     """The weights with which a student learns samples.
 
-    Each sample was predicted once, by the student of the round before its own (`probe`). A sample that this student got
+    A seed weighs `training.seed_weight` times as much as a synthetic sample: its label is certain. Beside no synthetic sample it weighs 1.
+
+    With boosting, each synthetic sample was predicted once, by the student of the round before its own (`probe`). A sample that this student got
     wrong weighs `training.boost` times as much as the others of its round, in this round and in all later ones. The mean
     weight of each round stays what it was. AdaBoost derives the factor from the error rate. Here some errors are wrong labels
     of the teacher, and AdaBoost's factor would raise these most where they are rarest.
@@ -33,6 +35,7 @@ class Boosting:
     """Round -> a digest of all that decides its weights; empty without boosting."""
     boosted: int
     """The number of samples in these rounds."""
+    seed_weight: float = 1.0
 
     @classmethod
     def up_to(cls, recipe: Recipe, workspace: Workspace, index: int) -> Boosting:
@@ -45,6 +48,9 @@ class Boosting:
         wrong_of_all_rounds: set[str] = set()
         means: dict[int, float] = {}
         keys: dict[int, str] = {}
+        seed_weight = recipe.training.seed_weight if index else 1.0
+        if seed_weight != 1:
+            keys[0] = digest(["seeds", seed_weight])
         for folder in workspace.before(index + 1)[1:] if boost > 1 else ():
             count = len(ShardedSamples(recipe.task, folder.shard_files()))
             if folder.metrics.exists():
@@ -56,10 +62,12 @@ class Boosting:
             keys[folder.index] = digest([boost, sorted(wrong)])
             wrong_of_all_rounds |= wrong
             boosted += count
-        return cls(recipe.task, boost, frozenset(wrong_of_all_rounds), means, keys, boosted)
+        return cls(recipe.task, boost, frozenset(wrong_of_all_rounds), means, keys, boosted, seed_weight)
 
     def example(self, sample: Sample) -> SequenceExample | TokenExample:
         """The sample as the student learns it, with its weight."""
+        if sample.origin.round == 0:
+            return self.task.supervise(replace(sample, weight=sample.weight * self.seed_weight))
         mean = self.means.get(sample.origin.round)
         if mean is None:
             return self.task.supervise(sample)

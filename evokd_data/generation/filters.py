@@ -32,7 +32,8 @@ REASONS = {
     "ambiguous": "one surface is given two types, or a bracket could be the text's or a mark's",
     "overlap": "two spans overlap, or a mark stands in a mark",
     "invalid_target": "the target cannot be right for the text",
-    "label_disagreement": "the label differs from the one the text was written for (policy: reject)",
+    "label_disagreement": "the teacher's label is another than the one the text was written for",
+    "label_uncertain": "the label is less sure than it must be",
     "label_tie": "the labelling votes have no majority",
     "too_short": "fewer characters than filters.min_characters",
     "too_long": "more characters than filters.max_characters",
@@ -69,7 +70,7 @@ class FilterPipeline:
             return Rejection(reason, draft.text, draft.origin, detail)
 
         if draft.problem:
-            return reject(draft.problem)
+            return reject(draft.problem, draft.detail)
         length = len(draft.text)
         if length < self._filters.min_characters:
             return reject("too_short", f"{length} characters")
@@ -78,9 +79,6 @@ class FilterPipeline:
         assert draft.target is not None
         if problem := self._task.check(draft.text, draft.target):
             return reject("invalid_target", problem)
-        intended = draft.origin.intended
-        if self._filters.label_disagreement == "reject" and intended and not self._task.carries(draft.target, intended):
-            return reject("label_disagreement", f"asked for {intended}")
         if self._protected.find(draft.text):
             return reject("test_overlap")
         if match := self._accepted.find(draft.text):

@@ -19,6 +19,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from evokd_data.generation.scheduler import in_order
+from evokd_data.generation.seed_student import SeedStudent, with_student
 from evokd_data.records import Completion, Draft, GenerationRequest, Prompt
 from evokd_data.storage.journal import AnswerEncoder, Journal, NotJournalled, completion, prompt_digest
 from evokd_data.storage.journal_lines import decode_line
@@ -36,13 +37,14 @@ MAX_SHARES = 256
 class StrategyWork:
     """A `teachers.RoundWork`: a strategy, its brief, and all requests of the round.
 
-    `parts_url`: the folder or URL for the workers' parts of the journal; None when workers leave none.
+    `student`: the seeds-only student, where it is asked. `parts_url`: the folder or URL for the workers' parts of the journal; None when workers leave none.
     """
 
     strategy: Strategy
     brief: Brief
     planned: Sequence[GenerationRequest]
     parts_url: str | None = None
+    student: SeedStudent | None = None
 
     @property
     def leaves_parts(self) -> bool:
@@ -209,7 +211,7 @@ class StrategyPartitionWriter:
         self._work = work
         self._partition = partition
         self._requests = frozenset(partition.requests)
-        self._complete = complete
+        self._complete = with_student(complete, work.student)
         self._share = share
         self._window = window
         self._encoder = AnswerEncoder()

@@ -21,6 +21,7 @@ from evokd_data.generation.filters import REASONS
 from evokd_data.recipe import Recipe
 from evokd_data.repo_layout import round_tag
 from evokd_data.reporting import comparison_tables
+from evokd_data.reporting.label_trust import what_becomes_of_a_text
 from evokd_data.reporting.primary_metric import NAMES, primary_metric
 from evokd_data.seeds import LEFT_OUT
 from evokd_data.yaml_files import dump_yaml
@@ -128,6 +129,10 @@ def render(recipe: Recipe, repo: str, rounds: Sequence[RoundFacts]) -> str:
         targets=list(recipe.task.columns()),
         rounds=[_round(facts) for facts in rounds],
         last=_round(newest),
+        seeds_only=_seeds_only(rounds[0].metrics),
+        adopted_by=(newest.metrics.get("adoption") or {"by": "seeds"})["by"],
+        exam=newest.plan.get("exam"),
+        trust=what_becomes_of_a_text(newest.plan),
         curve=Markdown(repo_layout.CURVE),
         teacher={
             "model": model_name(identity["teacher"], recipe.settings.get("teacher", {})),
@@ -158,6 +163,12 @@ def _left_out(first: RoundFacts) -> list[str]:
             + ")."
         )
     return lines
+
+
+def _seeds_only(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The template's variables for the simplest student, from the metrics of round 0."""
+    score = metrics.get("seeds_only")
+    return score and {"kind": score["kind"], **_score(score)}
 
 
 def comparison(recipe: Recipe) -> Markdown:
@@ -308,7 +319,6 @@ def _code(text: str) -> Markdown:
 def _round(facts: RoundFacts) -> dict[str, Any]:
     """The template's variables for one round."""
     test = facts.metrics["test"]
-    score = primary_metric(test)
     quotas = facts.plan["cells"]
     return {
         "index": facts.index,
@@ -318,12 +328,11 @@ def _round(facts: RoundFacts) -> dict[str, Any]:
         "tokens": sum(facts.manifest["environment"]["tokens"].values()),
         "test": {
             "n": test["n"],
-            "score": score.value,
-            "second": test.get(SECOND[score.key]),
-            "interval": Markdown(score.within),
             "truncated": test.get("truncated", 0),
             "notes": test.get("notes", []),
+            **_score(test),
         },
+        "adopted": "yes" if (facts.metrics.get("adoption") or {"adopted": True})["adopted"] else "no",
         "per_class": test.get("per_class", {}),
         "weaknesses": facts.plan["weaknesses"],
         "planned": sum(quota["samples"] for quota in quotas),
@@ -331,6 +340,12 @@ def _round(facts: RoundFacts) -> dict[str, Any]:
         "digest": facts.manifest["digest"],
         "content": facts.manifest["identity"]["content"],
     }
+
+
+def _score(test: Mapping[str, Any]) -> dict[str, Any]:
+    """Primary metric, the one beside it, and the interval."""
+    score = primary_metric(test)
+    return {"score": score.value, "second": test.get(SECOND[score.key]), "interval": Markdown(score.within)}
 
 
 def model_name(identity: Mapping[str, Any], settings: Mapping[str, Any]) -> str:

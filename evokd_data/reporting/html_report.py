@@ -11,7 +11,7 @@ from evokd_data.atomic_files import write_text
 from evokd_data.generation.filters import REASONS
 from evokd_data.printable import printable
 from evokd_data.reporting.primary_metric import primary_metric
-from evokd_data.reporting.run_summary import summary
+from evokd_data.reporting.run_summary import bars, summary
 from evokd_data.storage.shards import read_rejections, read_table
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
 
@@ -52,6 +52,8 @@ def _run(workspace: Workspace) -> dict[str, Any]:
         )
     scored = [entry for entry in rounds if entry["metrics"]]
     return {
+        "bars": bars(run),
+        "exam": next((entry["plan"]["exam"] for entry in reversed(rounds) if entry["plan"].get("exam")), None),
         "name": run["name"],
         "strategy": settings["strategy"]["name"],
         "seed": settings["seed"],

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evokd_data.errors import WorkspaceError
+from evokd_data.reporting.primary_metric import PrimaryMetric, primary_metric
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
 
 
 def summary(workspace: Workspace) -> dict[str, Any]:
-    """{"name", "rounds": [...], "mastery"} with one entry for each round that was begun. A value that is missing yet is None.
+    """{"name", "rounds": [...], "mastery", "teacher"} with one entry for each round that was begun. A value that is missing yet is None.
+
+    `teacher` holds the teacher's own scores on the test set (see stages/teacher_test.py).
 
     `tokens` are prompt and completion tokens of all answers. `seconds` are those of generating and training, each in the
     process that finished it. Raises WorkspaceError when the folder holds no run.
@@ -20,10 +23,24 @@ def summary(workspace: Workspace) -> dict[str, Any]:
             f"{workspace.root}: no run; give a folder under runs/, or start one: evokd-data run RECIPE"
         )
     rounds = [_round(folder) for folder in workspace.rounds()]
-    return {"name": workspace.root.name, "rounds": rounds, "mastery": mastery(rounds)}
+    teacher = read_json(workspace.teacher_test) if workspace.teacher_test.exists() else None
+    return {"name": workspace.root.name, "rounds": rounds, "mastery": mastery(rounds), "teacher": teacher}
 
 
-SUMMARISED = ("test", "dev", "probe", "diversity", "detector")
+def bars(run: Mapping[str, Any]) -> list[tuple[str, PrimaryMetric]]:
+    """(name, score) of what a run's students are compared with, as far as it is measured: the simplest student on the seeds alone,
+    and the teacher itself. `run` is a summary."""
+    first = run["rounds"][0]["metrics"] if run["rounds"] else None
+    scores = []
+    if first and first["seeds_only"]:
+        scores.append((f"seeds only, {first['seeds_only']['kind']}", primary_metric(first["seeds_only"])))
+    if teacher := run["teacher"]:
+        scores.append(("teacher, no examples", primary_metric(teacher["zero_shots"])))
+        scores.append(("teacher, seeds shown", primary_metric(teacher["with_seeds"])))
+    return scores
+
+
+SUMMARISED = ("test", "dev", "seeds_only", "adoption", "probe", "diversity", "detector")
 RATE = 0.5  # the weight of the newest round in an estimate
 
 

@@ -37,7 +37,8 @@ from evokd_data.revisions.rebuild import (
     text_key,
 )
 from evokd_data.seeds import Splits
-from evokd_data.stages.plan import as_json, find_weaknesses, plan, weaknesses_as_json
+from evokd_data.stages.exam import labelling_of, summary
+from evokd_data.stages.plan import as_json, find_weaknesses, plan, read_labelling, weaknesses_as_json
 from evokd_data.storage import parquet
 from evokd_data.storage.journal import NotJournalled, from_rows
 from evokd_data.storage.shards import ContentDigest, ShardedSamples, content_digest, read_probe
@@ -168,6 +169,17 @@ async def _replay(
     return counts
 
 
+def _exam_problems(snapshot: Snapshot, recipe: Recipe, stored: Mapping[str, Any]) -> Iterator[str]:
+    """Where the plan does not follow from the published exam."""
+    paths = [repo_layout.exam(published.tag) for published in snapshot.rounds]
+    taken = [path for path in paths if (snapshot.folder / path).exists()]
+    if not taken or stored.get("exam") is None or "labelling" not in stored:
+        return
+    content = snapshot.json(taken[-1])
+    if summary(content) != stored["exam"] or labelling_of(recipe, content) != read_labelling(stored):
+        yield f"{taken[-1]}: the plan's labelling does not follow from it"
+
+
 def _plan_problems(
     snapshot: Snapshot, recipe: Recipe, workspace: Workspace, brief: Brief, notes: list[str]
 ) -> Iterator[str]:
@@ -175,11 +187,13 @@ def _plan_problems(
     index = len(snapshot.rounds) - 1
     path = repo_layout.plan(round_tag(index))
     stored = snapshot.json(path)
-    if json.loads(json.dumps(as_json(index, brief, list(recipe.strategy.allot(brief))))) != stored:
+    follows = json.loads(json.dumps(as_json(index, brief, list(recipe.strategy.allot(brief)))))
+    if {**follows, "exam": stored.get("exam")} != stored:
         yield (
             f"{path}: does not follow from its weaknesses, the rows of {round_tag(index - 1)} and strategy "
             f"{recipe.strategy.name!r}"
         )
+    yield from _exam_problems(snapshot, recipe, stored)
     if index > 1 and restore_probe(snapshot, workspace.round(index - 1)):
         yield from _weakness_problems(snapshot, recipe, workspace, stored["weaknesses"])
     elif index > 1:

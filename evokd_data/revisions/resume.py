@@ -231,6 +231,8 @@ def _restore_round(snapshot: Snapshot, recipe: Recipe, folder: RoundFolder) -> N
                 file.write(encode_line(row))
     for path, copy in ((repo_layout.plan, folder.plan), (repo_layout.metrics, folder.metrics)):
         write_checked_text(copy, (snapshot.folder / path(published.tag)).read_text(encoding="utf-8"))
+    if (exam := snapshot.folder / repo_layout.exam(published.tag)).exists():
+        write_checked_text(folder.exam, exam.read_text(encoding="utf-8"))
     manifest, environment = published.manifest, published.manifest["environment"]
     totals = {**manifest["totals"], **environment["tokens"], "requests": published.identity["requests"]}
     if environment.get("engine"):

@@ -1,6 +1,7 @@
 """Evaluate a round: scores of its student on test and dev, its probe, and metrics of its texts. Writes metrics.json.
 
-The test set is read here and by the filters, and nowhere else. No decision of the loop depends on its scores.
+The test set is read here and by the filters, and nowhere else. No decision of the loop depends on its scores: whether the round's
+student is adopted follows from dev or seeds.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from typing import Any
 
 from evokd_data.digest import derive_seed
 from evokd_data.generation.diversity import detector, diversity
+from evokd_data.generation.seed_student import baseline_student, train_seed_student
 from evokd_data.recipe import Recipe
 from evokd_data.records import Sample
 from evokd_data.seeds import Splits
+from evokd_data.stages.adopt import adopt
 from evokd_data.stages.probe import probe
 from evokd_data.stages.train import TRAINING
 from evokd_data.storage.shards import ShardedSamples
@@ -32,6 +35,8 @@ def evaluate(recipe: Recipe, workspace: Workspace, index: int, splits: Splits, s
         "round": index,
         "test": _score(recipe, folder, splits.test),
         "dev": _score(recipe, folder, splits.dev) if splits.dev else None,
+        "seeds_only": _seeds_only(recipe, workspace, splits) if index == 0 else None,
+        "adoption": adopt(recipe, workspace, index, splits),
         "probe": _probe_metrics(recipe, workspace, index),
         "training": read_json(folder.student / TRAINING),
         **_text_metrics(recipe, folder, splits),
@@ -61,6 +66,16 @@ def remarks(metrics: Mapping[str, Any]) -> list[str]:
                 "beginnings; raise student.max_length where its model can read more"
             )
     return lines
+
+
+def _seeds_only(recipe: Recipe, workspace: Workspace, splits: Splits) -> dict[str, Any]:
+    """The test score of the best simple student on the seeds alone: what a loop has to beat (see generation/seed_student.py)."""
+    examples = [recipe.task.supervise(sample) for sample in splits.test]
+    train_seed_student(recipe, splits.seeds, workspace.seed_student)
+    student = baseline_student(recipe)
+    probabilities = student.predict(examples, workspace.seed_student)
+    score = recipe.task.score(splits.test, probabilities, derive_seed(recipe.seed, "bootstrap"))
+    return {"kind": student.name, **score}
 
 
 def _probe_metrics(recipe: Recipe, workspace: Workspace, index: int) -> dict[str, Any] | None:

@@ -5,9 +5,10 @@ Round 0 has no teacher: its shard holds the seeds.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from evokd_data.errors import TeacherError
 from evokd_data.generation.filters import FilterPipeline
 from evokd_data.generation.partitions import StrategyWork, written_by_workers
 from evokd_data.generation.scheduler import TeacherOnDemand, in_order
+from evokd_data.generation.seed_student import seed_student, with_student
 from evokd_data.progress import Progress
-from evokd_data.recipe import Recipe
+from evokd_data.recipe import MEASURED, Recipe
 from evokd_data.records import Completion, GenerationRequest, Prompt, Rejection, Sample
 from evokd_data.seeds import Splits, left_out_counts
-from evokd_data.stages.plan import plan
+from evokd_data.stages.exam import SIGNIFICANCE, exam, labelling_of, needs_exam, require_useful
+from evokd_data.stages.plan import make_brief, plan
 from evokd_data.storage.journal import Journal
 from evokd_data.storage.shards import (
     ShardedSamples,
@@ -31,7 +34,9 @@ from evokd_data.storage.shards import (
     write_shard,
 )
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, write_checked_json
+from evokd_data.strategies.labelling import can_be_scored
 from evokd_data.strategies.quotas import RequestPlan
+from evokd_data.strategies.trust import chance_of_so_many
 
 
 async def generate(
@@ -65,7 +70,7 @@ async def generate(
 
 def _write_seed_round(recipe: Recipe, folder: RoundFolder, splits: Splits) -> dict[str, Any]:
     folder.root.mkdir(parents=True, exist_ok=True)
-    write_checked_json(folder.plan, {"round": 0, "budget": 0, "weaknesses": [], "cells": []})
+    write_checked_json(folder.plan, {"round": 0, "budget": 0, "exam": None, "weaknesses": [], "cells": []})
     write_rejections(folder.rejections / shard_name(0), [])
     write_shard(folder.shards / shard_name(0), recipe.task, splits.seeds, 0, 0)
     counts: dict[str, Any] = {"asked": 0, "kept": len(splits.seeds), "rejected": {}}
@@ -92,7 +97,12 @@ async def _generate_with_teacher(
     recipe: Recipe, workspace: Workspace, index: int, splits: Splits, teacher: TeacherOnDemand, progress: Progress
 ) -> dict[str, Any]:
     folder = workspace.round(index)
+    if needs_exam(recipe, index) and not folder.plan.exists():
+        require_useful(recipe, await examine(recipe, workspace, index, splits, teacher, progress))
     brief, quotas = plan(recipe, workspace, index, splits)
+    student = None
+    if brief.labelling.student_weight:
+        student = await asyncio.to_thread(seed_student, recipe, workspace, splits.seeds)
     planned = RequestPlan(quotas, recipe.strategy.per_request, brief.seed, index)
     pipeline = make_filter_pipeline(
         recipe, splits, ShardedSamples(recipe.task, workspace.earlier_shards(index)), folder.root
@@ -107,10 +117,11 @@ async def _generate_with_teacher(
     progress.stage("generate", index, texts=tally.asked, requests=len(planned), shards=len(ranges), finished=finished)
     with Journal(folder.journal) as journal:
         if teacher.partitioned:
-            work = StrategyWork(recipe.strategy, brief, planned, _parts_url(recipe, folder))
+            work = StrategyWork(recipe.strategy, brief, planned, _parts_url(recipe, folder), student)
             results = written_by_workers(work, ranges, first, journal, teacher.open_partitioned, tally.add_tokens)
         else:
-            write = recipe.strategy.writer(brief, journal.asker(teacher.complete, tally.on_answer))
+            complete = with_student(teacher.complete, student)
+            write = recipe.strategy.writer(brief, journal.asker(complete, tally.on_answer))
             unwritten = map(planned.__getitem__, range(first, len(planned)))
             results = in_order(unwritten, write, lambda: teacher.window)
         samples: list[Sample] = []
@@ -123,6 +134,7 @@ async def _generate_with_teacher(
                     else:
                         rejections.append(fate)
                     tally.add(fate)
+                tally.require_agreement(recipe)
                 if (number := shard_of_last_request.get(request.index)) is not None:
                     journal.sync()  # the answers must survive whenever the shard made from them does
                     write_rejections(folder.rejections / shard_name(number), rejections)
@@ -136,6 +148,18 @@ async def _generate_with_teacher(
         totals["engine"] = dict(engine.environment())
     _check_not_empty(recipe, folder, totals)
     return totals
+
+
+async def examine(
+    recipe: Recipe, workspace: Workspace, index: int, splits: Splits, teacher: TeacherOnDemand, progress: Progress
+) -> Mapping[str, Any]:
+    """The teacher's exam before round `index`, its answers in the round's journal. Returns the content of exam.json."""
+    progress.stage("exam", index)
+    with Journal(workspace.round(index).journal) as journal:
+        brief = make_brief(recipe, workspace, index, labelling_of(recipe, None))
+        content = await exam(recipe, workspace, index, splits, brief, journal.asker(teacher.complete))
+    progress.note(content["message"])
+    return content
 
 
 def _parts_url(recipe: Recipe, folder: RoundFolder) -> str:
@@ -183,6 +207,7 @@ def _finished_shards(
         for rejection in read_rejections([rejections]):
             tally.add(rejection)
         finished += 1
+    tally.require_agreement(recipe)
     for stale in (*folder.shard_files()[finished:], *folder.rejection_files()[finished:]):
         stale.unlink()
     return finished
@@ -195,6 +220,9 @@ class _Tally:
         self.asked = asked
         self.accepted = 0
         self.rejected: Counter[str] = Counter()
+        self.agreed = self.disagreed = 0
+        """Texts labelled as they were asked for, and otherwise."""
+        self._examples: list[str] = []
         self._tokens = 0
         self._report: Callable[..., None] = progress.generated
 
@@ -208,12 +236,36 @@ class _Tally:
     def add(self, fate: Sample | Rejection) -> None:
         if isinstance(fate, Sample):
             self.accepted += 1
+            self._compare(fate.target == fate.origin.intended, fate.text, f"labelled {fate.target}")
         else:
             self.rejected[fate.reason] += 1
+            if fate.reason == "label_disagreement":
+                self._compare(False, fate.text, fate.detail)
         decided = self.accepted + self.rejected.total()
         self._report(decided, self.asked, self.accepted, self.rejected, self._tokens)
 
+    def _compare(self, agrees: bool, text: str, label: str) -> None:
+        self.agreed += agrees
+        self.disagreed += not agrees
+        if not agrees and len(self._examples) < EXAMPLES:
+            self._examples.append(f"{text!r}: {label}")
 
+    def require_agreement(self, recipe: Recipe) -> None:
+        """Raises TeacherError when texts are labelled as they were asked for no more often than chance would have it: then the
+        teacher writes something else than it is asked for, or cannot label it."""
+        count, classes = self.agreed + self.disagreed, len(recipe.task.classes)
+        if count < ENOUGH_TO_COMPARE or recipe.teacher_trust != MEASURED or not can_be_scored(recipe.task):
+            return
+        if chance_of_so_many(self.agreed, count, 1 / classes) > SIGNIFICANCE:
+            raise TeacherError(
+                f"{recipe.path}: {self.agreed} of {count} texts are labelled as they were asked for, no more than chance would have "
+                f"it, for example {'; '.join(self._examples)}; take a larger teacher, spell out task.noun, label_names and "
+                "label_descriptions, or set teacher_trust: force"
+            )
+
+
+ENOUGH_TO_COMPARE = 60
+EXAMPLES = 3
 UNANSWERED = ("missing", "truncated", "unreadable", "too_long_prompt")
 UNLABELLED = ("no_label", "label_not_allowed", "invalid_target")
 
@@ -231,4 +283,9 @@ def _check_not_empty(recipe: Recipe, folder: RoundFolder, totals: dict[str, Any]
         raise TeacherError(f"{message}: no answer held a text; raise teacher.max_tokens or look into {folder.journal}")
     if unanswered + unlabelled == asked:
         raise TeacherError(f"{message}: no text could be labelled; look at the label template and {folder.journal}")
+    if rejected.get("label_uncertain", 0) + rejected.get("label_disagreement", 0) > asked / 2:
+        raise TeacherError(
+            f"{message}: their labels are not to be trusted; take a larger teacher, spell out task.label_names and "
+            f"label_descriptions, or lower filters.label_confidence in {recipe.path}"
+        )
     raise TeacherError(f"{message}: the filters dropped them all; look at filters in {recipe.path}")

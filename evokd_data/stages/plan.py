@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,8 +11,9 @@ from evokd_data.digest import derive_seed
 from evokd_data.errors import WorkspaceError
 from evokd_data.generation import weakness
 from evokd_data.recipe import Recipe
-from evokd_data.records import Quota, Sample, Sampling, Weakness
+from evokd_data.records import LabelForm, Labelling, Quota, Sample, Sampling, Weakness
 from evokd_data.seeds import Splits
+from evokd_data.stages.exam import labelling_of, summary, task_in_form
 from evokd_data.stages.pool import choose
 from evokd_data.storage.shards import SelectedSamples, ShardedSamples, read_probe
 from evokd_data.storage.workspace import Workspace, read_json, write_checked_json
@@ -28,20 +29,46 @@ def plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tu
     folder = workspace.round(index)
     if not folder.plan.exists():
         chosen = choose(recipe, workspace, index, splits) if recipe.pool else []
-        brief = make_brief(recipe, workspace, index, find_weaknesses(recipe, workspace, index), chosen)
+        exam = latest_exam(workspace, index)
+        labelling = labelling_of(recipe, exam)
+        weaknesses = find_weaknesses(recipe, workspace, index)
+        brief = make_brief(recipe, workspace, index, labelling, weaknesses, chosen)
         quotas = list(recipe.strategy.allot(brief))
         if sum(quota.samples for quota in quotas) > brief.budget:
             raise WorkspaceError(f"strategy {recipe.strategy.name!r} allotted more than its budget of {brief.budget}")
-        write_checked_json(folder.plan, as_json(index, brief, quotas))
+        write_checked_json(folder.plan, as_json(index, brief, quotas, exam))
         return brief, quotas
     stored = read_json(folder.plan)
     quotas = [Quota(**quota) for quota in stored["cells"]]
     chosen = [quota.text for quota in quotas if quota.text]
-    brief = make_brief(recipe, workspace, index, _read_weaknesses(recipe, workspace, index, stored), chosen)
-    return brief, quotas
+    weaknesses = _read_weaknesses(recipe, workspace, index, stored)
+    if "labelling" in stored:
+        labelling = read_labelling(stored)
+    else:  # a plan that a person wrote
+        labelling = labelling_of(recipe, latest_exam(workspace, index))
+    return make_brief(recipe, workspace, index, labelling, weaknesses, chosen), quotas
 
 
-def make_brief(recipe: Recipe, workspace: Workspace, index: int, weaknesses: list[Weakness], pool: list[str]) -> Brief:
+def latest_exam(workspace: Workspace, index: int) -> Mapping[str, Any] | None:
+    """The last exam that was taken up to round `index`; None when there was none."""
+    folders = [folder for folder in (*workspace.before(index), workspace.round(index)) if folder.exam.exists()]
+    return read_json(folders[-1].exam) if folders else None
+
+
+def read_labelling(plan: Mapping[str, Any]) -> Labelling:
+    """How texts were labelled, as plan.json has it."""
+    stored = plan["labelling"]
+    return Labelling(**{**stored, "form": LabelForm(**stored["form"]), "prior": tuple(stored["prior"])})
+
+
+def make_brief(
+    recipe: Recipe,
+    workspace: Workspace,
+    index: int,
+    labelling: Labelling,
+    weaknesses: Sequence[Weakness] = (),
+    pool: Sequence[str] = (),
+) -> Brief:
     """All that the strategy may know in round `index`. `pool` are the texts chosen from the user's pool."""
     earlier = ShardedSamples(recipe.task, workspace.earlier_shards(index))
     indices_by_label = {label: array("I") for label in recipe.task.labels}
@@ -50,7 +77,7 @@ def make_brief(recipe: Recipe, workspace: Workspace, index: int, weaknesses: lis
             if recipe.task.carries(target, label):
                 indices.append(sample_index)
     return Brief(
-        task=recipe.task,
+        task=task_in_form(recipe, labelling.form),
         templates=recipe.templates(),
         sampling=Sampling(recipe.teacher.temperature, recipe.teacher.max_tokens, recipe.teacher.top_p),
         round=index,
@@ -60,7 +87,7 @@ def make_brief(recipe: Recipe, workspace: Workspace, index: int, weaknesses: lis
         weaknesses=tuple(weaknesses),
         pool=tuple(pool),
         soft_labels=recipe.student.learns_soft_labels and can_be_scored(recipe.task),
-        label_votes=recipe.filters.label_votes,
+        labelling=labelling,
     )
 
 
@@ -73,11 +100,14 @@ def find_weaknesses(recipe: Recipe, workspace: Workspace, index: int) -> list[We
     return weakness.find(recipe.task, samples, read_probe(recipe.task, folder.probe))
 
 
-def as_json(index: int, brief: Brief, quotas: list[Quota]) -> dict[str, Any]:
-    """The content of plan.json: for people, and all that a rerun needs."""
+def as_json(index: int, brief: Brief, quotas: list[Quota], exam: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The content of plan.json: for people, and all that a rerun needs. `exam` is the content of the exam that decided how texts
+    are labelled; its summary becomes a part of the plan, and so of the round's identity."""
     return {
         "round": index,
         "budget": brief.budget,
+        "labelling": asdict(brief.labelling),
+        "exam": exam and summary(exam),
         "weaknesses": weaknesses_as_json(brief.weaknesses),
         "cells": [{key: value for key, value in asdict(quota).items() if key != "text" or value} for quota in quotas],
     }

@@ -188,6 +188,8 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
         write(f"{repo_layout.PROMPTS}/{name}", source)
     write(repo_layout.plan(folder.tag), read_checked(folder.plan))
     write(repo_layout.metrics(folder.tag), read_checked(folder.metrics))
+    if folder.exam.exists():
+        write(repo_layout.exam(folder.tag), read_checked(folder.exam))
 
     def entries() -> dict[str, dict[str, Any]]:
         return {path: _entry(file, rows.get(path)) for path, file in sorted(files.items())}

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from evokd_data.atomic_files import whole_folder, write_json
 from evokd_data.digest import derive_seed, digest
 from evokd_data.generation.boosting import Boosting
+from evokd_data.generation.seed_student import class_names
 from evokd_data.recipe import Recipe
 from evokd_data.storage.shards import ShardedSamples, shard_content
 from evokd_data.storage.workspace import RoundFolder, Workspace
@@ -79,6 +80,7 @@ def training_data(recipe: Recipe, workspace: Workspace, index: int, boosting: Bo
         fresh=Mapped(ShardedSamples(task, folder.shard_files()), boosting.example),
         earlier=Mapped(ShardedSamples(task, workspace.earlier_shards(index)), boosting.example),
         classes=task.classes,
+        class_names=class_names(task),
         seed=derive_seed(recipe.seed, index, "train") % 2**31,
         previous=workspace.round(index - 1).student if index else None,
         segments=tuple(_segment(segment_folder, boosting) for segment_folder in workspace.before(index + 1)),

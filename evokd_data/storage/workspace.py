@@ -42,6 +42,11 @@ class RoundFolder:
         return self.root / "plan.json"
 
     @property
+    def exam(self) -> Path:
+        """What the teacher's exam showed, when it was taken before this round (see `stages.exam`)."""
+        return self.root / "exam.json"
+
+    @property
     def shards(self) -> Path:
         """The folder of the shards: samples as Arrow files."""
         return self.root / "shards"
@@ -138,6 +143,21 @@ class Workspace:
     def origin(self) -> Path:
         """The published round that the run goes on from, when it did not begin at round 0."""
         return self.root / "from.json"
+
+    @property
+    def seed_student(self) -> Path:
+        """The checkpoint of the student that knows the seeds alone; the teacher's labels are pooled with its opinion."""
+        return self.root / "seed-student"
+
+    @property
+    def teacher_test(self) -> Path:
+        """The teacher's own scores on the test set (see `stages.teacher_test`)."""
+        return self.root / "teacher_test.json"
+
+    @property
+    def teacher_test_journal(self) -> Path:
+        """The answers that these scores come from. No round reads them."""
+        return self.root / "teacher-test-journal"
 
     @property
     def tokens(self) -> Path:

@@ -6,7 +6,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from evokd_data.records import Completion, Draft, GenerationRequest, Prompt, Quota, Sample, Sampling, Weakness
+from evokd_data.records import (
+    Completion,
+    Draft,
+    GenerationRequest,
+    LabelForm,
+    Labelling,
+    Prompt,
+    Quota,
+    Sample,
+    Sampling,
+    Weakness,
+)
 from evokd_data.tasks import Task
 from evokd_data.templates import Templates
 
@@ -31,6 +42,9 @@ WRAPPERS = {"pool": "evokd_data.strategies.pooling:WithPool"}
 Ask = Callable[[Prompt], Awaitable[Completion]]
 """Answers one prompt: from the journal when the journal has the answer, else from the teacher."""
 
+DEFAULT_LABELLING = Labelling(LabelForm("names", turns=False, demonstrations=24))
+"""Where nothing was measured: a label's name under demonstrations in the system message, which every template can show."""
+
 Write = Callable[[GenerationRequest], Awaitable[Sequence[Draft]]]
 """Turns one request into its drafts."""
 
@@ -41,7 +55,7 @@ class Brief:
 
     `demonstrations` are the samples of all earlier rounds that may be shown to the teacher, by label, in index order: the
     seeds come first, because they are round 0's. `budget` is the number of texts to ask for. `pool` are real texts chosen to
-    be labelled; they count towards the budget. `label_votes` is the number of labelling answers for each text.
+    be labelled; they count towards the budget. `soft_labels`: samples keep the probability of each class.
     """
 
     task: Task
@@ -53,8 +67,8 @@ class Brief:
     demonstrations: Mapping[str, Sequence[Sample]]
     weaknesses: Sequence[Weakness] = ()
     pool: Sequence[str] = ()
+    labelling: Labelling = DEFAULT_LABELLING
     soft_labels: bool = False
-    label_votes: int = 1
 
 
 class Strategy(Protocol):

@@ -19,7 +19,6 @@ from evokd_data.digest import derive_random
 from evokd_data.records import Draft, GenerationRequest, Quota
 from evokd_data.settings import from_anyone
 from evokd_data.strategies import Ask, Brief, Write
-from evokd_data.strategies.demonstrations import draw_demonstrations
 from evokd_data.strategies.labelling import label_texts
 from evokd_data.strategies.quotas import uniform_quotas
 from evokd_data.strategies.writing import ask_for_names, write_texts
@@ -74,7 +73,7 @@ class AttrPrompt:
                 request,
                 ask,
                 advice="; ".join(f"{name}: {value}" for name, value in drawn.items()),
-                demonstrations=draw_demonstrations(brief, request, self.demonstrations),
+                demonstration_count=self.demonstrations,
             )
             return await label_texts(brief, request, ask, self.name, texts, problem)
 

@@ -11,6 +11,7 @@ from typing import Any
 from evokd_data.digest import derive_random
 from evokd_data.records import GenerationRequest, Sample
 from evokd_data.strategies import Brief
+from evokd_data.tasks import Task
 
 MAX_WHEN_LABELLING = 24  # demonstrations in a labelling prompt: a shared prefix, so the engine computes it once
 
@@ -34,9 +35,53 @@ def draw_demonstrations(
     return [brief.task.show(sample) for sample in chosen]
 
 
+def draw_turns(
+    brief: Brief,
+    request: GenerationRequest,
+    position: int,
+    count: int,
+    contrasts: int,
+    candidates: Sequence[Sample] | None = None,
+) -> list[Mapping[str, Any]]:
+    """Samples to show as turns when one text is written: seeds of other labels, one each, then `count` of the label's own.
+
+    The last one is a seed of the label: what stands nearest to the request is followed most. The label that the quota contrasts
+    with is always among the others. Each text draws anew.
+    """
+    random = derive_random(request.seed, "turns", position)
+    quota = request.quota
+    others = [label for label in brief.task.labels if label not in (quota.target, quota.contrast)]
+    contrast = [quota.contrast] if quota.contrast in brief.task.labels else []
+    chosen = random.sample(others, min(len(others), max(0, contrasts - len(contrast))))
+    shown = [random.choice(seeds_of(brief, label)) for label in (*chosen, *contrast)]
+    seeds = seeds_of(brief, quota.target)
+    last = random.choice(seeds)
+    pool = brief.demonstrations.get(quota.target, ()) if candidates is None else candidates
+    indices = random.sample(range(len(pool)), min(count, len(pool)))  # indices, because samples are read from disk
+    own = [sample for sample in (pool[index] for index in indices) if sample.id != last.id][: max(0, count - 1)]
+    return [brief.task.show(sample) for sample in (*shown, *own, *([last] if count else []))]
+
+
+def seeds_have_lines(brief: Brief) -> bool:
+    """Whether a seed has several lines."""
+    return _seeds(brief).multiline
+
+
 def labelling_demonstrations(brief: Brief) -> Sequence[Mapping[str, Any]]:
     """Seeds to show in labelling prompts, evenly over the classes. The same object in every prompt of the round."""
     return _seeds(brief).shown
+
+
+def permuted_demonstrations(brief: Brief, vote: int) -> Sequence[Mapping[str, Any]]:
+    """The same in another order for each vote after the first. The same object in all prompts of that vote."""
+    return labelling_demonstrations(brief) if vote == 0 else _permutation(brief, vote)
+
+
+@lru_cache(maxsize=64)
+def _permutation(brief: Brief, vote: int) -> Sequence[Mapping[str, Any]]:
+    shown = list(labelling_demonstrations(brief))
+    derive_random(brief.seed, "demonstrations", vote).shuffle(shown)
+    return shown
 
 
 def seeds_of(brief: Brief, label: str) -> Sequence[Sample]:
@@ -49,6 +94,7 @@ class _Seeds:
     """The seeds of a round by class, and those shown in labelling prompts."""
 
     by_label: Mapping[str, Sequence[Sample]]
+    multiline: bool
     shown: Sequence[Mapping[str, Any]]
 
 
@@ -56,7 +102,8 @@ class _Seeds:
 def _seeds(brief: Brief) -> _Seeds:
     """Read once a round, not once for every text that is labelled."""
     by_label = {label: list(_leading_seeds(brief.demonstrations[label])) for label in brief.task.labels}
-    return _Seeds(by_label, _in_turns(brief, by_label))
+    multiline = any("\n" in seed.text.strip() for seeds in by_label.values() for seed in seeds)
+    return _Seeds(by_label, multiline, in_turns(brief.task, by_label, brief.labelling.form.demonstrations))
 
 
 def _leading_seeds(samples: Sequence[Sample]) -> Iterator[Sample]:
@@ -64,11 +111,11 @@ def _leading_seeds(samples: Sequence[Sample]) -> Iterator[Sample]:
     return takewhile(lambda sample: sample.origin.round == 0, samples)
 
 
-def _in_turns(brief: Brief, by_label: Mapping[str, Sequence[Sample]]) -> Sequence[Mapping[str, Any]]:
-    """The first seed of each class, then the second of each, and so on, as templates see them."""
-    shown: list[Mapping[str, Any]] = []
+def in_turns(task: Task, by_label: Mapping[str, Sequence[Sample]], most: int) -> Sequence[Mapping[str, Any]]:
+    """The first sample of each class, then the second of each, and so on, at most `most`, as templates see them."""
+    shown: dict[str, Mapping[str, Any]] = {}
     for turn in zip_longest(*by_label.values()):
-        shown += [brief.task.show(sample) for sample in turn if sample is not None]
-        if len(shown) >= MAX_WHEN_LABELLING:
-            break
-    return shown[:MAX_WHEN_LABELLING]
+        for sample in turn:
+            if sample is not None and len(shown) < most:
+                shown.setdefault(sample.id, task.show(sample))
+    return list(shown.values())

@@ -128,11 +128,13 @@ class EvoKD:
             weakness = request.quota.weakness
             variables: dict[str, Any] = {
                 "advice": await advice(weakness) if weakness and self.analyse else "",
-                "demonstrations": draw_demonstrations(brief, request, self.demonstrations, candidates),
             }
             if not self.separation:
+                variables["demonstrations"] = draw_demonstrations(brief, request, self.demonstrations, candidates)
                 return await write_labelled_texts(brief, request, ask, self.name, **variables)
-            texts, problem = await write_texts(brief, request, ask, **variables)
+            texts, problem = await write_texts(
+                brief, request, ask, candidates=candidates, demonstration_count=self.demonstrations, **variables
+            )
             return await label_texts(brief, request, ask, self.name, texts, problem)
 
         return write

@@ -1,7 +1,8 @@
-"""Labelling texts: one call to the teacher for each text and vote. With soft labels, the probability of each class.
+"""Labelling texts: one call to the teacher for each text and vote, in the form that serves this teacher best.
 
-A class is answered by a code of one character where soft labels are asked for: one token's log-probabilities are then the
-label's, exactly.
+A class is answered by its name or by a code of one character, with demonstrations as turns of the chat or in the system message:
+the best form of one teacher is the worst of another, so the exam chooses (see stages/exam.py). Where the engine can, it gives the
+probability of each class. What becomes of a text then follows from its intended label and these probabilities (see `trust`).
 """
 
 from __future__ import annotations
@@ -9,34 +10,75 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from math import exp
+from math import exp, isfinite
 from typing import Any
 
 from evokd_data.digest import derive_seed
-from evokd_data.records import Completion, Constraint, Draft, GenerationRequest, Prompt, Sampling, Target
+from evokd_data.records import (
+    Completion,
+    Constraint,
+    Draft,
+    GenerationRequest,
+    LabelForm,
+    Message,
+    Prompt,
+    Sampling,
+    Target,
+)
 from evokd_data.strategies import Ask, Brief
-from evokd_data.strategies.demonstrations import labelling_demonstrations
+from evokd_data.strategies.demonstrations import permuted_demonstrations
 from evokd_data.strategies.prompts import make_prompt, prompt_key, task_variables
+from evokd_data.strategies.trust import calibrate, certain_label, pool
 from evokd_data.strategies.writing import origin
 from evokd_data.tasks import Task, Unreadable
+from evokd_data.templates import Templates
 
 MAX_LABEL_TOKENS = 64  # room for the longest label; tagging asks for more, by the length of the text
 
 LABEL_CODES = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789#@%&$*+!?^~<>/|;:-_()[]{}.,='\"`\\"
 """Every printable ASCII character but the blank: a tokenizer of bytes has each as one token, whatever else it knows."""
 
+NAMES, CODES = "names", "codes"
+STUDENT = "student"
+"""The template of prompts that the seeds-only student answers, not the teacher."""
+TIE = 1e-9
+"""Two probabilities that differ by less are equal."""
+DECIMALS = 4
+"""Of a probability. A log-probability may differ by 1e-5 between two runs on two threads; a row must not."""
+
 
 def can_be_scored(task: Task) -> bool:
-    """Whether the teacher can give a probability for each class: one label a text, and a code for every label."""
-    return task.label_constraint("").choices is not None and len(task.classes) <= len(LABEL_CODES)
+    """Whether the teacher can give a probability for each class: there is one label a text, out of a list."""
+    return task.label_constraint("").choices is not None
+
+
+def answer_forms(task: Task, templates: Templates) -> tuple[str, ...]:
+    """The forms of an answer that task and label template allow, the one that served most teachers best first."""
+    if not can_be_scored(task):
+        return (str(task.describe()["labelling"]),)
+    codes = len(task.classes) <= len(LABEL_CODES) and "codes" in templates.variables("label")
+    return (NAMES, CODES) if codes else (NAMES,)
 
 
 def label_codes(classes: Sequence[str]) -> dict[str, str]:
     """Class -> its code of one character."""
     assert len(classes) <= len(LABEL_CODES)
     return dict(zip(classes, LABEL_CODES, strict=False))
+
+
+def label_answers(task: Task, templates: Templates, form: LabelForm) -> Mapping[str, str]:
+    """Label -> what the teacher answers for it; empty where answers are no labels out of a list.
+
+    A template of the user's that knows nothing of `answers` shows labels as they are, so they are the answers then.
+    """
+    if not can_be_scored(task):
+        return {}
+    if form.answer == CODES:
+        return label_codes(task.labels)
+    names: Mapping[str, str] = task.describe()["names"]
+    return names if "answers" in templates.variables("label") else {label: label for label in task.labels}
 
 
 async def label_texts(
@@ -53,39 +95,124 @@ async def label_texts(
             return Draft("", None, source, problem=problem or "missing")
         text = texts[position]
         if not text:
-            return Draft("", None, source, problem="too_short")
+            return Draft("", None, source, problem=problem or "too_short")
         try:
-            target, soft = await label_text(brief, request, position, text, ask)
+            return await label_text(brief, request, position, text, ask, strategy)
         except Unreadable as error:
             return Draft(text, None, source, problem=str(error))
-        return Draft(text, target, source, soft)
 
     return list(await asyncio.gather(*(label_at(position) for position in range(request.count))))
 
 
 async def label_text(
-    brief: Brief, request: GenerationRequest, position: int, text: str, ask: Ask
-) -> tuple[Target, tuple[float, ...] | None]:
-    """The teacher's target for a text, and its probability for each class when soft labels are asked for.
+    brief: Brief, request: GenerationRequest, position: int, text: str, ask: Ask, strategy: str
+) -> Draft:
+    """The text with its label, or with the reason why no label of it can be trusted. Raises Unreadable.
 
-    With several votes (self-consistency, Wang et al. 2023) the majority decides. Several votes are sampled, one vote is
-    greedy. Probabilities are asked for once: they are what votes would estimate. Raises Unreadable.
+    With several votes the demonstrations stand in another order for each: of probabilities the mean counts, of labels the
+    majority (self-consistency, Wang et al. 2023).
     """
-    votes = 1 if brief.soft_labels else brief.label_votes
-    temperature = 0.0 if votes == 1 else 1.0
-    key, seed = prompt_key("label", request.index, position), derive_seed(request.seed, "label", position, 0)
-    prompt = label_prompt(brief, text, labelling_demonstrations(brief), f"{key}/000000", seed, temperature=temperature)
-    more_votes = [
-        replace(prompt, key=f"{key}/{vote:06d}", seed=derive_seed(request.seed, "label", position, vote))
-        for vote in range(1, votes)
+    key = prompt_key("label", request.index, position)
+    prompts = [
+        label_prompt(
+            brief,
+            text,
+            permuted_demonstrations(brief, vote),
+            f"{key}/{vote:06d}",
+            derive_seed(request.seed, "label", position, vote),
+        )
+        for vote in range(brief.labelling.votes)
     ]
-    answers = await asyncio.gather(*map(ask, (prompt, *more_votes))) if more_votes else [await ask(prompt)]
+    answers = await asyncio.gather(*map(ask, prompts)) if len(prompts) > 1 else [await ask(prompts[0])]
     if any(answer.finish_reason == "too_long" for answer in answers):
         raise Unreadable("too_long_prompt")
-    if brief.soft_labels:
-        return _read_scores(brief, prompt.variables["codes"], answers[0])
-    targets = [brief.task.read_label(answer.text, text) for answer in answers]
-    return (targets[0] if votes == 1 else majority(targets)), None
+    source = origin(brief, request, position, strategy)
+    if not can_be_scored(brief.task):
+        return _judge_spans(
+            brief, Draft(text, majority([brief.task.read_label(a.text, text) for a in answers]), source)
+        )
+    readings = [read_probabilities(brief, answer, text) for answer in answers]
+    probabilities = tuple(sum(values) / len(readings) for values in zip(*readings, strict=True))
+    probabilities = calibrate(probabilities, brief.labelling.prior, brief.labelling.temperature)
+    if brief.labelling.student_weight:
+        opinion = await ask(student_prompt(brief, text, prompt_key(STUDENT, request.index, position)))
+        probabilities = pool(probabilities, read_student(brief, opinion), brief.labelling.student_weight)
+    return _judge(brief, Draft(text, None, source), probabilities)
+
+
+def student_prompt(brief: Brief, text: str, key: str) -> Prompt:
+    """The question to the student that knows the seeds alone. It is journalled as the teacher's answers are, so that a replay
+    needs no student."""
+    return Prompt(key, STUDENT, (Message("user", text),), 0, _label_sampling(1), _student_constraint(brief))
+
+
+def read_student(brief: Brief, answer: Completion) -> tuple[float, ...]:
+    """The student's probability of each class. Raises Unreadable when the journal holds something else."""
+    scores = answer.choice_logprobs or {}
+    try:
+        return tuple(exp(scores[label]) for label in brief.task.classes)
+    except KeyError:
+        raise Unreadable("no_label") from None
+
+
+@lru_cache(maxsize=64)
+def _student_constraint(brief: Brief) -> Constraint:
+    return Constraint(choices=brief.task.classes, score=True)
+
+
+def read_probabilities(brief: Brief, answer: Completion, text: str) -> tuple[float, ...]:
+    """The probability of each class, in their order; they sum to 1.
+
+    An engine that gives none answers with a label: it stands for the probabilities of a teacher as accurate as the exam says.
+    Raises Unreadable.
+    """
+    answers = _answers(brief).by_label
+    scores = answer.choice_logprobs or {}
+    known = [scores.get(answers[label]) for label in brief.task.classes]
+    if all(value is not None and isfinite(value) for value in known):
+        probabilities = [exp(value) for value in known if value is not None]
+        total = sum(probabilities)
+        return tuple(value / total for value in probabilities)
+    label = read_answer(brief, answer.text, text)
+    return certain_label(brief.task.classes.index(label), len(brief.task.classes), brief.labelling.accuracy)
+
+
+def read_answer(brief: Brief, answer: str, text: str) -> str:
+    """The label that an answer names. Raises Unreadable."""
+    label_of = {written: label for label, written in _answers(brief).by_label.items()}
+    label = label_of.get(answer.strip()) or brief.task.read_label(answer, text)
+    assert isinstance(label, str)
+    return label
+
+
+def _judge(brief: Brief, draft: Draft, probabilities: Sequence[float]) -> Draft:
+    """The draft with its label and soft label, or with the reason against it, by the rule of the round."""
+    labelling, classes = brief.labelling, brief.task.classes
+    intended = classes.index(draft.origin.intended) if draft.origin.intended in classes else None
+    labelled = max(range(len(classes)), key=probabilities.__getitem__)
+    chosen = intended if labelling.rule == "intended" and intended is not None else labelled
+    problem = ""
+    if sum(value > probabilities[labelled] - TIE for value in probabilities) > 1:
+        problem = "label_tie"
+    elif labelling.rule == "reject" and intended not in (None, labelled):
+        problem = "label_disagreement"
+    elif probabilities[chosen] < labelling.threshold:
+        problem = "label_uncertain"
+    if problem:
+        asked = f"asked for {classes[intended]}, " if intended is not None else ""
+        detail = f"{asked}labelled {classes[labelled]} ({probabilities[labelled]:.2f})"
+        return Draft(draft.text, None, draft.origin, problem=problem, detail=detail)
+    soft = tuple(round(value, DECIMALS) for value in probabilities) if brief.soft_labels and labelling.scored else None
+    return Draft(draft.text, classes[chosen], draft.origin, soft)
+
+
+def _judge_spans(brief: Brief, draft: Draft) -> Draft:
+    """A tagged text must hold the type it was written for, unless the teacher's labels count whatever they are."""
+    intended, target = draft.origin.intended, draft.target
+    assert target is not None
+    if brief.labelling.rule == "reject" and intended and not brief.task.carries(target, intended):
+        return Draft(draft.text, None, draft.origin, problem="label_disagreement", detail=f"asked for {intended}")
+    return draft
 
 
 def majority(votes: Sequence[Target]) -> Target:
@@ -96,51 +223,51 @@ def majority(votes: Sequence[Target]) -> Target:
     return ranked[0][0]
 
 
-def label_prompt(
-    brief: Brief, text: str, shown: Sequence[Mapping[str, Any]], key: str, seed: int, *, temperature: float = 0.0
-) -> Prompt:
-    """A labelling prompt with the demonstrations `shown`. Where soft labels are asked for, the answer is a label's code."""
+def label_prompt(brief: Brief, text: str, shown: Sequence[Mapping[str, Any]], key: str, seed: int) -> Prompt:
+    """A labelling prompt with the demonstrations `shown`, in the form of the round."""
     answers = _answers(brief)
     constraint = answers.constraint or brief.task.label_constraint(text)
     tokens = MAX_LABEL_TOKENS if constraint.choices else MAX_LABEL_TOKENS + 2 * len(text.encode())
+    turns = brief.labelling.form.turns
+    variables = {
+        "task": task_variables(brief),
+        "text": text,
+        "demonstrations": () if turns else shown,
+        "codes": answers.codes,
+        "answers": answers.by_label,
+        "shown": shown,  # all of them, wherever they stand
+    }
     return make_prompt(
         brief,
         key,
         "label",
-        {"task": task_variables(brief), "text": text, "demonstrations": shown, "codes": answers.codes},
+        variables,
+        turns=shown if turns else (),
         seed=seed,
         constraint=constraint,
-        sampling=_label_sampling(temperature, tokens),
+        sampling=_label_sampling(tokens),
     )
 
 
 @lru_cache(maxsize=64)
-def _label_sampling(temperature: float, max_tokens: int) -> Sampling:
-    return Sampling(temperature, max_tokens, top_p=1.0)
+def _label_sampling(max_tokens: int) -> Sampling:
+    return Sampling(0.0, max_tokens, top_p=1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class _Answers:
-    """What labelling answers may be in a round. `codes` is empty without soft labels; `constraint` is None where it
+    """What labelling answers may be in a round. `codes` is empty unless codes are asked for; `constraint` is None where it
     depends on the text."""
 
+    by_label: Mapping[str, str]
     codes: Mapping[str, str]
     constraint: Constraint | None
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=64)
 def _answers(brief: Brief) -> _Answers:
     """The very same objects for every text: templates and journal recognise them by identity."""
-    codes = label_codes(brief.task.classes) if brief.soft_labels else {}
-    constraint = Constraint(choices=tuple(codes.values()), score=True) if codes else brief.task.label_constraint("")
-    return _Answers(codes, constraint if constraint.choices else None)
-
-
-def _read_scores(brief: Brief, codes: Mapping[str, str], answer: Completion) -> tuple[Target, tuple[float, ...]]:
-    scores = answer.choice_logprobs or {}
-    try:
-        # 4 decimals: a log-probability may differ by 1e-5 between two runs on two threads, a row must not.
-        soft = tuple([round(exp(scores[code]), 4) for code in codes.values()])
-    except KeyError:
-        raise Unreadable("no_label") from None
-    return brief.task.classes[soft.index(max(soft))], soft
+    by_label = label_answers(brief.task, brief.templates, brief.labelling.form)
+    codes = by_label if brief.labelling.form.answer == CODES else {}
+    constraint = Constraint(choices=tuple(by_label.values()), score=brief.labelling.scored) if by_label else None
+    return _Answers(by_label, codes, constraint)

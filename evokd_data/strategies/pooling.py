@@ -73,7 +73,7 @@ class WithPool:
 
 
 async def explain(brief: Brief, request: GenerationRequest, ask: Ask) -> Draft:
-    """The request's text with the label that the teacher's explanations lead to: the majority of `label_votes`.
+    """The request's text with the label that the teacher's explanations lead to: the majority of the votes.
 
     There are no soft labels here: a label's probability after one explanation is not that of the label.
     """
@@ -86,7 +86,7 @@ async def explain(brief: Brief, request: GenerationRequest, ask: Ask) -> Draft:
         {"task": task_variables(brief), "text": text, "demonstrations": labelling_demonstrations(brief)},
         seed=0,
         constraint=Constraint(json_schema=explained_label_schema(brief.task.label_constraint(text).choices or ())),
-        sampling=brief.sampling if brief.label_votes > 1 else replace(brief.sampling, temperature=0.0, top_p=1.0),
+        sampling=brief.sampling if brief.labelling.votes > 1 else replace(brief.sampling, temperature=0.0, top_p=1.0),
     )
     votes = [
         replace(
@@ -94,7 +94,7 @@ async def explain(brief: Brief, request: GenerationRequest, ask: Ask) -> Draft:
             key=prompt_key("explain", request.index, vote),
             seed=derive_seed(request.seed, "explain", vote),
         )
-        for vote in range(brief.label_votes)
+        for vote in range(brief.labelling.votes)
     ]
     answers = await asyncio.gather(*map(ask, votes))
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -27,15 +27,18 @@ def make_prompt(
     template: str,
     variables: Mapping[str, Any],
     *,
+    turns: Sequence[Mapping[str, Any]] = (),
     seed: int,
-    constraint: Constraint,
+    constraint: Constraint | None,
     sampling: Sampling | None = None,
 ) -> Prompt:
-    """The template rendered with `variables`. Without `sampling` the teacher samples as the recipe says.
+    """The template rendered with `variables` and, between its messages, `turns`: demonstrations as turns of the chat.
+
+    Without `sampling` the teacher samples as the recipe says.
 
     Raises RecipeError when the template cannot be rendered.
     """
-    messages = brief.templates.render(template, variables)
+    messages = brief.templates.render(template, variables, turns)
     return Prompt(key, template, messages, seed, sampling or brief.sampling, constraint, variables)
 
 

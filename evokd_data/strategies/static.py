@@ -14,7 +14,6 @@ from pydantic import Field
 from evokd_data.records import Draft, GenerationRequest, Quota
 from evokd_data.settings import from_anyone
 from evokd_data.strategies import Ask, Brief, Write
-from evokd_data.strategies.demonstrations import draw_demonstrations
 from evokd_data.strategies.labelling import label_texts
 from evokd_data.strategies.quotas import stratified_quotas
 from evokd_data.strategies.useful import UsefulDemonstrations
@@ -51,8 +50,9 @@ class Static:
 
         async def write(request: GenerationRequest) -> list[Draft]:
             candidates = await useful.of(request.quota.target) if useful else None
-            shown = draw_demonstrations(brief, request, self.demonstrations, candidates)
-            texts, problem = await write_texts(brief, request, ask, demonstrations=shown)
+            texts, problem = await write_texts(
+                brief, request, ask, candidates=candidates, demonstration_count=self.demonstrations
+            )
             return await label_texts(brief, request, ask, self.name, texts, problem)
 
         return write

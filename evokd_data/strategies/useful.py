@@ -22,7 +22,7 @@ from evokd_data.digest import derive_random, derive_seed
 from evokd_data.records import Prediction, Sample
 from evokd_data.strategies import Ask, Brief
 from evokd_data.strategies.demonstrations import seeds_of
-from evokd_data.strategies.labelling import label_prompt
+from evokd_data.strategies.labelling import label_prompt, read_answer
 from evokd_data.strategies.prompts import prompt_key
 from evokd_data.tasks import Unreadable
 
@@ -101,11 +101,15 @@ class UsefulDemonstrations:
                 derive_seed(brief.seed, brief.round, "useful", label, candidate_index, index),
             )
             answer = await self._ask(prompt)
-            if prompt.variables["codes"]:
-                log_probabilities = answer.choice_logprobs or {}
-                return log_probabilities.get(prompt.variables["codes"][sample.target], -UNREADABLE)
+            answers = prompt.variables["answers"]
+            if answers and answer.choice_logprobs:
+                return answer.choice_logprobs.get(answers[sample.target], -UNREADABLE)
             try:
-                predicted = brief.task.read_label(answer.text, sample.text)
+                predicted = (
+                    read_answer(brief, answer.text, sample.text)
+                    if answers
+                    else brief.task.read_label(answer.text, sample.text)
+                )
             except Unreadable:
                 return -UNREADABLE
             return -float(len(brief.task.mistakes(Prediction(sample.id, sample.target, predicted, 0.0))))

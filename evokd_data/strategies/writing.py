@@ -6,6 +6,7 @@ hostile input: a truncated answer gives the texts that are whole, and each text 
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -14,8 +15,9 @@ from typing import Any
 import orjson
 
 from evokd_data.digest import derive_seed
-from evokd_data.records import Completion, Constraint, Draft, GenerationRequest, Origin, Prompt
+from evokd_data.records import Completion, Constraint, Draft, GenerationRequest, Origin, Prompt, Sample
 from evokd_data.strategies import Ask, Brief
+from evokd_data.strategies.demonstrations import draw_demonstrations, draw_turns, seeds_have_lines
 from evokd_data.strategies.prompts import make_prompt, prompt_key, task_variables
 from evokd_data.strategies.schemas import labelled_texts_schema, names_schema, texts_schema
 from evokd_data.tasks import Unreadable
@@ -30,14 +32,71 @@ def origin(brief: Brief, request: GenerationRequest, position: int, strategy: st
 
 
 async def write_texts(
-    brief: Brief, request: GenerationRequest, ask: Ask, template: str = "generate", **variables: Any
+    brief: Brief,
+    request: GenerationRequest,
+    ask: Ask,
+    template: str = "generate",
+    candidates: Sequence[Sample] | None = None,
+    demonstration_count: int = 0,
+    **variables: Any,
 ) -> tuple[list[str], str]:
-    """One call that writes texts for the request's quota. The template sees `variables` beside task and quota.
+    """The texts of the request's quota, as its template asks for them; it sees `variables` beside task and quota.
 
-    Returns what `read_texts` does.
+    At most `demonstration_count` samples of the quota's label are shown: a seed, and others drawn from `candidates` (without them, from
+    all earlier samples of the label). A template that shows them as turns of the chat asks for one text in each call, and the
+    answer is the text; any other asks for all texts in one call, as JSON. Returns at most `request.count` texts, and why there
+    are fewer ("" when there are not): each text that is missing stands there as "" when others follow.
     """
+    if brief.templates.has_turns(template):
+        return await _write_by_turns(brief, request, ask, template, candidates, demonstration_count, variables)
+    if demonstration_count:
+        variables["demonstrations"] = draw_demonstrations(brief, request, demonstration_count, candidates)
     answer = await ask(_writing_prompt(brief, request, template, _texts_constraint(request.count), variables))
     return read_texts(answer, request.count)
+
+
+CONTRASTS = 3  # texts of other labels that are shown before those of the label itself
+
+
+async def _write_by_turns(
+    brief: Brief,
+    request: GenerationRequest,
+    ask: Ask,
+    template: str,
+    candidates: Sequence[Sample] | None,
+    demonstration_count: int,
+    variables: Mapping[str, Any],
+) -> tuple[list[str], str]:
+    """One call for each text, each with demonstrations drawn anew: texts of other labels as contrast, then the label's own."""
+
+    async def write(position: int) -> tuple[str, str]:
+        turns = (
+            draw_turns(brief, request, position, demonstration_count, CONTRASTS, candidates)
+            if demonstration_count
+            else [*variables.get("demonstrations", ())]
+        )
+        answer = await ask(_turns_prompt(brief, request, position, template, turns, variables))
+        return read_text(answer, multiline=seeds_have_lines(brief))
+
+    written = await asyncio.gather(*(write(position) for position in range(request.count)))
+    problems = [problem for text, problem in written if not text]
+    return [text for text, _ in written], problems[0] if problems else ""
+
+
+def read_text(answer: Completion, *, multiline: bool) -> tuple[str, str]:
+    """The text that an answer is, on one line, and why there is none ("" when there is one).
+
+    Where no seed has several lines, only the first counts: what a small model adds below it is talk about the text.
+    """
+    if answer.finish_reason == "too_long":
+        return "", "too_long_prompt"
+    if answer.finish_reason == "length":
+        return "", "truncated"
+    lines = answer.text.strip().splitlines() or [""]
+    text = " ".join((answer.text if multiline else lines[0]).split())
+    while len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`":
+        text = text[1:-1].strip()
+    return text, "" if text else "unreadable"
 
 
 def read_texts(answer: Completion, count: int) -> tuple[list[str], str]:
@@ -141,11 +200,36 @@ def label_by_condition(
     return drafts
 
 
+def _turns_prompt(
+    brief: Brief,
+    request: GenerationRequest,
+    position: int,
+    template: str,
+    turns: Sequence[Mapping[str, Any]],
+    variables: Mapping[str, Any],
+) -> Prompt:
+    return make_prompt(
+        brief,
+        prompt_key(template, request.index, position),
+        template,
+        {**_quota_variables(brief, request, variables), "count": 1, "shown": turns},
+        turns=turns,
+        seed=derive_seed(request.seed, template, position),
+        constraint=None,
+    )
+
+
 def _writing_prompt(
     brief: Brief, request: GenerationRequest, template: str, constraint: Constraint, variables: Mapping[str, Any]
 ) -> Prompt:
+    key = prompt_key(template, request.index)
+    all_variables = _quota_variables(brief, request, variables)
+    return make_prompt(brief, key, template, all_variables, seed=request.seed, constraint=constraint)
+
+
+def _quota_variables(brief: Brief, request: GenerationRequest, variables: Mapping[str, Any]) -> dict[str, Any]:
     quota = request.quota
-    all_variables: dict[str, Any] = {
+    return {
         "task": task_variables(brief),
         "target": quota.target,
         "contrast": quota.contrast,
@@ -155,8 +239,6 @@ def _writing_prompt(
         "demonstrations": [],
         **variables,
     }
-    key = prompt_key(template, request.index)
-    return make_prompt(brief, key, template, all_variables, seed=request.seed, constraint=constraint)
 
 
 @lru_cache(maxsize=64)

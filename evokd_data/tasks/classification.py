@@ -6,6 +6,8 @@ The same row as a template sees it:                  {"text": "play some jazz", 
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -25,11 +27,33 @@ QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "„": "“"
 """Marks that a teacher may put around a label: opening mark -> closing mark."""
 
 
-@from_anyone("labels", "description", "label_descriptions", "text_column", "label_column")
+_SEPARATORS = re.compile(r"(?<=\w)[_./:]+(?=\w)")
+_CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+def in_words(label: str) -> str:
+    """A label as words: "PlayMusic", "play_music" and "PLAY_MUSIC" are "play music"; "pin blocked" and "体育" stay as they are.
+
+    One word in capitals stays as it is: it may be an abbreviation, and only its owner knows of what.
+    """
+    if " " in label:
+        return label
+    words = _CAMEL_CASE.sub(" ", _SEPARATORS.sub(" ", label)).split()
+    if len(words) < 2:
+        return label
+    abbreviated = not label.isupper()
+    return " ".join(word if abbreviated and word.isupper() and len(word) > 1 else word.lower() for word in words)
+
+
+@from_anyone(
+    "labels", "description", "noun", "nouns", "label_names", "label_descriptions", "text_column", "label_column"
+)
 @dataclass(frozen=True)
 class Classification:
-    """`label_descriptions` tell the teacher what a label means. `text_column` and `label_column` are columns of the user's
-    files."""
+    """`label_names` are what labels are called in prompts, and what a student with frozen embeddings reads of a class: `ENTY` says
+    nothing to a teacher, `entity` does. Without one, the label itself is written out: `PlayMusic` is "play music".
+    `label_descriptions` tell the teacher what a label means. `noun` and `nouns` say what the texts are: a question, questions.
+    `text_column` and `label_column` are columns of the user's files."""
 
     name: ClassVar[str] = "classification"
     hub_category: ClassVar[str] = "text-classification"
@@ -38,6 +62,9 @@ class Classification:
 
     labels: Annotated[tuple[str, ...], Field(min_length=2)]
     description: str = ""
+    noun: Annotated[str, Field(min_length=1)] = "text"
+    nouns: str = ""
+    label_names: Mapping[str, str] = field(default_factory=dict)
     label_descriptions: Mapping[str, str] = field(default_factory=dict)
     text_column: Annotated[str, Field(min_length=1)] = "text"
     label_column: Annotated[str, Field(min_length=1)] = "label"
@@ -50,11 +77,29 @@ class Classification:
                 raise ValueError(f"labels: {label!r} is empty or has white space around it")
             if label in self.labels[:index]:
                 raise ValueError(f"labels: {label!r} is given twice")
-        for label in self.label_descriptions:
-            if label not in self.labels:
-                raise ValueError(f"label_descriptions: {label!r} is no label{nearest(label, self.labels)}")
+        for setting in ("label_names", "label_descriptions"):
+            for label in getattr(self, setting):
+                if label not in self.labels:
+                    raise ValueError(f"{setting}: {label!r} is no label{nearest(label, self.labels)}")
+        labels_by_name: dict[str, str] = {}
+        for label, name in self.names.items():
+            if (other := labels_by_name.setdefault(name, label)) != label:
+                raise ValueError(
+                    f"label_names: {other!r} and {label!r} are both called {name!r}; give one another name"
+                )
         if self.text_column == self.label_column:
             raise ValueError(f"text_column and label_column are both {self.text_column!r}")
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """What each label is called in words, in the order of the labels. Labels that differ only in how they are spelled keep
+        their spelling."""
+        words = {label: in_words(label) for label in self.labels}
+        shared = {name for name, count in Counter(words.values()).items() if count > 1}
+        return {
+            label: self.label_names.get(label) or (label if words[label] in shared else words[label])
+            for label in self.labels
+        }
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -125,6 +170,10 @@ class Classification:
     def describe(self) -> Mapping[str, Any]:
         return {
             "labels": list(self.labels),
+            "names": dict(self.names),
+            "noun": self.noun,
+            "a_noun": f"{'an' if self.noun[0].lower() in 'aeiou' else 'a'} {self.noun}",
+            "nouns": self.nouns or f"{self.noun}s",
             "description": self.description,
             "label_descriptions": dict(self.label_descriptions),
         }

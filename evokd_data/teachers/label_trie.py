@@ -67,6 +67,8 @@ class LabelTrie:
                 )
         ended = [(*path, end_token) if any(_begins(path, other) for other in paths) else path for path in paths]
         self.count = len(paths)
+        self.depth = max(map(len, ended))
+        """Tokens that a request may add to the prompt, its own output included."""
         self._root = Node(())
         for index, path in enumerate(ended):
             node = self._root

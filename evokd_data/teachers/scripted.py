@@ -87,6 +87,8 @@ class ScriptedEngine:
         elif keys == ["samples"]:
             samples = [{"text": text, "answer": self._target(variables, text, rng)} for text in _texts(variables, rng)]
             answer = orjson.dumps({"samples": samples}).decode()
+        elif prompt.constraint is None:
+            answer = _texts(variables, rng)[0]
         else:
             answer = orjson.dumps(_advice(prompt)).decode()
         finish_reason = "stop"
@@ -114,7 +116,7 @@ class ScriptedEngine:
         type_by_surface = {cue(type_): type_ for type_ in types}
         type_by_surface |= {
             span["surface"]: span["type"]
-            for demonstration in variables["demonstrations"]
+            for demonstration in variables.get("shown", variables["demonstrations"])
             for span in demonstration["spans"]
         }
         longest_first = sorted(type_by_surface, key=len, reverse=True)
@@ -138,8 +140,11 @@ class ScriptedEngine:
         variables = prompt.variables
         labels: Sequence[str] = variables["task"]["labels"]
         words = set(_words(variables["text"]))
-        demonstrations = variables["demonstrations"]
+        demonstrations = variables.get("shown", variables["demonstrations"])
         vocabulary = _words_by_target(tuple((example["target"], example["text"]) for example in demonstrations))
+        answers: Mapping[str, str] = (
+            variables.get("answers") or variables.get("codes") or {label: label for label in labels}
+        )
         votes = {
             label: 2.0 * (cue(label) in words) + len(words & vocabulary.get(label, frozenset())) for label in labels
         }
@@ -148,11 +153,10 @@ class ScriptedEngine:
             best = rng.choice(labels)
         constraint = prompt.constraint
         if constraint is None or not constraint.score:
-            return best, None
+            return answers[best], None
         votes[best] += 3.0
         total = math.log(sum(math.exp(vote) for vote in votes.values()))
-        codes: Mapping[str, str] = variables["codes"]
-        return codes[best], {codes[label]: votes[label] - total for label in labels}
+        return answers[best], {answers[label]: votes[label] - total for label in labels}
 
 
 _SYLLABLES = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
@@ -187,13 +191,16 @@ def _words_by_target(demonstrations: tuple[tuple[str, str], ...]) -> dict[str, f
 def _texts(variables: Mapping[str, Any], rng: random.Random) -> list[str]:
     """Texts that begin and end like demonstrations. Between are two invented words around a span of the target's type, or
     around the target's cue."""
+    shown = variables["demonstrations"] or [
+        turn for turn in variables.get("shown", ()) if turn.get("target") == variables["target"] or "spans" in turn
+    ]
     surfaces = [
         span["surface"]
-        for demonstration in variables["demonstrations"]
+        for demonstration in shown
         for span in demonstration.get("spans", ())
         if span["type"] == variables["target"]
     ]
-    demonstrations = [demonstration["text"].split() for demonstration in variables["demonstrations"]] or [[]]
+    demonstrations = [demonstration["text"].split() for demonstration in shown] or [[]]
     texts = []
     for _ in range(variables["count"]):
         first, last = rng.choice(demonstrations), rng.choice(demonstrations)

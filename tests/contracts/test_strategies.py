@@ -17,7 +17,7 @@ from evokd_data.registry import resolve
 from evokd_data.storage.journal import prompt_digest
 from evokd_data.strategies import STRATEGIES, Brief, Strategy
 from tests.support.example_tagging_task import SAMPLES, TAGGING, tagging_brief
-from tests.support.example_task import TASK, brief, sample
+from tests.support.example_task import TASK, brief, labelling, sample
 from tests.support.written_drafts import HOSTILE, RecordingTeacher, build_strategy, plan, write
 
 WEAKNESSES = (
@@ -32,8 +32,8 @@ BRIEFS = {
     "classification": {
         "round 1": brief(),
         "weaknesses": brief(round=2, weaknesses=WEAKNESSES),
-        "soft labels": brief(round=2, weaknesses=WEAKNESSES, soft_labels=True),
-        "three votes": brief(label_votes=3, budget=7),
+        "soft labels": brief(round=2, weaknesses=WEAKNESSES, soft_labels=True, labelling=labelling(scored=True)),
+        "three votes": brief(labelling=labelling(votes=3), budget=7),
         "one text": brief(budget=1),
     },
     "ner": {
@@ -182,7 +182,8 @@ def test_only_texts_of_the_brief_reach_a_prompt_that_the_teacher_did_not_write(c
     ids=lambda value: str(value) if isinstance(value, Case) else ["hard", "soft"][value],
 )
 def test_whatever_the_teacher_answers_each_text_ends_as_a_draft_or_a_known_problem(case: Case, soft: bool) -> None:
-    round_brief = replace(BRIEFS[case.task]["weaknesses"], soft_labels=soft, budget=12)
+    base = BRIEFS[case.task]["weaknesses"]
+    round_brief = replace(base, soft_labels=soft, labelling=replace(base.labelling, scored=soft), budget=12)
     strategy, task = case.strategy, round_brief.task
     planned = plan(strategy, round_brief)
     for answer in HOSTILE:

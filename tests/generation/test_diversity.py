@@ -80,7 +80,6 @@ def test_a_detector_tells_other_words_and_does_not_tell_what_is_alike():
     assert alike == detector(texts(80, 3), real, 0)
 
 
-@pytest.mark.slow
 def test_a_detectors_score_stays_what_it_is_in_its_version():
     generated = [f"certainly {text}" if index % 3 == 0 else text for index, text in enumerate(texts(60, 2))]
     assert detector(generated, texts(60, 1), 0) == {

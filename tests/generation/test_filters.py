@@ -75,7 +75,6 @@ def test_remembering_finished_shards_is_as_good_as_having_filtered_them(some_dra
         (draft("a"), "too_short"),
         (draft("a" * 4001), "too_long"),
         (draft("a violet", "violet"), "invalid_target"),
-        (draft("the sea is blue", "blue", intended="red"), "label_disagreement"),
         (draft("Moss covered   the STONES!"), "test_overlap"),
         (draft("moss covered all the stones of the old wall by the mill pond"), "test_overlap"),
         (draft("a fire engine came by."), "duplicate"),
@@ -85,7 +84,6 @@ def test_remembering_finished_shards_is_as_good_as_having_filtered_them(some_dra
 def test_each_filter_gives_its_reason(candidate, expected):
     filters = pipeline(
         ["moss covered the stones", "moss covered all the stones of the old wall by the mill"],
-        label_disagreement="reject",
         near_duplicates=0.8,
     )
     filters.remember(sample("a fire engine came by"))
@@ -93,7 +91,7 @@ def test_each_filter_gives_its_reason(candidate, expected):
     assert reason(filters.apply(candidate)) == expected
 
 
-def test_a_label_the_teacher_disagrees_with_is_taken_unless_the_recipe_says_reject():
+def test_a_label_that_a_text_was_not_asked_for_is_no_matter_of_the_filters():
     fate = pipeline().apply(draft("the sea is blue", "blue", intended="red"))
     assert isinstance(fate, Sample) and fate.target == "blue" and fate.origin.intended == "red"
 

@@ -63,7 +63,6 @@ def test_the_card_is_the_golden_one(run: tuple[Recipe, list[dataset_card.RoundFa
     assert rendered == golden(name, rendered)
 
 
-@pytest.mark.slow
 def test_a_tagging_task_has_a_card_too(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
     """Other columns, other scores, types for labels."""
     loaded, round_facts = run
@@ -79,7 +78,6 @@ def test_a_tagging_task_has_a_card_too(run: tuple[Recipe, list[dataset_card.Roun
     assert [field["name"] for field in columns["spans"]["list"]] == ["start", "end", "type", "surface"]
 
 
-@pytest.mark.slow
 def test_what_is_cut_of_the_test_texts_and_what_intervals_cannot_show_is_said(
     run: tuple[Recipe, list[dataset_card.RoundFacts]],
 ) -> None:
@@ -94,7 +92,6 @@ def test_what_is_cut_of_the_test_texts_and_what_intervals_cannot_show_is_said(
     assert sentence not in dataset_card.render(loaded, "o/n", round_facts)
 
 
-@pytest.mark.slow
 def test_datasets_reads_the_cards_columns_and_sizes(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
     """Where it cannot, `load_dataset` says that dataset_info is malformed, and takes none of it."""
     from datasets.info import DatasetInfosDict
@@ -110,7 +107,6 @@ def test_datasets_reads_the_cards_columns_and_sizes(run: tuple[Recipe, list[data
     assert infos["default"].splits["train"].num_examples == sum(facts.rows for facts in round_facts)
 
 
-@pytest.mark.slow
 def test_metadata_names_only_configs_with_files(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
     loaded, round_facts = run
     first, last = (
@@ -130,7 +126,6 @@ def test_metadata_names_only_configs_with_files(run: tuple[Recipe, list[dataset_
     assert last["dataset_info"][0]["splits"] == [{"name": "train", "num_bytes": sum(sizes), "num_examples": 30}]
 
 
-@pytest.mark.slow
 def test_metadata_is_what_the_hub_knows(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
     from huggingface_hub import DatasetCard
 
@@ -144,7 +139,6 @@ def test_metadata_is_what_the_hub_knows(run: tuple[Recipe, list[dataset_card.Rou
     assert "base_model" not in data  # the scripted teacher is on no Hub
 
 
-@pytest.mark.slow
 def test_a_teacher_of_the_hub_is_named_as_base_model(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
     loaded, round_facts = run
     teacher = {"engine": "vllm", "model": "Qwen/Qwen3-8B", "revision": "abc"}
@@ -154,7 +148,6 @@ def test_a_teacher_of_the_hub_is_named_as_base_model(run: tuple[Recipe, list[dat
     ] == ["Qwen/Qwen3-8B"]
 
 
-@pytest.mark.slow
 def test_a_branch_says_where_it_comes_from(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
     loaded, round_facts = run
     assert "branch" not in dataset_card.render(loaded, "o/n", round_facts)
@@ -212,7 +205,6 @@ def test_hostile_words_cannot_break_the_page(tmp_path: Path) -> None:
     assert "&#124;" in body  # it is shown, as text
 
 
-@pytest.mark.slow
 def test_the_learning_curve_is_an_image_of_its_numbers(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
     loaded, round_facts = run
     root = ElementTree.fromstring(dataset_card.learning_curve(loaded, round_facts))
@@ -223,7 +215,6 @@ def test_the_learning_curve_is_an_image_of_its_numbers(run: tuple[Recipe, list[d
     ElementTree.fromstring(dataset_card.learning_curve(loaded, round_facts[:1]))
 
 
-@pytest.mark.slow
 def test_a_score_of_one_or_zero_fits_into_the_curve(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
     loaded, round_facts = run
     for value in (0.0, 1.0):
@@ -244,7 +235,6 @@ def compared(folder: Path, **changes: Any) -> Path:
     return path
 
 
-@pytest.mark.slow
 def test_the_card_shows_the_comparison_its_recipe_names(
     run: tuple[Recipe, list[dataset_card.RoundFacts]], tmp_path: Path
 ) -> None:
@@ -264,7 +254,6 @@ def test_the_card_shows_the_comparison_its_recipe_names(
     )
 
 
-@pytest.mark.slow
 def test_a_comparison_that_is_none_is_told(run: tuple[Recipe, list[dataset_card.RoundFacts]], tmp_path: Path) -> None:
     loaded, round_facts = run
     with_comparison = replace(loaded, card=replace(loaded.card, comparison=compared(tmp_path, arms=[])))

@@ -134,7 +134,7 @@ def test_a_row_taken_away_and_a_rejection_added_are_told(run: Played, tmp_path: 
 def test_a_changed_answer_is_told_and_the_other_requests_still_compared(run: Played, tmp_path: Path) -> None:
     def rewrite(rows: list[dict[str, Any]]) -> None:
         row = next(row for row in rows if row["stage"] == "generate" and row["finish_reason"] == "stop")
-        row["text"] = json.dumps({"texts": ["something else entirely"] * len(json.loads(row["text"])["texts"])})
+        row["text"] = "something else entirely"
 
     repo = alter(run, "rewritten", 2, repo_layout.JOURNAL, rewrite)
     with pytest.raises(VerificationError, match=r"request \d+: label/\d{6}/\d{6}/\d{6}: the journal holds no answer"):
@@ -172,6 +172,7 @@ teacher: {engine: scripted, wrong_labels: 0.2, broken_answers: 0.2}
 strategy: {name: static}
 rounds: {count: 3, samples: 24, shard_size: 10}
 student: {kind: linear}
+filters: {label_disagreement: relabel}
 """
 
 

@@ -89,8 +89,8 @@ def test_another_prompt_is_no_other_answer(run: Played, cache: Path, tmp_path: P
 
 
 def test_some_requests_alone(run: Played, cache: Path, tmp_path: Path) -> None:
-    reproduced = reproduce(run.repo, 3, limit=5, out=tmp_path, cache_dir=cache, **run.at)
-    assert reproduced.same and reproduced.requests == 5 < reproduced.of_requests
+    reproduced = reproduce(run.repo, 3, limit=9, out=tmp_path, cache_dir=cache, **run.at)
+    assert reproduced.same and reproduced.requests == 9 < reproduced.of_requests
     assert 0 < reproduced.rows["published"] < rows(run, 3)
 
 

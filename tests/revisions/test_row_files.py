@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import datasets
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -21,10 +23,6 @@ from evokd_data.tasks import Task, sample_id
 from evokd_data.tasks.classification import Classification
 from evokd_data.tasks.marking import word_offsets
 from evokd_data.tasks.ner import NER
-
-if TYPE_CHECKING:
-    import datasets
-    import pandas as pd
 
 pytestmark = pytest.mark.slow
 
@@ -71,8 +69,6 @@ def samples(task: Task, count: int) -> list[Sample]:
 
 @pytest.fixture(scope="module", params=[LABELS, TYPES], ids=["classification", "ner"])
 def written(request) -> tuple[Task, list[Sample], datasets.Dataset]:
-    import datasets
-
     rows = samples(request.param, ROWS)
     table = pa.Table.from_pylist([sample_row(request.param, row) for row in rows], schema=sample_schema(request.param))
     return request.param, rows, datasets.Dataset(table.replace_schema_metadata(None))
@@ -96,16 +92,12 @@ def test_rows_are_written_in_known_formats_only_and_whole_or_not_at_all(written,
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_rows_that_were_written_are_read_back_by_pandas_row_by_row(written, suffix, tmp_path):
-    import pandas as pd
-
     _task, _rows, table = written
     write_rows(table, out := tmp_path / f"rows{suffix}")
     assert plain(by_pandas(out)) == plain(pd.DataFrame(table.to_list()))
 
 
 def by_pandas(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
     match path.suffix:
         case ".csv":
             strings = dict.fromkeys(("text", "label", "spans", "intended", "id", "weakness", "difficulty", "soft"), str)
@@ -125,8 +117,6 @@ def plain(frame: pd.DataFrame) -> list[dict]:
 
 
 def plain_value(name: str, value: Any) -> Any:
-    import pandas as pd
-
     if name in ("spans", "soft") and isinstance(value, str):
         value = json.loads(value) if value else None
     if isinstance(value, list | np.ndarray):

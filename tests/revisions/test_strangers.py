@@ -81,7 +81,7 @@ def test_a_strangers_server_gets_no_key_and_no_request(
     with pytest.raises(RecipeError, match=r"api_key_env=\"HF_TOKEN\""):
         reproduce(repo, 1, out=tmp_path, cache_dir=tmp_path / "cache", **run.at)
     assert received == []
-    with pytest.raises(EvokdError, match=r"refused generate/\d+: 404"):
+    with pytest.raises(EvokdError, match=r"refused generate/[0-9/]+: 404"):
         reproduce(
             repo, 1, out=tmp_path, cache_dir=tmp_path / "cache", **run.at,
             overrides=(f"teacher.urls=[{url}]", "teacher.api_key_env=null"),

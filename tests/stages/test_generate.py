@@ -160,7 +160,7 @@ def test_a_round_taken_up_again_asks_nobody_twice_and_gives_the_same_rows(recipe
 def test_the_brief_of_a_plan_just_made_is_the_brief_of_the_plan_read_again(recipe, tmp_path):
     from evokd_data.rounds import open_run
 
-    loaded = recipe(**ROUGH)
+    loaded = recipe(**ROUGH, **{"strategy:": "filters: {label_disagreement: relabel}\nstrategy:"})
     play(loaded, tmp_path, 2)
     with open_run(loaded, tmp_path) as run:
         fresh, quotas = plan(loaded, run.workspace, 2, run.splits)

@@ -25,7 +25,7 @@ from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.strategies import Brief
 from evokd_data.strategies.pooling import WithPool
 from tests.support.example_tagging_task import SAMPLES, TAGGING, tagging_brief
-from tests.support.example_task import TASK, TEST, brief, contents, cut_down, play, quick
+from tests.support.example_task import TASK, TEST, brief, contents, cut_down, labelling, play, quick
 from tests.support.published_runs import ROUGH, published
 from tests.support.written_drafts import HOSTILE, RecordingTeacher, build_strategy, plan, write
 
@@ -168,7 +168,10 @@ def test_the_majority_of_explained_labels_decides(votes, problem, target):
         label = votes[int(prompt.key[-6:])]
         return Completion(json.dumps({"explanation": "because", "label": label}), "stop", 1, 1)
 
-    strategy, round_brief = WithPool(build_strategy("none", {}), True), brief(pool=REAL[:1], label_votes=len(votes))
+    strategy, round_brief = (
+        WithPool(build_strategy("none", {}), True),
+        brief(pool=REAL[:1], labelling=labelling(votes=len(votes))),
+    )
     ((draft,),) = write(strategy, round_brief, ask, plan(strategy, round_brief)).values()
     assert (draft.text, draft.problem, draft.target) == (REAL[0], problem, target)
 

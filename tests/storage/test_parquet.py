@@ -19,8 +19,6 @@ from evokd_data.tasks.classification import Classification
 from evokd_data.tasks.ner import NER
 from tests.support.finished_runs import HOSTILE, LABELS, write_journal
 
-pytestmark = pytest.mark.slow
-
 TASK = Classification(labels=LABELS)
 
 

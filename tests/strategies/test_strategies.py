@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import orjson
@@ -11,13 +12,14 @@ from hypothesis import strategies as st
 
 from evokd_data.errors import RecipeError
 from evokd_data.generation.filters import REASONS
-from evokd_data.records import Completion, GenerationRequest, Prompt, Quota, Weakness
+from evokd_data.records import Completion, Constraint, GenerationRequest, LabelForm, Prompt, Quota, Weakness
 from evokd_data.strategies.demonstrations import MAX_WHEN_LABELLING, draw_demonstrations, labelling_demonstrations
-from evokd_data.strategies.labelling import LABEL_CODES, can_be_scored, label_codes
+from evokd_data.strategies.labelling import LABEL_CODES, answer_forms, can_be_scored, label_codes
 from evokd_data.strategies.quotas import RequestPlan, divide, stratified_quotas
 from evokd_data.strategies.writing import read_texts
 from evokd_data.tasks.classification import Classification
-from tests.support.example_task import SEEDS, TASK, brief, sample
+from evokd_data.templates import Templates
+from tests.support.example_task import SEEDS, TASK, brief, labelling, sample
 from tests.support.written_drafts import RecordingTeacher, build_strategy, plan, write
 
 WEAKNESSES = (
@@ -123,39 +125,90 @@ def test_an_answer_that_never_closes_its_string_is_read_in_linear_time():
 # Labelling
 
 
-def test_soft_labels_are_asked_for_once_however_many_votes():
+@pytest.mark.parametrize("answer", ["names", "codes"])
+def test_each_vote_asks_for_probabilities_and_their_mean_is_the_soft_label(answer):
     teacher = RecordingTeacher()
-    strategy, round_brief = build_strategy("static", {}), brief(soft_labels=True, label_votes=5, budget=6)
+    form = LabelForm(answer, turns=True, demonstrations=6)
+    round_brief = brief(soft_labels=True, labelling=labelling(form=form, scored=True, votes=3), budget=6)
+    strategy = build_strategy("static", {})
     drafts = write(strategy, round_brief, teacher, plan(strategy, round_brief))
-    labelling = [prompt for prompt in teacher if prompt.template == "label"]
-    assert len(labelling) == 6 and {prompt.sampling.temperature for prompt in labelling} == {0.0}
+    asked = [prompt for prompt in teacher if prompt.template == "label"]
+    assert len(asked) == 3 * 6 and {prompt.sampling.temperature for prompt in asked} == {0.0}
+    choices = TASK.labels if answer == "names" else tuple("ABC")
+    assert {prompt.constraint for prompt in asked} == {Constraint(choices=choices, score=True)}
     for draft in (draft for of_request in drafts.values() for draft in of_request):
         assert TASK.classes[max(range(3), key=draft.soft.__getitem__)] == draft.target
         assert sum(draft.soft) == pytest.approx(1, abs=1e-3)
 
 
+def test_votes_see_the_same_demonstrations_in_another_order():
+    teacher = RecordingTeacher()
+    strategy, round_brief = build_strategy("static", {}), brief(labelling=labelling(votes=4), budget=1)
+    write(strategy, round_brief, teacher, plan(strategy, round_brief))
+    shown = [
+        [row["text"] for row in prompt.variables["demonstrations"]] for prompt in teacher if prompt.template == "label"
+    ]
+    assert len({tuple(texts) for texts in shown}) == 4 and len({frozenset(texts) for texts in shown}) == 1
+
+
 @pytest.mark.parametrize(
     ("votes", "problem", "target"),
-    [(["red", "blue", "blue"], "", "blue"), (["red", "blue"], "label_tie", None), (["red", "mauve", "red"], "label_not_allowed", None)],
+    [(["red", "red", "blue"], "", "red"), (["red", "blue", "blue"], "label_disagreement", None),
+     (["red", "blue"], "label_tie", None), (["red", "mauve", "red"], "label_not_allowed", None)],
 )  # fmt: skip
-def test_the_majority_of_votes_decides(votes, problem, target):
-    async def ask(prompt: Prompt) -> Completion:
-        text = '{"texts": ["a text"]}' if prompt.template == "generate" else votes[int(prompt.key[-6:])]
-        return Completion(text, "stop", 1, 1)
+def test_the_mean_of_votes_decides(votes, problem, target):
+    """The text was asked for as red. Without probabilities each vote stands for those of a teacher that is right at 0.8."""
+    drafts = label_one_text(lambda prompt: Completion(votes[int(prompt.key[-6:])], "stop", 1, 1), votes=len(votes))
+    assert (drafts.problem, drafts.target) == (problem, target)
 
-    round_brief = brief(label_votes=len(votes), budget=1)
+
+def label_one_text(label, soft_labels=False, **changes):
+    """The draft of a text that was asked for as red, when `label` answers the labelling prompts."""
+
+    async def ask(prompt: Prompt) -> Completion:
+        return Completion('{"texts": ["a text"]}', "stop", 1, 1) if prompt.template == "generate" else label(prompt)
+
     strategy = build_strategy("static", {})
-    (draft,) = write(strategy, round_brief, ask, plan(strategy, round_brief))[0]
-    assert (draft.problem, draft.target) == (problem, target)
+    round_brief = brief(labelling=labelling(**changes), soft_labels=soft_labels, budget=1)
+    (draft,) = write(strategy, round_brief, ask, [GenerationRequest(0, Quota("red", 1), 1, 5)])[0]
+    return draft
 
 
 @pytest.mark.parametrize(
-    ("classes", "can"), [(2, True), (len(LABEL_CODES), True), (77, True), (len(LABEL_CODES) + 1, False)]
-)
-def test_more_classes_than_codes_have_no_soft_labels(classes, can):
+    ("rule", "threshold", "problem", "target"),
+    [("reject", 0.0, "label_disagreement", None), ("relabel", 0.0, "", "blue"), ("intended", 0.0, "", "red"),
+     ("relabel", 0.6, "", "blue"), ("relabel", 0.8, "label_uncertain", None), ("intended", 0.6, "label_uncertain", None)],
+)  # fmt: skip
+def test_the_rule_says_what_becomes_of_a_text_with_another_label(rule, threshold, problem, target):
+    """The teacher says blue with probability 0.7, red with 0.2, to a text that was asked for as red."""
+    scores = {"red": math.log(0.2), "green": math.log(0.1), "blue": math.log(0.7)}
+    draft = label_one_text(
+        lambda prompt: Completion("blue", "stop", 1, 1, scores), scored=True, rule=rule, threshold=threshold
+    )
+    assert (draft.problem, draft.target) == (problem, target)
+    assert draft.detail == ("asked for red, labelled blue (0.70)" if problem else "")
+
+
+def test_the_student_that_knows_the_seeds_can_overrule_the_teacher():
+    """Pooled: red 0.4 * 0.7 ** 2 = 0.196, blue 0.6 * 0.2 ** 2 = 0.024, green nearly 0."""
+    teacher = {"red": math.log(0.4), "green": math.log(1e-4), "blue": math.log(0.6)}
+    student = {"red": math.log(0.7), "green": math.log(0.1), "blue": math.log(0.2)}
+
+    def label(prompt: Prompt) -> Completion:
+        return Completion("blue", "stop", 1, 1, student if prompt.template == "student" else teacher)
+
+    draft = label_one_text(label, soft_labels=True, scored=True, student_weight=2.0)
+    assert (draft.target, draft.soft) == ("red", pytest.approx((0.891, 0.0, 0.109), abs=1e-3))
+    assert label_one_text(label, scored=True).problem == "label_disagreement"
+
+
+@pytest.mark.parametrize("classes", [2, len(LABEL_CODES), len(LABEL_CODES) + 1, 300])
+def test_any_number_of_classes_is_answered_by_name_and_as_many_as_there_are_codes_by_code(classes):
     task = Classification(labels=tuple(f"class {i}" for i in range(classes)))
-    assert can_be_scored(task) is can
-    if can:
+    assert can_be_scored(task)
+    forms = answer_forms(task, Templates("classification"))
+    assert forms == (("names", "codes") if classes <= len(LABEL_CODES) else ("names",))
+    if "codes" in forms:
         assert len(set(label_codes(task.classes).values())) == classes
 
 

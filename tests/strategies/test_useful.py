@@ -88,5 +88,5 @@ def test_texts_are_written_from_the_chosen_demonstrations():
     write(strategy, round_brief, teacher, plan(strategy, round_brief))
     scored = {p.variables["demonstrations"][0]["text"] for p in teacher if p.key.startswith("label/useful/")}
     seeds = {f"a seed {label}" for label in TASK.labels}
-    shown = {shown["text"] for p in teacher if p.template == "generate" for shown in p.variables["demonstrations"]}
+    shown = {turn["text"] for p in teacher if p.template == "generate" for turn in p.variables["shown"]}
     assert scored and shown - seeds <= scored and len(shown) > len(seeds)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
+import torch
 
 from evokd_data.students import fast_cpu_dropout
-
-if TYPE_CHECKING:
-    import torch
 
 pytestmark = pytest.mark.slow
 
@@ -21,11 +17,9 @@ def amd(monkeypatch):
     monkeypatch.setattr(fast_cpu_dropout, "_processor", lambda: "AMD EPYC")
 
 
-def mask(p: float, *shape: int, seed: int = 1, dtype: str = "float32") -> torch.Tensor:
-    import torch
-
+def mask(p: float, *shape: int, seed: int = 1, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     torch.manual_seed(seed)
-    return torch.empty(*shape, dtype=getattr(torch, dtype)).bernoulli_(p)
+    return torch.empty(*shape, dtype=dtype).bernoulli_(p)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
@@ -48,10 +42,8 @@ def test_never_and_always():
         assert mask(0.5, 0).numel() == 0
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "bool", "float64"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.bool, torch.float64])
 def test_any_kind_of_tensor_gets_the_same_mask(dtype):
-    import torch
-
     with fast_cpu_dropout.fast_dropout():
         assert torch.equal(mask(0.9, 7, 11, dtype=dtype).float(), mask(0.9, 7, 11))
         turned = torch.empty(11, 7).t()
@@ -60,8 +52,6 @@ def test_any_kind_of_tensor_gets_the_same_mask(dtype):
 
 
 def test_dropout_of_modules_and_of_attention_goes_through_it(monkeypatch):
-    import torch
-
     shapes = []
     monkeypatch.setattr(
         fast_cpu_dropout,
@@ -76,8 +66,6 @@ def test_dropout_of_modules_and_of_attention_goes_through_it(monkeypatch):
 
 
 def test_a_seed_decides_and_torchs_own_is_back_afterwards():
-    import torch
-
     torch_mask = mask(0.9, COUNT)
     with fast_cpu_dropout.fast_dropout():
         first, again, other = mask(0.9, COUNT), mask(0.9, COUNT), mask(0.9, COUNT, seed=2)
@@ -89,8 +77,6 @@ def test_a_seed_decides_and_torchs_own_is_back_afterwards():
 
 
 def test_intels_processors_keep_torchs_own(monkeypatch):
-    import torch
-
     monkeypatch.setattr(fast_cpu_dropout, "_processor", lambda: "Intel(R) Xeon(R) Platinum 8488C")
     if not torch.backends.mkl.is_available():
         pytest.skip("this torch has no MKL")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from evokd_data.recipe import Recipe, load
 from evokd_data.records import Origin, Sample, Sampling
 from evokd_data.seeds import SEED
-from evokd_data.strategies import Brief
+from evokd_data.strategies import DEFAULT_LABELLING, Brief
 from evokd_data.tasks import sample_id
 from evokd_data.tasks.ner import NER
 from evokd_data.templates import Templates
@@ -63,6 +64,9 @@ SAMPLES = [tagged_sample(*row) for row in TEXTS]
 
 
 def tagging_brief(budget: int = 36) -> Brief:
-    """What a strategy knows of TAGGING in round 1: the seeds, nothing else."""
+    """What a strategy knows of TAGGING in round 1: the seeds, nothing else. Whatever the teacher labels counts."""
     carried = {label: [s for s in SAMPLES if TAGGING.carries(s.target, label)] for label in TAGGING.labels}
-    return Brief(TAGGING, Templates("ner"), Sampling(1.0, 256), round=1, seed=7, budget=budget, demonstrations=carried)
+    relabel = replace(DEFAULT_LABELLING, rule="relabel")
+    return Brief(
+        TAGGING, Templates("ner"), Sampling(1.0, 256), 1, 7, budget=budget, demonstrations=carried, labelling=relabel
+    )

@@ -9,11 +9,11 @@ from typing import Any
 
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe, load
-from evokd_data.records import Origin, Sample, Sampling
+from evokd_data.records import Labelling, Origin, Sample, Sampling
 from evokd_data.rounds import generate_next, train_next
 from evokd_data.seeds import SEED
 from evokd_data.storage.workspace import Workspace
-from evokd_data.strategies import Brief
+from evokd_data.strategies import DEFAULT_LABELLING, Brief
 from evokd_data.tasks import sample_id
 from evokd_data.tasks.classification import Classification
 from evokd_data.templates import Templates
@@ -28,6 +28,7 @@ teacher: {engine: scripted}
 strategy: {name: evokd}
 rounds: {count: 2, samples: 24, shard_size: 10}
 student: {kind: linear}
+teacher_trust: off
 """
 
 SEEDS = {
@@ -74,6 +75,11 @@ def brief(**changes: Any) -> Brief:
         demonstrations={label: [s for s in samples if s.target == label] for label in TASK.labels},
     )
     return dataclasses.replace(first_round, **changes)
+
+
+def labelling(**changes: Any) -> Labelling:
+    """How `brief` labels, with some of it changed."""
+    return dataclasses.replace(DEFAULT_LABELLING, **changes)
 
 
 def quick(path: Path, *overrides: str) -> Recipe:

@@ -28,6 +28,7 @@ ROUGH = (
     RECIPE.replace("engine: scripted", "engine: scripted, wrong_labels: 0.3, broken_answers: 0.3")
     .replace("linear}", "linear, soft_labels: false}")
     .replace("count: 2", "count: 4")
+    .replace("teacher_trust: off", "teacher_trust: off\nfilters: {label_disagreement: relabel}")
 )
 """A recipe whose teacher makes errors, so that there are rejections of many kinds and weaknesses."""
 

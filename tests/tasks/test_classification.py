@@ -13,7 +13,7 @@ from evokd_data.errors import DataError
 from evokd_data.records import Mistake, Origin, Prediction, Sample, SequenceExample
 from evokd_data.settings import build
 from evokd_data.tasks import Unreadable
-from evokd_data.tasks.classification import Classification
+from evokd_data.tasks.classification import Classification, in_words
 
 LABELS = ("PlayMusic", "GetWeather", "Rate book", "no", "NO")
 TASK = Classification(LABELS, description="What the user wants.", label_descriptions={"no": "a refusal"})
@@ -34,6 +34,8 @@ def sample(text="play jazz", target="PlayMusic", **more):
         ({"labels": ["a", "b "]}, "'b ' is empty or has white space around it"),
         ({"labels": ["a", 2]}, "valid string"),
         ({"labels": ["good", "bad"], "label_descriptions": {"godo": "x"}}, "did you mean 'good'"),
+        ({"labels": ["a", "b"], "label_names": {"a": "b"}}, "'a' and 'b' are both called 'b'"),
+        ({"labels": ["a", "b"], "label_names": {"c": "b"}}, "label_names: 'c' is no label"),
         ({"labels": ["a", "b"], "text_column": "label"}, "text_column and label_column are both 'label'"),
         ({"labels": ["a", "b"], "text_column": ""}, "at least 1 character"),
         ({}, "task.labels: is required"),
@@ -132,7 +134,38 @@ def test_templates_see_plain_values():
         "labels": list(LABELS),
         "description": "What the user wants.",
         "label_descriptions": {"no": "a refusal"},
+        "noun": "text",
+        "nouns": "texts",
+        "a_noun": "a text",
+        "names": {
+            "PlayMusic": "play music",
+            "GetWeather": "get weather",
+            "Rate book": "Rate book",
+            "no": "no",
+            "NO": "NO",
+        },
     }
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [("PlayMusic", "play music"), ("card_arrival", "card arrival"), ("HTTPError", "HTTP error"), ("NUM", "NUM"),
+     ("e-mail", "e-mail"), ("Q&A", "Q&A"), ("天气", "天气"), ("utility:bill", "utility bill"), ("iPhone", "i phone")],
+)  # fmt: skip
+def test_a_label_in_words_is_split_where_identifiers_are(label, words):
+    assert in_words(label) == words
+
+
+def test_labels_that_are_the_same_words_keep_their_spelling():
+    task = Classification(("card_arrival", "CardArrival", "CARD_LOST"))
+    assert task.names == {"card_arrival": "card_arrival", "CardArrival": "CardArrival", "CARD_LOST": "card lost"}
+
+
+@pytest.mark.parametrize(
+    ("noun", "article"), [("question", "a question"), ("utterance", "an utterance"), ("email", "an email")]
+)
+def test_the_noun_has_its_article(noun, article):
+    assert Classification(("a", "b"), noun=noun).describe()["a_noun"] == article
     assert TASK.show(sample()) == {"text": "play jazz", "target": "PlayMusic"}
     json.dumps([TASK.describe(), TASK.show(sample())])
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn import metrics as sklearn_metrics
 
 from evokd_data.tasks import measures
 
@@ -34,8 +35,6 @@ def certain(predicted, classes, confidence=0.9):
 @given(scored())
 @settings(max_examples=60, deadline=None)
 def test_scores_equal_those_of_scikit_learn_with_zero_division_0_over_all_classes(case):
-    from sklearn import metrics as sklearn_metrics
-
     classes, expected, predicted = case
     names = [f"class {index}" for index in range(classes)]
     metrics = measures.classification(expected, certain(predicted, classes), names, seed=0)
@@ -72,8 +71,6 @@ def test_metrics_survive_json_and_intervals_are_ordered_within_0_and_1(case):
 
 @pytest.mark.slow
 def test_intervals_agree_with_resampling_the_samples_themselves():
-    from sklearn import metrics as sklearn_metrics
-
     random = np.random.default_rng(5)
     expected = random.integers(0, 4, 200)
     predicted = np.where(random.random(200) < 0.8, expected, random.integers(0, 4, 200))

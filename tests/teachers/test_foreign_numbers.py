@@ -16,8 +16,6 @@ from evokd_data.storage import journal, parquet
 from evokd_data.storage.journal import Journal
 from evokd_data.teachers.server.dialects import json_object, read_scores
 
-pytestmark = pytest.mark.slow
-
 PROMPT = Prompt("label/000001", "label", (Message("user", "x"),), 1, Sampling(0.0, 1))
 NOT_LOG_PROBABILITIES = [float("nan"), "NaN", 1e30, 10**400, 0.5, -1e300, True, None, "low", [], {}]
 

@@ -158,9 +158,32 @@ def test_more_choices_than_one_request_may_score(opened: OpenEngine) -> None:
         assert apart == pytest.approx(few.choice_logprobs[left] - few.choice_logprobs[right], abs=1e-4)
 
 
-def test_choices_that_begin_alike_cannot_be_scored(opened: OpenEngine) -> None:
-    with pytest.raises(TeacherError, match=r"'PlayMusic', 'PlayMusic now' begin with the same token"):
-        opened.ask(a_prompt(1, Constraint(choices=("PlayMusic", "GetWeather", "PlayMusic now"), score=True)))
+def test_names_are_scored_as_constrained_decoding_would_draw_them(opened: OpenEngine, model: Path) -> None:
+    """Names that share tokens, one of them the beginning of another: a product over the path, against transformers."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    choices = ("PlayMusic", "GetWeather", "PlayMusic now", "PlayMusic never", "Get")
+    answers = opened.ask(*(a_prompt(index, Constraint(choices=choices, score=True)) for index in range(4)))
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    llama = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    paths = [(*tokenizer.encode(name, add_special_tokens=False), tokenizer.eos_token_id) for name in choices]
+    for index, answer in enumerate(answers):
+        ids = opened.engine._chat.encode(a_prompt(index).messages, False)
+        expected = []
+        for path in paths:
+            logprob = 0.0
+            for depth, token in enumerate(path):
+                allowed = sorted(
+                    {other[depth] for other in paths if len(other) > depth and other[:depth] == path[:depth]}
+                )
+                with torch.no_grad():
+                    logits = llama(torch.tensor([[*ids, *path[:depth]]])).logits[0, -1, allowed].double()
+                logprob += torch.log_softmax(logits, dim=-1)[allowed.index(token)].item()
+            expected.append(logprob)
+        assert list(answer.choice_logprobs.values()) == pytest.approx(expected, abs=5e-4)
+        assert answer.text == choices[max(range(len(choices)), key=expected.__getitem__)]
+        assert 1 < answer.completion_tokens <= 4
 
 
 def test_a_prompt_too_long_is_an_answer_not_an_accident(opened: OpenEngine) -> None:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from evokd_data.errors import EngineStopped, TeacherError
 from evokd_data.records import Completion, Constraint, Prompt, is_log_probability
 from evokd_data.teachers.chat import ChatTokenizer
+from evokd_data.teachers.label_trie import LabelTrie
 from evokd_data.teachers.logs import describe_error
 from evokd_data.teachers.reasoning import strip_reasoning
-from evokd_data.teachers.scoring import first_tokens, renormalised
 from evokd_data.teachers.vllm.arguments import without_folders
 from evokd_data.teachers.vllm.names import version
 from evokd_data.teachers.vllm.startup import last_error
@@ -46,7 +46,7 @@ class VLLMEngine:
         self._tokenizer = llm.get_tokenizer()
         self._chat = ChatTokenizer(self._tokenizer, teacher.model)
         self._can_sleep = bool(self._arguments.get("enable_sleep_mode"))
-        self._choice_tokens: dict[tuple[str, ...], tuple[int, ...]] = {}
+        self._tries: dict[tuple[str, ...], LabelTrie] = {}
         # Constraint -> vLLM's form of it after its check, in which choices have become a grammar.
         self._checked: dict[tuple[str, Any] | None, Any] = {}
         sequences = config.scheduler_config.max_num_seqs * config.parallel_config.data_parallel_size
@@ -90,48 +90,53 @@ class VLLMEngine:
         return self._chat.decode(ids, output.token_ids[:-1] if output.finish_reason == "stop" else output.token_ids)
 
     async def _score(self, prompt: Prompt, ids: Sequence[int]) -> Completion:
-        """One output token. The log-probabilities are the model's own, at temperature 1 and before any mask."""
+        """The most probable choice, with the probability of each; see `label_trie`.
+
+        The log-probabilities are the model's own, at temperature 1 and before any mask. Each node of the trie is one request
+        of one output token; `completion_tokens` counts these.
+        """
         assert prompt.constraint is not None and prompt.constraint.choices
         choices = prompt.constraint.choices
-        tokens = self._first_tokens(choices)
-        limit = self._names.MAX_LOGPROB_TOKEN_IDS
-        sampling = prompt.sampling
+        if len(ids) + self._trie(choices).depth > self._max_model_len:
+            return Completion("", "too_long", len(ids), 0)
 
-        async def ask(scored_tokens: Sequence[int]) -> Any:
-            parameters = self._names.SamplingParams(
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                max_tokens=1,
-                seed=prompt.seed,
-                allowed_token_ids=list(tokens),
-                logprob_token_ids=list(scored_tokens),
-                output_kind=self._names.RequestOutputKind.FINAL_ONLY,
-                skip_clone=True,
-                detokenize=False,
-            )
-            return await self._generate(prompt, ids, parameters)
+        async def ask(prefix: Sequence[int], children: Sequence[int]) -> dict[int, float] | None:
+            # One request scores at most `limit` tokens. For more of them the same prompt is sent again, mostly from the
+            # prefix cache.
+            limit = self._names.MAX_LOGPROB_TOKEN_IDS
+            parts = [children[start : start + limit] for start in range(0, len(children), limit)]
+            outputs = await asyncio.gather(*(self._score_tokens(prompt, [*ids, *prefix], part) for part in parts))
+            logprobs = {token: value for output in outputs for token, value in output.items()}
+            return logprobs if len(logprobs) == len(children) else None
 
-        # One request scores at most `limit` tokens. For more choices the same prompt is sent again, mostly from the
-        # prefix cache.
-        outputs = await asyncio.gather(*(ask(tokens[start : start + limit]) for start in range(0, len(tokens), limit)))
-        logprobs: dict[int, float] = {}
-        for output in outputs:
-            if output.logprobs:
-                first = output.logprobs[0]
-                logprobs |= {token: first[token].logprob for token in tokens if token in first}
-        if len(logprobs) < len(tokens) or not outputs[0].token_ids:
-            return Completion("", "error", len(ids), len(outputs[0].token_ids))
-        if not all(map(is_log_probability, logprobs.values())):
-            return Completion("", "error", len(ids), len(outputs[0].token_ids))
-        scores = renormalised(choices, [logprobs[token] for token in tokens])
-        text = choices[tokens.index(outputs[0].token_ids[0])]
-        return Completion(text, "stop", len(ids), 1, scores)
+        scores = await self._trie(choices).walk(ask)
+        if scores is None or not all(map(is_log_probability, scores.logprobs)):
+            return Completion("", "error", len(ids), 0)
+        best = max(range(len(choices)), key=scores.logprobs.__getitem__)
+        by_choice = dict(zip(choices, scores.logprobs, strict=True))
+        return Completion(choices[best], "stop", len(ids), scores.requests, by_choice)
 
-    def _first_tokens(self, choices: tuple[str, ...]) -> tuple[int, ...]:
-        if choices not in self._choice_tokens:
+    async def _score_tokens(self, prompt: Prompt, ids: Sequence[int], tokens: Sequence[int]) -> dict[int, float]:
+        """The log-probability of each of `tokens` as the next one after `ids`; of those that the engine answered."""
+        parameters = self._names.SamplingParams(
+            temperature=0.0,
+            max_tokens=1,
+            seed=prompt.seed,
+            allowed_token_ids=list(tokens),
+            logprob_token_ids=list(tokens),
+            output_kind=self._names.RequestOutputKind.FINAL_ONLY,
+            skip_clone=True,
+            detokenize=False,
+        )
+        output = await self._generate(prompt, ids, parameters)
+        first = output.logprobs[0] if output.logprobs else {}
+        return {token: first[token].logprob for token in tokens if token in first}
+
+    def _trie(self, choices: tuple[str, ...]) -> LabelTrie:
+        if choices not in self._tries:
             tokens = [self._chat.encode_text(choice) for choice in choices]
-            self._choice_tokens[choices] = first_tokens(choices, tokens)
-        return self._choice_tokens[choices]
+            self._tries[choices] = LabelTrie(choices, tokens, self._tokenizer.eos_token_id)
+        return self._tries[choices]
 
     def _structured_outputs(self, constraint: tuple[str, Any] | None) -> Any:
         if constraint is None:

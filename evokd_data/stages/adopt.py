@@ -1,0 +1,120 @@
+"""Adopt: whether the round's student is better than the last adopted one, on real texts only. Part of metrics.json.
+
+With a dev set both students predict it. Without one the user's seeds must do, which the students have learned: so the *data* are
+compared. For each fold of the seeds a judge is trained on all other seeds and on the synthetic samples, and predicts the fold. The judge
+is the seeds-only student's kind (see generation/seed_student.py): it trains in a second. Its estimate is a little too friendly to
+the synthetic samples, because texts may have been written after the very seeds that it predicts.
+
+The test set has no part in this: what is chosen by it would no longer be measured by it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evokd_data.digest import derive_random
+from evokd_data.generation.seed_student import cross_fitted, folds_of
+from evokd_data.recipe import Recipe
+from evokd_data.records import Prediction, Sample
+from evokd_data.seeds import Splits
+from evokd_data.storage.shards import ShardedSamples
+from evokd_data.storage.workspace import Workspace, read_json
+from evokd_data.strategies.trust import paired_difference
+from evokd_data.tasks import Task
+
+MAX_JUDGED = 4000
+"""Synthetic samples that the judge learns: the newest, drawn at random from more."""
+REJECTIONS_TO_END = 2
+"""So many rounds in a row that are not adopted end a run."""
+
+
+def adopt(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> dict[str, Any]:
+    """Compares round `index` with the last adopted round and returns
+
+    {"by": "dev" | "seeds", "n": texts, "scores": [share of right labels of each text], "mean", "against": round or None,
+    "difference": mean difference, "standard_error", "adopted", "best": the round whose student is the best so far}.
+
+    A round is adopted unless it is worse by more than one standard error of the paired differences. Round 0 is always adopted.
+    """
+    by = "dev" if splits.dev else "seeds"
+    scores = (
+        _dev_scores(recipe, workspace, index, splits.dev)
+        if splits.dev
+        else _seed_scores(recipe, workspace, index, splits)
+    )
+    content: dict[str, Any] = {"by": by, "n": len(scores), "scores": scores, "mean": _mean(scores)}
+    best = best_round(workspace, index - 1) if index else None
+    if best is None:
+        return {**content, "against": None, "difference": None, "standard_error": None, "adopted": True, "best": index}
+    earlier = read_json(workspace.round(best).metrics)["adoption"]
+    difference, error = paired_difference(scores, earlier["scores"])
+    adopted = difference >= -error
+    return {
+        **content,
+        "against": best,
+        "difference": round(difference, 6),
+        "standard_error": round(error, 6),
+        "adopted": adopted,
+        "best": index if adopted else best,
+    }
+
+
+def best_round(workspace: Workspace, last: int) -> int | None:
+    """The last adopted round up to round `last`; None when no round has been compared, as in rounds of an older version."""
+    path = workspace.round(last).metrics
+    adoption = read_json(path).get("adoption") if path.exists() else None
+    return adoption["best"] if adoption else None
+
+
+def ends_early(workspace: Workspace, index: int) -> bool:
+    """Whether the last rounds up to `index` were not adopted, so many that more of them would be a waste."""
+    newest = range(max(0, index - REJECTIONS_TO_END + 1), index + 1)
+    adoptions = [_adoption(workspace, round_index) for round_index in newest]
+    return len(adoptions) == REJECTIONS_TO_END and all(a is not None and not a["adopted"] for a in adoptions)
+
+
+def _adoption(workspace: Workspace, index: int) -> Mapping[str, Any] | None:
+    path = workspace.round(index).metrics
+    return read_json(path).get("adoption") if path.exists() else None
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values) if values else 0.0
+
+
+def _dev_scores(recipe: Recipe, workspace: Workspace, index: int, dev: Sequence[Sample]) -> list[float]:
+    examples = [recipe.task.supervise(sample) for sample in dev]
+    rows = recipe.student.predict(examples, workspace.round(index).student)
+    return [_share_right(recipe.task, sample, row) for sample, row in zip(dev, rows, strict=True)]
+
+
+def _seed_scores(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> list[float]:
+    folds = folds_of(recipe, splits.seeds)
+    rows = cross_fitted(recipe, folds, _synthetic(recipe, workspace, index))
+    return [
+        _share_right(recipe.task, sample, row)
+        for fold, rows_of_fold in zip(folds, rows, strict=True)
+        for sample, row in zip(fold, rows_of_fold, strict=True)
+    ]
+
+
+def _synthetic(recipe: Recipe, workspace: Workspace, index: int) -> list[Sample]:
+    """The samples of rounds 1 to `index`, at most MAX_JUDGED."""
+    files = [path for folder in workspace.before(index + 1)[1:] for path in folder.shard_files()]
+    samples = ShardedSamples(recipe.task, files)
+    if len(samples) <= MAX_JUDGED:
+        return list(samples)
+    chosen = derive_random(recipe.seed, "judge", index).sample(range(len(samples)), MAX_JUDGED)
+    return [samples[position] for position in sorted(chosen)]
+
+
+def _share_right(task: Task, sample: Sample, row: Any) -> float:
+    """1 for a text predicted right. For spans: 1 minus the mistakes for each span that is there or was predicted, at least 0."""
+    predicted, confidence = task.decode(task.supervise(sample), row)
+    mistakes = task.mistakes(Prediction(sample.id, sample.target, predicted, float(confidence)))
+    if isinstance(sample.target, str):
+        return 0.0 if mistakes else 1.0
+    spans = len(set(sample.target) | set(predicted))
+    return max(0.0, 1 - len(mistakes) / spans) if spans else 1.0

@@ -1,0 +1,104 @@
+"""What the teacher's answer says about a label: probabilities calibrated, and pooled with a second opinion. Pure functions.
+
+Classes are indices; probabilities sum to 1. A text that was written for a label and is labelled so in a separate call is not the work
+of two independent witnesses: the same teacher misunderstands both times, and the text resembles the seed it was written after. With a
+general teacher of 0.5B the one-coin model of Dawid and Skene (1979) expected .97 of such labels to be right where .52 to .75 were. So
+the second opinion comes from elsewhere: from the student that knows the user's seeds alone. A logarithmic pool of both was right more
+often than either on all seven cells that were measured (TREC .61 and .52 -> .71; SNIPS .89 and .84 -> .93; 150 texts each).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+SMALLEST = 1e-6
+"""No class is ever impossible: neither opinion is sure enough to rule one out."""
+
+
+def calibrate(
+    probabilities: Sequence[float], prior: Sequence[float] = (), temperature: float = 1.0
+) -> tuple[float, ...]:
+    """Divide out the teacher's own preference for classes, then soften or sharpen.
+
+    `prior`: its mean probability of each class over many texts (batch calibration, Zhou et al. 2023, arXiv 2309.17249); empty: none.
+    `temperature` above 1 flattens (Guo et al. 2017).
+    """
+    logits = [math.log(max(value, SMALLEST)) for value in probabilities]
+    if prior:
+        logits = [logit - math.log(max(mean, SMALLEST)) for logit, mean in zip(logits, prior, strict=True)]
+    return _softmax([logit / temperature for logit in logits])
+
+
+def pool(probabilities: Sequence[float], second: Sequence[float], weight: float) -> tuple[float, ...]:
+    """A logarithmic opinion pool (Genest and Zidek 1986): the log-probabilities of both, the second ones `weight` times."""
+    logits = [
+        math.log(max(first, SMALLEST)) + weight * math.log(max(other, SMALLEST))
+        for first, other in zip(probabilities, second, strict=True)
+    ]
+    return _softmax(logits)
+
+
+def certain_label(label: int, classes: int, accuracy: float) -> tuple[float, ...]:
+    """The probabilities that a label without any stands for, from a teacher of this accuracy: the other classes alike."""
+    other = (1 - accuracy) / max(1, classes - 1)
+    return tuple(accuracy if index == label else other for index in range(classes))
+
+
+def fit_temperature(readings: Sequence[tuple[int, Sequence[float]]], strength: float = 4.0) -> float:
+    """The temperature, 0.25 to 8, under which the right classes of (right class, probabilities) are most likely.
+
+    A normal prior on its logarithm around 0, worth `strength` texts, keeps a few seeds from saying much.
+    """
+
+    def loss(log_temperature: float) -> float:
+        return -log_likelihood(readings, math.exp(log_temperature)) + strength * log_temperature**2 / 2
+
+    low, high = math.log(0.25), math.log(8.0)
+    # The loss has one minimum: a golden-section search finds it without any randomness.
+    ratio = (math.sqrt(5) - 1) / 2
+    for _ in range(60):
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        if loss(left) <= loss(right):
+            high = right
+        else:
+            low = left
+    return round(math.exp((low + high) / 2), 4)
+
+
+def log_likelihood(readings: Sequence[tuple[int, Sequence[float]]], temperature: float = 1.0) -> float:
+    """The sum of the log-probabilities of the right classes."""
+    return math.fsum(math.log(max(calibrate(row, (), temperature)[right], 1e-12)) for right, row in readings)
+
+
+def wilson_interval(right: float, count: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927): it stays within 0 and 1, and is wide when `count` is small. (0, 1) for none."""
+    if not count:
+        return 0.0, 1.0
+    share = right / count
+    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def chance_of_so_many(right: int, count: int, share: float) -> float:
+    """The probability of at least `right` of `count` when each succeeds with probability `share`."""
+    terms = (math.comb(count, hits) * share**hits * (1 - share) ** (count - hits) for hits in range(right, count + 1))
+    return min(1.0, math.fsum(terms))
+
+
+def paired_difference(scores: Sequence[float], earlier: Sequence[float]) -> tuple[float, float]:
+    """(mean difference, its standard error) of two scores of the same texts, in the same order."""
+    differences = [after - before for after, before in zip(scores, earlier, strict=True)]
+    mean = math.fsum(differences) / len(differences) if differences else 0.0
+    if len(differences) < 2:
+        return mean, 0.0
+    variance = math.fsum((value - mean) ** 2 for value in differences) / (len(differences) - 1)
+    return mean, math.sqrt(variance / len(differences))
+
+
+def _softmax(logits: Sequence[float]) -> tuple[float, ...]:
+    largest = max(logits)
+    exponentials = [math.exp(logit - largest) for logit in logits]
+    total = math.fsum(exponentials)
+    return tuple(value / total for value in exponentials)

@@ -1,0 +1,128 @@
+"""Whether a round's student is adopted: by dev or cross-fitted seeds, never by test; two rounds in a row that are not end a run."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+import pytest
+
+from evokd_data.generation.boosting import Boosting
+from evokd_data.generation.scheduler import TeacherOnDemand
+from evokd_data.generation.seed_student import cross_fitted, folds_of
+from evokd_data.progress import Progress
+from evokd_data.records import Completion, Prompt
+from evokd_data.rounds import open_run, run_rounds
+from evokd_data.stages.adopt import best_round, ends_early
+from evokd_data.storage.workspace import Workspace, read_json
+from evokd_data.strategies.trust import paired_difference
+from evokd_data.teachers.scripted import ScriptedEngine
+from tests.support.example_task import SEEDS, TEST, play, quick, sample, write_rows
+
+
+def run(recipe, runs) -> Workspace:
+    with open_run(recipe, runs) as opened, asyncio.Runner() as loop:
+        teacher = TeacherOnDemand(recipe.teacher, runs / "log")
+        try:
+            run_rounds(loop, opened, teacher, Progress())
+        finally:
+            loop.run(teacher.__aexit__(None, None, None))
+    return Workspace(runs / recipe.name)
+
+
+@pytest.mark.parametrize(
+    ("scores", "earlier", "difference", "error"),
+    [
+        ([1, 1, 0, 1], [1, 1, 0, 1], 0.0, 0.0),
+        ([1, 1, 1, 1], [1, 0, 1, 0], 0.5, math.sqrt(1 / 3 / 4)),
+        ([0, 0, 1, 1], [1, 1, 1, 1], -0.5, math.sqrt(1 / 3 / 4)),
+        ([1.0], [0.5], 0.5, 0.0),
+        ([], [], 0.0, 0.0),
+    ],
+)
+def test_the_difference_is_paired_and_has_its_standard_error(scores, earlier, difference, error):
+    assert paired_difference(scores, earlier) == (pytest.approx(difference), pytest.approx(error))
+
+
+def test_round_0_is_adopted_and_a_better_round_too(recipe_file, tmp_path):
+    workspace = play(quick(recipe_file(), "rounds.count=1", "seeds.per_class=3"), tmp_path, 2)
+    first, second = (read_json(workspace.round(index).metrics)["adoption"] for index in (0, 1))
+    assert (first["adopted"], first["best"], first["against"], first["by"], first["n"]) == (True, 0, None, "seeds", 9)
+    assert second["against"] == 0 and second["n"] == len(second["scores"]) == 9
+    assert second["adopted"] is (second["difference"] >= -second["standard_error"])
+
+
+def test_rounds_of_wrong_labels_are_not_adopted_and_two_of_them_end_the_run(recipe_file, tmp_path, monkeypatch):
+    """Seeds of a class share a word, so the student of round 0 is right on dev; the teacher mixes up the labels, and is believed."""
+    mixed_up = {"red": "green", "green": "blue", "blue": "red"}
+    complete = ScriptedEngine.complete
+
+    async def mix_up(self, prompt: Prompt) -> Completion:
+        answer = await complete(self, prompt)
+        return Completion(mixed_up.get(answer.text, answer.text), "stop", 1, 1)
+
+    monkeypatch.setattr(ScriptedEngine, "complete", mix_up)
+    separable = {colour: [f"{colour} {word}" for word in ("door", "car", "hat", "kite")] for colour in SEEDS}
+    dev = {colour: [f"{colour} {word}" for word in ("tree", "bus", "cup", "ship", "road")] for colour in SEEDS}
+    write_rows(tmp_path / "many.jsonl", separable)
+    write_rows(tmp_path / "dev.jsonl", dev)
+    recipe = quick(
+        recipe_file(), "seeds={path: many.jsonl}", "dev={path: dev.jsonl}", "rounds.count=5",
+        "rounds.samples=60", "filters.label_disagreement=relabel", "student.epochs=8", "training.seed_weight=0.1",
+        "teacher_test_texts=0",
+    )  # fmt: skip
+    workspace = run(recipe, tmp_path)
+    adoptions = [read_json(folder.metrics)["adoption"] for folder in workspace.rounds()]
+    assert adoptions[0]["by"] == "dev" and adoptions[0]["mean"] == 1.0
+    assert [adoption["adopted"] for adoption in adoptions] == [True, False, False], adoptions
+    assert best_round(workspace, 2) == 0 and ends_early(workspace, 2) and not ends_early(workspace, 1)
+    assert [folder.index for folder in workspace.rounds()] == [0, 1, 2]
+    assert run(recipe, tmp_path).rounds()[-1].index == 2, "the same command does not go on either"
+
+
+def test_the_test_set_decides_nothing(recipe_file, tmp_path):
+    first = play(quick(recipe_file(), "rounds.count=1", "name=first"), tmp_path, 2)
+    write_rows(
+        tmp_path / "other.jsonl", {label: texts[:1] for label, texts in zip(TEST, reversed(TEST.values()), strict=True)}
+    )
+    second = play(quick(recipe_file(), "rounds.count=1", "name=second", "test={path: other.jsonl}"), tmp_path, 2)
+    adoptions = [read_json(workspace.round(1).metrics)["adoption"] for workspace in (first, second)]
+    assert adoptions[0] == adoptions[1]
+
+
+def test_a_seed_weighs_more_than_a_synthetic_sample_and_as_much_as_itself_alone(recipe_file, tmp_path):
+    recipe = quick(recipe_file(), "training.seed_weight=4")
+    workspace = play(recipe, tmp_path, 2)
+    seed, synthetic = sample("a text", "red"), sample("a text", "red", round=1, request=0)
+    assert Boosting.up_to(recipe, workspace, 0).example(seed).weight == 1.0
+    assert Boosting.up_to(recipe, workspace, 1).example(seed).weight == 4.0
+    assert Boosting.up_to(recipe, workspace, 1).example(synthetic).weight == 1.0
+    assert Boosting.up_to(recipe, workspace, 0).keys != Boosting.up_to(recipe, workspace, 1).keys
+
+
+def test_folds_hold_each_seed_once_and_a_labels_seeds_lie_in_different_ones(recipe_file):
+    recipe = quick(recipe_file())
+    seeds = [sample(f"{label} {number}", label) for label in SEEDS for number in range(6)]
+    folds = folds_of(recipe, seeds)
+    assert sorted(seed.id for fold in folds for seed in fold) == sorted(seed.id for seed in seeds)
+    assert len(folds) == 6
+    for fold in folds:
+        assert sorted(str(seed.target) for seed in fold) == sorted(SEEDS)
+
+
+def test_a_fold_is_predicted_by_a_student_that_never_saw_it(recipe_file):
+    """One seed of the class "red" contradicts all others: a student that had learned it would predict it."""
+    recipe = quick(recipe_file(), "student.epochs=30")
+    odd = sample("blue door", "red")
+    seeds = [
+        odd,
+        *(sample(f"{label} {word}", label) for label in SEEDS for word in ("door", "car", "hat", "kite", "box")),
+    ]
+    folds = folds_of(recipe, seeds)
+    rows = cross_fitted(recipe, folds)
+    predicted = {
+        seed.id: recipe.task.classes[int(max(range(3), key=row.__getitem__))]
+        for fold, rows_of_fold in zip(folds, rows, strict=True)
+        for seed, row in zip(fold, rows_of_fold, strict=True)
+    }
+    assert predicted[odd.id] == "blue"

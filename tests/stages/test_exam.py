@@ -1,0 +1,180 @@
+"""The teacher's exam on the seeds: what it asks, which form it chooses, and which teacher it sends away."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from evokd_data.errors import TeacherError
+from evokd_data.progress import Progress
+from evokd_data.recipe import Recipe, load
+from evokd_data.records import Completion, LabelForm, Prompt
+from evokd_data.rounds import generate_next, open_run, take_exam, train_next
+from evokd_data.stages.exam import forms_to_try, labelling_of
+from evokd_data.storage.journal import read_answers
+from evokd_data.storage.workspace import Workspace, read_json
+from evokd_data.teachers.scripted import ScriptedEngine
+from tests.support.example_task import RECIPE, TEST, write_rows
+
+COLOURS = ("red", "green", "blue")
+SEEDS = {colour: [f"{colour} {colour}ish{number}" for number in range(5)] for colour in COLOURS}
+"""Seeds of a label share one word: the scripted teacher, which counts shared words, labels each of them right."""
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """A function: overrides, seeds of a class -> the recipe whose teacher is examined."""
+
+    def build(*overrides: str, per_class: int = 5) -> Recipe:
+        write_rows(tmp_path / "seeds.jsonl", {label: texts[:per_class] for label, texts in SEEDS.items()})
+        write_rows(tmp_path / "test.jsonl", TEST)
+        path = tmp_path / "recipe.yaml"
+        path.write_text(RECIPE.replace("teacher_trust: off\n", "").replace(", per_class: 1", ""), encoding="utf-8")
+        return load(path, ["student.buckets=1024", "student.min_steps=20", *overrides])
+
+    return build
+
+
+def asked(journal: Path) -> list[tuple[str, list[str]]]:
+    """(key, contents of the messages) of every prompt in a journal."""
+    return [(row["key"], [message["content"] for message in row["messages"]]) for row in read_answers(journal)]
+
+
+def test_a_teacher_that_knows_the_labels_is_useful_and_the_plan_says_how_it_is_asked(measured, tmp_path):
+    recipe = measured()
+    content = take_exam(recipe, tmp_path, Progress())
+    assert (content["verdict"], content["questions"], content["chosen"]["accuracy"]) == ("useful", 15, 1.0)
+    assert content["chosen"]["per_class"] == {colour: {"n": 5, "right": 5} for colour in COLOURS}
+    # 15 of 15 right: Wilson's interval begins at 15 / (15 + 1.96 ** 2).
+    assert content["chosen"]["low"] == pytest.approx(15 / (15 + 1.96**2), abs=1e-6)
+    train_next(recipe, tmp_path, Progress())
+    generate_next(recipe, tmp_path, Progress())
+    plan = read_json(Workspace(tmp_path / "colours").round(1).plan)
+    assert plan["labelling"]["form"] == content["chosen"]["form"]
+    assert plan["labelling"]["scored"] and plan["labelling"]["rule"] == content["rule"]
+    assert plan["exam"]["accuracy"] == 1.0 and plan["exam"]["form"] == LabelForm(**content["chosen"]["form"]).name
+
+
+def test_no_question_shows_its_own_answer_and_each_form_asks_every_seed(measured, tmp_path):
+    recipe = measured()
+    take_exam(recipe, tmp_path, Progress())
+    prompts = asked(Workspace(tmp_path / "colours").round(1).journal)
+    forms = forms_to_try(recipe)
+    assert len(prompts) == 15 * len(forms) == len({key for key, _ in prompts})
+    texts = {text for seeds in SEEDS.values() for text in seeds}
+    for _, messages in prompts:
+        question = messages[-1].strip()
+        assert question in texts
+        assert sum(question in message for message in messages) == 1
+
+
+def test_forms_are_names_and_codes_as_turns_and_in_the_system_message_with_fewer_and_no_demonstrations(measured):
+    assert [form.name for form in forms_to_try(measured())] == [
+        "names, turns, 24", "names, system, 24", "names, turns, 3", "names, system, 3", "names, system, 0",
+        "codes, turns, 24", "codes, system, 24", "codes, turns, 3", "codes, system, 3", "codes, system, 0",
+    ]  # fmt: skip
+
+
+def test_a_second_exam_reads_the_first(measured, tmp_path):
+    recipe = measured()
+    first = take_exam(recipe, tmp_path, Progress())
+    size = sum(path.stat().st_size for path in Workspace(tmp_path / "colours").round(1).journal.iterdir())
+    assert take_exam(measured("teacher.latency_s=30"), tmp_path, Progress()) == first
+    assert sum(path.stat().st_size for path in Workspace(tmp_path / "colours").round(1).journal.iterdir()) == size
+
+
+def test_a_teacher_that_guesses_stops_the_run_before_a_text_is_asked_for(measured, tmp_path):
+    recipe = measured("teacher.wrong_labels=1")
+    generate_next(recipe, tmp_path, Progress())
+    train_next(recipe, tmp_path, Progress())
+    with pytest.raises(TeacherError, match=r"(?s)no better than chance|adds nothing|add nothing") as raised:
+        generate_next(recipe, tmp_path, Progress())
+    assert "teacher_trust: force" in str(raised.value)
+    workspace = Workspace(tmp_path / "colours")
+    assert {key.split("/")[0] for key, _ in asked(workspace.round(1).journal)} == {"exam"}
+    assert not workspace.round(1).plan.exists()
+
+
+def test_force_goes_on_and_off_takes_no_exam(measured, tmp_path):
+    forced = measured("teacher.wrong_labels=1", "teacher_trust=force", "filters.label_confidence=0", "name=forced")
+    for _ in range(2):
+        generate_next(forced, tmp_path, Progress())
+        train_next(forced, tmp_path, Progress())
+    assert read_json(Workspace(tmp_path / "forced").round(1).exam)["verdict"] != "useful"
+    trusted = measured("teacher.wrong_labels=1", "teacher_trust=off", "name=trusted")
+    for _ in range(2):
+        generate_next(trusted, tmp_path, Progress())
+        train_next(trusted, tmp_path, Progress())
+    assert not Workspace(tmp_path / "trusted").round(1).exam.exists()
+    assert read_json(Workspace(tmp_path / "trusted").round(1).plan)["exam"] is None
+
+
+def test_with_very_few_seeds_the_exam_says_that_it_cannot_tell(measured, tmp_path):
+    content = take_exam(measured("teacher.wrong_labels=0.4", per_class=2), tmp_path, Progress())
+    assert content["questions"] == 6
+    if content["verdict"] == "uncertain":
+        assert "6 seeds are too few" in content["message"]
+    assert content["verdict"] in ("uncertain", "useful"), content["message"]
+
+
+def test_what_the_recipe_says_of_disagreement_wins_over_the_exam(measured, tmp_path):
+    recipe = measured("filters.label_disagreement=relabel")
+    content = take_exam(recipe, tmp_path, Progress())
+    labelling = labelling_of(recipe, content)
+    assert (labelling.rule, labelling.threshold) == ("relabel", 0.0)
+    automatic = labelling_of(measured(), content)
+    assert (automatic.rule, automatic.threshold) == (content["rule"], 0.5)
+
+
+def test_an_engine_without_probabilities_is_examined_by_its_answers(measured, tmp_path, monkeypatch):
+    complete = ScriptedEngine.complete
+
+    async def without_scores(self, prompt: Prompt) -> Completion:
+        return dataclasses.replace(await complete(self, prompt), choice_logprobs=None)
+
+    monkeypatch.setattr(ScriptedEngine, "complete", without_scores)
+    content = take_exam(measured(), tmp_path, Progress())
+    assert (content["verdict"], content["chosen"]["accuracy"]) == ("useful", 1.0)
+
+
+def test_the_same_seeds_and_answers_give_the_same_exam(measured, tmp_path):
+    first = take_exam(measured("name=first"), tmp_path, Progress())
+    second = take_exam(measured("name=second"), tmp_path, Progress())
+    assert json.dumps(first) == json.dumps(second)
+
+
+def test_the_teacher_is_asked_on_the_test_set_after_the_loop_and_no_round_sees_it(measured, tmp_path):
+    from evokd_data.generation.scheduler import TeacherOnDemand
+    from evokd_data.rounds import run_rounds
+
+    recipe = measured("rounds.count=1", "teacher_test_texts=6")
+    with open_run(recipe, tmp_path) as run, asyncio.Runner() as loop:
+        teacher = TeacherOnDemand(recipe.teacher, tmp_path / "log")
+        run_rounds(loop, run, teacher, Progress())
+        loop.run(teacher.__aexit__(None, None, None))
+    workspace = Workspace(tmp_path / "colours")
+    content = read_json(workspace.teacher_test)
+    assert content["n"] == 6 and {content[key]["n"] for key in ("with_seeds", "zero_shots")} == {6}
+    questions = {messages[-1].strip() for _, messages in asked(workspace.teacher_test_journal)}
+    held_out = {text for texts in TEST.values() for text in texts}
+    assert questions <= held_out and len(questions) == 6
+    for folder in workspace.rounds():
+        for _, messages in asked(folder.journal) if folder.journal.exists() else ():
+            assert not any(text in message for message in messages for text in held_out)
+
+
+def test_a_teacher_that_refuses_a_label_prompt_has_that_answer_wrong(measured, tmp_path, monkeypatch):
+    complete = ScriptedEngine.complete
+
+    async def silent_on_one_in_five(self, prompt: Prompt) -> Completion:
+        answer = await complete(self, prompt)
+        is_silent = prompt.key.startswith("exam/") and "ish3" in prompt.messages[-1].content
+        return Completion("I cannot say", "stop", 1, 1) if is_silent else answer
+
+    monkeypatch.setattr(ScriptedEngine, "complete", silent_on_one_in_five)
+    content = take_exam(measured(), tmp_path, Progress())
+    assert content["chosen"]["accuracy"] == pytest.approx(12 / 15)

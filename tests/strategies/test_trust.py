@@ -1,0 +1,90 @@
+"""What a label's probabilities are worth: calibration, the pool of two opinions, intervals."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evokd_data.strategies.trust import (
+    calibrate,
+    certain_label,
+    chance_of_so_many,
+    fit_temperature,
+    pool,
+    wilson_interval,
+)
+
+rows = st.lists(st.floats(1e-3, 1), min_size=3, max_size=3).map(lambda row: tuple(value / sum(row) for value in row))
+
+
+@given(rows, rows, st.sampled_from([0.0, 0.5, 1.0, 2.0]))
+def test_a_pool_is_a_distribution_and_without_weight_the_first_opinion(first, second, weight):
+    pooled = pool(first, second, weight)
+    assert math.fsum(pooled) == pytest.approx(1)
+    if weight == 0:
+        assert pooled == pytest.approx(first, abs=1e-4)
+    leader = max(range(3), key=first.__getitem__)
+    if leader == max(range(3), key=second.__getitem__):
+        assert max(range(3), key=pooled.__getitem__) == leader, "what both hold likeliest stays so"
+
+
+def test_two_opinions_with_mistakes_of_their_own_are_better_than_either():
+    chance = random.Random(1)
+    right = {"first": 0, "second": 0, "pool": 0}
+    for _ in range(2000):
+        truth = chance.randrange(4)
+        opinions = []
+        for noise in (1.0, 1.2):
+            logits = [2.0 * (label == truth) + chance.gauss(0, 1.5 * noise) for label in range(4)]
+            opinions.append(calibrate([math.exp(logit) for logit in logits]))
+        for name, row in (("first", opinions[0]), ("second", opinions[1]), ("pool", pool(*opinions, 1.0))):
+            right[name] += max(range(4), key=row.__getitem__) == truth
+    assert right["pool"] > max(right["first"], right["second"]) + 60
+
+
+def test_batch_calibration_takes_back_a_preference():
+    assert calibrate((0.6, 0.3, 0.1), (0.6, 0.3, 0.1)) == pytest.approx((1 / 3, 1 / 3, 1 / 3))
+    assert calibrate((0.6, 0.3, 0.1)) == pytest.approx((0.6, 0.3, 0.1))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_a_temperature_is_found_again(temperature):
+    chance = random.Random(3)
+    readings = []
+    for _ in range(800):
+        true_row = calibrate([chance.random() ** 3 + 1e-3 for _ in range(5)])
+        right = chance.choices(range(5), true_row)[0]
+        readings.append((right, calibrate(true_row, (), 1 / temperature)))
+    assert fit_temperature(readings) == pytest.approx(temperature, rel=0.2)
+    assert fit_temperature([]) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_label_without_probabilities_stands_for_a_teacher_of_its_accuracy():
+    assert certain_label(1, 3, 0.8) == pytest.approx((0.1, 0.8, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("right", "count", "low", "high"), [(9, 10, 0.596, 0.982), (0, 6, 0.0, 0.390), (18, 21, 0.654, 0.950)]
+)
+def test_an_interval_is_wilsons(right, count, low, high):
+    assert wilson_interval(right, count) == pytest.approx((low, high), abs=1e-3)
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say():
+    chance = random.Random(2)
+    covered = 0
+    for _ in range(2000):
+        share, count = chance.uniform(0.2, 0.95), chance.choice([6, 7, 18, 21, 60])
+        low, high = wilson_interval(sum(chance.random() < share for _ in range(count)), count)
+        covered += low <= share <= high
+    assert 0.92 <= covered / 2000 <= 0.98
+
+
+def test_the_chance_of_so_many_is_the_binomial_tail():
+    assert chance_of_so_many(0, 6, 1 / 6) == pytest.approx(1)
+    assert chance_of_so_many(4, 6, 1 / 6) == pytest.approx(0.0087, abs=1e-4)
+    assert chance_of_so_many(2, 6, 1 / 6) == pytest.approx(0.2632, abs=1e-4)
