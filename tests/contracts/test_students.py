@@ -142,6 +142,7 @@ def test_the_same_data_and_seed_give_the_same_files_to_the_bit(student, tmp_path
     assert (digests(tmp_path / "a")[weights] != digests(tmp_path / "c")[weights]) is draws
 
 
+@pytest.mark.slow
 def test_training_and_predicting_leave_the_process_as_it_was(student, tmp_path):
     import torch
     import transformers.utils.logging as chatter
