@@ -21,6 +21,8 @@ from evokd_data.localhub.errors import HubError
 from evokd_data.localhub.root import Root
 from evokd_data.localhub.server import UnsafeAddress, serve
 
+pytestmark = pytest.mark.slow
+
 web = httpx.Client(timeout=30)
 
 
@@ -162,7 +164,6 @@ def test_git_clones_a_private_repository_with_the_token_as_password(guarded, tmp
     assert answer.headers["WWW-Authenticate"].startswith("Basic")
 
 
-@pytest.mark.slow
 def test_with_tokens_the_hub_serves_another_address(guarded):
     server, _, tokens = guarded
     with localhub.running(server.root, host="0.0.0.0") as exposed:
@@ -296,7 +297,6 @@ def test_a_loopback_name_is_answered(hub, dataset, host):
     assert web.get(f"{hub.endpoint}/api/datasets/{dataset}", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.slow
 def test_the_user_may_allow_another_name(tmp_path):
     program = (sys.executable, "-m", "evokd_data.localhub", "--allow-host", "hub.example")
     with localhub.running(tmp_path, program=program) as server:
@@ -307,7 +307,6 @@ def test_the_user_may_allow_another_name(tmp_path):
     assert statuses == [200, 200, 403]
 
 
-@pytest.mark.slow
 def test_another_address_needs_tokens(tmp_path):
     with pytest.raises(UnsafeAddress, match="no tokens"):
         serve(tmp_path, "0.0.0.0")
@@ -334,7 +333,6 @@ def test_tokens_are_stored_as_hashes_in_a_private_file(tmp_path):
     assert Authority(Root(tmp_path), implicit=True).identify(None).anonymous
 
 
-@pytest.mark.slow
 def test_a_client_that_has_its_answer_finds_the_line_in_the_log(tmp_path):
     log = tmp_path / "requests.log"
     root = Root(tmp_path).prepare()
@@ -355,7 +353,6 @@ def test_a_client_that_has_its_answer_finds_the_line_in_the_log(tmp_path):
     assert log.read_text().count("\n") == 1
 
 
-@pytest.mark.slow
 def test_the_log_holds_no_secrets(hub, api, dataset, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     api.create_commit(dataset, [CommitOperationAdd("s.bin", b"\0log")], commit_message="x", repo_type="dataset")

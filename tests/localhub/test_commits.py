@@ -9,6 +9,8 @@ import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RevisionNotFoundError
 
+pytestmark = pytest.mark.slow
+
 web = httpx.Client(timeout=30)
 HEADER = b'{"key": "header", "value": {"summary": "s"}}\n'
 

@@ -12,6 +12,8 @@ from huggingface_hub.errors import HfHubHTTPError
 from evokd_data.publishers.calls import is_unreachable
 from tests.support.fault_injection import ROUTE, fault_counts, hub_with_faults, parse_rules, set_faults
 
+pytestmark = pytest.mark.slow
+
 web = httpx.Client(timeout=30)
 
 
@@ -134,13 +136,11 @@ def test_a_delay_lets_the_request_through(faulty, inject):
     assert answer.elapsed.total_seconds() >= 0.2
 
 
-@pytest.mark.slow
 def test_a_hub_without_the_middleware_has_no_faults(hub):
     assert web.get(f"{hub.endpoint}{ROUTE}").status_code == 404
     assert web.post(f"{hub.endpoint}{ROUTE}", json=[]).status_code == 404
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "rule",
     [

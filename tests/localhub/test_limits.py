@@ -23,6 +23,8 @@ from evokd_data.localhub.root import Root
 from evokd_data.localhub.store import Store
 from evokd_data.localhub.wire import BodyStream, error_reply
 
+pytestmark = pytest.mark.slow
+
 web = httpx.Client(timeout=30)
 
 
@@ -114,7 +116,6 @@ def test_a_card_that_stands_for_too_many_values_is_refused():
     assert read_card("no block\n---\na: [\n---\n") == ({}, None)
 
 
-@pytest.mark.slow
 @settings(max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.text(max_size=12)
