@@ -1,7 +1,7 @@
 """Secrets in texts and settings: how they are recognised, blanked out, and kept off the wire. Standard library only.
 
 A recipe is published with its rounds, and an error message ends up in a log. So a recipe that holds a secret is refused, and
-whatever is printed or stored passes through `redact`.
+errors, log lines, progress lines and the published recipe pass through `redact`.
 """
 
 from __future__ import annotations

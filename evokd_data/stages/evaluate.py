@@ -1,6 +1,6 @@
 """Evaluate a round: scores of its student on test and dev, its probe, and metrics of its texts. Writes metrics.json.
 
-The test set is read here and by the filters, and nowhere else. No decision of the loop depends on its scores: whether the round's
+The test set is scored here, and by the teacher after the loop; filters and the choice from the pool keep its texts out of the rounds. No decision of the loop depends on its scores: whether the round's
 student is adopted follows from dev or seeds.
 """
 
