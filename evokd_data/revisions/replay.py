@@ -37,7 +37,7 @@ from evokd_data.revisions.rebuild import (
     text_key,
 )
 from evokd_data.seeds import Splits
-from evokd_data.stages.exam import labelling_of, summary
+from evokd_data.stages.exam import is_exam, labelling_of, summary
 from evokd_data.stages.plan import as_json, find_weaknesses, plan, read_labelling, weaknesses_as_json
 from evokd_data.storage import parquet
 from evokd_data.storage.journal import NotJournalled, from_rows
@@ -213,7 +213,8 @@ async def _compare_rows(
 ) -> _Counts:
     """Make the rows again and add every difference from the published ones to `problems`."""
     index, published, task = len(snapshot.rounds) - 1, snapshot.rounds[-1], recipe.task
-    rows = list(parquet.read_journal(snapshot.paths(repo_layout.JOURNAL, [index])))
+    journal = parquet.read_journal(snapshot.paths(repo_layout.JOURNAL, [index]))
+    rows = [row for row in journal if not is_exam(row["key"])]
     journalled, used_keys = from_rows(rows), set[str]()
     unanswered: list[int] = []
 

@@ -19,6 +19,7 @@ from evokd_data import repo_layout, settings
 from evokd_data.atomic_files import write_json
 from evokd_data.errors import VerificationError
 from evokd_data.generation.scheduler import TeacherOnDemand
+from evokd_data.generation.seed_student import SeedStudent, seed_student
 from evokd_data.progress import Progress
 from evokd_data.publishers.open_hub import open_hub
 from evokd_data.recipe import Recipe
@@ -40,13 +41,16 @@ from evokd_data.revisions.rebuild import (
 )
 from evokd_data.seeds import Splits
 from evokd_data.settings import short
+from evokd_data.stages.exam import is_exam
 from evokd_data.stages.manifest import hardware, versions
 from evokd_data.stages.plan import plan
 from evokd_data.storage import parquet
-from evokd_data.storage.journal import Journal, prompt_digest
+from evokd_data.storage.journal import Journal, NotJournalled, from_rows, prompt_digest
 from evokd_data.storage.shards import ShardedSamples
 from evokd_data.storage.snapshot import Snapshot
 from evokd_data.storage.workspace import Workspace
+from evokd_data.strategies import Ask
+from evokd_data.strategies.labelling import STUDENT
 from evokd_data.strategies.quotas import RequestPlan
 from evokd_data.teachers import Teacher
 
@@ -167,8 +171,11 @@ class _Reproduction:
         self._splits = splits
         self._workspace = workspace
         self._progress = progress
-        rows = parquet.read_journal(snapshot.paths(repo_layout.JOURNAL, [self._published.index]))
+        journal = parquet.read_journal(snapshot.paths(repo_layout.JOURNAL, [self._published.index]))
+        rows = [row for row in journal if not is_exam(row["key"])]
         self._published_answers = {row["key"]: (row["prompt"], _comparable(row)) for row in rows}
+        self._journalled = from_rows(row for row in rows if row["stage"] == STUDENT)
+        self._student: SeedStudent | None = None
         self._counts: dict[str, Counter[str]] = {}  # of answers, by prompt template
         self._asked_keys: set[str] = set()
         self._examples: dict[str, list[str]] = {"answers": [], "rows": []}
@@ -188,7 +195,7 @@ class _Reproduction:
         async with TeacherOnDemand(recipe.teacher, log, self._progress) as teacher:
             with Journal(workspace.round(index).journal) as journal:
                 regenerated = regenerate(
-                    recipe, brief, requests, journal.asker(teacher.complete, self._on_answer), pipeline.apply,
+                    recipe, brief, requests, journal.asker(self._complete(teacher), self._on_answer), pipeline.apply,
                     lambda: teacher.window, lambda request, error: None,
                 )  # fmt: skip
                 decided = 0
@@ -217,6 +224,23 @@ class _Reproduction:
             environment={"then": self._published.manifest["environment"], "now": environment},
         )
         return reproduced if reproduced.same else replace(reproduced, reasons=list(self._reasons(environment)))
+
+    def _complete(self, teacher: TeacherOnDemand) -> Ask:
+        """The teacher answers; but the second opinion on a published text is the published one, and on another text that of the
+        student that knows the seeds alone, trained here."""
+
+        async def complete(prompt: Prompt) -> Completion:
+            if prompt.template != STUDENT:
+                return await teacher.complete(prompt)
+            try:
+                return await self._journalled(prompt)
+            except NotJournalled:
+                if self._student is None:
+                    seeds = list(ShardedSamples(self._recipe.task, self._workspace.round(0).shard_files()))
+                    self._student = await asyncio.to_thread(seed_student, self._recipe, self._workspace, seeds)
+                return await self._student.complete(prompt)
+
+        return complete
 
     def _on_answer(self, prompt: Prompt, answer: Completion, is_new: bool) -> None:
         if prompt.key in self._asked_keys:

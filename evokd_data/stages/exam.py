@@ -47,6 +47,8 @@ STUDENT_WEIGHTS = (2.0, 1.0, 0.0)
 USEFUL, UNCERTAIN, CHANCE, ADDS_NOTHING = "useful", "uncertain", "no better than chance", "adds nothing"
 """Verdicts. With those of REFUSED a run stops."""
 REFUSED = (CHANCE, ADDS_NOTHING)
+EXAM = "exam"
+"""How the keys of an exam's prompts begin."""
 FEW = 12
 """With fewer questions the exam is nearly a coin: it stops a run only when the teacher is not above chance at all."""
 SIGNIFICANCE = 0.05
@@ -73,6 +75,11 @@ class FormResult:
         return self.right / self.count if self.count else 0.0
 
 
+def is_exam(key: str) -> bool:
+    """Whether a prompt of a journal belongs to an exam, and so to no text of the round."""
+    return key.startswith(f"{EXAM}/")
+
+
 def needs_exam(recipe: Recipe, index: int) -> bool:
     """Whether the exam is taken before round `index`: before the first round that asks a teacher to label."""
     return index == 1 and recipe.teacher_trust != OFF and "label" in recipe.strategy.prompt_templates
@@ -86,7 +93,9 @@ async def exam(
     if not folder.exam.exists():
         folds = folds_of(recipe, splits.seeds)
         results = [await _take(recipe, brief, form, folds, ask) for form in forms_to_try(recipe)]
-        content = _spans_content(results) if not can_be_scored(recipe.task) else _content(recipe, results, folds)
+        content = (
+            _spans_content(recipe, results) if not can_be_scored(recipe.task) else _content(recipe, results, folds)
+        )
         write_checked_json(folder.exam, {"schema": SCHEMA_VERSION, **content})
     return read_json(folder.exam)
 
@@ -99,13 +108,14 @@ def require_useful(recipe: Recipe, content: Mapping[str, Any]) -> None:
 
 def labelling_of(recipe: Recipe, content: Mapping[str, Any] | None) -> Labelling:
     """How a round's texts are labelled, by the exam; without one, as the recipe says."""
-    rule = recipe.filters.label_disagreement
+    rule: str = recipe.filters.label_disagreement
     votes = recipe.filters.label_votes
     if content is None:
+        rule = _default_rule(recipe) if rule == "auto" else rule
         form = replace(DEFAULT_LABELLING.form, answer=answer_forms(recipe.task, recipe.templates())[0])
         # Scored where the student learns from it, as long as nobody measured anything else.
         scored = can_be_scored(recipe.task) and recipe.student.learns_soft_labels and votes == 1
-        return Labelling(form, scored, votes=votes, rule="reject" if rule == "auto" else rule)
+        return Labelling(form, scored, votes=votes, rule=rule)
     chosen = content["chosen"]
     return Labelling(
         LabelForm(**chosen["form"]),
@@ -166,7 +176,7 @@ async def _take(
                 brief,
                 sample.text,
                 shown,
-                prompt_key("exam", form.name, sample.id),
+                prompt_key(EXAM, form.name, sample.id),
                 derive_seed(recipe.seed, "exam", form.name, sample.id),
             )
             for sample in fold
@@ -300,7 +310,13 @@ def _best_pool(
     raise AssertionError("the highest is no worse than itself")
 
 
-def _spans_content(results: Sequence[FormResult]) -> dict[str, Any]:
+def _default_rule(recipe: Recipe) -> str:
+    """What becomes of a text whose label is not the intended one, where nothing was measured. A class that is not the intended one
+    is as often as not a mistake; a text without the span it was asked for is still a text with spans."""
+    return "reject" if can_be_scored(recipe.task) else "relabel"
+
+
+def _spans_content(recipe: Recipe, results: Sequence[FormResult]) -> dict[str, Any]:
     """exam.json of a tagging task: the way of asking with the best micro-F1 on the seeds."""
     best = max(results, key=lambda result: result.score)
     low, high = wilson_interval(best.right, best.count)
@@ -309,7 +325,7 @@ def _spans_content(results: Sequence[FormResult]) -> dict[str, Any]:
         "chance": 0.0,
         "forms": [_described(result) for result in results],
         "chosen": {**_described(best), "low": low, "high": high, "temperature": 1.0, "student_weight": 0.0},
-        "rule": "reject",
+        "rule": _default_rule(recipe),
         "verdict": USEFUL if best.accuracy > 0 else UNCERTAIN if best.count < FEW else CHANCE,
     }
     content["message"] = _message(content)

@@ -13,10 +13,13 @@ from evokd_data import localhub
 from evokd_data.cli import cli
 from evokd_data.errors import VerificationError, WorkspaceError
 from evokd_data.localhub.child import RunningHub
+from evokd_data.revisions.replay import replay
 from evokd_data.revisions.reproduce import reproduce
+from evokd_data.storage.journal import read_answers
 from evokd_data.storage.shards import ShardedSamples
 from evokd_data.storage.workspace import read_json
 from evokd_data.teachers.scripted import ScriptedEngine
+from tests.support.example_task import RECIPE
 from tests.support.published_runs import Played, published
 
 pytestmark = pytest.mark.slow
@@ -129,3 +132,25 @@ def test_the_command_exits_with_1_when_anything_differs(run: Played, tmp_path: P
     result = CliRunner().invoke(cli, [*line, str(tmp_path / "two"), "--set", "teacher.wrong_labels=0.9"])
     assert result.exit_code == 1
     assert "what can explain it" in result.stdout and "wrong_labels" in result.stdout
+
+
+MEASURED = RECIPE.replace("teacher_trust: off", "teacher_trust: force\nfilters: {label_confidence: 0.1}").replace(
+    "per_class: 1", "per_class: 3"
+)
+
+
+def test_a_round_after_an_exam_with_second_opinions_is_replayed_and_reproduced(
+    server: RunningHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exam's answers belong to no text; the second opinions are the journal's, so no student is needed."""
+    monkeypatch.setattr("evokd_data.stages.exam.STUDENT_WEIGHTS", (2.0,))
+    measured = published(server, tmp_path, "org/measured", 3, text=MEASURED)
+    asked = {row["key"].split("/")[0] for row in read_answers(measured.workspace.round(1).journal)}
+    assert {"exam", "generate", "label", "student"} <= asked
+    for index in (1, 2):
+        replayed = replay("org/measured", index, cache_dir=tmp_path / "cache", **measured.at)
+        assert replayed.rows == rows(measured, index) > 0 and replayed.notes == []
+        out = tmp_path / f"out{index}"
+        reproduced = reproduce("org/measured", index, out=out, cache_dir=tmp_path / "cache", **measured.at)
+        assert reproduced.same, reproduced.as_json()
+        assert reproduced.answers["student"]["equal"] > 0
