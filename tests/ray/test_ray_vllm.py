@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,7 +34,10 @@ def test_two_workers_one_of_them_killed_write_what_one_engine_writes(recipe: Cal
     # The model has random weights: it writes meaningless texts of some hundred characters, and labels by chance.
     model = build(tmp_path / "model", max_length=4096)
     settings = f"model: {model}, dtype: float32, kv_cache_gib: 0.2, max_num_seqs: 4, max_tokens: 300"
-    changes = {"evokd}": "static, per_request: 1}", "shard_size: 10": "shard_size: 7"}
+    changes = {
+        "evokd}": "static, per_request: 1}", "shard_size: 10": "shard_size: 7",
+        "strategy:": "filters: {label_disagreement: relabel}\nstrategy:",
+    }
     one_engine = recipe(**changes, **{"engine: scripted": f"engine: vllm, {settings}"})
     alone, expected = round_1(one_engine, tmp_path / "alone", one_engine.teacher)
     two_workers = recipe(**changes, **{"engine: scripted": f"engine: ray, workers: 2, {settings}"})
@@ -43,8 +47,8 @@ def test_two_workers_one_of_them_killed_write_what_one_engine_writes(recipe: Cal
         victim = psutil.Process(opened(run, 2)[0])
         assert victim.pid in pids()
         engine_processes.extend(child.pid for child in victim.children(recursive=True))
-        while len(answers(run)) < 4:
-            pass
+        while not answers(run):
+            time.sleep(0.05)
         victim.kill()
 
     many, totals = round_1(two_workers, tmp_path / "many", two_workers.teacher, kill_one)
