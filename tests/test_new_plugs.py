@@ -18,11 +18,10 @@ from evokd_data.storage.workspace import Workspace, read_json
 from tests.support import ROOT
 from tests.support.example_task import SEEDS, TEST, write_rows
 
-TEACHER = '''
+TEACHER = r'''
 """A teacher that writes the label into its texts, and finds it there again."""
 
 import contextlib
-import json
 import re
 from dataclasses import dataclass
 
@@ -51,11 +50,11 @@ class TellingEngine:
 
     async def complete(self, prompt):
         shown = prompt.messages[-1].content
-        if prompt.constraint.choices:
+        if prompt.constraint is not None:
             answer = next(label for label in prompt.constraint.choices if label in shown)
         else:
-            label = re.search('label is "(.*?)"', shown)[1]
-            answer = json.dumps({"texts": [f"text {prompt.seed % 9973} {number} on {label}" for number in range(3)]})
+            label = re.match(r"Write a text about (\w+)", shown)[1]
+            answer = f"text {prompt.seed % 9973} on {label}"
         return Completion(answer, "stop", len(shown), len(answer))
 
     async def sleep(self):
@@ -167,6 +166,7 @@ task: {type: ordinal, labels: [red, green, blue]}
 seeds: {path: seeds.jsonl}
 test: {path: test.jsonl}
 teacher: {engine: telling}
+teacher_trust: off
 strategy: {name: three-texts}
 rounds: {count: 1, samples: 12}
 student: {kind: word-votes, smoothing: 0.5}
