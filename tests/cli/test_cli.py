@@ -90,14 +90,19 @@ def test_the_result_is_on_stdout_and_all_else_on_stderr(recipe_file, tmp_path):
 @pytest.mark.slow
 def test_show_prints_a_table_the_plan_and_json_without_none(recipe_file):
     path = recipe_file(
-        **{"engine: scripted": "engine: scripted, wrong_labels: 0.5", "linear}": "linear, soft_labels: false}"}
+        **{
+            "engine: scripted": "engine: scripted, wrong_labels: 0.5",
+            "linear}": "linear, soft_labels: false}",
+            "strategy:": "filters: {label_disagreement: relabel}\nstrategy:",
+        }
     )
     call("run", path, "--set", "rounds.count=1", *FAST)
     call("generate", path, *FAST)
     table, plan = call("show", "colours"), call("show", "runs/colours", "--plan", 2)
     assert table.exit_code == plan.exit_code == 0
     assert "None" not in table.stdout + plan.stdout
-    assert [line.split()[0] for line in table.stdout.splitlines()[2:]] == ["0", "1", "2"]
+    first_words = [line.split()[0].rstrip(",") for line in table.stdout.splitlines()[2:]]
+    assert first_words == ["seeds", "teacher", "teacher", "0", "1", "2"]
     assert "confused:" in plan.stdout
     shown = json.loads(call("show", "colours", "--json").stdout)
     assert [set(entry) for entry in shown["rounds"]] == [

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.slow
 ROUGH = {
     "engine: scripted": "engine: scripted, wrong_labels: 0.4",
     "linear}": "linear, soft_labels: false}",
+    "strategy:": "filters: {label_disagreement: relabel}\nstrategy:",
 }
 
 
@@ -35,7 +36,7 @@ def test_what_the_probe_got_wrong_weighs_more_and_a_rounds_mean_weight_stays(rec
             len(list(ShardedSamples(TASK, run.round(i).shard_files()))) for i in range(1, index + 1)
         )
     seeds = list(ShardedSamples(TASK, run.round(0).shard_files()))
-    assert [boosting.example(sample).weight for sample in seeds] == [1.0] * len(seeds)
+    assert [boosting.example(sample).weight for sample in seeds] == [rough_recipe.training.seed_weight] * len(seeds)
 
 
 def test_the_weights_of_earlier_rounds_need_no_more_than_their_metrics(recipe_file, tmp_path):

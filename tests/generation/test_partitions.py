@@ -140,7 +140,8 @@ def played(tmp_path_factory: pytest.TempPathFactory):
 def rough(recipe, strategy: str = "evokd") -> Recipe:
     """One whose round 2 has weaknesses to analyse; with other strategies, one with soft labels."""
     hard = {"linear}": "linear, soft_labels: false}"} if strategy == "evokd" else {}
-    return recipe(**ROUGH, **hard, **{"name: evokd": f"name: {strategy}", "samples: 24": "samples: 60"})
+    relabel = {"strategy:": "filters: {label_disagreement: relabel}\nstrategy:"}
+    return recipe(**ROUGH, **hard, **relabel, **{"name: evokd": f"name: {strategy}", "samples: 24": "samples: 60"})
 
 
 def mortal_teacher(recipe: Recipe, **settings) -> Mortal:
