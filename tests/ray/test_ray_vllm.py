@@ -35,7 +35,8 @@ def test_two_workers_one_of_them_killed_write_what_one_engine_writes(recipe: Cal
     model = build(tmp_path / "model", max_length=4096)
     settings = f"model: {model}, dtype: float32, kv_cache_gib: 0.2, max_num_seqs: 4, max_tokens: 300"
     changes = {
-        "evokd}": "static, per_request: 1}", "shard_size: 10": "shard_size: 7",
+        "evokd}": "static, per_request: 1}",
+        "shard_size: 10": "shard_size: 7",
         "strategy:": "filters: {label_disagreement: relabel}\nstrategy:",
     }
     one_engine = recipe(**changes, **{"engine: scripted": f"engine: vllm, {settings}"})
