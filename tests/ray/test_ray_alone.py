@@ -22,7 +22,7 @@ from evokd_data.storage.workspace import Workspace
 from evokd_data.teachers.ray import pipeline
 from evokd_data.teachers.scripted import Scripted
 from tests.support import ROOT
-from tests.support.ray_workers import alive, opened, pids, round_1
+from tests.support.ray_workers import Actors, alive, opened, pids, round_1
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -51,6 +51,16 @@ def test_a_driver_killed_leaves_no_actor_behind(tmp_path):
     driver.kill()
     assert driver.communicate() == (b"", b""), "Ray prints nothing of its own"
     assert alive(processes, 30) == []
+
+
+def test_nothing_starts_ray_again_when_the_run_has_shut_it_down(recipe, tmp_path):
+    import ray
+    from ray.exceptions import RaySystemError
+
+    round_1(recipe(), tmp_path / "runs", Actors(1))
+    with pytest.raises(RaySystemError, match="Ray has not been started yet"):
+        ray.put("as a thread of Ray Data does that ends late")
+    assert not ray.is_initialized()
 
 
 @pytest.fixture

@@ -147,6 +147,9 @@ def _connect(address: str | None) -> bool:
                 f"teacher.address: no Ray cluster at {address!r} ({single_line(str(error))}); "
                 "start one with `ray start --head`, or leave the address out"
             ) from error
+    # A thread of Ray Data may still call Ray when the run has shut it down. Ray would then start itself anew, and end this process a
+    # minute after it finds that nobody is there.
+    ray._private.auto_init_hook.enable_auto_connect = False
     # Our log records the deaths of workers. Ray would print them on stdout, where results go, whatever `log_to_driver` says.
     ray._private.worker._worker_logs_enabled = False
     _provoke_warning()
