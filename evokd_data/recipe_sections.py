@@ -107,15 +107,17 @@ class Pool(Source):
                 raise ValueError(f"{setting}: labels of a pool are not read; drop the setting")
 
 
-@from_anyone("count", "samples", "shard_size")
+@from_anyone("count", "samples", "ask_at_most", "shard_size")
 @dataclass(frozen=True)
 class Rounds:
-    """How much is generated: `count` rounds after round 0, with `samples` texts asked of the teacher in each.
+    """How much is generated: `count` rounds after round 0, each with `samples` texts that the filters kept.
 
-    `shard_size` decides nothing but the number of files: an answer is safe before its shard is written."""
+    What the filters reject is asked for again, until the round is full or `ask_at_most` times `samples` texts were asked for (1: no
+    text is asked for again). `shard_size` decides nothing but the number of files: an answer is safe before its shard is written."""
 
     count: Annotated[int, Field(ge=0)] = field(default=5, metadata=NOT_IDENTITY)
     samples: Count = 200
+    ask_at_most: Annotated[float, Field(ge=1, le=100)] = 3.0
     shard_size: Count = field(default=1024, metadata=NOT_IDENTITY)
 
 

@@ -29,7 +29,7 @@ MISTAKES = [  # what is changed, into what, and the one line that is said of it
     ("samples: 24", "samples: 0", ":8: rounds.samples: 0: input should be greater than or equal to 1"),
     ("{kind: linear}", "{kind: linear, decay: .inf}", ":9: student.decay: inf is not a finite number"),
     ("{kind: linear}", "linear", ':9: student: "linear" is not a table of settings'),
-    ("{count: 2, samples: 24, shard_size: 10}", "5", ":8: rounds: 5 is not a table of settings"),
+    ("{count: 2, samples: 24, shard_size: 10, ask_at_most: 1}", "5", ":8: rounds: 5 is not a table of settings"),
     ("name: colours", "name: two words", ':2: name: "two words" is no folder name; use letters, digits, \'.\', \'_\' and \'-\''),
     ("name: colours", 'name: "colours\\n"', ':2: name: "colours\\n" is no folder name; use letters, digits, \'.\', \'_\' and \'-\''),
     ("name: colours", "name: ../up", ':2: name: "../up" is no folder name; use letters, digits, \'.\', \'_\' and \'-\''),
@@ -232,7 +232,7 @@ def test_the_files_of_a_strategy_are_looked_for_and_count_by_their_content_with_
 def test_the_fingerprint_of_a_recipe_with_a_pool_is_what_it_was(recipe_file, tmp_path):
     (tmp_path / "pool.jsonl").write_text('{"text": "a text"}\n')
     recipe = load(recipe_file(), ["pool={path: pool.jsonl}"])
-    assert recipe.fingerprint == "ea6e95fb8c1f0eb0157da337f7822a4aa1b584b269987b57a40e1a6a633741e1"
+    assert recipe.fingerprint == "06b92c97ba98d40421f672fbc5b009d6839b803faa95b8c26d6033081528b3aa"
 
 
 @pytest.mark.parametrize(

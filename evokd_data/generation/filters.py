@@ -40,6 +40,7 @@ REASONS = {
     "duplicate": "the text was kept before, but for case, punctuation and white space",
     "near_duplicate": "too alike to a text kept before",
     "test_overlap": "repeats, or nearly repeats, a text of the test or dev set",
+    "surplus": "the round held rounds.samples texts already",
 }
 """Every reason of a rejection, and its meaning. The dataset card prints this table."""
 
@@ -48,20 +49,34 @@ class FilterPipeline:
     """All filters of a round, and the texts that they remember of earlier rounds.
 
     `protected` are the texts of test and dev. They are only compared with; no rejection names one of them. `scratch` is the
-    folder for the scratch file of `MinHashIndex`.
+    folder for the scratch file of `MinHashIndex`. The round is full with `limit` texts; None is no limit.
     """
 
-    def __init__(self, filters: Filters, task: Task, protected: Iterable[str], scratch: Path | None = None) -> None:
+    def __init__(
+        self,
+        filters: Filters,
+        task: Task,
+        protected: Iterable[str],
+        scratch: Path | None = None,
+        limit: int | None = None,
+    ) -> None:
         self._filters = filters
         self._task = task
         self._accepted = MinHashIndex(filters.near_duplicates, scratch)
         self._protected = MinHashIndex(filters.near_duplicates)
         for text in protected:
             self._protected.add(text, "")
+        self._limit = limit
+        self._count = 0
 
     def remember(self, sample: Sample) -> None:
-        """A sample of an earlier round or of a finished shard: later texts must differ from it."""
+        """A sample of an earlier round: later texts must differ from it."""
         self._accepted.add(sample.text, sample.id)
+
+    def accept(self, sample: Sample) -> None:
+        """A sample of this round: later texts must differ from it, and the round holds one more."""
+        self.remember(sample)
+        self._count += 1
 
     def apply(self, draft: Draft) -> Sample | Rejection:
         """The draft as a sample, or the first reason against it."""
@@ -84,8 +99,10 @@ class FilterPipeline:
         if match := self._accepted.find(draft.text):
             reason, name, similarity = match
             return reject(reason, f"{name} ({similarity:.2f})")
+        if self._limit is not None and self._count >= self._limit:
+            return reject("surplus")
         sample = Sample(
             sample_id(self._task, draft.text, draft.target), draft.text, draft.target, draft.origin, draft.soft
         )
-        self.remember(sample)
+        self.accept(sample)
         return sample

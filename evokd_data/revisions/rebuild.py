@@ -167,14 +167,16 @@ class ReplayFilterPipeline:
 
 
 def replay_filter_pipeline(
-    snapshot: Snapshot, recipe: Recipe, splits: Splits | None, earlier: Sequence[Sample]
+    snapshot: Snapshot, recipe: Recipe, splits: Splits | None, earlier: Sequence[Sample], limit: int
 ) -> ReplayFilterPipeline:
-    """The filters of a snapshot's last round. They know the user's test and dev texts when `splits` are given."""
+    """The filters of a snapshot's last round, which is full with `limit` texts. They know the user's test and dev texts when `splits`
+    are given."""
     overlaps = {}
     if splits is None:
         rejections = published_rejections(snapshot, len(snapshot.rounds) - 1)
         overlaps = {text_key(rejection): rejection.text for rejection in rejections if rejection.reason == TEST_OVERLAP}
-    return ReplayFilterPipeline(recipe, make_filter_pipeline(recipe, splits or Splits((), ()), earlier), overlaps)
+    pipeline = make_filter_pipeline(recipe, splits or Splits((), ()), earlier, limit=limit)
+    return ReplayFilterPipeline(recipe, pipeline, overlaps)
 
 
 async def regenerate(

@@ -10,8 +10,11 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +48,7 @@ from evokd_data.storage.shards import ContentDigest, ShardedSamples, content_dig
 from evokd_data.storage.snapshot import Snapshot
 from evokd_data.storage.workspace import Workspace
 from evokd_data.strategies import Brief
-from evokd_data.strategies.quotas import RequestPlan
+from evokd_data.strategies.quotas import RequestPlan, kind_of, refill
 
 if TYPE_CHECKING:
     from evokd_data.tasks import Task
@@ -161,9 +164,9 @@ async def _replay(
     """Raises VerificationError with all problems. Adds to `notes` what could not be checked."""
     index = len(snapshot.rounds) - 1
     seeds = restore_earlier(snapshot, recipe, workspace)
-    brief, quotas = plan(recipe, workspace, index, splits or seeds)
+    brief, waves = plan(recipe, workspace, index, splits or seeds)
     problems = list(_plan_problems(snapshot, recipe, workspace, brief, notes))
-    counts = await _compare_rows(snapshot, recipe, splits, workspace, brief, quotas, problems)
+    counts = await _compare_rows(snapshot, recipe, splits, workspace, brief, waves, problems)
     if problems:
         raise VerificationError("\n".join(f"{snapshot.name}: {problem}" for problem in problems))
     return counts
@@ -188,7 +191,7 @@ def _plan_problems(
     path = repo_layout.plan(round_tag(index))
     stored = snapshot.json(path)
     follows = json.loads(json.dumps(as_json(index, brief, list(recipe.strategy.allot(brief)))))
-    if {**follows, "exam": stored.get("exam")} != stored:
+    if {**follows, "exam": stored.get("exam"), "refills": stored.get("refills")} != stored:
         yield (
             f"{path}: does not follow from its weaknesses, the rows of {round_tag(index - 1)} and strategy "
             f"{recipe.strategy.name!r}"
@@ -208,7 +211,7 @@ async def _compare_rows(
     splits: Splits | None,
     workspace: Workspace,
     brief: Brief,
-    quotas: Sequence[Quota],
+    waves: Sequence[Sequence[Quota]],
     problems: list[str],
 ) -> _Counts:
     """Make the rows again and add every difference from the published ones to `problems`."""
@@ -228,13 +231,17 @@ async def _compare_rows(
         if len(unanswered) <= MAX_EXAMPLES:
             problems.append(f"request {request.index}: {error}")
 
-    pipeline = replay_filter_pipeline(snapshot, recipe, splits, ShardedSamples(task, workspace.earlier_shards(index)))
-    planned = RequestPlan(quotas, recipe.strategy.per_request, brief.seed, index)
+    earlier = ShardedSamples(task, workspace.earlier_shards(index))
+    pipeline = replay_filter_pipeline(snapshot, recipe, splits, earlier, sum(quota.samples for quota in waves[0]))
+    planned = RequestPlan(waves, recipe.strategy.per_request, brief.seed, index)
+    accepted: list[Counter[Quota]] = [Counter() for _ in waves]
     content, rejections, differing = ContentDigest(), 0, 0
     regenerated = regenerate(recipe, brief, planned, ask, pipeline.apply, lambda: WINDOW, on_unanswered)
     async for before, after in pair_fates(published_fates(snapshot, task, index), regenerated):
         if isinstance(after, Sample):
             content.add(task, after)
+            wave = bisect_right(planned.wave_ends, after.origin.request)
+            accepted[wave][kind_of(planned[after.origin.request].quota)] += 1
         rejections += isinstance(after, Rejection)
         fate = before or after
         assert fate is not None
@@ -247,12 +254,26 @@ async def _compare_rows(
                 f"request {request}, text {position}: published {describe_fate(task, before)}; "
                 f"from the journal {describe_fate(task, after)}"
             )
+    if not differing and not unanswered:
+        problems += _refill_problems(snapshot, recipe, waves, accepted)
     if differing > MAX_EXAMPLES or len(unanswered) > MAX_EXAMPLES:
         problems.append(f"in all {differing} texts differ, {len(unanswered)} requests have no answer")
     expected = published.identity["content"]
     if content.hexdigest() != expected and not differing and not unanswered:
         problems.append(f"the rows digest to {content.hexdigest()[:12]}, the manifest says {expected[:12]}")
     return _Counts(content.rows, rejections, len(used_keys), len(rows) - len(used_keys))
+
+
+def _refill_problems(
+    snapshot: Snapshot, recipe: Recipe, waves: Sequence[Sequence[Quota]], accepted: Sequence[Counter[Quota]]
+) -> Iterator[str]:
+    """Where a wave of quotas does not follow from the waves before it and from what was kept of them."""
+    sums = accumulate(accepted)
+    for number, accepted_so_far in enumerate(sums, 1):
+        follows = refill(waves[:number], accepted_so_far, recipe.rounds.ask_at_most)
+        if follows != list(waves[number] if number < len(waves) else []):
+            path = repo_layout.plan(round_tag(len(snapshot.rounds) - 1))
+            yield f"{path}: refill {number} does not follow from the texts that were kept before it"
 
 
 def _weakness_problems(

@@ -183,10 +183,11 @@ class _Reproduction:
     async def run(self, limit: int | None) -> Reproduced:
         recipe, workspace, index = self._recipe, self._workspace, self._published.index
         seeds = Splits(tuple(ShardedSamples(recipe.task, workspace.round(0).shard_files())), ())
-        brief, quotas = plan(recipe, workspace, index, self._splits or seeds)
+        brief, waves = plan(recipe, workspace, index, self._splits or seeds)
         earlier = ShardedSamples(recipe.task, workspace.earlier_shards(index))
-        pipeline = replay_filter_pipeline(self._snapshot, recipe, self._splits, earlier)
-        planned = RequestPlan(quotas, recipe.strategy.per_request, brief.seed, index)
+        round_size = sum(quota.samples for quota in waves[0])
+        pipeline = replay_filter_pipeline(self._snapshot, recipe, self._splits, earlier, round_size)
+        planned = RequestPlan(waves, recipe.strategy.per_request, brief.seed, index)
         requests = planned[:limit]
         texts = sum(request.count for request in requests)
         self._progress.stage("reproduce", index, requests=len(requests), texts=texts)

@@ -30,6 +30,7 @@ from evokd_data.strategies.demonstrations import MAX_WHEN_LABELLING, in_turns
 from evokd_data.strategies.labelling import answer_forms, can_be_scored, label_prompt, read_probabilities
 from evokd_data.strategies.prompts import prompt_key
 from evokd_data.strategies.trust import (
+    SIGNIFICANCE,
     SMALLEST,
     calibrate,
     chance_of_so_many,
@@ -51,7 +52,6 @@ EXAM = "exam"
 """How the keys of an exam's prompts begin."""
 FEW = 12
 """With fewer questions the exam is nearly a coin: it stops a run only when the teacher is not above chance at all."""
-SIGNIFICANCE = 0.05
 MIN_GAIN = 0.02
 """Nats a question that the teacher must add to what the seeds-only student says."""
 SURE = 0.9

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,14 @@ from evokd_data.errors import TeacherError
 from evokd_data.generation.filters import FilterPipeline
 from evokd_data.generation.partitions import StrategyWork, written_by_workers
 from evokd_data.generation.scheduler import TeacherOnDemand, in_order
-from evokd_data.generation.seed_student import seed_student, with_student
+from evokd_data.generation.seed_student import SeedStudent, seed_student, with_student
+from evokd_data.generation.tally import Tally, refill_note
 from evokd_data.progress import Progress
-from evokd_data.recipe import MEASURED, Recipe
-from evokd_data.records import Completion, GenerationRequest, Prompt, Rejection, Sample
+from evokd_data.recipe import Recipe
+from evokd_data.records import Draft, GenerationRequest, Rejection, Sample
 from evokd_data.seeds import Splits, left_out_counts
-from evokd_data.stages.exam import SIGNIFICANCE, exam, labelling_of, needs_exam, require_useful
-from evokd_data.stages.plan import make_brief, plan
+from evokd_data.stages.exam import exam, labelling_of, needs_exam, require_useful
+from evokd_data.stages.plan import add_refill, make_brief, plan
 from evokd_data.storage.journal import Journal
 from evokd_data.storage.shards import (
     ShardedSamples,
@@ -34,9 +35,8 @@ from evokd_data.storage.shards import (
     write_shard,
 )
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, write_checked_json
-from evokd_data.strategies.labelling import can_be_scored
-from evokd_data.strategies.quotas import RequestPlan
-from evokd_data.strategies.trust import chance_of_so_many
+from evokd_data.strategies import Brief
+from evokd_data.strategies.quotas import RequestPlan, refill
 
 
 async def generate(
@@ -70,7 +70,9 @@ async def generate(
 
 def _write_seed_round(recipe: Recipe, folder: RoundFolder, splits: Splits) -> dict[str, Any]:
     folder.root.mkdir(parents=True, exist_ok=True)
-    write_checked_json(folder.plan, {"round": 0, "budget": 0, "exam": None, "weaknesses": [], "cells": []})
+    write_checked_json(
+        folder.plan, {"round": 0, "budget": 0, "exam": None, "weaknesses": [], "cells": [], "refills": []}
+    )
     write_rejections(folder.rejections / shard_name(0), [])
     write_shard(folder.shards / shard_name(0), recipe.task, splits.seeds, 0, 0)
     counts: dict[str, Any] = {"asked": 0, "kept": len(splits.seeds), "rejected": {}}
@@ -79,12 +81,13 @@ def _write_seed_round(recipe: Recipe, folder: RoundFolder, splits: Splits) -> di
     return {**counts, "prompt_tokens": 0, "completion_tokens": 0, "requests": 0}
 
 
-def shard_ranges(planned: Sequence[GenerationRequest], shard_size: int) -> list[range]:
-    """The request indices of each shard. A shard gets as many requests as ask for at most `shard_size` texts, at least one."""
+def shard_ranges(planned: Sequence[GenerationRequest], shard_size: int, wave_ends: Collection[int] = ()) -> list[range]:
+    """The request indices of each shard. A shard gets as many requests as ask for at most `shard_size` texts, at least one. It
+    ends where a wave ends: the next wave is planned when the shards before it are written."""
     ranges = []
     first, texts = 0, 0
     for request in planned:
-        if texts and texts + request.count > shard_size:
+        if texts and (texts + request.count > shard_size or request.index in wave_ends):
             ranges.append(range(first, request.index))
             first, texts = request.index, 0
         texts += request.count
@@ -99,48 +102,28 @@ async def _generate_with_teacher(
     folder = workspace.round(index)
     if needs_exam(recipe, index) and not folder.plan.exists():
         require_useful(recipe, await examine(recipe, workspace, index, splits, teacher, progress))
-    brief, quotas = plan(recipe, workspace, index, splits)
+    brief, waves = plan(recipe, workspace, index, splits)
     student = None
     if brief.labelling.student_weight:
         student = await asyncio.to_thread(seed_student, recipe, workspace, splits.seeds)
-    planned = RequestPlan(quotas, recipe.strategy.per_request, brief.seed, index)
-    pipeline = make_filter_pipeline(
-        recipe, splits, ShardedSamples(recipe.task, workspace.earlier_shards(index)), folder.root
-    )
-    tally = _Tally(sum(request.count for request in planned), progress)
-
-    ranges = shard_ranges(planned, recipe.rounds.shard_size)
+    earlier = ShardedSamples(recipe.task, workspace.earlier_shards(index))
+    pipeline = make_filter_pipeline(recipe, splits, earlier, folder.root, sum(quota.samples for quota in waves[0]))
+    planned = RequestPlan(waves, recipe.strategy.per_request, brief.seed, index)
+    ranges = shard_ranges(planned, recipe.rounds.shard_size, planned.wave_ends)
+    tally = Tally(planned, progress)
     finished = _finished_shards(recipe, folder, ranges, pipeline, tally)
-    first = ranges[finished].start if finished < len(ranges) else len(planned)
-    shard_of_last_request = {shard.stop - 1: number for number, shard in enumerate(ranges)}
-
     progress.stage("generate", index, texts=tally.asked, requests=len(planned), shards=len(ranges), finished=finished)
     with Journal(folder.journal) as journal:
-        if teacher.partitioned:
-            work = StrategyWork(recipe.strategy, brief, planned, _parts_url(recipe, folder), student)
-            results = written_by_workers(work, ranges, first, journal, teacher.open_partitioned, tally.add_tokens)
-        else:
-            complete = with_student(teacher.complete, student)
-            write = recipe.strategy.writer(brief, journal.asker(complete, tally.on_answer))
-            unwritten = map(planned.__getitem__, range(first, len(planned)))
-            results = in_order(unwritten, write, lambda: teacher.window)
-        samples: list[Sample] = []
-        rejections: list[Rejection] = []
-        async with aclosing(results):
-            async for request, drafts in results:
-                for fate in map(pipeline.apply, drafts):
-                    if isinstance(fate, Sample):
-                        samples.append(fate)
-                    else:
-                        rejections.append(fate)
-                    tally.add(fate)
-                tally.require_agreement(recipe)
-                if (number := shard_of_last_request.get(request.index)) is not None:
-                    journal.sync()  # the answers must survive whenever the shard made from them does
-                    write_rejections(folder.rejections / shard_name(number), rejections)
-                    shard = ranges[number]
-                    write_shard(folder.shards / shard_name(number), recipe.task, samples, shard.start, shard.stop)
-                    samples, rejections = [], []
+        writer = _RoundWriter(recipe, brief, folder, journal, teacher, student, pipeline, tally)
+        await writer.write(planned, ranges, finished)
+        while quotas := refill(waves, tally.accepted_by_kind, recipe.rounds.ask_at_most):
+            add_refill(folder, quotas)
+            progress.note(refill_note(waves, quotas, tally.accepted_by_kind))
+            waves.append(quotas)
+            planned, finished = RequestPlan(waves, recipe.strategy.per_request, brief.seed, index), len(ranges)
+            ranges = shard_ranges(planned, recipe.rounds.shard_size, planned.wave_ends)
+            tally.ask_for_more(planned)
+            await writer.write(planned, ranges, finished)
     totals = {"asked": tally.asked, "kept": tally.accepted, "rejected": dict(sorted(tally.rejected.items()))}
     totals |= {"prompt_tokens": journal.prompt_tokens, "completion_tokens": journal.completion_tokens}
     totals["requests"] = len(planned)
@@ -148,6 +131,57 @@ async def _generate_with_teacher(
         totals["engine"] = dict(engine.environment())
     _check_not_empty(recipe, folder, totals)
     return totals
+
+
+@dataclass(frozen=True)
+class _RoundWriter:
+    """Writes the shards of a round, one after the other; `student` is the seeds-only student, where it is asked."""
+
+    recipe: Recipe
+    brief: Brief
+    folder: RoundFolder
+    journal: Journal
+    teacher: TeacherOnDemand
+    student: SeedStudent | None
+    pipeline: FilterPipeline
+    tally: Tally
+
+    async def write(self, planned: RequestPlan, ranges: Sequence[range], finished: int) -> None:
+        """Write the shards of `ranges` from the one numbered `finished` on."""
+        if finished == len(ranges):
+            return
+        shard_of_last_request = {shard.stop - 1: number for number, shard in enumerate(ranges)}
+        samples: list[Sample] = []
+        rejections: list[Rejection] = []
+        async with aclosing(self._drafts(planned, ranges, ranges[finished].start)) as results:
+            async for request, drafts in results:
+                for fate in map(self.pipeline.apply, drafts):
+                    if isinstance(fate, Sample):
+                        samples.append(fate)
+                    else:
+                        rejections.append(fate)
+                    self.tally.add(fate)
+                self.tally.require_agreement(self.recipe)
+                if (number := shard_of_last_request.get(request.index)) is not None:
+                    self.journal.sync()  # the answers must survive whenever the shard made from them does
+                    write_rejections(self.folder.rejections / shard_name(number), rejections)
+                    shard = ranges[number]
+                    path = self.folder.shards / shard_name(number)
+                    write_shard(path, self.recipe.task, samples, shard.start, shard.stop)
+                    samples, rejections = [], []
+
+    def _drafts(
+        self, planned: RequestPlan, ranges: Sequence[range], first: int
+    ) -> AsyncGenerator[tuple[GenerationRequest, Sequence[Draft]]]:
+        """The drafts of every request from index `first` on, in index order."""
+        strategy, teacher = self.recipe.strategy, self.teacher
+        if teacher.partitioned:
+            work = StrategyWork(strategy, self.brief, planned, _parts_url(self.recipe, self.folder), self.student)
+            count_tokens = self.tally.add_tokens
+            return written_by_workers(work, ranges, first, self.journal, teacher.open_partitioned, count_tokens)
+        complete = with_student(teacher.complete, self.student)
+        write = strategy.writer(self.brief, self.journal.asker(complete, self.tally.on_answer))
+        return in_order(map(planned.__getitem__, range(first, len(planned))), write, lambda: teacher.window)
 
 
 async def examine(
@@ -172,14 +206,14 @@ def _parts_url(recipe: Recipe, folder: RoundFolder) -> str:
 
 
 def make_filter_pipeline(
-    recipe: Recipe, splits: Splits, earlier: Iterable[Sample], scratch: Path | None = None
+    recipe: Recipe, splits: Splits, earlier: Iterable[Sample], scratch: Path | None = None, limit: int | None = None
 ) -> FilterPipeline:
     """The filters of a round, with the test and dev texts that it must not repeat and all samples of earlier rounds.
 
-    `scratch` is a folder for the file of the MinHash index.
+    `scratch` is a folder for the file of the MinHash index; the round is full with `limit` texts.
     """
     pipeline = FilterPipeline(
-        recipe.filters, recipe.task, (sample.text for sample in (*splits.test, *splits.dev)), scratch
+        recipe.filters, recipe.task, (sample.text for sample in (*splits.test, *splits.dev)), scratch, limit
     )
     for sample in earlier:
         pipeline.remember(sample)
@@ -187,7 +221,7 @@ def make_filter_pipeline(
 
 
 def _finished_shards(
-    recipe: Recipe, folder: RoundFolder, ranges: list[range], pipeline: FilterPipeline, tally: _Tally
+    recipe: Recipe, folder: RoundFolder, ranges: list[range], pipeline: FilterPipeline, tally: Tally
 ) -> int:
     """The number of shards that an earlier process finished, from the first on. Adds their content to filters and tally.
 
@@ -202,7 +236,7 @@ def _finished_shards(
         if (entry.first, entry.last) != (shard.start, shard.stop):
             break
         for sample in ShardedSamples(recipe.task, [path]):
-            pipeline.remember(sample)
+            pipeline.accept(sample)
             tally.add(sample)
         for rejection in read_rejections([rejections]):
             tally.add(rejection)
@@ -213,59 +247,6 @@ def _finished_shards(
     return finished
 
 
-class _Tally:
-    """Running totals of a round, reported to `progress`. `asked` is the number of texts asked for."""
-
-    def __init__(self, asked: int, progress: Progress) -> None:
-        self.asked = asked
-        self.accepted = 0
-        self.rejected: Counter[str] = Counter()
-        self.agreed = self.disagreed = 0
-        """Texts labelled as they were asked for, and otherwise."""
-        self._examples: list[str] = []
-        self._tokens = 0
-        self._report: Callable[..., None] = progress.generated
-
-    def on_answer(self, _: Prompt, answer: Completion, is_new: bool) -> None:
-        if is_new:
-            self.add_tokens(answer.completion_tokens)
-
-    def add_tokens(self, tokens: int) -> None:
-        self._tokens += tokens
-
-    def add(self, fate: Sample | Rejection) -> None:
-        if isinstance(fate, Sample):
-            self.accepted += 1
-            self._compare(fate.target == fate.origin.intended, fate.text, f"labelled {fate.target}")
-        else:
-            self.rejected[fate.reason] += 1
-            if fate.reason == "label_disagreement":
-                self._compare(False, fate.text, fate.detail)
-        decided = self.accepted + self.rejected.total()
-        self._report(decided, self.asked, self.accepted, self.rejected, self._tokens)
-
-    def _compare(self, agrees: bool, text: str, label: str) -> None:
-        self.agreed += agrees
-        self.disagreed += not agrees
-        if not agrees and len(self._examples) < EXAMPLES:
-            self._examples.append(f"{text!r}: {label}")
-
-    def require_agreement(self, recipe: Recipe) -> None:
-        """Raises TeacherError when texts are labelled as they were asked for no more often than chance would have it: then the
-        teacher writes something else than it is asked for, or cannot label it."""
-        count, classes = self.agreed + self.disagreed, len(recipe.task.classes)
-        if count < ENOUGH_TO_COMPARE or recipe.teacher_trust != MEASURED or not can_be_scored(recipe.task):
-            return
-        if chance_of_so_many(self.agreed, count, 1 / classes) > SIGNIFICANCE:
-            raise TeacherError(
-                f"{recipe.path}: {self.agreed} of {count} texts are labelled as they were asked for, no more than chance would have "
-                f"it, for example {'; '.join(self._examples)}; take a larger teacher, spell out task.noun, label_names and "
-                "label_descriptions, or set teacher_trust: force"
-            )
-
-
-ENOUGH_TO_COMPARE = 60
-EXAMPLES = 3
 UNANSWERED = ("missing", "truncated", "unreadable", "too_long_prompt")
 UNLABELLED = ("no_label", "label_not_allowed", "invalid_target")
 

@@ -16,13 +16,14 @@ from evokd_data.seeds import Splits
 from evokd_data.stages.exam import labelling_of, summary, task_in_form
 from evokd_data.stages.pool import choose
 from evokd_data.storage.shards import SelectedSamples, ShardedSamples, read_probe
-from evokd_data.storage.workspace import Workspace, read_json, write_checked_json
+from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, write_checked_json
 from evokd_data.strategies import Brief
 from evokd_data.strategies.labelling import can_be_scored
 
 
-def plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tuple[Brief, list[Quota]]:
-    """The brief and the quotas of round `index`. They are read from plan.json when it exists, else made and written there.
+def plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tuple[Brief, list[list[Quota]]]:
+    """The brief of round `index`, and its waves of quotas: those of the strategy, and those that were asked for again since. They
+    are read from plan.json when it exists, else made and written there.
 
     Raises WorkspaceError when the strategy allots more texts than its budget.
     """
@@ -37,16 +38,22 @@ def plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tu
         if sum(quota.samples for quota in quotas) > brief.budget:
             raise WorkspaceError(f"strategy {recipe.strategy.name!r} allotted more than its budget of {brief.budget}")
         write_checked_json(folder.plan, as_json(index, brief, quotas, exam))
-        return brief, quotas
+        return brief, [quotas]
     stored = read_json(folder.plan)
-    quotas = [Quota(**quota) for quota in stored["cells"]]
-    chosen = [quota.text for quota in quotas if quota.text]
+    waves = [[Quota(**quota) for quota in quotas] for quotas in (stored["cells"], *stored.get("refills", ()))]
+    chosen = [quota.text for quota in waves[0] if quota.text]
     weaknesses = _read_weaknesses(recipe, workspace, index, stored)
     if "labelling" in stored:
         labelling = read_labelling(stored)
     else:  # a plan that a person wrote
         labelling = labelling_of(recipe, latest_exam(workspace, index))
-    return make_brief(recipe, workspace, index, labelling, weaknesses, chosen), quotas
+    return make_brief(recipe, workspace, index, labelling, weaknesses, chosen), waves
+
+
+def add_refill(folder: RoundFolder, quotas: Sequence[Quota]) -> None:
+    """Write another wave of quotas into the round's plan.json, before anything of it is asked for."""
+    stored = read_json(folder.plan)
+    write_checked_json(folder.plan, {**stored, "refills": [*stored.get("refills", ()), quotas_as_json(quotas)]})
 
 
 def latest_exam(workspace: Workspace, index: int) -> Mapping[str, Any] | None:
@@ -109,8 +116,14 @@ def as_json(index: int, brief: Brief, quotas: list[Quota], exam: Mapping[str, An
         "labelling": asdict(brief.labelling),
         "exam": exam and summary(exam),
         "weaknesses": weaknesses_as_json(brief.weaknesses),
-        "cells": [{key: value for key, value in asdict(quota).items() if key != "text" or value} for quota in quotas],
+        "cells": quotas_as_json(quotas),
+        "refills": [],
     }
+
+
+def quotas_as_json(quotas: Iterable[Quota]) -> list[dict[str, Any]]:
+    """Quotas as plan.json stores them."""
+    return [{key: value for key, value in asdict(quota).items() if key != "text" or value} for quota in quotas]
 
 
 def weaknesses_as_json(weaknesses: Iterable[Weakness]) -> list[dict[str, Any]]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate
+from math import ceil
 from typing import overload
 
 from evokd_data.digest import derive_seed
@@ -43,19 +46,62 @@ def stratified_quotas(labels: Sequence[str], budget: int, easy: float, turn: int
     return [quota for quota in quotas if quota.samples]
 
 
+MAX_REFILLS = 4
+HOPELESS = 0.1
+"""A quota of which a smaller share is kept is given up, once `ENOUGH` of its texts were asked for."""
+ENOUGH = 10
+
+
+def kind_of(quota: Quota) -> Quota:
+    """What a quota asks for, whatever its number of texts."""
+    return replace(quota, samples=0)
+
+
+def refill(waves: Sequence[Sequence[Quota]], kept: Mapping[Quota, int], at_most: float) -> list[Quota]:
+    """The quotas of the next wave: what the first wave wanted and the filters did not keep. Empty when the round is full, when
+    `at_most` times the first wave's texts were asked for, or when nothing that is asked for is kept.
+
+    `waves` are the quotas asked for so far, `kept` the texts kept of each kind of quota (see `kind_of`). Each quota is asked for
+    as many texts as its share of kept texts lets one expect to be needed. What a quota that is given up lacks goes to the others.
+    A quota with a real text is asked for once.
+    """
+    wanted, asked = Counter[Quota](), Counter[Quota]()
+    for number, quotas in enumerate(waves):
+        for quota in quotas:
+            asked[kind_of(quota)] += quota.samples
+            wanted[kind_of(quota)] += 0 if number else quota.samples
+    missing = wanted.total() - sum(kept.values())
+    allowance = int(at_most * wanted.total()) - asked.total()
+    if missing <= 0 or allowance <= 0 or len(waves) > MAX_REFILLS:
+        return []
+    rates = {kind: (kept.get(kind, 0) + 1) / (asked[kind] + 2) for kind in wanted if not kind.text}
+    kinds = [kind for kind, rate in rates.items() if asked[kind] < ENOUGH or rate >= HOPELESS]
+    lacks = [max(0, wanted[kind] - kept.get(kind, 0)) for kind in kinds]
+    lacks = divide(missing, lacks) if sum(lacks) > missing else lacks
+    extra = divide(missing - sum(lacks), [wanted[kind] for kind in kinds])
+    needs = [ceil((lack + more) / rates[kind]) for kind, lack, more in zip(kinds, lacks, extra, strict=True)]
+    if sum(needs) > allowance:
+        needs = divide(allowance, needs)
+    return [replace(kind, samples=need) for kind, need in zip(kinds, needs, strict=True) if need]
+
+
 class RequestPlan(Sequence[GenerationRequest]):
-    """The requests of a round, of at most `per_request` texts each, quota after quota.
+    """The requests of a round, of at most `per_request` texts each, wave after wave and in a wave quota after quota.
 
     Requests of one quota share the beginning of their prompts. They follow each other, so that the engine finds it in its
     prefix cache (4 to 8 % faster, measured). A request is made when it is accessed: a round of a million texts takes as
     much memory as its quotas.
     """
 
-    def __init__(self, quotas: Sequence[Quota], per_request: int, seed: int, round: int) -> None:
+    def __init__(self, waves: Sequence[Sequence[Quota]], per_request: int, seed: int, round: int) -> None:
+        quotas = [quota for wave in waves for quota in wave]
         self._quotas = quotas
         self._per_request = per_request
         self._seed_path = seed, round
         self._ends = list(accumulate(-(-quota.samples // per_request) for quota in quotas))
+        quotas_before = accumulate(map(len, waves))
+        self.wave_ends = [self._ends[count - 1] if count else 0 for count in quotas_before]
+        """For each wave the index after its last request. A shard lies within one wave."""
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0

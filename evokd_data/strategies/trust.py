@@ -12,6 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+SIGNIFICANCE = 0.05
+"""A count that chance brings about with no smaller probability shows nothing."""
 SMALLEST = 1e-6
 """No class is ever impossible: neither opinion is sure enough to rule one out."""
 

@@ -163,6 +163,29 @@ def test_every_strategy_can_be_replayed(server: RunningHub, tmp_path: Path, stra
     assert (replayed.rows > 0) == (strategy != "none")
 
 
+@pytest.mark.parametrize("strategy", ["static", "eda", "evokd"])
+def test_a_round_that_was_filled_is_replayed_with_its_refills(
+    server: RunningHub, tmp_path: Path, strategy: str
+) -> None:
+    text = ROUGH.replace("{name: evokd}", f"{{name: {strategy}}}").replace("relabel", "reject")
+    run = published(server, tmp_path, f"org/filled-{strategy}", 3, "rounds.ask_at_most=3", text=text)
+    plans = [read_json(folder.plan) for folder in run.workspace.rounds()]
+    assert any(plan["refills"] for plan in plans)
+    for index in (1, 2):
+        replayed = replay(run.repo, index, cache_dir=tmp_path / "cache", **run.at)
+        assert 0 < replayed.rows <= 24 and replayed.notes == []
+
+
+def test_a_refill_that_does_not_follow_from_what_was_kept_is_told(
+    server: RunningHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = ROUGH.replace("{name: evokd}", "{name: static}").replace("relabel", "reject")
+    run = published(server, tmp_path, "org/refilled", 2, "rounds.ask_at_most=3", text=text)
+    monkeypatch.setattr("evokd_data.revisions.replay.refill", lambda *_: [])  # as if nothing had been lacking
+    with pytest.raises(VerificationError, match=r"plan.json: refill 1 does not follow from the texts that were kept"):
+        replay(run.repo, 1, cache_dir=tmp_path / "cache", **run.at)
+
+
 SPANS = """\
 name: places
 task: {type: ner, types: [person, place]}
@@ -170,7 +193,7 @@ seeds: {path: spans.jsonl}
 test: {path: held.jsonl}
 teacher: {engine: scripted, wrong_labels: 0.2, broken_answers: 0.2}
 strategy: {name: static}
-rounds: {count: 3, samples: 24, shard_size: 10}
+rounds: {count: 3, samples: 24, shard_size: 10, ask_at_most: 1}
 student: {kind: linear}
 filters: {label_disagreement: relabel}
 """

@@ -102,6 +102,35 @@ def test_which_texts_are_too_alike_does_not_depend_on_shard_size_or_window(recip
     assert reasons["near_duplicate"] > 3 and reasons["duplicate"] > 3
 
 
+REJECTING = {
+    "engine: scripted": "engine: scripted, wrong_labels: 0.4, broken_answers: 0.1",
+    "linear}": "linear, soft_labels: false}",
+}
+
+
+def test_a_round_is_filled_with_what_was_asked_for_again(recipe_file, tmp_path):
+    path = recipe_file(**REJECTING)
+    once = play(quick(path), tmp_path / "once", 2).round(1)
+    run = play(quick(path, "rounds.ask_at_most=4"), tmp_path / "filled", 2)
+    totals, plan = read_json(run.round(1).generated), read_json(run.round(1).plan)
+    assert read_json(once.generated)["kept"] < 24 and read_json(once.plan)["refills"] == []
+    assert totals["kept"] == 24 and totals["asked"] > 24 and plan["refills"]
+    asked = [quota["samples"] for quotas in (plan["cells"], *plan["refills"]) for quota in quotas]
+    assert totals["asked"] == sum(asked) <= 4 * 24
+    samples = list(ShardedSamples(TASK, run.round(1).shard_files()))
+    assert samples[: len(samples)] == sorted(samples, key=lambda s: (s.origin.request, s.origin.position))
+    first = [s for s in samples if s.origin.request < read_json(once.generated)["requests"]]
+    assert first == list(ShardedSamples(TASK, once.shard_files()))
+
+
+@pytest.mark.parametrize("change", ["rounds.shard_size=1", "rounds.shard_size=1000", "teacher.window=1"])
+def test_a_filled_round_does_not_depend_on_shard_size_or_window(recipe_file, tmp_path, change):
+    path = recipe_file(**REJECTING)
+    filled = "rounds.ask_at_most=4"
+    plain, changed = play(quick(path, filled), tmp_path / "a", 3), play(quick(path, filled, change), tmp_path / "b", 3)
+    assert contents(plain) == contents(changed)
+
+
 def test_another_seed_gives_other_rows(recipe_file, tmp_path):
     path = recipe_file()
     first, second = (play(quick(path, f"seed={seed}"), tmp_path / str(seed), 2) for seed in (0, 1))
@@ -163,15 +192,15 @@ def test_the_brief_of_a_plan_just_made_is_the_brief_of_the_plan_read_again(recip
     loaded = recipe(**ROUGH, **{"strategy:": "filters: {label_disagreement: relabel}\nstrategy:"})
     play(loaded, tmp_path, 2)
     with open_run(loaded, tmp_path) as run:
-        fresh, quotas = plan(loaded, run.workspace, 2, run.splits)
+        fresh, waves = plan(loaded, run.workspace, 2, run.splits)
         stored, same = plan(loaded, run.workspace, 2, run.splits)
     assert fresh.weaknesses == stored.weaknesses and fresh.weaknesses
     first, second = (
         {label: list(samples) for label, samples in brief.demonstrations.items()} for brief in (fresh, stored)
     )
-    assert (quotas, first, fresh.seed) == (same, second, stored.seed)
+    assert (waves, first, fresh.seed) == (same, second, stored.seed)
     assert all(sample.target == label for label, samples in first.items() for sample in samples)
-    assert any(quota.weakness for quota in quotas)
+    assert any(quota.weakness for quota in waves[0])
 
 
 def test_a_plan_a_person_changed_is_what_is_asked_for(recipe, tmp_path):

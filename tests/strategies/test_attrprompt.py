@@ -29,7 +29,7 @@ def run(strategy: AttrPrompt, topics: object) -> tuple[list[Prompt], list[Draft]
 
     async def main() -> list[Draft]:
         write = strategy.writer(round_brief, ask)
-        planned = RequestPlan(strategy.allot(round_brief), strategy.per_request, round_brief.seed, round_brief.round)
+        planned = RequestPlan([strategy.allot(round_brief)], strategy.per_request, round_brief.seed, round_brief.round)
         return [draft for drafts in await asyncio.gather(*map(write, planned)) for draft in drafts]
 
     return prompts, asyncio.run(main())

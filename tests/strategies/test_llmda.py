@@ -33,7 +33,7 @@ class Teacher(list[Prompt]):
 def write(strategy: LLMDA, teacher: Teacher, round_brief: Brief) -> list[Draft]:
     async def main() -> list[Draft]:
         writer = strategy.writer(round_brief, teacher)
-        planned = RequestPlan(strategy.allot(round_brief), strategy.per_request, round_brief.seed, round_brief.round)
+        planned = RequestPlan([strategy.allot(round_brief)], strategy.per_request, round_brief.seed, round_brief.round)
         return [draft for drafts in await asyncio.gather(*map(writer, planned)) for draft in drafts]
 
     return asyncio.run(main())

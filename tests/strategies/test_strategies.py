@@ -69,7 +69,7 @@ def test_a_stratified_plan_serves_every_class_alike_and_easy_by_its_share(classe
 @given(st.lists(st.integers(1, 30), max_size=8), st.integers(1, 12))
 def test_requests_are_numbered_in_the_order_of_the_plan_and_sum_to_it(sizes, per_request):
     quotas = [Quota(f"class {i}", size) for i, size in enumerate(sizes)]
-    planned = RequestPlan(quotas, per_request, 5, 2)
+    planned = RequestPlan([quotas], per_request, 5, 2)
     assert [request.index for request in planned] == list(range(len(planned)))
     assert all(1 <= request.count <= per_request for request in planned)
     for quota in quotas:
@@ -315,7 +315,7 @@ def test_what_a_file_holds_is_part_of_the_fingerprint_and_not_where_it_lies(reci
 @given(st.lists(st.integers(0, 12), max_size=6), st.integers(1, 5))
 def test_planned_requests_are_the_same_from_whichever_end_they_are_read(samples, per_request):
     quotas = [Quota("red", count) for count in samples]
-    planned = RequestPlan(quotas, per_request, 5, 2)
+    planned = RequestPlan([quotas], per_request, 5, 2)
     assert [request.index for request in planned] == list(range(len(planned)))
     assert sum(request.count for request in planned) == sum(samples)
     assert [planned[-1 - index] for index in range(len(planned))] == list(planned)[::-1]

@@ -23,7 +23,7 @@ seeds: {path: spans.jsonl}
 test: {path: held.jsonl}
 teacher: {engine: scripted}
 strategy: {name: evokd}
-rounds: {count: 2, samples: 24, shard_size: 10}
+rounds: {count: 2, samples: 24, shard_size: 10, ask_at_most: 1}
 student: {kind: linear, buckets: 1024, min_steps: 10, epochs: 1}
 """
 

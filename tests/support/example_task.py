@@ -26,7 +26,7 @@ seeds: {path: seeds.jsonl, per_class: 1}
 test: {path: test.jsonl}
 teacher: {engine: scripted}
 strategy: {name: evokd}
-rounds: {count: 2, samples: 24, shard_size: 10}
+rounds: {count: 2, samples: 24, shard_size: 10, ask_at_most: 1}
 student: {kind: linear}
 teacher_trust: off
 """

@@ -41,7 +41,7 @@ def build_strategy(name: str, settings: dict[str, object]) -> Strategy:
 
 
 def plan(strategy: Strategy, round_brief: Brief) -> list[GenerationRequest]:
-    return RequestPlan(strategy.allot(round_brief), strategy.per_request, round_brief.seed, round_brief.round)
+    return RequestPlan([strategy.allot(round_brief)], strategy.per_request, round_brief.seed, round_brief.round)
 
 
 def write(
