@@ -122,7 +122,13 @@ class Rounds:
 
 
 @from_anyone(
-    "min_characters", "max_characters", "near_duplicates", "label_disagreement", "label_confidence", "label_votes"
+    "min_characters",
+    "max_characters",
+    "near_duplicates",
+    "label_disagreement",
+    "label_confidence",
+    "label_votes",
+    "seed_form",
 )
 @dataclass(frozen=True)
 class Filters:
@@ -133,7 +139,9 @@ class Filters:
     `label_disagreement`: what happens to a text when the teacher labels it otherwise than it was asked to write it. `auto` follows
     from the teacher's exam; `relabel` takes the teacher's label, `intended` the label that was asked for, `reject` drops the text.
     `label_confidence`: with `auto`, the least probability that a label is right, as the exam lets one expect. `label_votes`:
-    labelling answers per text, each with the demonstrations in another order.
+    labelling answers per text, each with the demonstrations in another order. `seed_form`: texts and spans that no seed resembles
+    are dropped: another script, a fourth or four times the length, no question where all seeds are; spans of bare punctuation, of
+    nearly the whole text, or three times as long as any of the seeds'.
     """
 
     min_characters: Count = 2
@@ -142,6 +150,7 @@ class Filters:
     label_disagreement: Literal["auto", "relabel", "intended", "reject"] = "auto"
     label_confidence: Share = 0.5
     label_votes: Count = 1
+    seed_form: bool = True
 
 
 @from_anyone("boost", "seed_weight")

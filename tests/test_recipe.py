@@ -232,7 +232,7 @@ def test_the_files_of_a_strategy_are_looked_for_and_count_by_their_content_with_
 def test_the_fingerprint_of_a_recipe_with_a_pool_is_what_it_was(recipe_file, tmp_path):
     (tmp_path / "pool.jsonl").write_text('{"text": "a text"}\n')
     recipe = load(recipe_file(), ["pool={path: pool.jsonl}"])
-    assert recipe.fingerprint == "06b92c97ba98d40421f672fbc5b009d6839b803faa95b8c26d6033081528b3aa"
+    assert recipe.fingerprint == "75ebccd3e74325f3c186ad448f24250a2e12a227f039742b9f83c570299b7067"
 
 
 @pytest.mark.parametrize(

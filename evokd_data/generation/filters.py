@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evokd_data.generation.near_duplicates import MinHashIndex
-from evokd_data.records import Draft, Rejection, Sample
+from evokd_data.generation.seed_form import SeedForm
+from evokd_data.records import Draft, Rejection, Sample, Target
+from evokd_data.strategies import POOL
 from evokd_data.tasks import sample_id
 
 if TYPE_CHECKING:
@@ -40,6 +42,12 @@ REASONS = {
     "duplicate": "the text was kept before, but for case, punctuation and white space",
     "near_duplicate": "too alike to a text kept before",
     "test_overlap": "repeats, or nearly repeats, a text of the test or dev set",
+    "unlike_length": "far shorter or longer than any seed",
+    "unlike_script": "in a script that no seed has",
+    "unlike_question": "no question, though all seeds are",
+    "span_punctuation": "a span has neither letter nor digit",
+    "span_whole_text": "a span is nearly the whole text",
+    "span_too_long": "a span is far longer than any of the seeds'",
     "surplus": "the round held rounds.samples texts already",
 }
 """Every reason of a rejection, and its meaning. The dataset card prints this table."""
@@ -66,12 +74,15 @@ class FilterPipeline:
         self._protected = MinHashIndex(filters.near_duplicates)
         for text in protected:
             self._protected.add(text, "")
+        self._seed_form = SeedForm()
         self._limit = limit
         self._count = 0
 
     def remember(self, sample: Sample) -> None:
-        """A sample of an earlier round: later texts must differ from it."""
+        """A sample of an earlier round: later texts must differ from it. The seeds show what texts look like."""
         self._accepted.add(sample.text, sample.id)
+        if sample.origin.round == 0:
+            self._seed_form.learn(sample)
 
     def accept(self, sample: Sample) -> None:
         """A sample of this round: later texts must differ from it, and the round holds one more."""
@@ -96,6 +107,9 @@ class FilterPipeline:
             return reject("invalid_target", problem)
         if self._protected.find(draft.text):
             return reject("test_overlap")
+        reason, detail = self._form_problem(draft, draft.target)
+        if reason:
+            return reject(reason, detail)
         if match := self._accepted.find(draft.text):
             reason, name, similarity = match
             return reject(reason, f"{name} ({similarity:.2f})")
@@ -106,3 +120,12 @@ class FilterPipeline:
         )
         self.accept(sample)
         return sample
+
+    def _form_problem(self, draft: Draft, target: Target) -> tuple[str, str]:
+        if not self._filters.seed_form:
+            return "", ""
+        if draft.origin.strategy != POOL:  # a real text is as it is
+            reason, detail = self._seed_form.text_problem(draft.text)
+            if reason:
+                return reason, detail
+        return self._seed_form.span_problem(draft.text, target)
