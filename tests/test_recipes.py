@@ -23,7 +23,13 @@ COMPARED = sorted(ROOT.glob("recipes/compare-snips/*.yaml"))
 
 
 def test_all_recipes_were_seen():
-    names = ["quickstart-server.yaml", "quickstart-slots.yaml", "quickstart-uniform.yaml", "quickstart.yaml"]
+    names = [
+        "laptop.yaml",
+        "quickstart-server.yaml",
+        "quickstart-slots.yaml",
+        "quickstart-uniform.yaml",
+        "quickstart.yaml",
+    ]
     assert [path.name for path in RECIPES] == names
     assert sorted(OF_PAPER) == sorted(LOCAL) == DATASETS
     assert len([*ROOT.glob("recipes/**/*.yaml")]) == len([*RECIPES, *OF_PAPER, *LOCAL, *COMPARED])

@@ -21,7 +21,7 @@ STANDARD_LIBRARY_ONLY = {
     "records", "digest", "errors", "printable", "redaction", "registry", "repo_layout", "repo_names", "progress", "atomic_files", "strict_json",
     "writing_systems",
 }  # fmt: skip
-GROUND = STANDARD_LIBRARY_ONLY | {"arrow_seal", "template_limits", "settings", "yaml_files", "models"}
+GROUND = STANDARD_LIBRARY_ONLY | {"arrow_seal", "template_limits", "settings", "yaml_files", "gguf_models", "models"}
 LOCALHUB_MAY_IMPORT = {"atomic_files", "yaml_files"}
 """Two modules that import nothing of ours themselves. The local Hub could be a package of its own with copies of them."""
 INPUTS = {

@@ -48,7 +48,7 @@ xgrammar and 2.4 ms with guidance. Guidance is stricter: with random weights it 
 @from_user("quantization", "engine_args")
 @dataclass(frozen=True)
 class VLLM(Teacher):
-    """`model` is a Hub id or a folder. `temperature`, `top_p` and `max_tokens` are for the texts it writes.
+    """`model` is a Hub id, a folder, or a GGUF file (./model.gguf). `temperature`, `top_p` and `max_tokens` are for the texts it writes.
 
     `window`: requests in flight; None lets the engine decide. `kv_cache_gib`: None leaves it to vLLM on an accelerator; on a
     CPU it is room for 256 requests of 1,024 tokens, at most a quarter of the free memory. `thinking`: let the model
