@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import pickle
 import shutil
 from collections import Counter
@@ -197,6 +198,23 @@ def test_a_round_of_many_workers_is_the_round_of_one_engine(recipe, played, tmp_
     if strategy != "eda":
         assert len({slot for _, slot in cluster.rows}) == slots
         assert totals["engine"] == {"engine": "mortal", "window": 6 * slots, "workers": slots, "deaths": 0}
+
+
+@pytest.mark.slow
+def test_a_round_that_workers_fill_is_the_one_that_one_engine_fills(recipe, tmp_path):
+    changes = {"name: evokd": "name: static", "samples: 24": "samples: 60", "ask_at_most: 1": "ask_at_most: 4"}
+    filled = recipe(**ROUGH, **changes)
+    totals = []
+    for name in ("alone", "many"):
+        play(filled, tmp_path / name, 1)
+        first = mortal_teacher(filled, window=6, latency_s=0.002, until=70)  # dies in the second wave
+        cluster = RecipeCluster(filled, in_turn(first, mortal_teacher(filled, window=6)), 2, tmp_path / "log")
+        totals.append(write_round(filled, tmp_path / name, 1, filled.teacher if name == "alone" else cluster))
+    runs = [Workspace(tmp_path / name / "colours") for name in ("alone", "many")]
+    plans = [json.loads(run.round(1).plan.read_bytes()) for run in runs]
+    assert plans[0] == plans[1] and plans[0]["refills"]
+    assert shards(runs[0], 1) == shards(runs[1], 1)
+    assert [(total["asked"], total["kept"]) for total in totals] == [(totals[0]["asked"], 60)] * 2
 
 
 @pytest.mark.slow
