@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ from evokd_data.generation.filters import REASONS
 from evokd_data.printable import printable
 from evokd_data.reporting.primary_metric import primary_metric
 from evokd_data.reporting.run_summary import bars, summary
-from evokd_data.storage.shards import read_rejections, read_table
-from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
+from evokd_data.reporting.shown_rows import rejections, samples
+from evokd_data.storage.workspace import Workspace, read_json
 
 EXAMPLES = 12  # samples of a round on the page, spread evenly over the round
 COLOURS = ("#1f5fa8", "#c4541c", "#3b7d3b", "#7a4fa3", "#8c6d1f", "#1f8c8c")
@@ -48,7 +47,13 @@ def _run(workspace: Workspace) -> dict[str, Any]:
         plan = read_json(folder.plan) if folder.plan.exists() else {"weaknesses": [], "cells": []}
         score = primary_metric(entry["metrics"]["test"]) if entry["metrics"] else None
         rounds.append(
-            {**entry, "score": score, "plan": plan, "samples": _samples(folder), "dropped": _rejections(folder)}
+            {
+                **entry,
+                "score": score,
+                "plan": plan,
+                "samples": samples(folder, EXAMPLES),
+                "dropped": rejections(workspace, folder, EXAMPLES),
+            }
         )
     scored = [entry for entry in rounds if entry["metrics"]]
     return {
@@ -61,27 +66,6 @@ def _run(workspace: Workspace) -> dict[str, Any]:
         "first": scored[0] if scored else None,
         "last": scored[-1] if scored else None,
     }
-
-
-def _samples(folder: RoundFolder) -> list[dict[str, Any]]:
-    """Up to EXAMPLES rows of the round, evenly spread, with the target as one text."""
-    rows = [row for path in folder.shard_files() for row in read_table(path).to_pylist()]
-    examples = rows[:: max(1, -(-len(rows) // EXAMPLES))]
-    return [
-        {
-            "text": row["text"],
-            "target": row.get("label") or "; ".join(f"{s['surface']} ({s['type']})" for s in row.get("spans") or ()),
-            "intended": row["intended"],
-            "difficulty": row["difficulty"],
-            "weakness": row["weakness"],
-        }
-        for row in examples
-    ]
-
-
-def _rejections(folder: RoundFolder) -> list[dict[str, str]]:
-    rejections = islice(read_rejections(folder.rejection_files()), EXAMPLES)
-    return [{"reason": r.reason, "text": r.text, "detail": r.detail} for r in rejections]
 
 
 def _curve(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:

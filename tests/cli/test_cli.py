@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from evokd_data.cli import COMMANDS, cli
+from evokd_data.generation.near_duplicates import normal_form
 from evokd_data.storage.workspace import Workspace
 from tests.support.example_task import QUICK, contents, play, quick
 
@@ -104,6 +105,9 @@ def test_show_prints_a_table_the_plan_and_json_without_none(recipe_file):
     first_words = [line.split()[0].rstrip(",") for line in table.stdout.splitlines()[2:]]
     assert first_words == ["seeds", "teacher", "teacher", "0", "1", "2"]
     assert "confused:" in plan.stdout
+    kept, dropped = call("show", "colours", "--samples"), call("show", "colours", "--rejections", "--round", 1)
+    assert kept.exit_code == dropped.exit_code == 0, kept.output + dropped.output
+    assert kept.stdout.startswith("round 2: samples") and 2 < len(kept.stdout.splitlines()) <= 12
     shown = json.loads(call("show", "colours", "--json").stdout)
     assert [set(entry) for entry in shown["rounds"]] == [
         {"round", "asked", "kept", "rejected", "metrics", "tokens", "seconds", "digest", "revision"}
@@ -204,3 +208,18 @@ def test_the_command_is_installed_under_its_name():
     script = Path(sys.executable).with_name("evokd-data")
     assert os.access(script, os.X_OK)
     assert "Usage: evokd-data" in subprocess.run([script, "--help"], capture_output=True, text=True, timeout=60).stdout
+
+
+@pytest.mark.slow
+def test_show_tells_which_text_a_duplicate_repeats_and_which_reasons_there_are(recipe_file):
+    path = recipe_file(**{"name: evokd": "name: eda", "samples: 24": "samples: 60"})
+    call("run", path, "--set", "rounds.count=1", *FAST)
+    result = call("show", "colours", "--rejections", "duplicate", "--count", 3, "--json")
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)["rejections"]
+    assert len(rows) == 3 and {row["reason"] for row in rows} == {"duplicate"}
+    for row in rows:
+        assert normal_form(row["detail"]) == normal_form(row["text"])
+    wrong = call("show", "colours", "--rejections", "near_duplicat")
+    assert wrong.exit_code == 1 and "'near_duplicat' is no reason; did you mean 'near_duplicate'?" in wrong.stderr
+    assert "has no round 7; it has 0, 1" in call("show", "colours", "--samples", "--round", 7).stderr
