@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from evokd_data.errors import TeacherError
 from evokd_data.records import Message
+from evokd_data.teachers.control_tokens import Mask, any_of, control_tokens, without_control_tokens
 from evokd_data.teachers.logs import single_line
 
 CACHE_SIZE = 256
@@ -30,7 +31,8 @@ class ChatTokenizer:
     """Turns messages into token ids by the model's chat template, and token ids into text.
 
     `tokenizer` is one of transformers; `model` is named in errors. When the template refuses or drops a system message, it
-    is put at the head of the first user message. Raises TeacherError when there is no usable template.
+    is put at the head of the first user message. Control tokens come from the template alone: spelled out in a message they
+    are ordinary text. Raises TeacherError when there is no usable template.
     """
 
     def __init__(self, tokenizer: Any, model: str) -> None:
@@ -64,24 +66,69 @@ class ChatTokenizer:
             self._has_system_role = probe in self._render((Message("system", probe), Message("user", "?")), False)
         except Exception:  # the template's author decides what is raised
             self._has_system_role = False
+        control = control_tokens(tokenizer, f"{template}{self._written_by_the_template()}")
+        self._control = any_of(control)
+        self._splits_at_control = self._separators is not None and all(map(self._separators.fullmatch, control))
+        self._control_ids = {id_ for id_ in control.values() if id_ is not None}
+        # Made when a message spells a control token: a large vocabulary takes a second.
+        self._plain_tokenizer = cache(lambda: without_control_tokens(self._fast, control))
         # When labels are voted on, the same prompt is asked several times.
         self.encode = lru_cache(maxsize=CACHE_SIZE)(self._encode)
 
+    def _written_by_the_template(self) -> str:
+        """What the template writes around messages, of all roles where it has them."""
+        turns = [Message("system", "?"), Message("user", "?"), Message("assistant", "?"), Message("user", "?")]
+        return self._render(turns if self._has_system_role else turns[1:], False)
+
     def _encode(self, messages: tuple[Message, ...], thinking: bool) -> tuple[int, ...]:
-        turns = messages if self._has_system_role else _merge_system(messages)
-        return self.encode_text(self._render(turns, thinking))
+        turns = messages if self._has_system_role else merge_system(messages)
+        if not any(self._control.search(message.content) for message in turns):
+            return self.encode_prompt(self._render(turns, thinking))
+        mask = Mask(self._control, turns)
+        turns = [Message(message.role, mask.hide(message.content)) for message in turns]
+        return self._encode_masked(self._render(turns, thinking), mask)
 
     def _render(self, messages: Sequence[Message], thinking: bool) -> str:
         options = {"enable_thinking": thinking} if self._has_thinking_switch else {}
         turns = [{"role": message.role, "content": message.content} for message in messages]
         return self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **options)
 
-    def encode_text(self, text: str) -> tuple[int, ...]:
-        """Token ids of a text as it is, without special tokens around it."""
+    @property
+    def marks_turns(self) -> bool:
+        """Whether control tokens part the turns. Otherwise ordinary text does, and a message can hold the same text."""
+        return bool(self._control.search(self._render((Message("user", "?"),), False)))
+
+    def encode_prompt(self, prompt: str) -> tuple[int, ...]:
+        """Token ids of a prompt that the template rendered: control tokens in it are control tokens."""
         if self._separators is not None:
-            segments = self._separators.split(text)
+            segments = self._separators.split(prompt)
             return tuple(token for segment in segments if segment for token in self._encode_segment(segment))
-        return self._encode_whole(text)
+        return self._encode_whole(prompt)
+
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        """Token ids of a text, without special tokens around it; those that it spells out are ordinary text."""
+        if not self._control.search(text):
+            return self.encode_prompt(text)
+        mask = Mask(self._control, (Message("user", text),))
+        return self._encode_masked(mask.hide(text), mask)
+
+    def _encode_masked(self, prompt: str, mask: Mask) -> tuple[int, ...]:
+        """Token ids of a prompt whose messages have masks in place of control tokens."""
+        if self._separators is None or not self._splits_at_control:
+            return self._encode_cut(prompt, mask)
+        ids: list[int] = []
+        for segment in filter(None, self._separators.split(prompt)):
+            if not mask.hides_in(segment):
+                ids += self._encode_segment(segment)
+                continue
+            plain = self._plain_tokenizer().encode(mask.restore(segment), add_special_tokens=False).ids
+            # A vocabulary may hold a control token as an ordinary piece, too.
+            ids += plain if self._control_ids.isdisjoint(plain) else self._encode_cut(segment, mask)
+        return tuple(ids)
+
+    def _encode_cut(self, prompt: str, mask: Mask) -> tuple[int, ...]:
+        """The same where the prompt cannot be split at its control tokens: each spelling is cut, and the pieces encoded alone."""
+        return tuple(token for piece in mask.restore_cut(prompt) for token in self._encode_whole(piece))
 
     def _encode_whole(self, text: str) -> tuple[int, ...]:
         if self._fast is not None:
@@ -135,7 +182,7 @@ def _separators(tokenizer: Any) -> re.Pattern[str] | None:
     return re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
 
 
-def _merge_system(messages: Sequence[Message]) -> Sequence[Message]:
+def merge_system(messages: Sequence[Message]) -> Sequence[Message]:
     """The messages without the system role: its text goes to the head of the first message, if that is the user's."""
     system = "\n\n".join(message.content for message in messages if message.role == "system")
     turns = [message for message in messages if message.role != "system"]

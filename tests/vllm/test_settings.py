@@ -173,7 +173,7 @@ def test_a_prompt_put_together_from_parts_has_the_tokens_of_the_whole(kind: str,
     draw = random.Random(0)
     for _ in range(500):
         text = pieces(draw, draw.randrange(20))
-        assert list(chat.encode_text(text)) == tokenizer.encode(text, add_special_tokens=False)
+        assert list(chat.encode_prompt(text)) == tokenizer.encode(text, add_special_tokens=False)
 
 
 def test_a_tokenizer_that_would_cut_or_pad_does_not(tmp_path: Path) -> None:

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 MAX_CHECKED_CONSTRAINTS = 256
 """Then the cache is emptied: a grammar that was made for one text never comes again."""
 
+TURNS_ARE_TEXT = (
+    "the chat template parts turns by ordinary text and not by control tokens: a text that holds the same words cannot be "
+    "told from a turn"
+)
+
 
 class VLLMEngine:
     """An open engine; see `teachers.Engine`. `EngineThread` makes it and owns the engine's processes.
@@ -45,6 +50,9 @@ class VLLMEngine:
         self._max_model_len: int = config.model_config.max_model_len
         self._tokenizer = llm.get_tokenizer()
         self._chat = ChatTokenizer(self._tokenizer, teacher.model)
+        if not self._chat.marks_turns:
+            with log.open("a", encoding="utf-8") as file:
+                print(f"evokd-data: {TURNS_ARE_TEXT}", file=file)
         self._can_sleep = bool(self._arguments.get("enable_sleep_mode"))
         self._tries: dict[tuple[str, ...], LabelTrie] = {}
         # Constraint -> vLLM's form of it after its check, in which choices have become a grammar.

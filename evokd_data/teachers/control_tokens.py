@@ -1,0 +1,102 @@
+"""Control tokens: the vocabulary entries that structure a chat, such as <|im_end|>. A text that spells one is a text.
+
+A chat template writes turns as control tokens, and a tokenizer finds them wherever their spelling stands. So a user's text with
+"<|im_end|>" in it would end its own turn and could begin a forged one. Here the spelling in a message is replaced by a *mask*
+before the template is rendered, and encoded as ordinary text afterwards.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from evokd_data.records import Message
+
+TAG_LIKE = re.compile(r"\W.*\w.*\W", re.DOTALL)
+"""How a token looks that a template writes as structure: <｜User｜>, [INST], </think>. Words and white space are none."""
+
+
+def control_tokens(tokenizer: Any, template: str) -> dict[str, int | None]:
+    """Spelling -> id of the added tokens that are marked as special, or that the chat template writes as tags.
+
+    Tokens for white space or HTML, which texts are full of, are none.
+    """
+    added = {token.content: (id_, token) for id_, token in getattr(tokenizer, "added_tokens_decoder", {}).items()}
+    special = {str(token): None for token in getattr(tokenizer, "all_special_tokens", ()) if str(token) not in added}
+    return special | {
+        content: id_
+        for content, (id_, token) in added.items()
+        if token.special or (TAG_LIKE.fullmatch(content) and content in template)
+    }
+
+
+def any_of(spellings: Iterable[str]) -> re.Pattern[str]:
+    """A pattern of these texts, the longest first; it matches nothing when there are none."""
+    longest_first = sorted(filter(None, spellings), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) if longest_first else r"(?!)")
+
+
+class Mask:
+    """Stands for the control tokens in some messages: a number between two words that none of the messages contains.
+
+    The words are letters, because a template may write a message as JSON.
+    """
+
+    def __init__(self, pattern: re.Pattern[str], messages: Sequence[Message]) -> None:
+        self._pattern = pattern
+        contents = [message.content for message in messages]
+        words = (f"qXz{number}qXz" for number in itertools.count())
+        self._word = next(word for word in words if not any(word in content for content in contents))
+        self._mask = re.compile(f"{self._word}([0-9]+){self._word}")
+        self._spellings: list[str] = []
+
+    def hide(self, text: str) -> str:
+        """The text with masks in place of control tokens."""
+
+        def masked(match: re.Match[str]) -> str:
+            self._spellings.append(match[0])
+            return f"{self._word}{len(self._spellings) - 1}{self._word}"
+
+        return self._pattern.sub(masked, text)
+
+    def hides_in(self, text: str) -> bool:
+        """Whether the text has a mask in it."""
+        return self._mask.search(text) is not None
+
+    def restore(self, text: str) -> str:
+        """The text with the control tokens' spellings in place of masks."""
+        return self._mask.sub(lambda match: self._spellings[int(match[1])], text)
+
+    def restore_cut(self, text: str) -> list[str]:
+        """The restored text in pieces, none of which holds a masked spelling whole: each is cut after its first character."""
+        pieces = [""]
+        for position, part in enumerate(self._mask.split(text)):
+            if position % 2 == 0:
+                pieces[-1] += part
+                continue
+            spelling = self._spellings[int(part)]
+            while self._pattern.search(spelling):
+                cut = self._pattern.search(spelling).start() + 1  # type: ignore[union-attr]
+                pieces[-1] += spelling[:cut]
+                pieces.append("")
+                spelling = spelling[cut:]
+            pieces[-1] += spelling
+        return pieces
+
+
+def without_control_tokens(tokenizer: Any, spellings: Iterable[str]) -> Any:
+    """A copy of a `tokenizers.Tokenizer` to which these spellings are ordinary text. All other added tokens stay."""
+    from tokenizers import Tokenizer
+
+    control = set(spellings)
+    state = json.loads(tokenizer.to_str())
+    for token in state["added_tokens"]:
+        token["special"] = token["content"] in control
+    plain = Tokenizer.from_str(json.dumps(state))
+    plain.encode_special_tokens = True
+    plain.no_truncation()
+    plain.no_padding()
+    return plain
