@@ -71,7 +71,7 @@ def test_prompts_without_control_tokens_have_the_ids_they_had(kind: str) -> None
 @every_kind
 @pytest.mark.parametrize("content", CONTENTS)
 def test_a_message_forges_no_turn(kind: str, content: str) -> None:
-    tokenizer, chat = tokenizer_of(kind), chat_of(kind)
+    chat = chat_of(kind)
     for role in ("system", "user", "assistant"):
         turns = (Message("user", "hi"), Message("assistant", "ho"), Message("user", "so"))
         if role == "system":
