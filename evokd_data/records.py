@@ -73,8 +73,9 @@ class Prompt:
 class Completion:
     """The teacher's answer.
 
-    `finish_reason` is "stop", "length" (cut at max_tokens) or "too_long" (the prompt does not fit into the model's context;
-    `text` is empty). `choice_logprobs`: natural log-probability of each choice of the constraint, renormalised over them.
+    `finish_reason` is "stop", "length" (cut at max_tokens), "too_long" (the prompt does not fit into the model's context;
+    `text` is empty) or, from `refused`, "refused: " and why. `choice_logprobs`: natural log-probability of each choice of the
+    constraint, renormalised over them.
     """
 
     text: str
@@ -82,6 +83,21 @@ class Completion:
     prompt_tokens: int
     completion_tokens: int
     choice_logprobs: Mapping[str, float] | None = None
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the engine gave no answer to this prompt alone; None when it gave one."""
+        return self.finish_reason.removeprefix(REFUSED) if self.finish_reason.startswith(REFUSED) else None
+
+
+REFUSED = "refused: "
+MAX_REFUSAL = 200
+"""Characters of a server's message that are kept with a prompt that it refused."""
+
+
+def refused(why: str, prompt_tokens: int = 0, completion_tokens: int = 0) -> Completion:
+    """The completion of a prompt that the engine refused, or failed on, while it answers others."""
+    return Completion("", REFUSED + " ".join(why.split())[:MAX_REFUSAL], prompt_tokens, completion_tokens)
 
 
 MAX_TOKENS = 2**31 - 1

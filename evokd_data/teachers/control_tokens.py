@@ -18,6 +18,29 @@ from evokd_data.records import Message
 TAG_LIKE = re.compile(r"\W.*\w.*\W", re.DOTALL)
 """How a token looks that a template writes as structure: <｜User｜>, [INST], </think>. Words and white space are none."""
 
+SPELLED = re.compile(
+    r"<[|｜][^\s<>|｜]{1,64}[|｜]?>|<[^\s<>|｜]{1,64}[|｜]>|\[\|[^\s\[\]|]{1,64}\|\]"  # <|im_end|>, <｜User｜>, <|turn>, [|user|]
+    r"|</?(?:s|bos|eos|pad|unk|mask|sop|eop|think|tool_call|tool_response|(?:start|end)_of_\w{1,32}|unused\d+|extra_id_\d+"
+    r"|seed:\w{1,32}|SPECIAL_\d+|(?:BOS|EOS|PAD|UNK)_TOKEN)>"
+    r"|\[/?(?:INST|THINK|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|ARGS|CALL_ID|gMASK|sMASK|CLS|SEP|MASK"
+    r"|PAD|UNK)\]|<<\/?SYS>>"
+)
+"""The control tokens of the families of models, for a server whose vocabulary is not at hand."""
+JOINER = "\u200d"
+
+
+def neutralised(text: str) -> str:
+    """The text with a zero-width joiner after the first character of every control token that it spells.
+
+    A server tokenizes the whole prompt at once: it cannot be told which part of it is a message.
+    """
+    return SPELLED.sub(lambda match: match[0][0] + JOINER + match[0][1:], text)
+
+
+def restored(text: str) -> str:
+    """An answer without the joiners that it copied from a neutralised text."""
+    return re.sub(f"(?<=[<\\[]){JOINER}", "", text) if JOINER in text else text
+
 
 def control_tokens(tokenizer: Any, template: str) -> dict[str, int | None]:
     """Spelling -> id of the added tokens that are marked as special, or that the chat template writes as tags.

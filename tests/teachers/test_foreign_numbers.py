@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from evokd_data.records import Completion, Message, Prompt, Sampling
 from evokd_data.storage import journal, parquet
 from evokd_data.storage.journal import Journal
-from evokd_data.teachers.server.dialects import json_object, read_scores
+from evokd_data.teachers.server.replies import json_object, read_scores
 
 PROMPT = Prompt("label/000001", "label", (Message("user", "x"),), 1, Sampling(0.0, 1))
 NOT_LOG_PROBABILITIES = [float("nan"), "NaN", 1e30, 10**400, 0.5, -1e300, True, None, "low", [], {}]

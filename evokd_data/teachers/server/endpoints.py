@@ -29,6 +29,10 @@ class Endpoint:
         """The URL without /v1, below which vLLM has its other routes."""
         return self.url.removesuffix("/v1")
 
+    def at(self, route: str) -> str:
+        """The address of a route, which begins with /v1 where it lies below the URL."""
+        return f"{self.url}{route.removeprefix('/v1')}" if route.startswith("/v1/") else f"{self.root}{route}"
+
 
 class EndpointPool:
     """Gives each request the least busy endpoint that is not left alone, at most `concurrency` requests to one."""

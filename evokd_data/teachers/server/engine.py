@@ -5,34 +5,53 @@ from __future__ import annotations
 import re
 import time
 import zlib
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import orjson
 
 from evokd_data.errors import TeacherError
-from evokd_data.records import Completion, Prompt, token_count
+from evokd_data.records import Completion, Constraint, Message, Prompt, Sampling, refused, token_count
 from evokd_data.redaction import redact
 from evokd_data.registry import nearest
+from evokd_data.teachers.answers import read_answer
+from evokd_data.teachers.control_tokens import SPELLED, restored
 from evokd_data.teachers.logs import single_line
-from evokd_data.teachers.reasoning import strip_reasoning
 from evokd_data.teachers.scoring import first_tokens
-from evokd_data.teachers.server.dialects import Dialect, json_object, listed_models, read_scores, read_too_long
+from evokd_data.teachers.server.adaptation import Adaptation
+from evokd_data.teachers.server.dialects import DIALECTS, Body, Dialect, body_of, limit_of, with_limit
 from evokd_data.teachers.server.endpoints import Endpoint, EndpointPool, retry_after
+from evokd_data.teachers.server.replies import (
+    Answer,
+    ServerError,
+    json_object,
+    listed_models,
+    read_error,
+    read_reply,
+    read_scores,
+    read_too_long,
+)
 
 if TYPE_CHECKING:
     import aiohttp
 
     from evokd_data.teachers.server.plug import Server
 
+Reading = TypeVar("Reading")
+
 MAX_REPLY_BYTES = 64 * 2**20
 FIRST_STRUCTURED_OUTPUTS = [0, 12]
 """The first vLLM, major and minor version, whose requests have `structured_outputs`."""
-
-
-def _text(content: object) -> str:
-    """The text in a reply; "" for what is none. Half a surrogate pair, which no file could hold, becomes "?"."""
-    return content.encode("utf-8", "replace").decode() if isinstance(content, str) else ""
+PASSING = (0, 408, 409, 425, 429)
+"""Statuses below 500 with which a request is tried again; 0: no answer."""
+ONE_PROMPT = (400, 413, 422, 451)
+"""Statuses that are about one prompt, unless the message is about the account or the model."""
+FLAGGED = re.compile("moderat|flagged|content|policy|polici|safety|refus", re.IGNORECASE)
+WHOLE_SERVER = re.compile(
+    r"api[ _-]?key|(?:unknown|no such) model|model .{0,80}(?:not found|not exist)|billing|quota|credit balance",
+    re.IGNORECASE,
+)
 
 
 async def _read(reply: aiohttp.ClientResponse) -> bytes:
@@ -60,7 +79,10 @@ async def _read(reply: aiohttp.ClientResponse) -> bytes:
 
 
 class ServerEngine:
-    """See `teachers.Engine`. `key`: the API key, which is blanked out in all messages; "" when there is none."""
+    """See `teachers.Engine`. `key`: the API key, which is blanked out in all messages; "" when there is none.
+
+    What one prompt alone causes is a refused completion; what the servers cause is a TeacherError.
+    """
 
     def __init__(
         self, teacher: Server, session: aiohttp.ClientSession, endpoints: Sequence[Endpoint], key: str, log: TextIO
@@ -68,10 +90,12 @@ class ServerEngine:
         self._teacher = teacher
         self._session = session
         self._endpoints = EndpointPool(endpoints, teacher.concurrency)
-        self._dialect = Dialect(teacher)
+        self._dialect: Dialect = DIALECTS[teacher.dialect]
+        self._adaptation = Adaptation()
         self._key = key
         self._log = log
-        self._choice_tokens: dict[tuple[str, ...], tuple[int, ...]] = {}
+        self._choice_tokens: dict[tuple[str, ...], tuple[int, ...] | None] = {}
+        self._noted: set[str] = set()
         self._server_info: dict[str, Any] = {}
         self._requests = self._retries = self._prompt_tokens = self._completion_tokens = 0
         self.window = teacher.concurrency * len(endpoints)
@@ -86,8 +110,10 @@ class ServerEngine:
                 continue
             models = listed_models(raw)
             if status != 200:
-                raise self._refusal(endpoint, status, raw)
-            if models and model not in models:
+                raise self._fault(endpoint, ServerError(status, self._message(raw)))
+            if (
+                models and model not in models and f"{model}:latest" not in models
+            ):  # Ollama's name for a model without a tag
                 raise TeacherError(f"teacher.model: {endpoint.url} has no {model!r}{nearest(model, models)}")
             if "max_model_len" in (entry := models.get(model, {})):
                 self._server_info["max_model_len"] = token_count(entry["max_model_len"])
@@ -96,83 +122,161 @@ class ServerEngine:
                 if status == 200:
                     self._server_info["vllm"] = version = str(json_object(raw).get("version", ""))[:80]
                     numbers = [int(number) for number in re.findall(r"\d+", version)[:2]]
-                    self._dialect.has_structured_outputs = numbers >= FIRST_STRUCTURED_OUTPUTS
+                    self._dialect = DIALECTS["vllm" if numbers >= FIRST_STRUCTURED_OUTPUTS else "vllm before 0.12"]
+            await self._look_at_template(endpoint)
             self._note(f"{endpoint.url} answers; {self._server_info}")
+
+    async def _look_at_template(self, endpoint: Endpoint) -> None:
+        """Whether the model's chat template has a system role, where the server shows what it makes of a chat.
+
+        Elsewhere a template that refuses one says so, and one that drops it goes unnoticed.
+        """
+        if not self._dialect.renders:
+            return
+        chat = [{"role": "system", "content": "be brief, 7341"}, {"role": "user", "content": "?"}]
+        rendered = []
+        for messages in (chat, chat[1:]):
+            payload = orjson.dumps({"model": self._teacher.model, "messages": messages})
+            status, raw, _ = await self._send("POST", f"{endpoint.root}{self._dialect.renders}", payload, endpoint)
+            body = json_object(raw)
+            rendered.append((status, body.get("prompt") or body.get("tokens")))
+        (status_with_role, with_role), (status, without_role) = rendered
+        dropped = status_with_role == 200 and with_role == without_role
+        if status == 200 and without_role and (dropped or status_with_role in (400, 500)):
+            self._adaptation.folds_system = True
+            self._note(f"{endpoint.url}: the chat template has no system role")
 
     async def complete(self, prompt: Prompt) -> Completion:
         """See `teachers.Engine`. Tries again on 429, 5xx and lost connections, at another server if there is one."""
-        body = self._dialect.body(prompt)
-        scored = prompt.constraint is not None and prompt.constraint.score
-        tokens = None
-        if scored:
-            tokens = await self._first_tokens(prompt) if self._dialect.scores_exactly else None
-            body |= self._dialect.scoring(tokens)
-        reply = await self._ask(prompt, body)
-        if isinstance(reply, Completion):
-            return reply
-        try:
-            choice, usage = reply["choices"][0], reply.get("usage") or {}
-            text = _text(choice["message"].get("content"))
-            reason = choice.get("finish_reason")
-            counts = token_count(usage.get("prompt_tokens")), token_count(usage.get("completion_tokens"))
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-            return Completion("", "error", 0, 0)
-        self._prompt_tokens += counts[0]
-        self._completion_tokens += counts[1]
-        if not scored:
-            text = self._dialect.answer(prompt, strip_reasoning(text, self._teacher.thinking))
-            return Completion(text, reason if reason in ("stop", "length") else "error", *counts)
-        assert prompt.constraint is not None and prompt.constraint.choices
-        scores, drawn = read_scores(prompt.constraint.choices, tokens, choice)
-        if not scores:
-            return Completion("", "error", *counts)
-        return Completion(drawn or max(scores, key=scores.__getitem__), "stop", *counts, scores)
+        self._note_control_tokens(prompt)
+        if prompt.constraint is not None and prompt.constraint.score:
+            assert prompt.constraint.choices
+            completion = await self._complete_with_scores(prompt, prompt.constraint.choices)
+            if completion is not None:
+                return completion
+            prompt = replace(prompt, constraint=Constraint(choices=prompt.constraint.choices))
+        answer = await self._ask(prompt, body_of(self._dialect, self._teacher, prompt))
+        if isinstance(answer, Completion):
+            return answer
+        thinking = self._teacher.thinking
+        return answer.completion(read_answer(restored(answer.text), prompt.constraint, thinking))
 
-    async def _first_tokens(self, prompt: Prompt) -> tuple[int, ...]:
-        assert prompt.constraint is not None and prompt.constraint.choices
-        choices = prompt.constraint.choices
+    async def _complete_with_scores(self, prompt: Prompt, choices: tuple[str, ...]) -> Completion | None:
+        """The choice drawn, with the probability of each; None where the server gives none for these choices."""
+        tokens = None
+        if self._dialect.exact_scores:
+            tokens = await self._first_tokens(prompt, choices)
+        if tokens is None and (self._dialect.exact_scores or len({choice[:1] for choice in choices}) < len(choices)):
+            self._note_once(f"no scores of {', '.join(choices)[:80]}: two of them can begin with the same token")
+            return None
+        answer = await self._ask(prompt, body_of(self._dialect, self._teacher, prompt, tokens))
+        if isinstance(answer, Completion):
+            return answer
+        scored = read_scores(choices, tokens, answer.choice)
+        if scored is None:
+            self._note_once("no scores: the server sends no log-probabilities of the choices")
+            return None
+        scores, drawn = scored
+        if not scores:
+            return Completion("", "error", answer.prompt_tokens, answer.completion_tokens)
+        best = drawn or max(scores, key=scores.__getitem__)
+        return Completion(best, "stop", answer.prompt_tokens, answer.completion_tokens, scores)
+
+    async def _first_tokens(self, prompt: Prompt, choices: tuple[str, ...]) -> tuple[int, ...] | None:
+        """The first token id of each choice; None when two are alike, or the server does not tokenize."""
         if choices not in self._choice_tokens:
             tokens = []
             for choice in choices:
                 body = {"model": self._teacher.model, "prompt": choice, "add_special_tokens": False}
-                reply = await self._ask(prompt, body, tokenize=True)
-                ids = reply.get("tokens") if isinstance(reply, dict) else None
+                ids = await self._exchange(prompt, body, "/tokenize", lambda reply: reply.get("tokens"))
                 tokens.append([token for token in ids if isinstance(token, int)] if isinstance(ids, list) else [])
-            self._choice_tokens[choices] = first_tokens(choices, tokens)
+            try:
+                self._choice_tokens[choices] = first_tokens(choices, tokens)
+            except TeacherError as error:
+                self._note_once(str(error))
+                self._choice_tokens[choices] = None
         return self._choice_tokens[choices]
 
-    async def _ask(self, prompt: Prompt, body: dict[str, Any], tokenize: bool = False) -> dict[str, Any] | Completion:
-        """The server's reply; a completion "too_long" when the prompt does not fit.
+    async def _ask(self, prompt: Prompt, body: Body) -> Answer | Completion:
+        """The answer in the server's reply; a completion when there is none. Raises TeacherError."""
+        answer = await self._exchange(prompt, self._adaptation.apply(body), self._dialect.route, self._read)
+        if isinstance(answer, Completion):
+            return answer
+        self._prompt_tokens += answer.prompt_tokens
+        self._completion_tokens += answer.completion_tokens
+        return answer
 
-        Raises TeacherError when the server refuses the request, or when all tries failed.
+    def _read(self, body: Mapping[str, Any]) -> Answer | None:
+        return read_reply(body, self._teacher.thinking)
+
+    async def _exchange(
+        self, prompt: Prompt, body: Body, route: str, read: Callable[[dict[str, Any]], Reading | None]
+    ) -> Reading | Completion:
+        """What `read` finds in the server's reply; a completion for a prompt that does not fit, or that alone is refused.
+
+        Raises TeacherError when the server refuses all requests, or when all tries failed and it answers no other prompt.
         """
-        payload = orjson.dumps(body)
-        failure = ""
-        for attempt in range(self._teacher.retries + 1):
+        attempt, status, failure = 0, 0, ""
+        while attempt <= self._teacher.retries:
             endpoint = await self._endpoints.acquire()
             try:
-                url = f"{endpoint.root}/tokenize" if tokenize else f"{endpoint.url}/chat/completions"
-                status, raw, retry_after_s = await self._send("POST", url, payload, endpoint)
+                status, raw, retry_after_s = await self._send("POST", endpoint.at(route), orjson.dumps(body), endpoint)
             finally:
                 self._endpoints.release(endpoint)
-            if status == 200 and (reply := json_object(raw)):
+            reply = json_object(raw)
+            error = read_error(status, reply, raw)
+            if error is None and (reading := read(reply)) is not None:
                 endpoint.failures = 0
                 self._requests += 1
-                return reply
-            if status not in (0, 200, 408, 409, 425, 429) and status < 500:
-                too_long = read_too_long(status, self._message(raw))
-                if too_long is None:
-                    raise self._refusal(endpoint, status, raw, prompt.key)
-                if 0 < too_long.room < body.get("max_tokens", 0):  # the prompt fits, only the answer does not
-                    return await self._ask(prompt, {**body, "max_tokens": too_long.room})
-                return Completion("", "too_long", too_long.prompt_tokens, 0)
+                return reading
+            error = self._blanked(error or ServerError(502, f"the reply holds no answer: {raw[:200]!r}"))
+            if self._adaptation.learn(error, body):
+                self._note_once(f"{endpoint.url} {error.status}: {error.message}; {self._adaptation.describe()}")
+                body = self._adaptation.apply(body)
+                continue
+            if too_long := read_too_long(error):
+                if not 0 < too_long.room < limit_of(body):
+                    return Completion("", "too_long", too_long.prompt_tokens, 0)
+                body = with_limit(body, too_long.room)  # the prompt fits, only the answer does not
+                continue
+            if error.status not in PASSING and error.status < 500:
+                return self._judge(endpoint, error, prompt, route)
+            attempt += 1
             self._retries += 1
-            backoff_s = self._endpoints.back_off(endpoint, attempt, status, retry_after_s)
-            failure = f"{status or 'no answer'}: {self._message(raw)}"
+            backoff_s = self._endpoints.back_off(endpoint, attempt - 1, error.status, retry_after_s)
+            status, failure = error.status, f"{error.status or 'no answer'}: {error.message}"
             self._note(f"{prompt.key} {endpoint.url} {failure}; again in {backoff_s:.1f} s")
+        if status != 429 and await self._answers_another():
+            return self._refuse(prompt, f"{self._teacher.retries + 1} times {failure}")
         raise TeacherError(
             f"teacher.urls: {prompt.key} failed {self._teacher.retries + 1} times, at last at {endpoint.url} with {failure}"
         )
+
+    def _judge(self, endpoint: Endpoint, error: ServerError, prompt: Prompt, route: str) -> Completion:
+        """A refused completion for an error of this prompt alone. Raises TeacherError for one of the whole server."""
+        one_prompt = error.status in ONE_PROMPT or (
+            error.status == 403 and FLAGGED.search(f"{error.message} {error.word}")
+        )
+        filtered = re.search("filter|policy", error.word)
+        if route == "/tokenize" or (one_prompt and (filtered or not WHOLE_SERVER.search(error.message))):
+            return self._refuse(prompt, f"{error.status} {error.word} {error.message}")
+        raise self._fault(endpoint, error, prompt.key)
+
+    def _refuse(self, prompt: Prompt, why: str) -> Completion:
+        self._note(f"{prompt.key} is refused: {why}")
+        return refused(why)
+
+    async def _answers_another(self) -> bool:
+        """Whether a server answers a prompt that no server could object to, so that a failure is the other prompt's."""
+        prompt = Prompt("probe", "probe", (Message("user", "Say yes."),), 0, Sampling(0.0, 4))
+        body = self._adaptation.apply(body_of(self._dialect, self._teacher, prompt))
+        endpoint = await self._endpoints.acquire()
+        try:
+            status, raw, _ = await self._send("POST", endpoint.at(self._dialect.route), orjson.dumps(body), endpoint)
+        finally:
+            self._endpoints.release(endpoint)
+        reply = json_object(raw)
+        return status == 200 and read_error(status, reply, raw) is None and self._read(reply) is not None
 
     async def _send(
         self, method: str, url: str, payload: bytes | None, endpoint: Endpoint
@@ -196,27 +300,41 @@ class ServerEngine:
                 ) from None
             return 0, message.encode(), None
 
-    def _refusal(self, endpoint: Endpoint, status: int, raw: bytes, key: str = "") -> TeacherError:
-        if status in (401, 403):
+    def _fault(self, endpoint: Endpoint, error: ServerError, key: str = "") -> TeacherError:
+        if error.status in (401, 403):
             variable = self._teacher.api_key_env
             hint = (
                 f"it does not take the key in {variable}"
                 if variable
                 else "it wants a key: name its variable in api_key_env"
             )
-            return TeacherError(f"teacher.urls: {endpoint.url} answers {status}: {hint}")
+            return TeacherError(f"teacher.urls: {endpoint.url} answers {error.status}: {hint}")
         verb = f"refused {key}" if key else "answers"
-        return TeacherError(f"teacher.urls: {endpoint.url} {verb}: {status} {self._message(raw)}")
+        return TeacherError(f"teacher.urls: {endpoint.url} {verb}: {error.status} {error.message}")
 
     def _message(self, raw: bytes) -> str:
         """The error message in a reply, on one short line, without the API key in case the server repeats it."""
-        error = json_object(raw).get("error")
-        message = error.get("message", error) if isinstance(error, dict) else error
-        text = str(message) if message else raw.decode("utf-8", errors="replace")
-        return single_line(redact(text, self._key))
+        error = read_error(500, json_object(raw), raw)
+        assert error is not None
+        return self._blanked(error).message
+
+    def _blanked(self, error: ServerError) -> ServerError:
+        return replace(error, message=single_line(redact(error.message, self._key)), word=redact(error.word, self._key))
 
     def _note(self, line: str) -> None:
         print(time.strftime("%Y-%m-%dT%H:%M:%S"), line, file=self._log)
+
+    def _note_once(self, line: str) -> None:
+        if line not in self._noted:
+            self._noted.add(line)
+            self._note(line)
+
+    def _note_control_tokens(self, prompt: Prompt) -> None:
+        for message in prompt.messages:
+            for match in SPELLED.finditer(message.content):
+                self._note_once(
+                    f"{match[0]!r} in a text is sent with a zero-width joiner in it, lest it is a control token"
+                )
 
     async def sleep(self) -> None:
         """Does nothing: the accelerator is the server's."""
@@ -233,6 +351,7 @@ class ServerEngine:
             "servers": len(self._endpoints.endpoints),
             "window": self.window,
             **self._server_info,
+            **({"adapted": self._adaptation.describe()} if self._adaptation.describe() else {}),
             "requests": self._requests,
             "retries": self._retries,
             "prompt_tokens": self._prompt_tokens,

@@ -1,4 +1,4 @@
-"""A teacher behind HTTP: any server that speaks OpenAI's chat completions, such as `vllm serve` and SGLang.
+"""A teacher behind HTTP: any server that speaks OpenAI's chat completions, such as `vllm serve`, SGLang and llama.cpp's; Ollama.
 
     teacher:
       engine: server
@@ -28,6 +28,7 @@ from evokd_data.records import Constraint
 from evokd_data.redaction import may_receive_tokens, plain_http_refusal
 from evokd_data.settings import NOT_IDENTITY, Count, from_anyone, from_user, identity
 from evokd_data.teachers import Teacher
+from evokd_data.teachers.server.dialects import DIALECTS
 from evokd_data.teachers.server.endpoints import Endpoint
 from evokd_data.teachers.server.engine import ServerEngine
 
@@ -53,10 +54,11 @@ Dollars = Annotated[float, Field(ge=0)]
 class Server(Teacher):
     """`urls` are base URLs ending in /v1; requests go to the least busy one, at most `concurrency` to each.
 
-    `dialect` decides how constraints are asked for. "openai": `response_format` only, no grammars. "vllm" also scores
-    choices exactly. The others return 20 log-probabilities; a choice that is not among them gets the last of these,
-    which is more than it has. `revision` cannot be checked: it is what you know the server to run. Without a price per
-    million tokens no cost is counted. `extra_body` is added to every request.
+    `dialect` says which server it is: how constraints are asked for, and whether choices are scored. "openai" and "ollama" have no
+    grammars. "vllm" scores choices exactly. The others return 20 log-probabilities; a choice that is not among them gets the
+    last of these, which is more than it has. Choices that can begin with the same token are answered without scores.
+    `revision` cannot be checked: it is what you know the server to run. Without a price per million tokens no cost is
+    counted. `extra_body` is added to every request, for Ollama e.g. {options: {num_ctx: 8192}}.
     """
 
     name: ClassVar[str] = "server"
@@ -65,7 +67,7 @@ class Server(Teacher):
     model: Annotated[str, Field(min_length=1)]
     urls: Annotated[tuple[str, ...], Field(min_length=1)] = field(metadata=NOT_IDENTITY)
     revision: str | None = None
-    dialect: Literal["openai", "vllm", "sglang"] = "vllm"
+    dialect: Literal["openai", "vllm", "sglang", "llamacpp", "ollama"] = "vllm"
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_tokens: Count = 512
@@ -99,9 +101,10 @@ class Server(Teacher):
         return ModelReference(self.model, self.revision)
 
     def refuses(self, constraint: Constraint) -> str | None:
-        if self.dialect == "openai" and constraint.grammar is not None:
+        if constraint.grammar is not None and DIALECTS[self.dialect].grammar is None:
+            others = " or ".join(name for name in DIALECTS if DIALECTS[name].grammar is not None and " " not in name)
             return (
-                "dialect 'openai' has no grammars; set teacher.dialect to vllm or sglang where the server is one, or "
+                f"dialect {self.dialect!r} has no grammars; set teacher.dialect to {others} where the server is one, or "
                 "task.labelling to json"
             )
         return None

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from evokd_data.errors import EngineStopped, TeacherError
-from evokd_data.records import Completion, Constraint, Prompt, is_log_probability
+from evokd_data.records import Completion, Constraint, Prompt, is_log_probability, refused
+from evokd_data.teachers.answers import read_answer
 from evokd_data.teachers.chat import ChatTokenizer
 from evokd_data.teachers.label_trie import LabelTrie
 from evokd_data.teachers.logs import describe_error
-from evokd_data.teachers.reasoning import strip_reasoning
 from evokd_data.teachers.vllm.arguments import without_folders
 from evokd_data.teachers.vllm.names import version
 from evokd_data.teachers.vllm.startup import last_error
@@ -29,6 +29,10 @@ TURNS_ARE_TEXT = (
     "the chat template parts turns by ordinary text and not by control tokens: a text that holds the same words cannot be "
     "told from a turn"
 )
+
+
+class _Refused(Exception):
+    """vLLM refuses one request, and answers others."""
 
 
 class VLLMEngine:
@@ -62,7 +66,13 @@ class VLLMEngine:
         self.window: int = teacher.window or sequences + max(1, sequences // 8)
 
     async def complete(self, prompt: Prompt) -> Completion:
-        """See `teachers.Engine`. `finish_reason` "error" marks the rare request that the engine gave up on alone."""
+        """See `teachers.Engine`. A request that vLLM alone refuses, or gives up on, is a refused completion."""
+        try:
+            return await self._complete(prompt)
+        except _Refused as error:
+            return refused(str(error))
+
+    async def _complete(self, prompt: Prompt) -> Completion:
         scored = prompt.constraint is not None and prompt.constraint.score
         ids = self._chat.encode(prompt.messages, self._teacher.thinking and not scored)
         room = self._max_model_len - len(ids)
@@ -89,9 +99,11 @@ class VLLMEngine:
             if len(self._checked) >= MAX_CHECKED_CONSTRAINTS:
                 self._checked.clear()
             self._checked[constraint] = parameters.structured_outputs
+        if output.finish_reason not in ("stop", "length"):
+            return refused(f"vLLM ended it: {output.finish_reason}", len(ids), len(output.token_ids))
         text = self._decode(ids, output) if self._chat.can_decode else output.text
-        reason = output.finish_reason if output.finish_reason in ("stop", "length") else "error"
-        return Completion(strip_reasoning(text, self._teacher.thinking), reason, len(ids), len(output.token_ids))
+        text = read_answer(text, prompt.constraint, self._teacher.thinking)
+        return Completion(text, output.finish_reason, len(ids), len(output.token_ids))
 
     def _decode(self, ids: Sequence[int], output: Any) -> str:
         # The token that ended the answer does not belong to its text, be it special or not.
@@ -163,9 +175,7 @@ class VLLMEngine:
         except self._names.VLLMError as error:
             if self._llm.errored:
                 raise self._stopped() from error
-            raise TeacherError(
-                f"vLLM refused {prompt.key}: {describe_error(error.__cause__ or error)}; its log: {self._log}"
-            ) from error
+            raise _Refused(f"vLLM: {describe_error(error.__cause__ or error)}") from error
         if last is None or (last.outputs[0].finish_reason == "abort" and self._llm.errored):
             raise self._stopped()
         return last.outputs[0]
