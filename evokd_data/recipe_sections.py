@@ -129,6 +129,7 @@ class Rounds:
     "label_confidence",
     "label_votes",
     "seed_form",
+    "max_refused",
 )
 @dataclass(frozen=True)
 class Filters:
@@ -141,7 +142,8 @@ class Filters:
     `label_confidence`: with `auto`, the least probability that a label is right, as the exam lets one expect. `label_votes`:
     labelling answers per text, each with the demonstrations in another order. `seed_form`: texts and spans that no seed resembles
     are dropped: another script, a fourth or four times the length, no question where all seeds are; spans of bare punctuation, of
-    nearly the whole text, or three times as long as any of the seeds'.
+    nearly the whole text, or three times as long as any of the seeds'. `max_refused`: a round stops when the teacher's server
+    refuses a larger share of its texts.
     """
 
     min_characters: Count = 2
@@ -151,6 +153,7 @@ class Filters:
     label_confidence: Share = 0.5
     label_votes: Count = 1
     seed_form: bool = True
+    max_refused: Share = field(default=0.2, metadata=NOT_IDENTITY)
 
 
 @from_anyone("boost", "seed_weight")

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from evokd_data.errors import TeacherError
+from evokd_data.generation.refusals import Refusals
 from evokd_data.progress import Progress
 from evokd_data.recipe import MEASURED, Recipe
 from evokd_data.records import Completion, Prompt, Quota, Rejection, Sample
@@ -26,11 +27,17 @@ class Tally:
         self.accepted = 0
         self.accepted_by_kind: Counter[Quota] = Counter()
         self.rejected: Counter[str] = Counter()
+        self.refusals = Refusals()
         self.agreed = self.disagreed = 0
         """Texts labelled as they were asked for, and otherwise."""
         self._examples: list[str] = []
         self._tokens = 0
         self._report: Callable[..., None] = progress.generated
+
+    @property
+    def decided(self) -> int:
+        """Texts that were kept or rejected."""
+        return self.accepted + self.rejected.total()
 
     def ask_for_more(self, planned: RequestPlan) -> None:
         """The plan has another wave."""
@@ -53,8 +60,9 @@ class Tally:
             self.rejected[fate.reason] += 1
             if fate.reason == "label_disagreement":
                 self._compare(False, fate.text, fate.detail)
-        decided = self.accepted + self.rejected.total()
-        self._report(decided, self.asked, self.accepted, self.rejected, self._tokens)
+            elif fate.reason == "refused":
+                self.refusals.add(fate.detail)
+        self._report(self.decided, self.asked, self.accepted, self.rejected, self._tokens)
 
     def _compare(self, agrees: bool, text: str, label: str) -> None:
         self.agreed += agrees

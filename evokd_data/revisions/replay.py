@@ -261,7 +261,8 @@ async def _compare_rows(
     expected = published.identity["content"]
     if content.hexdigest() != expected and not differing and not unanswered:
         problems.append(f"the rows digest to {content.hexdigest()[:12]}, the manifest says {expected[:12]}")
-    return _Counts(content.rows, rejections, len(used_keys), len(rows) - len(used_keys))
+    answered = len({(row["key"], row["prompt"]) for row in rows})  # a refusal that was asked again is there twice
+    return _Counts(content.rows, rejections, len(used_keys), answered - len(used_keys))
 
 
 def _refill_problems(

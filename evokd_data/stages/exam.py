@@ -20,6 +20,7 @@ from typing import Any
 
 from evokd_data.digest import derive_seed
 from evokd_data.errors import TeacherError
+from evokd_data.generation.refusals import require_answers
 from evokd_data.generation.seed_student import cross_fitted, folds_of
 from evokd_data.recipe import FORCE, OFF, Recipe
 from evokd_data.records import LabelForm, Labelling, Sample
@@ -182,6 +183,7 @@ async def _take(
             for sample in fold
         ]
     answers = await asyncio.gather(*map(ask, asked))
+    require_answers(recipe, answers)
     samples = [sample for fold in folds for sample in fold]
     if not scored:
         right, count = _micro_f1(recipe, [(s, a.text) for s, a in zip(samples, answers, strict=True)], task)

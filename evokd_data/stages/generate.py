@@ -162,6 +162,7 @@ class _RoundWriter:
                         rejections.append(fate)
                     self.tally.add(fate)
                 self.tally.require_agreement(self.recipe)
+                _require_few_refusals(self.recipe, self.folder, self.tally)
                 if (number := shard_of_last_request.get(request.index)) is not None:
                     self.journal.sync()  # the answers must survive whenever the shard made from them does
                     write_rejections(self.folder.rejections / shard_name(number), rejections)
@@ -169,6 +170,7 @@ class _RoundWriter:
                     path = self.folder.shards / shard_name(number)
                     write_shard(path, self.recipe.task, samples, shard.start, shard.stop)
                     samples, rejections = [], []
+        _require_few_refusals(self.recipe, self.folder, self.tally, whole=not self.tally.accepted)
 
     def _drafts(
         self, planned: RequestPlan, ranges: Sequence[range], first: int
@@ -242,9 +244,24 @@ def _finished_shards(
             tally.add(rejection)
         finished += 1
     tally.require_agreement(recipe)
+    _require_few_refusals(recipe, folder, tally)
     for stale in (*folder.shard_files()[finished:], *folder.rejection_files()[finished:]):
         stale.unlink()
     return finished
+
+
+def _require_few_refusals(recipe: Recipe, folder: RoundFolder, tally: Tally, whole: bool = False) -> None:
+    """Raises as `Refusals.require_few`. The shards with refusals in them are then removed: the next run writes them from the
+    journal, and asks again for what was refused."""
+    try:
+        tally.refusals.require_few(recipe, tally.decided, whole)
+    except TeacherError:
+        rejections = folder.rejection_files()
+        spoilt = [any(r.reason == "refused" for r in read_rejections([path])) for path in rejections]
+        first = spoilt.index(True) if any(spoilt) else len(rejections)
+        for stale in (*folder.shard_files()[first:], *rejections[first:]):
+            stale.unlink()
+        raise
 
 
 UNANSWERED = ("missing", "truncated", "unreadable", "too_long_prompt")

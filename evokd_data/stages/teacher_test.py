@@ -13,6 +13,7 @@ from typing import Any
 
 from evokd_data.atomic_files import write_json
 from evokd_data.digest import derive_random, derive_seed
+from evokd_data.generation.refusals import require_answers
 from evokd_data.generation.scheduler import TeacherOnDemand
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
@@ -72,6 +73,7 @@ async def _score(
         for number, sample in enumerate(samples)
     ]
     answers = await asyncio.gather(*map(ask, prompts))
+    require_answers(recipe, answers)
     rows = [_row(brief, sample, answer) for sample, answer in zip(samples, answers, strict=True)]
     return recipe.task.score(samples, rows, derive_seed(recipe.seed, "bootstrap"))
 

@@ -178,7 +178,10 @@ class Journal:
         self.completion_tokens += token_count(completion_tokens)
 
     def find(self, prompt: Prompt) -> Completion | None:
-        """The answer given to exactly this prompt before; None when there is none, or only one given by this process."""
+        """The answer given to exactly this prompt before; None when there is none, or only one given by this process.
+
+        Nor is a refusal found, unless many requests share the prompt: it is asked again, and the newest answer counts.
+        """
         entry = self._index.find(prompt_digest(prompt)) if self._index else None
         if entry is None:
             return None
@@ -186,7 +189,11 @@ class Journal:
         row = decode_line(os.pread(self._segments[segment], length, offset))
         if row is None:
             raise damaged(self._folder, offset)
-        return completion(row) if row["key"] == prompt.key else None
+        if row["key"] != prompt.key:
+            return None
+        answer = completion(row)
+        shared = prompt.request is None and prompt.template != "label"
+        return answer if answer.refusal is None or shared else None
 
     def add(self, prompt: Prompt, answer: Completion) -> None:
         """Append an answer. On return it survives the death of this process; `sync` makes it survive a power cut."""

@@ -31,7 +31,7 @@ from evokd_data.strategies import Ask, Brief
 from evokd_data.strategies.demonstrations import permuted_demonstrations
 from evokd_data.strategies.prompts import make_prompt, prompt_key, task_variables
 from evokd_data.strategies.trust import calibrate, certain_label, pool
-from evokd_data.strategies.writing import origin
+from evokd_data.strategies.writing import lost, origin, unanswered
 from evokd_data.tasks import Task, Unreadable
 from evokd_data.templates import Templates
 
@@ -92,14 +92,14 @@ async def label_texts(
     async def label_at(position: int) -> Draft:
         source = origin(brief, request, position, strategy)
         if position >= len(texts):
-            return Draft("", None, source, problem=problem or "missing")
+            return lost("", source, problem or "missing")
         text = texts[position]
         if not text:
-            return Draft("", None, source, problem=problem or "too_short")
+            return lost("", source, problem or "too_short")
         try:
             return await label_text(brief, request, position, text, ask, strategy)
         except Unreadable as error:
-            return Draft(text, None, source, problem=str(error))
+            return lost(text, source, str(error))
 
     return list(await asyncio.gather(*(label_at(position) for position in range(request.count))))
 
@@ -124,8 +124,8 @@ async def label_text(
         for vote in range(brief.labelling.votes)
     ]
     answers = await asyncio.gather(*map(ask, prompts)) if len(prompts) > 1 else [await ask(prompts[0])]
-    if any(answer.finish_reason == "too_long" for answer in answers):
-        raise Unreadable("too_long_prompt")
+    if problem := next(filter(None, map(unanswered, answers)), ""):
+        raise Unreadable(problem)
     source = origin(brief, request, position, strategy)
     if not can_be_scored(brief.task):
         return _judge_spans(

@@ -25,7 +25,7 @@ from evokd_data.strategies.demonstrations import labelling_demonstrations
 from evokd_data.strategies.labelling import label_texts, majority
 from evokd_data.strategies.prompts import make_prompt, prompt_key, task_variables
 from evokd_data.strategies.schemas import explained_label_schema
-from evokd_data.strategies.writing import origin
+from evokd_data.strategies.writing import lost, origin, unanswered
 from evokd_data.tasks import Task, Unreadable
 
 
@@ -100,14 +100,14 @@ async def explain(brief: Brief, request: GenerationRequest, ask: Ask) -> Draft:
     try:
         target = majority([read_explained(brief.task, answer, text) for answer in answers])
     except Unreadable as error:
-        return Draft(text, None, source, problem=str(error))
+        return lost(text, source, str(error))
     return Draft(text, target, source)
 
 
 def read_explained(task: Task, answer: Completion, text: str) -> Target:
     """The target in an answer with an explanation. Raises Unreadable."""
-    if answer.finish_reason == "too_long":
-        raise Unreadable("too_long_prompt")
+    if problem := unanswered(answer):
+        raise Unreadable(problem)
     try:
         label = orjson.loads(answer.text)["label"]
     except (orjson.JSONDecodeError, KeyError, TypeError):

@@ -31,6 +31,19 @@ def origin(brief: Brief, request: GenerationRequest, position: int, strategy: st
     )
 
 
+def unanswered(answer: Completion) -> str:
+    """Why a completion is no answer: "too_long_prompt", or "refused: " and the engine's words; "" for an answer."""
+    if answer.finish_reason == "too_long":
+        return "too_long_prompt"
+    return answer.finish_reason if answer.refusal is not None else ""
+
+
+def lost(text: str, source: Origin, problem: str) -> Draft:
+    """The draft of a text that is missing, or cannot be labelled. `problem`: a reason, with a detail after ": " or without."""
+    reason, _, detail = problem.partition(": ")
+    return Draft(text, None, source, problem=reason, detail=detail)
+
+
 async def write_texts(
     brief: Brief,
     request: GenerationRequest,
@@ -88,8 +101,8 @@ def read_text(answer: Completion, *, multiline: bool) -> tuple[str, str]:
 
     Where no seed has several lines, only the first counts: what a small model adds below it is talk about the text.
     """
-    if answer.finish_reason == "too_long":
-        return "", "too_long_prompt"
+    if problem := unanswered(answer):
+        return "", problem
     if answer.finish_reason == "length":
         return "", "truncated"
     lines = answer.text.strip().splitlines() or [""]
@@ -101,8 +114,8 @@ def read_text(answer: Completion, *, multiline: bool) -> tuple[str, str]:
 
 def read_texts(answer: Completion, count: int) -> tuple[list[str], str]:
     """The texts in a generate answer, at most `count`, and why there are fewer ("" when there are `count`)."""
-    if answer.finish_reason == "too_long":
-        return [], "too_long_prompt"
+    if problem := unanswered(answer):
+        return [], problem
     try:
         items = orjson.loads(answer.text)["texts"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
@@ -141,12 +154,13 @@ async def write_labelled_texts(
         pairs = [(" ".join(text.split()), label.strip()) for text, label in items][: request.count]
         problem = "missing"
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-        pairs, problem = [], "truncated" if answer.finish_reason == "length" else "unreadable"
+        cut = "truncated" if answer.finish_reason == "length" else "unreadable"
+        pairs, problem = [], unanswered(answer) or cut
     drafts = []
     for position in range(request.count):
         source = origin(brief, request, position, strategy)
         if position >= len(pairs):
-            drafts.append(Draft("", None, source, problem=problem))
+            drafts.append(lost("", source, problem))
             continue
         text, label = pairs[position]
         if not text:
@@ -155,7 +169,7 @@ async def write_labelled_texts(
         try:
             drafts.append(Draft(text, brief.task.read_label(label, text), source))
         except Unreadable as error:
-            drafts.append(Draft(text, None, source, problem=str(error)))
+            drafts.append(lost(text, source, str(error)))
     return drafts
 
 
@@ -196,7 +210,7 @@ def label_by_condition(
         if position < len(texts):
             drafts.append(Draft(texts[position], target, source, problem="" if texts[position] else "too_short"))
         else:
-            drafts.append(Draft("", None, source, problem=problem or "missing"))
+            drafts.append(lost("", source, problem or "missing"))
     return drafts
 
 

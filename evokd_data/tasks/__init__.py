@@ -95,7 +95,8 @@ def has(row: Mapping[str, Any], column: str) -> bool:
 
 
 class Unreadable(Exception):
-    """An answer of the teacher from which no target can be read. The message is one word: a rejection's reason."""
+    """An answer of the teacher from which no target can be read. The message is a rejection's reason, one word, with a detail
+    after ": " or without."""
 
 
 def sample_id(task: Task, text: str, target: Target) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +41,25 @@ def talk(
 
 def completing(*prompts: Prompt) -> Callable[[ServerEngine], Awaitable[list[Completion]]]:
     return lambda engine: asyncio.gather(*map(engine.complete, prompts))
+
+
+@contextlib.contextmanager
+def serving_in_thread(fake: FakeServer) -> Iterator[FakeServer]:
+    """The fake served by a loop of its own, for runs that have theirs."""
+    started, stop = threading.Event(), asyncio.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def serve() -> None:
+        loops.append(asyncio.get_running_loop())
+        async with fake.serving():
+            started.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+    thread.start()
+    assert started.wait(10)
+    try:
+        yield fake
+    finally:
+        loops[0].call_soon_threadsafe(stop.set)
+        thread.join(10)

@@ -161,9 +161,7 @@ def test_llama_cpp_is_asked_in_its_words(tmp_path: Path) -> None:
     grammar = Constraint(grammar='root ::= "a"')
     fake = FakeServer(script=[ok(chat('{"texts": ["a"]}')), ok(chat("B")), ok(chat("a"))])
     asked = [prompt(0, TEXTS), prompt(0, Constraint(choices=('say "hi"', "B"))), prompt(0, grammar)]
-    answers = [
-        ask_one_after_another for ask_one_after_another in talk(fake, tmp_path, in_turn(asked), dialect="llamacpp")
-    ]
+    answers = talk(fake, tmp_path, in_turn(asked), dialect="llamacpp")
     schema, choices, free = fake.bodies
     assert schema["response_format"]["json_schema"]["schema"] == SCHEMA
     assert choices["grammar"] == r'root ::= "say \"hi\"" | "B"'
