@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -322,6 +323,7 @@ REFUSALS = {
     "Azure, about a policy and an API key": (error(400, code="content_filter", message="filtered: 'my api key is'"), "content_filter"),
     "OpenRouter": (error(403, code=403, message="Your chosen model requires moderation and your input was flagged"), "403 Your"),
     "in a 200": (error(200, code="content_policy_violation", message="not this"), "400 content_policy_violation not this"),
+    "a text that is quoted": (failing(400, "bad input: 'my API key and my billing quota'"), "400 bad input"),
     "grammar": (failing(400, "Grammar error at line 1"), "400 Grammar error at line 1"),
     "validation": (failing(422, "bad input"), "422 bad input"),
     "size": (failing(413, "Request Entity Too Large"), "413 Request Entity"),
@@ -341,7 +343,7 @@ def test_a_prompt_that_alone_is_refused_is_answered_with_the_reason(words: str, 
     answers = talk(fake, tmp_path, completing(*map(prompt, range(3))))
     assert answers[1].text == "" and reason in (answers[1].refusal or "")
     assert [answers[0].finish_reason, answers[2].finish_reason] == ["stop", "stop"]
-    assert len(fake.bodies) == 3, "nothing was tried again"
+    assert sum(body["messages"][-1]["content"] == "text 1" for body in fake.bodies) == 1, "it was not tried again"
 
 
 OVERFLOWS = {
@@ -394,8 +396,21 @@ def test_a_prompt_on_which_a_server_fails_for_ever_is_refused_when_another_is_an
 
     fake = DroppingServer(rules=[rule])
     answers = talk(fake, tmp_path, completing(*map(prompt, range(3))), retries=1)
-    assert "2 times" in (answers[1].refusal or "")
+    assert "3 times" in (answers[1].refusal or ""), "once more after another was answered"
     assert [answers[0].text, answers[2].text] == ["fine", "fine"]
+
+
+def test_a_prompt_that_hangs_is_given_up_after_three_times(tmp_path: Path) -> None:
+    class HangingServer(FakeServer):
+        async def reply(self, method: str, path: str, body: dict[str, Any]) -> Reply | None:
+            if body.get("messages", [{}])[-1].get("content") == "text 1":
+                await asyncio.sleep(5)
+            return await super().reply(method, path, body)
+
+    fake = HangingServer(tokenizes=False)
+    answers = talk(fake, tmp_path, completing(*map(prompt, range(3))), timeout_s=0.3, dialect="openai")
+    assert (answers[1].refusal or "").startswith("3 times no answer: ")
+    assert answers[0].finish_reason == answers[2].finish_reason == "stop"
 
 
 class DroppingServer(FakeServer):
@@ -406,6 +421,20 @@ class DroppingServer(FakeServer):
             return await super().reply(method, path, body)
         self.bodies.append(body)
         return self.rules[0](body)
+
+
+def test_a_server_that_comes_back_just_then_refuses_nothing(tmp_path: Path) -> None:
+    fake = FakeServer(script=[failing(503, "starting")] * 2)
+    assert ask_one(fake, tmp_path, retries=1).finish_reason == "stop"
+    assert [body["messages"][-1]["content"] for body in fake.bodies] == ["text 1", "text 1", "Say yes.", "text 1"]
+
+
+def test_a_server_without_scores_is_not_asked_for_them_for_ever(tmp_path: Path) -> None:
+    fake = FakeServer(rules=[lambda body: ok(chat("B"))])
+    asked = [prompt(number, Constraint(choices=("A", "B"), score=True)) for number in range(40)]
+    answers = talk(fake, tmp_path, in_turn(asked), dialect="sglang")
+    assert {(answer.text, answer.choice_logprobs) for answer in answers} == {("B", None)}
+    assert len(fake.bodies) == 40 + 16
 
 
 # What the whole server causes

@@ -101,7 +101,8 @@ DIALECTS = {
 def body_of(dialect: Dialect, teacher: Server, prompt: Prompt, tokens: Sequence[int] | None = None) -> Body:
     """The body of one request. With `tokens`, the first token ids of the choices, those are scored exactly."""
     sampling, constraint = prompt.sampling, prompt.constraint
-    limit = 1 if constraint is not None and constraint.score else sampling.max_tokens
+    scored = constraint is not None and constraint.score
+    limit = 1 if scored else sampling.max_tokens
     draws = {"temperature": sampling.temperature, "top_p": sampling.top_p}
     seed = {"seed": prompt.seed % SMALL_SEEDS if dialect.small_seeds else prompt.seed}
     body: Body = {
@@ -114,7 +115,7 @@ def body_of(dialect: Dialect, teacher: Server, prompt: Prompt, tokens: Sequence[
         body["options"] = {**draws, "num_predict": limit, **seed}
     else:
         body |= {**draws, LIMIT: limit, **seed}
-    body |= dialect.thinking(teacher.thinking)
+    body |= dialect.thinking(teacher.thinking and not scored)
     if constraint is not None:
         body |= _scoring(dialect, tokens) if constraint.score else _constraint(dialect, constraint)
     for key, value in teacher.extra_body.items():

@@ -45,9 +45,12 @@ FIRST_STRUCTURED_OUTPUTS = [0, 12]
 """The first vLLM, major and minor version, whose requests have `structured_outputs`."""
 PASSING = (0, 408, 409, 425, 429)
 """Statuses below 500 with which a request is tried again; 0: no answer."""
+MAX_TIMEOUTS = 2
+"""After as many the server is asked something else: each takes `timeout_s`."""
+ENOUGH_WITHOUT_SCORES = 16
+"""After as many replies without log-probabilities, and none with them, no more are asked for."""
 ONE_PROMPT = (400, 413, 422, 451)
-"""Statuses that are about one prompt, unless the message is about the account or the model."""
-FLAGGED = re.compile("moderat|flagged|content|policy|polici|safety|refus", re.IGNORECASE)
+"""Statuses that are about one prompt, unless the message is about the account or the model; 403 may be."""
 WHOLE_SERVER = re.compile(
     r"api[ _-]?key|(?:unknown|no such) model|model .{0,80}(?:not found|not exist)|billing|quota|credit balance",
     re.IGNORECASE,
@@ -96,6 +99,7 @@ class ServerEngine:
         self._log = log
         self._choice_tokens: dict[tuple[str, ...], tuple[int, ...] | None] = {}
         self._noted: set[str] = set()
+        self._scored = self._without_scores = 0
         self._server_info: dict[str, Any] = {}
         self._requests = self._retries = self._prompt_tokens = self._completion_tokens = 0
         self.window = teacher.concurrency * len(endpoints)
@@ -163,6 +167,8 @@ class ServerEngine:
 
     async def _complete_with_scores(self, prompt: Prompt, choices: tuple[str, ...]) -> Completion | None:
         """The choice drawn, with the probability of each; None where the server gives none for these choices."""
+        if not self._scored and self._without_scores >= ENOUGH_WITHOUT_SCORES:
+            return None
         tokens = None
         if self._dialect.exact_scores:
             tokens = await self._first_tokens(prompt, choices)
@@ -173,6 +179,8 @@ class ServerEngine:
         if isinstance(answer, Completion):
             return answer
         scored = read_scores(choices, tokens, answer.choice)
+        self._scored += scored is not None
+        self._without_scores += scored is None
         if scored is None:
             self._note_once("no scores: the server sends no log-probabilities of the choices")
             return None
@@ -216,8 +224,8 @@ class ServerEngine:
 
         Raises TeacherError when the server refuses all requests, or when all tries failed and it answers no other prompt.
         """
-        attempt, status, failure = 0, 0, ""
-        while attempt <= self._teacher.retries:
+        attempt, tries, once_more = 0, self._teacher.retries + 1, False
+        while True:
             endpoint = await self._endpoints.acquire()
             try:
                 status, raw, retry_after_s = await self._send("POST", endpoint.at(route), orjson.dumps(body), endpoint)
@@ -240,25 +248,31 @@ class ServerEngine:
                 body = with_limit(body, too_long.room)  # the prompt fits, only the answer does not
                 continue
             if error.status not in PASSING and error.status < 500:
-                return self._judge(endpoint, error, prompt, route)
+                return await self._judge(endpoint, error, prompt, route)
             attempt += 1
             self._retries += 1
             backoff_s = self._endpoints.back_off(endpoint, attempt - 1, error.status, retry_after_s)
-            status, failure = error.status, f"{error.status or 'no answer'}: {error.message}"
+            failure = f"{error.status or 'no answer'}: {error.message}"
             self._note(f"{prompt.key} {endpoint.url} {failure}; again in {backoff_s:.1f} s")
-        if status != 429 and await self._answers_another():
-            return self._refuse(prompt, f"{self._teacher.retries + 1} times {failure}")
-        raise TeacherError(
-            f"teacher.urls: {prompt.key} failed {self._teacher.retries + 1} times, at last at {endpoint.url} with {failure}"
-        )
+            hangs = attempt >= MAX_TIMEOUTS and "TimeoutError" in error.message
+            if attempt < tries and not hangs:
+                continue
+            if once_more:
+                return self._refuse(prompt, f"{attempt} times {failure}")
+            if error.status == 429 or not await self._answers_another(endpoint):
+                raise TeacherError(
+                    f"teacher.urls: {prompt.key} failed {attempt} times, at last at {endpoint.url} with {failure}"
+                )
+            tries, once_more = attempt + 1, True  # the server may have come back just now
 
-    def _judge(self, endpoint: Endpoint, error: ServerError, prompt: Prompt, route: str) -> Completion:
-        """A refused completion for an error of this prompt alone. Raises TeacherError for one of the whole server."""
-        one_prompt = error.status in ONE_PROMPT or (
-            error.status == 403 and FLAGGED.search(f"{error.message} {error.word}")
-        )
-        filtered = re.search("filter|policy", error.word)
-        if route == "/tokenize" or (one_prompt and (filtered or not WHOLE_SERVER.search(error.message))):
+    async def _judge(self, endpoint: Endpoint, error: ServerError, prompt: Prompt, route: str) -> Completion:
+        """A refused completion for an error of this prompt alone. Raises TeacherError for one of the whole server.
+
+        Where neither status nor message decide, whether another prompt is answered does: a message may quote a text.
+        """
+        in_doubt = error.status == 403 or WHOLE_SERVER.search(error.message)
+        one_prompt = error.status in (*ONE_PROMPT, 403) and (not in_doubt or await self._answers_another(endpoint))
+        if one_prompt or route == "/tokenize":
             return self._refuse(prompt, f"{error.status} {error.word} {error.message}")
         raise self._fault(endpoint, error, prompt.key)
 
@@ -266,15 +280,11 @@ class ServerEngine:
         self._note(f"{prompt.key} is refused: {why}")
         return refused(why)
 
-    async def _answers_another(self) -> bool:
-        """Whether a server answers a prompt that no server could object to, so that a failure is the other prompt's."""
+    async def _answers_another(self, endpoint: Endpoint) -> bool:
+        """Whether this server answers a prompt that no server could object to, so that a failure is the other prompt's."""
         prompt = Prompt("probe", "probe", (Message("user", "Say yes."),), 0, Sampling(0.0, 4))
         body = self._adaptation.apply(body_of(self._dialect, self._teacher, prompt))
-        endpoint = await self._endpoints.acquire()
-        try:
-            status, raw, _ = await self._send("POST", endpoint.at(self._dialect.route), orjson.dumps(body), endpoint)
-        finally:
-            self._endpoints.release(endpoint)
+        status, raw, _ = await self._send("POST", endpoint.at(self._dialect.route), orjson.dumps(body), endpoint)
         reply = json_object(raw)
         return status == 200 and read_error(status, reply, raw) is None and self._read(reply) is not None
 
