@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -12,11 +13,19 @@ import pytest
 
 from evokd_data.errors import TeacherError
 from evokd_data.generation.filters import REASONS
-from evokd_data.records import Completion, Constraint, Message, Prompt, Sampling, refused
-from evokd_data.storage.journal import Journal, read_answers
-from evokd_data.storage.shards import read_rejections
+from evokd_data.progress import Progress
+from evokd_data.recipe import Recipe
+from evokd_data.records import Completion, Constraint, Message, Prompt, Rejection, Sample, Sampling, refused
+from evokd_data.revisions.rebuild import regenerate
+from evokd_data.rounds import generate_next
+from evokd_data.seeds import load_splits
+from evokd_data.stages.generate import make_filter_pipeline
+from evokd_data.stages.plan import plan
+from evokd_data.storage.journal import Journal, from_rows, read_answers
+from evokd_data.storage.shards import ShardedSamples, read_rejections
 from evokd_data.storage.workspace import Workspace, read_json
-from tests.support.example_task import contents, play, quick
+from evokd_data.strategies.quotas import RequestPlan
+from tests.support.example_task import TASK, contents, cut_down, play, quick
 from tests.support.fake_chat_server import FakeServer, Reply, chat, failing, ok
 from tests.support.server_talk import serving_in_thread
 
@@ -85,11 +94,16 @@ def server() -> Iterator[FakeServer]:
         yield fake
 
 
-def run(recipe_file: Any, fake: FakeServer, runs: Path, *changes: str) -> Workspace:
+def recipe_of(recipe_file: Any, fake: FakeServer, *changes: str) -> Recipe:
     teacher = f"{{engine: server, model: org/teacher, urls: ['{fake.url}'], retries: 1, concurrency: 4}}"
     path = recipe_file(**{"{engine: scripted}": teacher, "samples: 24": "samples: 60"})
+    return quick(path, "teacher_test_texts=0", *changes)
+
+
+def run(recipe_file: Any, fake: FakeServer, runs: Path, *changes: str) -> Workspace:
+    """Rounds 0 and 1, as far as they are not there."""
     finished = len(contents(Workspace(runs / "colours"))) if (runs / "colours").exists() else 0
-    return play(quick(path, "teacher_test_texts=0", *changes), runs, 2 - finished)
+    return play(recipe_of(recipe_file, fake, *changes), runs, 2 - finished)
 
 
 def reasons(workspace: Workspace) -> dict[str, int]:
@@ -110,6 +124,40 @@ def test_a_refused_prompt_is_a_rejection_with_its_reason(recipe_file, server: Fa
     assert sum(row["finish_reason"].startswith("refused: ") for row in read_answers(workspace.round(1).journal)) == len(
         rejections
     )
+
+
+def test_a_round_with_refusals_is_made_again_from_its_journal_though_some_were_asked_twice(
+    recipe_file, server: FakeServer, tmp_path: Path
+) -> None:
+    settings = ("filters.label_disagreement=relabel", "filters.max_refused=0.9")
+    recipe = recipe_of(recipe_file, server, *settings)
+    server.rules.insert(0, labels("horse"))
+    workspace = play(recipe, tmp_path / "runs", 1)
+    generate_next(recipe, tmp_path / "runs", Progress())
+    cut_down(workspace, 2)
+    server.rules[0] = labels("night")
+    generate_next(recipe, tmp_path / "runs", Progress())
+    folder = workspace.round(1)
+    splits = load_splits(recipe)
+    brief, quotas = plan(recipe, workspace, 1, splits)
+    planned = RequestPlan(quotas, recipe.strategy.per_request, brief.seed, 1)
+    pipeline = make_filter_pipeline(recipe, splits, ShardedSamples(TASK, workspace.earlier_shards(1)))
+    rows = list(read_answers(folder.journal))
+    assert len({row["key"] for row in rows}) < len(rows), "nothing was asked twice"
+
+    async def fates() -> list[Any]:
+        return [
+            fate async for fate in regenerate(recipe, brief, planned, from_rows(rows), pipeline.apply, lambda: 8, fail)
+        ]
+
+    def fail(request: Any, error: Exception) -> None:
+        raise error
+
+    again = asyncio.run(fates())
+    assert [fate for fate in again if isinstance(fate, Rejection)] == list(read_rejections(folder.rejection_files()))
+    samples = ShardedSamples(TASK, folder.shard_files())
+    assert [(fate.id, fate.origin) for fate in again if isinstance(fate, Sample)] == [(s.id, s.origin) for s in samples]
+    assert any(isinstance(fate, Rejection) and "night" in fate.text.split() for fate in again)
 
 
 def test_a_server_that_refuses_many_stops_early_with_examples_and_the_round_goes_on_when_it_is_mended(
