@@ -37,9 +37,10 @@ class Engine(Protocol):
         """Requests to have in flight."""
 
     async def complete(self, prompt: Prompt) -> Completion:
-        """One answer. A prompt too long for the model comes back as an empty completion with finish_reason "too_long".
+        """One answer. A prompt too long for the model comes back as an empty completion with finish_reason "too_long", and one that
+        the engine refuses, or fails on, while it answers others, as `records.refused`.
 
-        Raises TeacherError when the engine is gone.
+        Raises TeacherError when the engine is gone, or refuses all prompts.
         """
 
     async def sleep(self) -> None:

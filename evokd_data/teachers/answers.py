@@ -53,11 +53,16 @@ def _read_choice(text: str, choices: Sequence[str]) -> str:
 
 
 def _read_object(text: str, schema: Mapping[str, Any]) -> str:
-    """The first JSON object in the text that has the keys that the schema requires, else the first; the text without any."""
-    candidates = [candidate for candidate in _candidates(text) if _object(candidate) is not None]
+    """The first JSON object in the text that has the keys that the schema requires; the text where there is none.
+
+    An object without them may be a part of one that was cut off.
+    """
     required = set(schema.get("required", ()))
-    fitting = [candidate for candidate in candidates if required <= (_object(candidate) or {}).keys()]
-    return next(iter([*fitting, *candidates]), _unfenced(text))
+    for candidate in _candidates(text):
+        value = _object(candidate)
+        if value is not None and required <= value.keys():
+            return candidate
+    return _unfenced(text)
 
 
 def _candidates(text: str) -> Iterator[str]:

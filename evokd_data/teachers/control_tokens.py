@@ -11,6 +11,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from evokd_data.records import Message
@@ -29,6 +30,7 @@ SPELLED = re.compile(
 JOINER = "\u200d"
 
 
+@lru_cache(maxsize=256)  # prompts of one template share a long message
 def neutralised(text: str) -> str:
     """The text with a zero-width joiner after the first character of every control token that it spells.
 

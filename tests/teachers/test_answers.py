@@ -49,6 +49,12 @@ def test_an_object_that_is_whole_is_left_as_it_is(written: str) -> None:
     assert read_answer(written, SCHEMA, thinking=True) == written
 
 
+def test_a_part_of_an_object_that_was_cut_off_is_not_taken_for_it() -> None:
+    spans = Constraint(json_schema={"type": "object", "required": ["entities"]})
+    cut = '{"entities": [{"text": "a", "type": "PER"}, {"text": "b'
+    assert read_answer(cut, spans, thinking=False) == cut
+
+
 @pytest.mark.parametrize("cut", ['{"texts": ["a b", "c', '```json\n{"texts": ["a b", "c'])
 def test_an_object_cut_off_keeps_its_beginning(cut: str) -> None:
     assert '{"texts": ["a b", "c' in read_answer(cut, SCHEMA, thinking=False)

@@ -16,7 +16,7 @@ from evokd_data.records import Completion, Constraint, Message, Prompt, Sampling
 from evokd_data.redaction import redact
 from evokd_data.registry import nearest
 from evokd_data.teachers.answers import read_answer
-from evokd_data.teachers.control_tokens import SPELLED, restored
+from evokd_data.teachers.control_tokens import SPELLED, neutralised, restored
 from evokd_data.teachers.logs import single_line
 from evokd_data.teachers.scoring import first_tokens
 from evokd_data.teachers.server.adaptation import Adaptation
@@ -340,8 +340,10 @@ class ServerEngine:
             self._note(line)
 
     def _note_control_tokens(self, prompt: Prompt) -> None:
-        for message in prompt.messages:
-            for match in SPELLED.finditer(message.content):
+        for content in {
+            message.content for message in prompt.messages if neutralised(message.content) != message.content
+        }:
+            for match in SPELLED.finditer(content):
                 self._note_once(
                     f"{match[0]!r} in a text is sent with a zero-width joiner in it, lest it is a control token"
                 )
