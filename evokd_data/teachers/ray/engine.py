@@ -172,7 +172,7 @@ class ClusterEngine:
         return (self._rows_per_worker + 1) * self.workers
 
     async def write(self, work: RoundWork, partition: Partition) -> WrittenPartition:
-        """The partition's drafts. Raises TeacherError when the engine refuses a prompt or MAX_DEATHS workers died on it."""
+        """The partition's drafts. Raises TeacherError when an engine refuses all prompts or MAX_DEATHS workers died on it."""
         if id(work) not in self._works:
             self._works[id(work)] = work, self._start(self._add_work(work))
         key = await asyncio.shield(self._works[id(work)][1])
