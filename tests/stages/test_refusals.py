@@ -139,9 +139,10 @@ def test_a_round_with_refusals_is_made_again_from_its_journal_though_some_were_a
     generate_next(recipe, tmp_path / "runs", Progress())
     folder = workspace.round(1)
     splits = load_splits(recipe)
-    brief, quotas = plan(recipe, workspace, 1, splits)
-    planned = RequestPlan(quotas, recipe.strategy.per_request, brief.seed, 1)
-    pipeline = make_filter_pipeline(recipe, splits, ShardedSamples(TASK, workspace.earlier_shards(1)))
+    brief, waves = plan(recipe, workspace, 1, splits)
+    planned = RequestPlan(waves, recipe.strategy.per_request, brief.seed, 1)
+    earlier = ShardedSamples(TASK, workspace.earlier_shards(1))
+    pipeline = make_filter_pipeline(recipe, splits, earlier, limit=sum(quota.samples for quota in waves[0]))
     rows = list(read_answers(folder.journal))
     assert len({row["key"] for row in rows}) < len(rows), "nothing was asked twice"
 
