@@ -64,6 +64,20 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def point(link: Path, target: Path) -> None:
+    """Make `link` a symbolic link to `target`, in place of the link that is there. A reader meets the old one or the new one.
+
+    The link is relative, so that a folder which holds both can be moved.
+    """
+    link.parent.mkdir(parents=True, exist_ok=True)
+    draft = link.with_name(f".{link.name}.{secrets.token_hex(8)}{DRAFT}")
+    try:
+        draft.symlink_to(os.path.relpath(target, link.parent), target_is_directory=True)
+        move_into_place(draft, link)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def write_private(folder: Path, data: bytes) -> Path:
     """A new file in `folder` with a name of its own, synced, readable by the owner alone."""
     descriptor, name = tempfile.mkstemp(dir=folder)

@@ -19,7 +19,7 @@ from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.records import Revision
 from evokd_data.seeds import Splits, load_splits, notes
-from evokd_data.stages.adopt import REJECTIONS_TO_END, best_round, ends_early
+from evokd_data.stages.adopt import REJECTIONS_TO_END, best_round, best_student, ends_early, link_best
 from evokd_data.stages.evaluate import evaluate, remarks
 from evokd_data.stages.generate import examine, generate
 from evokd_data.stages.manifest import check_complete_rounds, inputs, write_manifest
@@ -103,9 +103,11 @@ def open_run(
 
             start = resume.begin(recipe, workspace, origin, frozen)
         workspace.freeze(resolved(recipe), frozen)
+        workspace.remember_recipe_folder(recipe.path.parent)
         if start is not None:
             resume.restore(recipe, workspace, start, progress or Progress())
         check_complete_rounds(recipe, workspace)
+        link_best(workspace)
         yield Run(recipe, workspace, splits)
 
 
@@ -172,6 +174,7 @@ def _complete_round(run: Run, index: int, progress: Progress) -> dict[str, Any]:
         for remark in remarks(metrics):
             progress.note(remark)
         progress.done("train-round", index, metrics=metrics["test"])
+    link_best(workspace)
     write_manifest(recipe, workspace, index)
     return metrics
 
@@ -274,15 +277,9 @@ def _publish(run: Run, publication: Publication, index: int) -> Revision:
 
     assert run.recipe.publish is not None
     is_pushed = run.recipe.publish.student is not None and index >= run.first_own_round
-    if is_pushed and _best(run.workspace, index) == index:
+    if is_pushed and best_round(run.workspace, index) in (index, None):
         push_student(run.recipe, run.workspace, index, publication.hub, publication.progress)
     return publication.publish(run.workspace, index)
-
-
-def _best(workspace: Workspace, index: int) -> int:
-    """The last adopted round up to `index`."""
-    best = best_round(workspace, index)
-    return index if best is None else best
 
 
 def push_student_of_round(
@@ -305,7 +302,7 @@ def push_student_of_round(
             raise WorkspaceError(
                 f"{run.workspace.root}: round {index or 0} is not complete; next: evokd-data train-round {recipe.path}"
             )
-        chosen = _best(run.workspace, complete[-1]) if index is None else index
+        chosen = best_student(run.workspace).index if index is None else index
         with open_hub(recipe.publish.endpoint, root=recipe.publish.hub_root, note=progress.note) as hub:
             replace(hub, repo_type="model").check(recipe.publish.student)
             return push_student(recipe, run.workspace, chosen, hub, progress)

@@ -10,19 +10,24 @@ The test set has no part in this: what is chosen by it would no longer be measur
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evokd_data.atomic_files import point
 from evokd_data.digest import derive_random
+from evokd_data.errors import WorkspaceError
 from evokd_data.generation.seed_student import cross_fitted, folds_of
 from evokd_data.recipe import Recipe
 from evokd_data.records import Prediction, Sample
 from evokd_data.seeds import Splits
 from evokd_data.storage.shards import ShardedSamples
-from evokd_data.storage.workspace import Workspace, read_json
+from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
 from evokd_data.strategies.trust import paired_difference
 from evokd_data.tasks import Task
+
+log = logging.getLogger(__name__)
 
 MAX_JUDGED = 4000
 """Synthetic samples that the judge learns: the newest, drawn at random from more."""
@@ -66,6 +71,37 @@ def best_round(workspace: Workspace, last: int) -> int | None:
     path = workspace.round(last).metrics
     adoption = read_json(path).get("adoption") if path.exists() else None
     return adoption["best"] if adoption else None
+
+
+def best_student(workspace: Workspace) -> RoundFolder:
+    """The round whose student is the best so far: what is pushed, predicted with and exported.
+
+    That is the last adopted round; of a run of an older version, which compared none, the last trained round. Raises WorkspaceError
+    when no round is trained and scored.
+    """
+    scored = [folder for folder in workspace.rounds() if folder.metrics.exists()]
+    if not scored:
+        raise WorkspaceError(
+            f"{workspace.root}: no round is trained and scored; next: evokd-data run RECIPE, or train-round"
+        )
+    best = best_round(workspace, scored[-1].index)
+    return scored[-1] if best is None else workspace.round(best)
+
+
+def link_best(workspace: Workspace) -> None:
+    """Let `student/best` name the checkpoint of `best_student`, for tools that know folders and no metrics.
+
+    The metrics decide, so a link that is missing or old, as after a kill, a restored mirror or a run of an older version, is made again
+    whenever the run is opened. Nothing is done while no round is scored, or where that round's student is not on this machine.
+    """
+    if not any(folder.metrics.exists() for folder in workspace.rounds()):
+        return
+    student, link = best_student(workspace).student, workspace.best_student
+    if student.exists() and not (link.is_symlink() and link.resolve() == student.resolve()):
+        try:
+            point(link, student)
+        except OSError as error:  # a file system without links: everything of ours reads the metrics
+            log.warning("%s: cannot be made a link to %s: %s", link, student, error)
 
 
 def ends_early(workspace: Workspace, index: int) -> bool:

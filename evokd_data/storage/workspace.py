@@ -1,6 +1,6 @@
 """The folder of a run: the paths of each stage's files. A file that exists is complete.
 
-    runs/<name>/recipe.yaml  inputs.json  from.json  tokens/  .lock  .mirror
+    runs/<name>/recipe.yaml  inputs.json  from.json  tokens/  student/best  .lock  .mirror  .recipe-folder
     runs/<name>/round-003/plan.json  shards/00000.arrow  rejections/00000.arrow  journal/  generated.json
                           probe.arrow  student/  metrics.json  manifest.json  revision.json
 
@@ -135,6 +135,34 @@ class Workspace:
         return self.root / "recipe.yaml"
 
     @property
+    def recipe_folder(self) -> Path:
+        """The folder of the recipe's file on this machine, to which its relative paths refer; the run's when that is not known."""
+        try:
+            return Path(self._recipe_folder.read_text(encoding="utf-8").rstrip("\n"))
+        except FileNotFoundError:
+            return self.root
+
+    @property
+    def _recipe_folder(self) -> Path:
+        # Hidden, so that a mirror leaves it out: the folder of one machine is of no use on another.
+        return self.root / ".recipe-folder"
+
+    def remember_recipe_folder(self, folder: Path) -> None:
+        """Record where the recipe's file lies, for whoever opens the run by its name alone."""
+        if self.recipe_folder != folder.resolve():
+            write_text(self._recipe_folder, f"{folder.resolve()}\n")
+
+    @property
+    def best_student(self) -> Path:
+        """A link to the checkpoint of the last adopted round: what is pushed and deployed (see `stages.adopt.link_best`)."""
+        return self.root / "student" / "best"
+
+    @property
+    def exports(self) -> Path:
+        """The folder of exported students."""
+        return self.root / "export"
+
+    @property
     def inputs(self) -> Path:
         """Digests of all that the run was begun with. When this file exists, the folder holds a run."""
         return self.root / "inputs.json"
@@ -191,7 +219,7 @@ class Workspace:
             ) from None
         try:
             for draft in [*self.root.rglob(f".*{DRAFT}")]:
-                shutil.rmtree(draft) if draft.is_dir() else draft.unlink(missing_ok=True)
+                shutil.rmtree(draft) if draft.is_dir() and not draft.is_symlink() else draft.unlink(missing_ok=True)
             yield
         finally:
             lock.release()

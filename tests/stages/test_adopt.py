@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +14,10 @@ from evokd_data.generation.seed_student import cross_fitted, folds_of
 from evokd_data.progress import Progress
 from evokd_data.records import Completion, Prompt
 from evokd_data.rounds import open_run, run_rounds
-from evokd_data.stages.adopt import best_round, ends_early
-from evokd_data.storage.workspace import Workspace, read_json
+from evokd_data.stages.adopt import best_round, best_student, ends_early, link_best
+from evokd_data.storage.workspace import Workspace, read_json, write_checked_json
 from evokd_data.strategies.trust import paired_difference
+from evokd_data.students.checkpoint import METADATA_FILE
 from evokd_data.teachers.scripted import ScriptedEngine
 from tests.support.example_task import SEEDS, TEST, play, quick, sample, write_rows
 
@@ -126,3 +128,55 @@ def test_a_fold_is_predicted_by_a_student_that_never_saw_it(recipe_file):
         for seed, row in zip(fold, rows_of_fold, strict=True)
     }
     assert predicted[odd.id] == "blue"
+
+
+@pytest.fixture
+def two_rounds(recipe_file, tmp_path) -> Workspace:
+    return play(quick(recipe_file()), tmp_path / "runs", 2)
+
+
+def adopt_only(workspace: Workspace, best: int) -> None:
+    """Let the metrics of the last round say that the student of round `best` stays."""
+    path = workspace.rounds()[-1].metrics
+    metrics = read_json(path)
+    metrics["adoption"] = {**metrics["adoption"], "adopted": best == metrics["round"], "best": best}
+    write_checked_json(path, metrics)
+
+
+def test_student_best_is_a_link_to_the_last_adopted_student_and_moves_with_the_run(two_rounds, tmp_path):
+    assert two_rounds.best_student.resolve() == best_student(two_rounds).student.resolve()
+    assert two_rounds.best_student.readlink() == Path("..") / best_student(two_rounds).tag / "student"
+    two_rounds.root.rename(tmp_path / "moved")
+    moved = Workspace(tmp_path / "moved")
+    assert (moved.best_student / METADATA_FILE).exists()
+    assert moved.best_student.resolve() == best_student(moved).student
+
+
+@pytest.mark.parametrize("killed", ["before the link", "in the middle", "with an older link"])
+def test_a_link_that_a_kill_left_missing_or_old_is_made_again_when_the_run_is_opened(
+    two_rounds, recipe_file, tmp_path, killed
+):
+    if killed == "with an older link":
+        adopt_only(two_rounds, 0)
+        link_best(two_rounds)
+        assert two_rounds.best_student.resolve() == two_rounds.round(0).student
+        adopt_only(two_rounds, 1)
+        two_rounds.round(1).manifest.unlink()  # the metrics were written, and nothing after them
+    else:
+        two_rounds.best_student.unlink()
+    if killed == "in the middle":
+        (two_rounds.best_student.parent / ".best.0123.draft").symlink_to(
+            "../round-001/student", target_is_directory=True
+        )
+    with open_run(quick(tmp_path / "recipe.yaml"), tmp_path / "runs") as opened:
+        assert opened.workspace.best_student.resolve() == best_student(two_rounds).student.resolve()
+    assert [path.name for path in two_rounds.best_student.parent.iterdir()] == ["best"]
+    assert (two_rounds.round(1).student / METADATA_FILE).exists(), "what a draft of the link named is still there"
+
+
+def test_a_link_is_not_made_over_what_somebody_put_there(two_rounds, caplog):
+    two_rounds.best_student.unlink()
+    two_rounds.best_student.mkdir()
+    (two_rounds.best_student / "notes.txt").write_text("mine")
+    link_best(two_rounds)
+    assert (two_rounds.best_student / "notes.txt").read_text() == "mine" and "cannot be made a link" in caplog.text
