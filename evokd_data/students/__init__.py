@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from evokd_data.errors import StudentError
 from evokd_data.models import ModelReference
 from evokd_data.records import SequenceExample, TokenExample
 
@@ -19,6 +20,8 @@ STUDENTS = {
 }
 
 Examples = Sequence[SequenceExample | TokenExample]
+Predict = Callable[[Examples], Sequence[Any]]
+"""Examples -> class probabilities, as `Student.predict` gives them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,23 @@ class TrainingData:
     """What each class is called in words, in index order; empty: the classes themselves."""
     cache: Path | None = None
     """The folder for such caches. They outlive a round; the student can compute everything in them again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A trained student as one network.
+
+    `module` is a torch module in evaluation mode on the CPU. Called with `input_ids` and `attention_mask`, both int64 (N, T), it
+    gives the logits, float32 (N, C) for texts, (N, T, C) where `words` are tagged. `tokenizer` and `max_length` make its input
+    (see `encoding.ExampleEncoder`), `config` is that of the pretrained model.
+    """
+
+    module: Any
+    tokenizer: Any
+    config: Any
+    max_length: int
+    classes: tuple[str, ...]
+    words: bool
 
 
 class Student(Protocol):
@@ -94,3 +114,13 @@ class Student(Protocol):
         SequenceExample -> float32 (len(classes),);  TokenExample -> float32 (len(words), len(classes)).
         Raises StudentError if `checkpoint` was written by another kind of student or is damaged.
         """
+
+    def predictor(self, checkpoint: Path) -> Predict:
+        """`predict` of one checkpoint, for examples that come in many pieces: it is read and checked once. Raises like `predict`."""
+        return lambda examples: self.predict(examples, checkpoint)
+
+    def network(self, checkpoint: Path) -> Network:
+        """The checkpoint as one network, for exporters. Raises StudentError, with the reason, for a student that is none."""
+        raise StudentError(
+            f"{checkpoint}: a student of the kind {self.name!r} is no network that can be exported; predict with evokd-data predict"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from evokd_data.models import Model
 from evokd_data.records import SequenceExample, TokenExample
+from evokd_data.students import Network
 from evokd_data.students.batches import Example, prediction_batches
 from evokd_data.students.deterministic import deterministic
 from evokd_data.students.encoding import ExampleEncoder, position_limit
@@ -49,6 +50,36 @@ def embed_words(model: Model, examples: Sequence[TokenExample], max_length: int)
     A word beyond the last token that the model reads has a vector of zeros.
     """
     return _embed(model, examples, max_length)
+
+
+def with_head(model: Model, coefficients: Floats, intercepts: Floats, metadata: Mapping[str, Any]) -> Network:
+    """The encoder, the pooling of `embed_texts` (with words that of `embed_words`) and a linear head as one network.
+
+    `coefficients` (C, D) and `intercepts` (C,). `metadata` is the checkpoint's.
+    """
+    import torch
+    from transformers import AutoModel
+
+    words = metadata["words"]
+    with deterministic(0):
+        encoder, tokenizer, _ = load_pretrained(AutoModel, model.folder)
+    linear = torch.nn.Linear(coefficients.shape[1], len(coefficients))
+    linear.load_state_dict({"weight": torch.from_numpy(coefficients), "bias": torch.from_numpy(intercepts)})
+
+    class EncoderWithHead(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.head = encoder, linear
+
+        def forward(self, input_ids: Any, attention_mask: Any, **types: Any) -> Any:
+            hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
+            if not words:
+                mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+                hidden = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+            return self.head(torch.nn.functional.normalize(hidden, dim=-1))
+
+    limit = position_limit(encoder, tokenizer, metadata["max_length"])
+    return Network(EncoderWithHead().eval(), tokenizer, encoder.config, limit, tuple(metadata["classes"]), words)
 
 
 def losses(model: Model, examples: Sequence[Example], max_length: int) -> dict[str, float]:

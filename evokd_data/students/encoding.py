@@ -41,7 +41,8 @@ class ExampleEncoder:
 
     def __init__(self, tokenizer: Any, model: Any, limit: int) -> None:
         self.tokenizer, self.limit = tokenizer, limit
-        self.typed = model is not None and "token_type_ids" in inspect.signature(model.forward).parameters
+        parameters = {} if model is None else inspect.signature(model.forward).parameters
+        self.typed = not {"token_type_ids", "types"}.isdisjoint(parameters)
 
     def encode(self, examples: Sequence[Example]) -> list[EncodedExample]:
         """The tokens of each example, without padding. All examples are texts, or all have words.

@@ -26,11 +26,12 @@ from evokd_data.errors import StudentError
 from evokd_data.models import Model, ModelReference, download_model
 from evokd_data.records import SequenceExample, TokenExample
 from evokd_data.settings import NOT_IDENTITY, Count, Rate, from_anyone, hub_name, identity
-from evokd_data.students import Examples, Student, TrainingData
+from evokd_data.students import Examples, Network, Predict, Student, TrainingData
 from evokd_data.students.batches import NO_SAMPLES, labels
 from evokd_data.students.checkpoint import read_metadata, write_metadata
-from evokd_data.students.embeddings import Floats, embed_texts, embed_words, losses
+from evokd_data.students.embeddings import Floats, embed_texts, embed_words, losses, with_head
 from evokd_data.students.encoding import inherit, truncated
+from evokd_data.students.prediction import network_predictor
 
 log = logging.getLogger(__name__)
 
@@ -167,18 +168,7 @@ class Frozen(Student):
         return truncated(self._base().folder, examples, read_metadata(checkpoint, self.name)["max_length"])
 
     def predict(self, examples: Examples, checkpoint: Path) -> Sequence[Any]:
-        metadata = read_metadata(checkpoint, self.name)
-        base = self._base()
-        if dict(base.identity) != metadata["base"]:
-            raise StudentError(
-                f"{checkpoint} was trained on the embeddings of {metadata['base']}, student.model is "
-                f"{dict(base.identity)}; set student.model and student.revision to that one, or train the round again"
-            )
-        try:
-            with np.load(checkpoint / HEAD, allow_pickle=False) as stored:
-                coefficients, intercepts = stored["coefficients"], stored["intercepts"]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise StudentError(f"{checkpoint / HEAD} is damaged ({error}); train the round again") from None
+        metadata, base, coefficients, intercepts = self._read(checkpoint)
         read: list[Any] = [examples[index] for index in range(len(examples))]
         result: Any
         if metadata["words"]:
@@ -193,6 +183,28 @@ class Frozen(Student):
             features = embed_texts(base, [example.text for example in read], metadata["max_length"])
             result = _softmax(features @ coefficients.T + intercepts)
         return result
+
+    def _read(self, checkpoint: Path) -> tuple[Mapping[str, Any], Model, Floats, Floats]:
+        """Metadata, encoder, coefficients (C, D) and intercepts (C,)."""
+        metadata = read_metadata(checkpoint, self.name)
+        base = self._base()
+        if dict(base.identity) != metadata["base"]:
+            raise StudentError(
+                f"{checkpoint} was trained on the embeddings of {metadata['base']}, student.model is "
+                f"{dict(base.identity)}; set student.model and student.revision to that one, or train the round again"
+            )
+        try:
+            with np.load(checkpoint / HEAD, allow_pickle=False) as stored:
+                return metadata, base, stored["coefficients"], stored["intercepts"]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise StudentError(f"{checkpoint / HEAD} is damaged ({error}); train the round again") from None
+
+    def predictor(self, checkpoint: Path) -> Predict:
+        return network_predictor(self.network(checkpoint))
+
+    def network(self, checkpoint: Path) -> Network:
+        metadata, base, coefficients, intercepts = self._read(checkpoint)
+        return with_head(base, coefficients, intercepts, metadata)
 
 
 def _softmax(logits: Floats) -> Floats:

@@ -18,7 +18,7 @@ from pydantic import Field
 from evokd_data.errors import StudentError
 from evokd_data.records import TokenExample
 from evokd_data.settings import Count, Rate, from_anyone, identity
-from evokd_data.students import Examples, Student, TrainingData
+from evokd_data.students import Examples, Network, Predict, Student, TrainingData
 from evokd_data.students.batches import BatchSampler, labels, prediction_batches, row_weights, target_distributions
 from evokd_data.students.checkpoint import read_metadata, write_metadata
 from evokd_data.students.hashing import SparseRow, hashed_rows
@@ -102,6 +102,15 @@ class Linear(Student):
         return figures
 
     def predict(self, examples: Examples, checkpoint: Path) -> Sequence[Any]:
+        return self.predictor(checkpoint)(examples)
+
+    def network(self, checkpoint: Path) -> Network:
+        raise StudentError(
+            f"{checkpoint}: a student of the kind {self.name!r} cannot be exported: its features are hashed runs of characters, and "
+            "no operator of ONNX computes them; it needs no export, for it runs on numpy alone: evokd-data predict"
+        )
+
+    def predictor(self, checkpoint: Path) -> Predict:
         metadata = read_metadata(checkpoint, self.name)
         weight = np.zeros((metadata["buckets"], len(metadata["classes"])))
         try:
@@ -109,6 +118,9 @@ class Linear(Student):
                 weight[stored["used"]] = stored["weight"]
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise StudentError(f"{checkpoint / WEIGHTS} is damaged ({error}); train the round again") from None
+        return lambda examples: self._predict(examples, metadata, weight)
+
+    def _predict(self, examples: Examples, metadata: Mapping[str, Any], weight: Floats) -> Sequence[Any]:
         shape = (len(examples), len(metadata["classes"]))
         result: Any = [None] * len(examples) if metadata["words"] else np.empty(shape, dtype=np.float32)
         for indices, batch in prediction_batches(examples, PREDICTION_BATCH):

@@ -21,12 +21,13 @@ from evokd_data.errors import StudentError
 from evokd_data.models import Model, ModelReference, download_model
 from evokd_data.records import TokenExample
 from evokd_data.settings import NOT_IDENTITY, Count, Rate, Share, from_anyone, hub_name, identity
-from evokd_data.students import Examples, Student, TrainingData, distributed, fast_cpu_dropout
-from evokd_data.students.batches import NO_SAMPLES, BatchSampler, prediction_batches, target_distributions
+from evokd_data.students import Examples, Network, Predict, Student, TrainingData, distributed, fast_cpu_dropout
+from evokd_data.students.batches import NO_SAMPLES, BatchSampler, target_distributions
 from evokd_data.students.checkpoint import read_metadata, write_metadata
 from evokd_data.students.deterministic import deterministic
-from evokd_data.students.encoding import ExampleEncoder, inherit, position_limit, truncated
+from evokd_data.students.encoding import ExampleEncoder, position_limit, truncated
 from evokd_data.students.loop import MicroBatch, split_batch, train
+from evokd_data.students.prediction import network_predictor
 from evokd_data.students.pretrained import load_pretrained
 from evokd_data.students.tokens import TokenRows, tokenised
 from evokd_data.students.vocabulary import trimmed_embeddings
@@ -233,44 +234,41 @@ class Transformer(Student):
         return truncated(checkpoint, examples, read_metadata(checkpoint, self.name)["max_length"])
 
     def predict(self, examples: Examples, checkpoint: Path) -> Sequence[Any]:
-        """See `Student.predict`. Computed in float32 whatever `precision` is, so that rounding does not change probabilities.
+        """See `Student.predict`. Computed in float32 whatever `precision` is, so that rounding does not change probabilities."""
+        with deterministic(0):  # around the model's life: at its end the accelerator's memory is given back
+            return self.predictor(checkpoint)(examples)
 
-        A word beyond the last token that the model reads is "O" with probability 1; one without a token see `inherit`.
-        """
+    def predictor(self, checkpoint: Path) -> Predict:
+        with _enough_memory():
+            predict_in_pieces = network_predictor(self.network(checkpoint), self.prediction_batch_size)
+
+        def predict(examples: Examples) -> Sequence[Any]:
+            with _enough_memory():
+                return predict_in_pieces(examples)
+
+        return predict
+
+    def network(self, checkpoint: Path) -> Network:
         metadata = read_metadata(checkpoint, self.name)
-        with deterministic(0), _enough_memory():
-            return self._predict(
-                examples, checkpoint, tuple(metadata["classes"]), metadata["words"], metadata["max_length"]
-            )
+        classes, words = tuple(metadata["classes"]), metadata["words"]
+        with deterministic(0):
+            model, tokenizer, _ = _load(checkpoint, classes, words)
+        return Network(_logits(model), tokenizer, model.config, metadata["max_length"], classes, words)
 
-    def _predict(
-        self, examples: Examples, checkpoint: Path, classes: tuple[str, ...], words: bool, limit: int
-    ) -> Sequence[Any]:
-        import torch
 
-        result: Any = [None] * len(examples) if words else np.empty((len(examples), len(classes)), dtype=np.float32)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        model, tokenizer, _ = _load(checkpoint, classes, words)
-        model.to(device).eval()
-        encoder = ExampleEncoder(tokenizer, model, limit)
-        for indices, batch in prediction_batches(examples, self.prediction_batch_size):
-            inputs, outputs = encoder.encode_batch(batch)
-            with torch.inference_mode():
-                logits = model(**{name: tensor.to(device) for name, tensor in inputs.items()}).logits
-                probabilities = outputs.select(logits).float().softmax(-1).cpu().numpy()
-            if not words:
-                result[indices] = probabilities
-                continue
-            ends = np.cumsum([len(example.words) for example in batch])
-            rows = np.zeros((int(ends[-1]), len(classes)), dtype=np.float32)
-            rows[outputs.rows] = probabilities
-            has_output = np.zeros(len(rows), dtype=bool)
-            has_output[outputs.rows] = True
-            for index, part, read in zip(
-                indices, np.split(rows, ends[:-1]), np.split(has_output, ends[:-1]), strict=True
-            ):
-                result[index] = inherit(part, read, classes)
-        return result
+def _logits(model: Any) -> Any:
+    """The model as a module that returns nothing but its logits."""
+    import torch
+
+    class Logits(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, input_ids: Any, attention_mask: Any, **types: Any) -> Any:
+            return self.model(input_ids=input_ids, attention_mask=attention_mask, **types).logits
+
+    return Logits().eval()
 
 
 def _save(model: Any, tokenizer: Any, limit: int, into: Path) -> None:

@@ -124,6 +124,29 @@ def test_predictions_are_distributions_in_the_order_of_the_examples(student, tra
     assert len(student.predict([], trained(student))) == 0
 
 
+@pytest.mark.parametrize("words", [False, True])
+def test_a_predictor_gives_in_pieces_what_predict_gives_at_once(student, trained, tmp_path, words):
+    examples = tagged(20) if words else texts(75)
+    folder = tmp_path / "a" if words else trained(student)
+    if words:
+        fit(student, folder, examples, classes=TAGS)
+    predict = student.predictor(folder)
+    pieces = [row for start in (0, 1, 8) for row in predict(examples[start : {0: 1, 1: 8, 8: None}[start]])]
+    for piece, row in zip(pieces, student.predict(examples, folder), strict=True):
+        assert piece == pytest.approx(row, abs=1e-5)
+    assert len(predict([])) == 0
+
+
+def test_a_student_is_a_network_or_says_why_it_is_none(student, trained):
+    if student.base_model is None:
+        with pytest.raises(StudentError, match=r"no operator of ONNX computes them; .*evokd-data predict"):
+            student.network(trained(student))
+        return
+    network = student.network(trained(student))
+    assert (network.classes, network.words) == (("fruit", "animal", "tool"), False)
+    assert not network.module.training
+
+
 def test_predicting_needs_no_target(student, trained):
     blind = [SequenceExample(example.text, None) for example in texts(3)]
     expected = student.predict(texts(3), trained(student))
