@@ -195,7 +195,7 @@ def read_samples(source: Source, task: Task, split: str) -> Labelled:
             unannotated += 1
             continue
         text, target = task.read_example(row, location, reading.layout)
-        _refuse_lone_surrogates(text, location)
+        refuse_lone_surrogates(text, location)
         if problem := task.check(text, target):
             raise DataError(f"{location}: {problem}: {text!r}; correct the row or remove it")
         samples.append(Sample(sample_id(task, text, target), text, target, Origin(0, -1, number - 1, SEED)))
@@ -210,7 +210,7 @@ def read_pool(source: Source, task: Task) -> tuple[tuple[str, ...], SourceReport
     for number, row in enumerate(reading.rows, 1):
         location = f"pool: {source}, row {number}"
         text = task.read_text(row, location, reading.layout)
-        _refuse_lone_surrogates(text, location)
+        refuse_lone_surrogates(text, location)
         texts[text] = None
     if not texts:
         raise DataError(f"pool: {source} is empty; name a source of texts, or drop the section")
@@ -249,6 +249,7 @@ def _refuse_empty_classes(recipe: Recipe, seeds: Sequence[Sample], report: Sourc
         )
 
 
-def _refuse_lone_surrogates(text: str, location: str) -> None:
+def refuse_lone_surrogates(text: str, location: str) -> None:
+    """Raises DataError for a text that no file in UTF-8 can hold."""
     if not text.isprintable() and any("\ud800" <= character <= "\udfff" for character in text):
         raise DataError(f"{location}: {text!r} holds half a surrogate pair; mend the text")

@@ -3,6 +3,7 @@
     wing          what it holds                                                    may import
     cli           parse, call, print                                               everything below
     loop          rounds, compare: whole loops                                     ...
+    deployment    the student at work: predict, evaluate, export
     revisions     reading published rounds back
     stages        the verbs of a round
     reporting     what a person looks at
@@ -57,6 +58,8 @@ HEAVY = {
     "sklearn",
     "scipy",
     "matplotlib",
+    "onnx",
+    "onnxruntime",
 }
 BY_NAME = {"registry", "cli", "teachers.vllm.names"}
 """Who may import by a name in a string: plugs, commands, and vLLM's names, which wander between its modules."""

@@ -24,6 +24,8 @@ COMMANDS = {
     "train-round": "Train and score the student on the last generated round.",
     "publish": "Publish complete rounds, each as one commit and one tag.",
     "push-student": "Push a round's student to a model repository.",
+    "predict": "Predict labels or spans of the texts in a file.",
+    "evaluate": "Score a student on labelled texts.",
     "load": "Load a round from the Hub, verified.",
     "verify": "Check every digest of a published round.",
     "replay": "Make a published round's rows again from its journal.",

@@ -191,6 +191,30 @@ def plan_table(plan: Mapping[str, Any]) -> None:
     table("texts asked for", ("target", "texts", "difficulty", "to look like", "weakness"), quotas)
 
 
+def metrics_tables(title: str, metrics: Mapping[str, Any]) -> None:
+    """Print the metrics of one student on one set of texts: scores with intervals, each class, and notes."""
+    intervals = metrics.get("intervals", {})
+    rows = [
+        [
+            name,
+            f"{metrics[key]:.3f}",
+            f"{intervals[key][0]:.3f} to {intervals[key][1]:.3f}" if key in intervals else None,
+        ]
+        for key, name in NAMES.items()
+        if key in metrics
+    ]
+    table(f"{title}: {metrics['n']} texts", ("metric", "score", "95 % interval"), rows)
+    classes = [
+        [name, *(f"{row[key]:.3f}" for key in ("precision", "recall", "f1")), row["support"]]
+        for name, row in metrics["per_class"].items()
+    ]
+    table("by class", ("class", "precision", "recall", "F1", "n"), classes)
+    for note in metrics.get("notes", ()):
+        echo(note)
+    if truncated := metrics.get("truncated"):
+        echo(f"{truncated} texts are longer than the student reads; it is scored on their beginnings")
+
+
 def comparison_tables(results: Mapping[str, Any]) -> None:
     """Print the arms of a comparison, then their paired differences from the first arm."""
     from evokd_data.reporting.significance import spread

@@ -23,6 +23,11 @@ origin = click.option(
     "--from", "origin", metavar="ORG/NAME@ROUND-003", help="Go on, or branch off, from a published round."
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+model = click.argument("model")
+model_round = click.option(
+    "--round", "round", type=int, help="Of a run or a repository: the round; without it the last adopted one."
+)
+text_column = click.option("--text", metavar="COLUMN", help="The column with the text, where it is not the task's.")
 repo = click.argument("repo")
 endpoint = click.option(
     "--endpoint", help="A Hub's URL, or 'local' for the local Hub under ./hub. Without it: HF_ENDPOINT or the Hub."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from evokd_data.digest import derive_seed
@@ -22,6 +23,8 @@ from evokd_data.stages.train import TRAINING
 from evokd_data.storage.shards import ShardedSamples
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, write_checked_json
 from evokd_data.strategies import POOL
+from evokd_data.students import Student
+from evokd_data.tasks import Task
 
 
 def evaluate(recipe: Recipe, workspace: Workspace, index: int, splits: Splits, started: float) -> dict[str, Any]:
@@ -47,10 +50,17 @@ def evaluate(recipe: Recipe, workspace: Workspace, index: int, splits: Splits, s
 
 
 def _score(recipe: Recipe, folder: RoundFolder, samples: Sequence[Sample]) -> dict[str, Any]:
-    examples = [recipe.task.supervise(sample) for sample in samples]
-    probabilities = recipe.student.predict(examples, folder.student)
-    metrics = recipe.task.score(samples, probabilities, derive_seed(recipe.seed, "bootstrap"))
-    truncated = recipe.student.truncated(examples, folder.student)
+    return score(recipe.task, recipe.student, folder.student, samples, recipe.seed)
+
+
+def score(task: Task, student: Student, checkpoint: Path, samples: Sequence[Sample], seed: int) -> dict[str, Any]:
+    """The metrics of a student on labelled samples, with the number of texts that it reads the beginning of, if any.
+
+    `seed` is the recipe's: the same samples give the same intervals.
+    """
+    examples = [task.supervise(sample) for sample in samples]
+    metrics = task.score(samples, student.predict(examples, checkpoint), derive_seed(seed, "bootstrap"))
+    truncated = student.truncated(examples, checkpoint)
     return {**metrics, "truncated": truncated} if truncated else metrics
 
 

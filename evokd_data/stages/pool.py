@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from evokd_data.digest import derive_random
 from evokd_data.generation.near_duplicates import MinHashIndex, normal_form
 from evokd_data.recipe import Recipe
-from evokd_data.records import Origin, Sample
 from evokd_data.seeds import Splits
 from evokd_data.storage.shards import ShardedSamples, read_rejections
 from evokd_data.storage.workspace import Workspace
 from evokd_data.strategies import POOL
-from evokd_data.tasks import Task
+from evokd_data.tasks import Task, unlabelled
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +72,7 @@ def margins(recipe: Recipe, workspace: Workspace, index: int, texts: Sequence[st
     """
     import numpy as np
 
-    target: Any = recipe.task.target_of(recipe.task.labels[0]) or ()  # any target: a student ignores it in predict
-    examples = [recipe.task.supervise(Sample("", text, target, Origin(index, -1, 0, POOL))) for text in texts]
+    examples = [unlabelled(recipe.task, text) for text in texts]
     if not examples:
         return []
     values = []

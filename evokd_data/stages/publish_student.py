@@ -23,6 +23,7 @@ from evokd_data.repo_layout import round_tag
 from evokd_data.reporting import model_card
 from evokd_data.reporting.model_card import StudentFacts
 from evokd_data.reporting.primary_metric import primary_metric
+from evokd_data.stages.publish import public_recipe
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_checked, read_json
 from evokd_data.students.checkpoint import METADATA_FILE, read_metadata
 
@@ -109,6 +110,7 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
         revision = stored["commit"]
     rounds = [*workspace.before(folder.index), folder]
     rows = [read_json(earlier.manifest)["identity"]["rows"] for earlier in rounds]
+    write(repo_layout.RECIPE, public_recipe(workspace.recipe))  # so that whoever has the student knows its task
     write(repo_layout.CARD, model_card.render(recipe, StudentFacts(manifest, metrics, rows, revision, transformers)))
     write(repo_layout.metrics(folder.tag), read_checked(folder.metrics))
     # Without card and training figures: they may differ between two attempts to publish the same student.
@@ -146,19 +148,39 @@ def fetch_student(recipe: Recipe, folder: RoundFolder, hub: Hub, progress: Progr
     pushed = read_json(folder.pushed)
     models = replace(hub, repo_type="model")
     try:
-        fetched = models.fetch_files(pushed["repo"], pushed["commit"], [METADATA_FILE])
-        names = list(json.loads((fetched / METADATA_FILE).read_bytes())["files"])
-        if outside := [name for name in names if Path(name).name != name]:
-            raise ValueError(f"{METADATA_FILE} names {outside[0]!r}, which is no file beside it")
-        fetched = models.fetch_files(pushed["repo"], pushed["commit"], [METADATA_FILE, *names])
+        fetched, names = fetch_checkpoint(models, pushed["repo"], pushed["commit"])
         with whole_folder(folder.student) as draft:
             for name in (*names, METADATA_FILE):
                 shutil.copyfile(fetched / name, draft / name)
             read_metadata(draft, recipe.student.name)
-    except (EvokdError, OSError, ValueError, KeyError, TypeError) as error:
+    except (EvokdError, OSError) as error:
         progress.note(
             f"round {folder.index}: the student of {pushed['repo']} cannot be had, it is trained again: {error}"
         )
         return False
     progress.note(f"round {folder.index}: the student is that of {pushed['repo']}@{pushed['tag']}")
     return True
+
+
+def fetch_checkpoint(models: Hub, repo: str, commit: str) -> tuple[Path, list[str]]:
+    """A folder with the files of a published student at a commit, the recipe among them, and the names of those of its checkpoint.
+
+    Nothing is verified but that the metadata name files beside them. Raises PublishError.
+    """
+    fetched = models.fetch_files(repo, commit, [METADATA_FILE, repo_layout.RECIPE])
+    try:
+        names = list(json.loads((fetched / METADATA_FILE).read_bytes())["files"])
+        outside = [name for name in names if Path(name).name != name]
+    except FileNotFoundError:
+        raise PublishError(
+            f"{repo}@{commit[:10]} holds no student ({METADATA_FILE} is missing); name one that evokd-data pushed"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise PublishError(
+            f"{repo}@{commit[:10]}: {METADATA_FILE} is damaged ({error}); name another revision"
+        ) from None
+    if outside:
+        raise PublishError(
+            f"{repo}@{commit[:10]}: {METADATA_FILE} names {outside[0]!r}, which is no file beside it; do not use this repository"
+        )
+    return models.fetch_files(repo, commit, [METADATA_FILE, repo_layout.RECIPE, *names]), names

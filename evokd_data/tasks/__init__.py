@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol
 
 import orjson
 
-from evokd_data.records import Constraint, Mistake, Prediction, Sample, SequenceExample, Target, TokenExample
+from evokd_data.records import Constraint, Mistake, Origin, Prediction, Sample, SequenceExample, Target, TokenExample
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -104,6 +104,12 @@ def sample_id(task: Task, text: str, target: Target) -> str:
     # Text and target hold only strings and integers, for which orjson writes the same bytes as `digest.canonical`.
     content = orjson.dumps([text, task.to_row(target)], option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(content).hexdigest()[:32]
+
+
+def unlabelled(task: Task, text: str) -> SequenceExample | TokenExample:
+    """A text as a student reads it, when nobody knows its target."""
+    target = task.target_of(task.labels[0]) or ()  # any target: a student ignores it in predict
+    return task.supervise(Sample("", text, target, Origin(0, -1, 0, "")))
 
 
 class Task(Protocol):

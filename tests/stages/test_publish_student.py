@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from huggingface_hub import HfApi, ModelCard
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
 
 from evokd_data import localhub
 from evokd_data.cli import cli
-from evokd_data.errors import RecipeError, RevisionConflict
+from evokd_data.deployment.opening import open_model
+from evokd_data.errors import PublishError, RecipeError, RevisionConflict, StudentError
 from evokd_data.localhub.child import RunningHub
 from evokd_data.progress import Progress
 from evokd_data.revisions.verify import verify
@@ -21,6 +22,8 @@ from evokd_data.rounds import publish_complete, push_student_of_round, run_all
 from evokd_data.stages.publish_student import push_student
 from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.students.checkpoint import METADATA_FILE
+from evokd_data.tasks import unlabelled
+from evokd_data.yaml_files import dump_yaml, load_yaml
 from tests.support.example_task import QUICK, play, quick
 from tests.support.published_runs import Played, published, write_recipe
 
@@ -91,6 +94,61 @@ def test_the_checkpoint_comes_back_as_it_was(run: Played, tmp_path: Path) -> Non
         assert manifest["identity"]["dataset"] == {
             "repo": "org/first", "tag": f"round-00{index}", "digest": read_json(run.workspace.round(index).manifest)["digest"],
         }  # fmt: skip
+
+
+def test_a_published_student_predicts_as_the_one_that_was_pushed(run: Played, tmp_path: Path) -> None:
+    endpoint = run.server.endpoint
+    opened = open_model("org/first-student@round-000", endpoint=endpoint)
+    assert (opened.task, opened.student, opened.seed) == (run.recipe.task, run.recipe.student, run.recipe.seed)
+    examples = [unlabelled(opened.task, text) for text in ("a red rose", "the deep sea")]
+    ours, theirs = (
+        student.predict(examples, checkpoint).tolist()
+        for student, checkpoint in (
+            (run.recipe.student, run.workspace.round(0).student),
+            (opened.student, opened.checkpoint),
+        )
+    )
+    assert ours == theirs
+    assert open_model("org/first-student", endpoint=endpoint).name == "org/first-student@round-001"
+    (tmp_path / "texts.jsonl").write_text(json.dumps({"text": "a red rose"}) + "\n")
+    line = ["predict", "org/first-student@round-001", str(tmp_path / "texts.jsonl"), "--endpoint", endpoint]
+    result = CliRunner().invoke(cli, line, catch_exceptions=False)
+    assert json.loads(result.stdout)["text"] == "a red rose"
+    with pytest.raises(PublishError, match="there is no revision 'round-007'"):
+        open_model("org/first-student", 7, endpoint=endpoint)
+
+
+def test_a_repository_without_a_student_is_named(run: Played) -> None:
+    run.api.create_repo("org/nothing")
+    run.api.create_commit(
+        "org/nothing", [CommitOperationAdd("README.md", b"nothing")], commit_message="nothing", repo_type="model"
+    )
+    with pytest.raises(PublishError, match="org/nothing: holds no student"):
+        open_model("org/nothing", endpoint=run.server.endpoint)
+    with pytest.raises(PublishError, match=r"holds no student \(evokd.json is missing\)"):
+        open_model("org/nothing@main", endpoint=run.server.endpoint)
+
+
+def test_a_strangers_student_names_no_file_of_this_machine(run: Played, tmp_path: Path) -> None:
+    """Its recipe asks for a folder as its model, its metadata for a file outside: neither is opened."""
+    folder = Path(run.api.snapshot_download("org/first-student", revision="round-001", local_dir=tmp_path / "student"))
+    recipe = load_yaml((folder / "recipe.yaml").read_text(encoding="utf-8"))
+    recipe["student"] = {"kind": "frozen", "model": str(tmp_path / "secret")}
+    (folder / "recipe.yaml").write_text(dump_yaml(recipe), encoding="utf-8")
+    with pytest.raises(StudentError, match="is a head on an encoder that is not with it"):
+        open_model(str(folder))
+    metadata = json.loads((folder / METADATA_FILE).read_text())
+    metadata["files"]["../../secret"] = "0" * 64
+    run.api.create_repo("org/stranger")
+    files = {METADATA_FILE: json.dumps(metadata).encode()}
+    run.api.create_commit(
+        "org/stranger",
+        [CommitOperationAdd(name, data) for name, data in files.items()],
+        commit_message="x",
+        repo_type="model",
+    )
+    with pytest.raises(PublishError, match=r"names '../../secret', which is no file beside it"):
+        open_model("org/stranger@main", endpoint=run.server.endpoint)
 
 
 def test_the_card_tells_scores_data_and_licence(run: Played, tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""evokd-data evaluate"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from evokd_data.cli import options
+from evokd_data.cli.echo import echo
+
+
+@click.command("evaluate", short_help="Score a student on labelled texts.")
+@options.model
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@options.text_column
+@click.option("--label", metavar="COLUMN", help="The column with the label or the spans, where it is not the task's.")
+@options.model_round
+@options.runs
+@options.endpoint
+@options.as_json
+def command(
+    model: str,
+    file: Path,
+    text: str | None,
+    label: str | None,
+    round: int | None,
+    runs: Path,
+    endpoint: str | None,
+    as_json: bool,
+) -> None:
+    """Score MODEL on the labelled texts of FILE: the metrics of a round's test, with intervals, and each class.
+
+    MODEL as in `predict`; FILE is any that `seeds` reads.
+    """
+    from evokd_data.cli.console import metrics_tables
+    from evokd_data.deployment.opening import open_model
+    from evokd_data.deployment.predicting import source_of
+    from evokd_data.stages.evaluate import score
+
+    opened = open_model(model, round, runs, endpoint)
+    samples = opened.test_samples(source_of(file, text, label))
+    metrics = score(opened.task, opened.student, opened.checkpoint, samples, opened.seed)
+    if as_json:
+        echo(json.dumps(metrics, indent=2, ensure_ascii=False))
+    else:
+        metrics_tables(f"{opened.name} on {file}", metrics)

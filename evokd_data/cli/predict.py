@@ -1,0 +1,59 @@
+"""evokd-data predict"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from evokd_data.cli import options
+from evokd_data.cli.echo import echo
+
+
+class _Stdout:
+    """Rows as JSON lines on stdout, each piece as soon as it is there."""
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        echo("\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
+
+
+@click.command("predict", short_help="Predict labels or spans of the texts in a file.")
+@options.model
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True))
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False),
+    help="Write rows there: .jsonl, .csv or .parquet. Without it JSON lines go to stdout.",
+)  # fmt: skip
+@options.text_column
+@options.model_round
+@options.runs
+@options.endpoint
+def command(
+    model: str, file: Path, out: Path | None, text: str | None, round: int | None, runs: Path, endpoint: str | None
+) -> None:
+    """Predict the texts of FILE with MODEL: text, label (or spans with offsets) and probability, one row a text, in order.
+
+    MODEL is a run (its last adopted round), a student's folder, an exported one, or ORG/NAME@ROUND-003 on the Hub. FILE is any
+    that `seeds` reads, labels in it or not, or - for lines on stdin, each a text.
+    """
+    from evokd_data.deployment.opening import open_model
+    from evokd_data.deployment.predicting import blocks_of_lines, blocks_of_source, predict_file, source_of
+    from evokd_data.deployment.prediction_files import open_writer
+
+    opened = open_model(model, round, runs, endpoint)
+    if str(file) == "-":
+        blocks = blocks_of_lines(sys.stdin.buffer)
+    else:
+        blocks = blocks_of_source(opened, source_of(file, text, None))
+    if out is None:
+        count = predict_file(opened, blocks, _Stdout())
+    else:
+        with open_writer(out, opened.task) as writer:
+            count = predict_file(opened, blocks, writer)
+    echo(f"{opened.name}: {count} texts", err=True)
+    if out is not None:
+        echo(str(out))

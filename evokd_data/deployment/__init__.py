@@ -1,0 +1,1 @@
+"""The student at work: what a name stands for, predicting and scoring files, exporting."""
