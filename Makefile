@@ -30,7 +30,7 @@ INSTALLED := .venv/installed
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
 
-setup: $(INSTALLED)  ## .venv with everything in it (2.6 GB)
+setup: $(INSTALLED)  ## .venv with everything in it (2.7 GB)
 	@:
 
 $(INSTALLED): Makefile pyproject.toml $(wildcard requirements/*)

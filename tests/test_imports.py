@@ -13,7 +13,18 @@ from evokd_data.cli import cli
 from tests.support import ROOT
 
 RECIPES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("recipes/*.yaml"))
-HEAVY = ("torch", "transformers", "vllm", "ray", "datasets", "pandas", "pyarrow", "huggingface_hub")
+HEAVY = (
+    "torch",
+    "transformers",
+    "vllm",
+    "ray",
+    "datasets",
+    "pandas",
+    "pyarrow",
+    "huggingface_hub",
+    "onnx",
+    "onnxruntime",
+)
 
 WITHOUT = f"""
 import sys

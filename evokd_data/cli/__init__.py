@@ -26,6 +26,7 @@ COMMANDS = {
     "push-student": "Push a round's student to a model repository.",
     "predict": "Predict labels or spans of the texts in a file.",
     "evaluate": "Score a student on labelled texts.",
+    "export": "Export a student to ONNX, measured against the original.",
     "load": "Load a round from the Hub, verified.",
     "verify": "Check every digest of a published round.",
     "replay": "Make a published round's rows again from its journal.",

@@ -215,6 +215,33 @@ def metrics_tables(title: str, metrics: Mapping[str, Any]) -> None:
         echo(f"{truncated} texts are longer than the student reads; it is scored on their beginnings")
 
 
+def export_table(figures: Mapping[str, Any]) -> None:
+    """Print on stderr how an exported student compares with the original."""
+    from evokd_data.reporting.export_card import TOLERATED_LOSS, loss
+
+    parity, latency, sizes = figures["parity"], figures["latency"], figures["bytes"]
+    lines = [
+        f"{NAMES[key]}: {score['value']:.3f} exported {parity['exported'][key]['value']:.3f}"
+        for key, score in parity["original"].items()
+    ]
+    lines.append(
+        f"predictions: {100 * parity['same']:.1f} % of {parity['n']} are the same, no probability differs by more than "
+        f"{parity['largest_difference']:.6f}"
+    )
+    lines.append(f"weights: {sizes['original'] / 1e6:.1f} MB, exported {sizes['exported'] / 1e6:.1f} MB")
+    lines += [
+        f"{name}: {latency['original'][f'{name}_ms']:.2f} ms, exported {latency['exported'][f'{name}_ms']:.2f} ms"
+        for name in ("p50", "p99")
+    ]
+    lines.append(
+        f"latency: {latency['ratio']:.2f} times the original's p50, one text at a time, {latency['threads']} threads"
+    )
+    if (lost := loss(figures)) > TOLERATED_LOSS:
+        lines.append(f"a score is {lost:.3f} lower than the original's; export without --int8 if that is too much")
+    for line in lines:
+        echo(line, err=True)
+
+
 def comparison_tables(results: Mapping[str, Any]) -> None:
     """Print the arms of a comparison, then their paired differences from the first arm."""
     from evokd_data.reporting.significance import spread
