@@ -12,7 +12,7 @@ from evokd_data.cli.echo import echo
 
 @click.command("push-student", short_help="Push a round's student to a model repository.")
 @options.recipe
-@click.option("--round", "round", type=int, help="The round; without it the last complete one.")
+@click.option("--round", "round", type=int, help="The round; without it the last adopted one.")
 @options.overrides
 @options.runs
 @options.mirror

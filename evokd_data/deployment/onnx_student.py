@@ -15,7 +15,7 @@ from evokd_data.students.prediction import predict_in_batches
 ONNX = "onnx"
 """The student's kind in the metadata of an exported folder. It is in no recipe: nothing can be trained with it."""
 MODEL_FILE = "model.onnx"
-MISSING = "{name} is not installed, and exporting needs it; run: pip install 'evokd-data[export]'"
+MISSING = "{name} is not installed, and exported students need it; run: pip install 'evokd-data[export]'"
 BATCH = 64
 
 

@@ -18,8 +18,10 @@ from evokd_data.deployment.latency import compare_latency
 from evokd_data.deployment.onnx_graph import export_onnx
 from evokd_data.deployment.onnx_student import MODEL_FILE
 from evokd_data.deployment.opening import OpenedModel, open_model
+from evokd_data.deployment.predicting import predicted_rows
 from evokd_data.errors import StudentError
 from evokd_data.progress import Progress
+from evokd_data.recipe import load
 from evokd_data.records import Origin, Sample
 from evokd_data.reporting import export_card
 from evokd_data.students.frozen import Frozen
@@ -27,7 +29,7 @@ from evokd_data.students.linear import Linear
 from evokd_data.students.transformer import Transformer
 from evokd_data.tasks.classification import Classification
 from evokd_data.tasks.ner import NER
-from tests.support.example_task import RECIPE, SEEDS, TEST, write_rows
+from tests.support.example_task import RECIPE, SEEDS, TEST, play, write_rows
 from tests.support.student_data import CLASSES, TAGS, tagged, texts
 from tests.support.student_training import fit
 from tests.support.tiny_encoders import QUICK, make_base
@@ -197,6 +199,21 @@ def test_the_command_exports_the_best_student_of_a_run_and_its_folder_can_be_eva
     assert ours["confusion"] == theirs["confusion"] and ours["intervals"] == theirs["intervals"]
     (tmp_path / "texts.jsonl").write_text(json.dumps({"text": "a red rose"}) + "\n")
     assert json.loads(call("predict", "runs/colours/export/onnx", "texts.jsonl"))["text"] == "a red rose"
+
+
+def test_student_best_is_a_folder_for_transformers_pipelines(tiny_encoder, tmp_path):
+    from transformers import pipeline
+
+    write_rows(tmp_path / "seeds.jsonl", SEEDS)
+    write_rows(tmp_path / "test.jsonl", TEST)
+    student = json.dumps({"kind": "transformer", "model": str(tiny_encoder), "min_steps": 5, "epochs": 1})
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("{kind: linear}", student))
+    workspace = play(load(tmp_path / "recipe.yaml"), tmp_path / "runs", 1)
+    answers = pipeline("text-classification", str(workspace.best_student))(["a red rose", "the deep sea"])
+    opened = open_model(str(workspace.root))
+    rows = predicted_rows(opened, opened.student.predictor(opened.checkpoint), ["a red rose", "the deep sea"])
+    assert [answer["label"] for answer in answers] == [row["label"] for row in rows]
+    assert [answer["score"] for answer in answers] == pytest.approx([row["probability"] for row in rows], abs=1e-5)
 
 
 @exporting
