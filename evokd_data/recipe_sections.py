@@ -38,7 +38,7 @@ Column = Annotated[str, Field(min_length=1)]
 class Source:
     """Where labelled texts come from: a file (`path`), or a Hub dataset pinned by `revision`.
 
-    Files are jsonl, json, csv, tsv, parquet or arrow, also compressed (.gz, .zst, .bz2, .xz), for tagging CoNLL columns, too.
+    Files are jsonl, json, csv, tsv, xlsx, parquet or arrow, also compressed (.gz, .zst, .bz2, .xz), for tagging CoNLL columns, too.
     `format` names the tool that exported the file where its mark is not seen; `spans`: rows of the task's own columns.
     `text` and `label` are this source's columns (or, of an export, its field and question), "a.b" a field within one.
     `label_map`: a label, type or tag as the source has it, e.g. a number -> the task's. `offsets`: what offsets of spans count.

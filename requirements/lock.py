@@ -53,6 +53,7 @@ def main() -> None:
     ours = [
         *project["dependencies"],
         *extras["compare"],
+        *extras["excel"],
         *extras["hub"],
         *extras["ray"],
         *extras["gguf"],

@@ -15,7 +15,7 @@ import click
 from evokd_data.cli.echo import PrintableFormatter, echo, failure
 
 COMMANDS = {
-    "init": "Write a recipe to start from.",
+    "init": "Make a recipe from your own labelled texts.",
     "check": "Check recipes, every problem at once.",
     "schema": "Print the JSON Schema of a recipe, for editors.",
     "exam": "Measure on the seeds how well the teacher labels.",
