@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from evokd_data import repo_names
-from evokd_data.settings import NOT_IDENTITY, Count, Share, from_anyone, from_user
+from evokd_data.settings import NOT_IDENTITY, Count, Rate, Share, from_anyone, from_user
 from evokd_data.tasks import Layout, Unit
 
 RepoId = Annotated[
@@ -167,6 +167,31 @@ class Training:
     seed_weight: Annotated[float, Field(gt=0)] = 3.0
 
 
+@from_user("tokens", "hours", "cost")
+@dataclass(frozen=True)
+class Budget:
+    """What a run may use, all its processes together. When one of them is used up the run ends cleanly, with every complete
+    round published; the same command with a larger budget goes on. `tokens`: of prompts and answers; `hours`: of work;
+    `cost`: dollars at `prices`."""
+
+    tokens: Count | None = field(default=None, metadata=NOT_IDENTITY)
+    hours: Rate | None = field(default=None, metadata=NOT_IDENTITY)
+    cost: Rate | None = field(default=None, metadata=NOT_IDENTITY)
+
+
+@from_user("prompt", "completion")
+@dataclass(frozen=True)
+class Prices:
+    """Dollars per million tokens of the teacher's prompts and answers. Without them no cost is counted."""
+
+    prompt: Annotated[float, Field(ge=0)] = field(default=0.0, metadata=NOT_IDENTITY)
+    completion: Annotated[float, Field(ge=0)] = field(default=0.0, metadata=NOT_IDENTITY)
+
+    def of(self, prompt_tokens: float, completion_tokens: float) -> float:
+        """Dollars for so many tokens."""
+        return (self.prompt * prompt_tokens + self.completion * completion_tokens) / 1e6
+
+
 @from_user("repo", "student", "private", "endpoint", "hub_root", "journal")
 @dataclass(frozen=True)
 class Publish:
@@ -200,6 +225,6 @@ class Card:
 
 SECTIONS: dict[str, type] = {
     "seeds": Seeds, "test": Source, "dev": Source, "pool": Pool, "rounds": Rounds, "filters": Filters,
-    "training": Training, "publish": Publish, "card": Card,
+    "training": Training, "budget": Budget, "prices": Prices, "publish": Publish, "card": Card,
 }  # fmt: skip
 """Key of the recipe -> its class."""

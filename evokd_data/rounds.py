@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evokd_data.errors import RecipeError, WorkspaceError
+from evokd_data.errors import BudgetSpent, RecipeError, WorkspaceError
+from evokd_data.generation.budget import metered
 from evokd_data.generation.scheduler import TeacherOnDemand
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
@@ -109,6 +110,12 @@ def open_run(
         yield Run(recipe, workspace, splits)
 
 
+def taste(recipe: Recipe, limit: int) -> list[str]:
+    """Overrides that make a taste of a recipe: `limit` texts a round, in a folder of its own name, never published."""
+    name = f"name={recipe.name[:80]}-limit-{limit}"
+    return [name, f"rounds.samples={limit}", "publish=null", "teacher_test_texts=0"]
+
+
 def resolved(recipe: Recipe) -> str:
     """The recipe as YAML with every default filled in."""
     return dump_yaml({key: value for key, value in recipe.settings.items() if value is not None})
@@ -132,14 +139,22 @@ def take_exam(
 
 
 async def _take_exam(run: Run, progress: Progress) -> Mapping[str, Any]:
-    async with TeacherOnDemand(run.recipe.teacher, run.workspace.root / TEACHER_LOG, progress) as teacher:
+    async with _metered_teacher(run, progress) as teacher:
         await generate(run.recipe, run.workspace, 0, run.splits, teacher, progress)
         return await examine(run.recipe, run.workspace, 1, run.splits, teacher, progress)
 
 
 async def _generate_once(run: Run, index: int, progress: Progress) -> dict[str, Any]:
-    async with TeacherOnDemand(run.recipe.teacher, run.workspace.root / TEACHER_LOG, progress) as teacher:
+    async with _metered_teacher(run, progress) as teacher:
         return await generate(run.recipe, run.workspace, index, run.splits, teacher, progress)
+
+
+@asynccontextmanager
+async def _metered_teacher(run: Run, progress: Progress) -> AsyncIterator[TeacherOnDemand]:
+    """The run's teacher, which is asked no more than the budget allows."""
+    async with TeacherOnDemand(run.recipe.teacher, run.workspace.root / TEACHER_LOG, progress) as teacher:
+        with metered(run.recipe, run.workspace, run.first_own_round) as teacher.meter:
+            yield teacher
 
 
 def train_next(recipe: Recipe, runs: Path, progress: Progress, mirror: str | None = None) -> dict[str, Any] | None:
@@ -218,13 +233,30 @@ def run_rounds(
 ) -> None:
     """Every round of a run, then the teacher's own score. Rounds that are complete are not made again.
 
-    The run ends early when REJECTIONS_TO_END rounds in a row are not adopted, unless `every_round` is wanted.
+    The run ends early when REJECTIONS_TO_END rounds in a row are not adopted, unless `every_round` is wanted, and when its
+    budget is spent: then every complete round is published, and the answers of the round that is not are in its journal.
     """
+    with metered(run.recipe, run.workspace, run.first_own_round) as teacher.meter:
+        try:
+            _run_rounds(loop, run, teacher, progress, every_round)
+        except BudgetSpent as spent:
+            complete = run.complete_rounds()
+            rounds = f"rounds 0 to {complete[-1]} are complete" if complete else "no round is complete"
+            progress.note(
+                f"{run.recipe.name} ends here: {spent}; {rounds}, and a larger budget with the same command goes on from here"
+            )
+
+
+def _run_rounds(
+    loop: asyncio.Runner, run: Run, teacher: TeacherOnDemand, progress: Progress, every_round: bool
+) -> None:
     recipe, workspace = run.recipe, run.workspace
     if recipe.publish:
         from evokd_data.stages.publish import Publication
     with Publication.of(recipe, progress) if recipe.publish else nullcontext() as publication:
         for index in range(recipe.rounds.count + 1):
+            if index and not workspace.round(index).generated.exists() and teacher.meter is not None:
+                teacher.meter.require_left()
             loop.run(generate(recipe, workspace, index, run.splits, teacher, progress))
             if not workspace.round(index).manifest.exists():
                 loop.run(teacher.sleep())

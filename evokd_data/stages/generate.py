@@ -127,6 +127,8 @@ async def _generate_with_teacher(
     totals = {"asked": tally.asked, "kept": tally.accepted, "rejected": dict(sorted(tally.rejected.items()))}
     totals |= {"prompt_tokens": journal.prompt_tokens, "completion_tokens": journal.completion_tokens}
     totals["requests"] = len(planned)
+    if recipe.prices is not None:
+        totals["cost_usd"] = round(recipe.prices.of(journal.prompt_tokens, journal.completion_tokens), 6)
     if engine := teacher.engine:
         totals["engine"] = dict(engine.environment())
     _check_not_empty(recipe, folder, totals)
@@ -179,11 +181,28 @@ class _RoundWriter:
         strategy, teacher = self.recipe.strategy, self.teacher
         if teacher.partitioned:
             work = StrategyWork(strategy, self.brief, planned, _parts_url(self.recipe, self.folder), self.student)
-            count_tokens = self.tally.add_tokens
+            count_tokens = _partition_counter(teacher, self.tally, self.journal)
             return written_by_workers(work, ranges, first, self.journal, teacher.open_partitioned, count_tokens)
         complete = with_student(teacher.complete, self.student)
         write = strategy.writer(self.brief, self.journal.asker(complete, self.tally.on_answer))
         return in_order(map(planned.__getitem__, range(first, len(planned))), write, lambda: teacher.window)
+
+
+def _partition_counter(teacher: TeacherOnDemand, tally: Tally, journal: Journal) -> Callable[[int], None]:
+    """Counts the tokens of each partition that a worker brings back: the run's budget is looked at then."""
+    meter = teacher.meter
+    before = (
+        (meter.prompt_tokens - journal.prompt_tokens, meter.completion_tokens - journal.completion_tokens)
+        if meter
+        else (0, 0)
+    )
+
+    def count(tokens: int) -> None:
+        tally.add_tokens(tokens)
+        if meter is not None:
+            meter.count_round(before, journal)
+
+    return count
 
 
 async def examine(

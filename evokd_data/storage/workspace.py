@@ -160,6 +160,11 @@ class Workspace:
         return self.root / "teacher-test-journal"
 
     @property
+    def spent(self) -> Path:
+        """The seconds that the run's processes have worked, where its budget has hours."""
+        return self.root / "spent.json"
+
+    @property
     def tokens(self) -> Path:
         """The students' cache of token ids. It can be removed at any time."""
         return self.root / "tokens"
