@@ -66,6 +66,8 @@ def free_disk(path: Path) -> int:
 
 
 def gib(size: float) -> str:
-    """A number of bytes as people read it: "1.5 GiB", "139 GiB"."""
+    """A number of bytes as people read it: "90 MiB", "1.5 GiB", "139 GiB"."""
     value = size / GIB
+    if value < 0.1:
+        return f"{size / 2**20:.0f} MiB"
     return f"{value:.1f} GiB" if value < 10 else f"{value:.0f} GiB"
