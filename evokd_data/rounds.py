@@ -82,11 +82,13 @@ def open_run(
     origin: str | None = None,
     progress: Progress | None = None,
     mirror: str | None = None,
+    preview: bool = False,
 ) -> Iterator[Run]:
     """The run of a recipe, locked against other processes. Data and models are checked before anything is written.
 
     `origin` (org/name@round-003): a published round that the run goes on from; its files are fetched first.
-    `mirror`: the URL of a copy of the folder; see `mirror.mirrored`. Raises WorkspaceError when another process uses the
+    `mirror`: the URL of a copy of the folder; see `mirror.mirrored`. `preview`: the run does not begin by it, so that a recipe which
+    is changed afterwards begins anew. Raises WorkspaceError when another process uses the
     folder, or it belongs to another recipe.
     """
     if distributed.launched_world_size() > distributed.world_size():
@@ -98,6 +100,10 @@ def open_run(
     frozen = inputs(recipe, splits.digests())
     workspace = Workspace(runs / recipe.name)
     with workspace.lock(), mirrored(workspace, mirror, progress):
+        if workspace.discard_preview(frozen) and progress is not None:
+            progress.note(f"{workspace.root}: held a preview of the recipe before it was changed, which is removed")
+        if preview:
+            workspace.begin_preview()
         start = None
         if origin is not None or workspace.origin.exists():
             from evokd_data.revisions import resume
@@ -107,6 +113,8 @@ def open_run(
         if start is not None:
             resume.restore(recipe, workspace, start, progress or Progress())
         check_complete_rounds(recipe, workspace)
+        if not preview:
+            workspace.preview.unlink(missing_ok=True)
         yield Run(recipe, workspace, splits)
 
 
@@ -134,23 +142,23 @@ def take_exam(
     recipe: Recipe, runs: Path, progress: Progress, origin: str | None = None, mirror: str | None = None
 ) -> Mapping[str, Any]:
     """The teacher's exam, before the first round that asks it; the run uses it afterwards. Returns the content of exam.json."""
-    with open_run(recipe, runs, origin, progress, mirror) as run, asyncio.Runner() as loop:
+    with open_run(recipe, runs, origin, progress, mirror, preview=True) as run, asyncio.Runner() as loop:
         return loop.run(_take_exam(run, progress))
 
 
 async def _take_exam(run: Run, progress: Progress) -> Mapping[str, Any]:
-    async with _metered_teacher(run, progress) as teacher:
+    async with metered_teacher(run, progress) as teacher:
         await generate(run.recipe, run.workspace, 0, run.splits, teacher, progress)
         return await examine(run.recipe, run.workspace, 1, run.splits, teacher, progress)
 
 
 async def _generate_once(run: Run, index: int, progress: Progress) -> dict[str, Any]:
-    async with _metered_teacher(run, progress) as teacher:
+    async with metered_teacher(run, progress) as teacher:
         return await generate(run.recipe, run.workspace, index, run.splits, teacher, progress)
 
 
 @asynccontextmanager
-async def _metered_teacher(run: Run, progress: Progress) -> AsyncIterator[TeacherOnDemand]:
+async def metered_teacher(run: Run, progress: Progress) -> AsyncIterator[TeacherOnDemand]:
     """The run's teacher, which is asked no more than the budget allows."""
     async with TeacherOnDemand(run.recipe.teacher, run.workspace.root / TEACHER_LOG, progress) as teacher:
         with metered(run.recipe, run.workspace, run.first_own_round) as teacher.meter:
@@ -242,9 +250,7 @@ def run_rounds(
         except BudgetSpent as spent:
             complete = run.complete_rounds()
             rounds = f"rounds 0 to {complete[-1]} are complete" if complete else "no round is complete"
-            progress.note(
-                f"{run.recipe.name} ends here: {spent}; {rounds}, and a larger budget with the same command goes on from here"
-            )
+            progress.note(f"{run.recipe.name} ends here, and {rounds}: {spent} with the same command")
 
 
 def _run_rounds(

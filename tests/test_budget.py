@@ -61,7 +61,7 @@ def test_no_more_is_asked_than_the_budget_holds_and_every_answer_arrives(togethe
     answers = [result for result in results if isinstance(result, Completion)]
     assert len(answers) == len(spent) == 50 and sum(spent) == meter.prompt_tokens + meter.completion_tokens == 1000
     assert all(isinstance(result, BudgetSpent) for result in results if not isinstance(result, Completion))
-    assert str(results[-1]) == "budget.tokens: 1,000 of 1,000 are used"
+    assert str(results[-1]) == "budget.tokens: 1,000 of 1,000 are used; raise it to go on"
 
 
 def test_cost_and_hours_are_limits_too() -> None:
@@ -89,7 +89,7 @@ def test_a_run_ends_with_what_is_complete_and_a_larger_budget_makes_the_same_rou
     limited = call("run", path, *FAST, "--runs", runs, "--set", f"budget.tokens={limit}")
     run = Workspace(runs / "colours")
     assert limited.exit_code == 0, limited.stderr
-    assert "rounds 0 to 1 are complete, and a larger budget with the same command goes on" in limited.stderr
+    assert "colours ends here, and rounds 0 to 1 are complete: budget.tokens:" in limited.stderr
     assert limited.stdout == f"colours {contents(whole)[1]} not published\n"
     assert not run.round(2).generated.exists() and 0 < tokens(run) <= limit
     answered = [row["prompt"] for row in read_answers(run.round(2).journal)]

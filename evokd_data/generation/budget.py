@@ -116,16 +116,16 @@ class Meter:
         prompt_tokens = self.prompt_tokens + sum(tokens for tokens, _ in self._reserved) + reservation[0]
         completion_tokens = self.completion_tokens + sum(tokens for _, tokens in self._reserved) + reservation[1]
         if budget.tokens is not None and prompt_tokens + completion_tokens > budget.tokens:
-            return f"budget.tokens: {self.prompt_tokens + self.completion_tokens:,} of {budget.tokens:,} are used"
+            return f"budget.tokens: {self.prompt_tokens + self.completion_tokens:,} of {budget.tokens:,} are used; raise it to go on"
         if budget.hours is not None and self.elapsed > budget.hours * 3600:
-            return f"budget.hours: {self.elapsed / 3600:.2f} of {budget.hours:g} are over"
+            return f"budget.hours: {self.elapsed / 3600:.2f} of {budget.hours:g} are over; raise it to go on"
         if (
             budget.cost is not None
             and self.prices is not None
             and self.prices.of(prompt_tokens, completion_tokens) > budget.cost
         ):
             used = self.prices.of(self.prompt_tokens, self.completion_tokens)
-            return f"budget.cost: {used:.4f} of {budget.cost:g} dollars are spent"
+            return f"budget.cost: {used:.4f} of {budget.cost:g} dollars are spent; raise it to go on"
         return ""
 
 

@@ -27,7 +27,7 @@ LOCALHUB_MAY_IMPORT = {"atomic_files", "yaml_files"}
 INPUTS = {
     "intake", "published_recipe", "recipe", "recipe_checks", "recipe_file", "recipe_sections", "seeds", "sources",
 }  # fmt: skip
-LOOP = {"rounds", "compare", "checks", "doctor"}
+LOOP = {"rounds", "compare", "checks", "preview", "doctor"}
 
 
 class Import(NamedTuple):
