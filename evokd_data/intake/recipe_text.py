@@ -132,7 +132,7 @@ def _teacher(facts: Facts, gpus: Sequence[Accelerator]) -> str:
     return (
         f"teacher:                           # writes and labels texts; {machine}\n"
         f"  engine: vllm\n  model: {chosen if gpus else CPU_TEACHER}\n"
-        "  revision: main                   # pin a commit: what moves makes no experiment\n"
+        "  revision: main                   # pin a commit: what moves makes no experiment; a folder (./path) has none\n"
         f"  max_model_len: {context:<17} # room for 24 demonstrations in a prompt\n"
         f"  max_tokens: {answer:<20} # of one answer\n"
         "  # The larger the better it labels; `evokd-data preview` measures it. GPU memory that others take:\n"
