@@ -17,13 +17,13 @@ from evokd_data.errors import TeacherError
 from evokd_data.generation.filters import FilterPipeline
 from evokd_data.generation.partitions import StrategyWork, written_by_workers
 from evokd_data.generation.scheduler import TeacherOnDemand, in_order
-from evokd_data.generation.seed_student import SeedStudent, seed_student, with_student
+from evokd_data.generation.seed_student import SeedStudent, folds_of, seed_student, with_student
 from evokd_data.generation.tally import Tally, refill_note
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.records import Draft, GenerationRequest, Rejection, Sample
 from evokd_data.seeds import Splits, left_out_counts
-from evokd_data.stages.exam import exam, labelling_of, needs_exam, require_useful
+from evokd_data.stages.exam import exam, forms_to_try, labelling_of, needs_exam, require_useful
 from evokd_data.stages.plan import add_refill, make_brief, plan
 from evokd_data.storage.journal import Journal
 from evokd_data.storage.shards import (
@@ -209,10 +209,18 @@ async def examine(
     recipe: Recipe, workspace: Workspace, index: int, splits: Splits, teacher: TeacherOnDemand, progress: Progress
 ) -> Mapping[str, Any]:
     """The teacher's exam before round `index`, its answers in the round's journal. Returns the content of exam.json."""
-    progress.stage("exam", index)
+    seeds, forms = sum(map(len, folds_of(recipe, splits.seeds))), len(forms_to_try(recipe))
+    progress.stage("exam", index, seeds=seeds, forms=forms)
+    count = 0
+
+    def on_answer(*_: object) -> None:
+        nonlocal count
+        count += 1
+        progress.answered(count, seeds * forms)
+
     with Journal(workspace.round(index).journal) as journal:
         brief = make_brief(recipe, workspace, index, labelling_of(recipe, None))
-        content = await exam(recipe, workspace, index, splits, brief, journal.asker(teacher.complete))
+        content = await exam(recipe, workspace, index, splits, brief, journal.asker(teacher.complete, on_answer))
     progress.note(content["message"])
     return content
 

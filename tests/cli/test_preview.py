@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -137,3 +138,15 @@ def test_spans_are_shown_marked(tmp_path: Path, runs: Path) -> None:
     assert shown.exit_code == 0, shown.stderr
     content = json.loads(shown.stdout)
     assert content["exam"] is None and any("[" in row["text"] for row in content["samples"] if not row["rejected"])
+
+
+def test_the_exam_says_how_many_answers_are_still_to_come(
+    measured: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evokd_data.cli.console.PLAIN_EVERY_S", 0.2)
+    slow = ["--set", "teacher.latency_s=0.1", "--set", "teacher.window=4"]
+    shown = call("exam", measured, *FAST, *slow, "--runs", runs)
+    assert "round 1: exam: 15 seeds, 10 forms" in shown.stderr
+    lines = re.findall(r"^  (\d+)/150 answers, [\d.]+ a second, (\d+) s left$", shown.stderr, re.M)
+    counts = [int(count) for count, _ in lines]
+    assert len(counts) >= 3 and counts == sorted(counts)
