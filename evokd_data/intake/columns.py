@@ -190,6 +190,10 @@ def find_columns(
     else:
         task_name, chosen = "classification", _classification(source, columns, text, label)
         labels = sorted(columns[chosen[1]].values or ())
+        if chosen[1] in labels:
+            raise DataError(
+                f"{source}: the first line, {_listed(chosen)}, looks like a row; write names above it, such as text and label"
+            )
     numbered = all(map(is_number, labels))
     if numbered:
         labels.sort(key=float)

@@ -133,6 +133,7 @@ def test_a_test_set_of_its_own_takes_its_texts_out_of_the_seeds(tmp_path):
         (["text", "label"], [["a b", "x"]], ["--label", "lable"], "no column 'lable'; did you mean 'label'?"),
         (["text", "label"], [["a b", "x"], ["c d", "x"]], ["--label", "label"], "holds one value"),
         (["text", "label"], [], [], "holds no rows"),
+        (["my invoice is wrong", "Billing"], [[text, label] for text, label in texts(5)], [], "looks like a row; write names above it"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_decided_is_one_message_that_says_how(tmp_path, header, rows, arguments, message):
