@@ -91,7 +91,7 @@ def command(data: str, **options: Any) -> None:
         reading, test, task, wishes.facts(recipe, source, columns), recipe.parent, accelerators(),
         test_share=options["test_share"], seed=options["seed"],
     )  # fmt: skip
-    _report(made_files, reading, test)
+    _report(made_files, reading, test, options["per_class"])
 
 
 @dataclass
@@ -235,7 +235,7 @@ def _label_map(entry: str) -> dict[str, str]:
     return {str(key): str(value) for key, value in table.items()}
 
 
-def _report(intake: Intake, reading: Reading, test: Reading | None) -> None:
+def _report(intake: Intake, reading: Reading, test: Reading | None, per_class: int | None) -> None:
     """Say what was read, dropped, divided and written, and what comes next."""
     from evokd_data.cli.console import table
 
@@ -251,6 +251,8 @@ def _report(intake: Intake, reading: Reading, test: Reading | None) -> None:
     table("", ("label", "texts", "seeds", "test"), rows)
     for warning in intake.warnings:
         echo(f"warning: {warning}", err=True)
+    if per_class:
+        echo(f"a run draws {per_class} of each class from the seeds: seeds.per_class")
     echo(f"wrote {intake.recipe}, {intake.seeds} and {intake.test}")
     echo("open the recipe: what the texts and labels mean is yours to say, and decides most")
     echo(f"next: evokd-data doctor {intake.recipe}, then evokd-data preview {intake.recipe}")

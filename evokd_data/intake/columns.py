@@ -69,6 +69,7 @@ class Column:
     characters: int = 0
     blanks: int = 0
     beyond_ascii: int = 0
+    brackets: int = 0
     spans: int = 0
     tags: int = 0
     words: int = 0
@@ -94,8 +95,9 @@ class Column:
             self.characters += len(written)
             self.blanks += len(written.split()) - 1
             self.beyond_ascii += not written.isascii()
-            if written.startswith("[") and not self.unreadable:
-                self.unreadable = written[:60]
+            if written.startswith("["):
+                self.brackets += 1
+                self.unreadable = self.unreadable or written[:60]
         self.longest = max(self.longest, len(written))
         if self.values is not None:
             self.values[written] += 1
@@ -176,6 +178,12 @@ def find_columns(
             raise DataError(
                 f"{source}: no column {chosen_name!r}{nearest(chosen_name, columns)}; it has {_listed(columns)}"
             )
+    for column in columns.values():
+        if column.brackets > 0.8 * column.filled:
+            raise DataError(
+                f"{source}: column {column.name!r} holds lists that are not JSON, the first begins with {column.unreadable!r}; "
+                f"write it with json.dumps (pandas: frame[{column.name!r}].map(json.dumps)), or save the file as .jsonl or .parquet"
+            )
     tagging = None if task == "classification" else _tagging(columns, text, label)
     if tagging is not None:
         task_name, chosen = "ner", tagging
@@ -225,9 +233,7 @@ def _text_column(source: str, columns: Sequence[Column]) -> str:
     if not candidates:  # texts of one word each, such as names
         candidates = [column for column in columns if column.texts and not column.may_hold_labels(False)]
     if not candidates:
-        broken = next((column for column in columns if column.unreadable), None)
-        lists = f"; {broken.name!r} begins with {broken.unreadable!r}: write lists as JSON" if broken else ""
-        raise DataError(f"{source}: no column holds texts; --text COLUMN says which one does{lists}")
+        raise DataError(f"{source}: no column holds texts; --text COLUMN says which one does")
     named = [column for column in candidates if column.name.lower() in TEXT_NAMES]
     if not named and len(candidates) > 1:
         lengths = sorted((column.characters / column.texts for column in candidates), reverse=True)

@@ -129,6 +129,7 @@ def test_a_test_set_of_its_own_takes_its_texts_out_of_the_seeds(tmp_path):
         (["a", "b"], [["one text here", "another text there"], ["one text more", "another text here"]], [], "--text COLUMN says which is meant"),
         (["text", "kind", "team"], [["a b c", "x", "p"], ["d e f", "y", "q"]] * 3, [], "'kind', 'team' could all be labels; --label COLUMN"),
         (["text"], [["a b c"], ["d e f"]], [], "no column holds labels"),
+        (["tokens", "tags"], [[["a", "b"], ["O", "B-X"]]] * 4, [], "holds lists that are not JSON, the first begins with \"['a', 'b']\""),
         (["n", "m"], [[1, 2], [3, 4]], [], "no column holds texts"),
         (["text", "label"], [["a b", "x"]], ["--label", "lable"], "no column 'lable'; did you mean 'label'?"),
         (["text", "label"], [["a b", "x"], ["c d", "x"]], ["--label", "label"], "holds one value"),
