@@ -28,7 +28,7 @@ from evokd_data.stages.probe import probe
 from evokd_data.stages.teacher_test import label_test
 from evokd_data.stages.train import train, train_on_other_ranks
 from evokd_data.storage.mirror import mirrored
-from evokd_data.storage.workspace import Workspace, read_json
+from evokd_data.storage.workspace import Workspace, read_json, write_checked_json
 from evokd_data.students import distributed
 from evokd_data.yaml_files import dump_yaml
 
@@ -122,6 +122,22 @@ def taste(recipe: Recipe, limit: int) -> list[str]:
     """Overrides that make a taste of a recipe: `limit` texts a round, in a folder of its own name, never published."""
     name = f"name={recipe.name[:80]}-limit-{limit}"
     return [name, f"rounds.samples={limit}", "publish=null", "teacher_test_texts=0"]
+
+
+def share_exam(recipe: Recipe, tasted: Recipe, runs: Path) -> None:
+    """Give a taste the exam that the recipe's own folder holds, from a preview or the run: it asks the same of the same teacher."""
+    source, target = Workspace(runs / recipe.name), Workspace(runs / tasted.name)
+    if not source.round(1).exam.exists() or target.round(1).root.exists():
+        return
+    with open_run(tasted, runs) as run:
+        if _but_rounds(read_json(source.inputs)) == _but_rounds(read_json(target.inputs)):
+            write_checked_json(run.workspace.round(1).exam, read_json(source.round(1).exam))
+
+
+def _but_rounds(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run was begun with, but for the number of texts."""
+    settings = {key: value for key, value in inputs["settings"].items() if key != "rounds"}
+    return {**inputs, "settings": settings, "recipe": None}
 
 
 def resolved(recipe: Recipe) -> str:

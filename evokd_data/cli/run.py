@@ -18,7 +18,7 @@ from evokd_data.cli.echo import echo
 @options.origin
 @click.option(
     "--limit", type=click.IntRange(1), metavar="N",
-    help="A taste: N texts a round, in a folder of its own (NAME-limit-N), never published.",
+    help="A taste: N texts a round, in a folder of its own (NAME-limit-N), never published. It takes over the exam of a preview.",
 )  # fmt: skip
 def command(
     recipes: tuple[Path, ...],
@@ -39,11 +39,14 @@ def command(
     from evokd_data.cli.console import live
     from evokd_data.recipe import load
     from evokd_data.reporting.run_summary import summary
-    from evokd_data.rounds import run_all, taste
+    from evokd_data.rounds import run_all, share_exam, taste
 
     loaded = [load(path, overrides) for path in recipes]
     if limit is not None:
-        loaded = [load(path, [*overrides, *taste(recipe, limit)]) for path, recipe in zip(recipes, loaded, strict=True)]
+        whole = loaded
+        loaded = [load(path, [*overrides, *taste(recipe, limit)]) for path, recipe in zip(recipes, whole, strict=True)]
+        for recipe, tasted in zip(whole, loaded, strict=True):
+            share_exam(recipe, tasted, runs)
     with live() as progress:
         done = run_all(loaded, runs, progress, origin, mirror)
     for run in done:

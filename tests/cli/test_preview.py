@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +89,19 @@ def test_a_run_after_it_asks_nothing_twice_makes_the_same_rows_and_takes_what_wa
     rows += list(read_answers(run.teacher_test_journal))
     assert len(rows) == pytest.approx(estimate["requests"], rel=0.2)
     assert sum(row["prompt_tokens"] for row in rows) == pytest.approx(estimate["prompt_tokens"], rel=0.3)
+
+
+def test_a_taste_after_it_takes_over_the_exam_unless_the_recipe_was_changed(measured: Path, runs: Path) -> None:
+    assert call("preview", measured, *FAST, "--runs", runs).exit_code == 0
+    for name, changes in (("same", []), ("changed", ["--set", "task.description=other"])):
+        limited = ["--limit", 6, "--set", "rounds.count=1", *changes, *FAST, "--runs", runs]
+        tasted = call("run", measured, *limited)
+        assert tasted.exit_code == 0, tasted.stderr
+        run = Workspace(runs / "colours-limit-6")
+        keys = [key for key, _ in asked(run)]
+        assert any(key.startswith("exam/") for key in keys) == (name == "changed")
+        assert run.round(1).exam.exists() and any(key.startswith("label/") for key in keys)
+        shutil.rmtree(run.root)
 
 
 def test_a_recipe_that_is_changed_after_a_preview_begins_anew_and_after_a_run_it_does_not(
