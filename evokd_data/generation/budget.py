@@ -50,7 +50,9 @@ class Meter:
     def __post_init__(self) -> None:
         self._started = time.monotonic()
         self._templates: dict[str, _Template] = {}
-        self._reserved: list[tuple[float, float]] = []
+        self._in_flight = 0
+        self._reserved = 0.0, 0.0
+        """Prompt and completion tokens that the prompts in flight will take."""
         self._changed = asyncio.Event()
         self._spent = ""
 
@@ -65,8 +67,7 @@ class Meter:
         try:
             answer = await ask(prompt)
         finally:
-            self._reserved.remove(reservation)
-            self._changed.set()
+            self._release(reservation)
         self.prompt_tokens += answer.prompt_tokens
         self.completion_tokens += answer.completion_tokens
         entry = self._templates.setdefault(prompt.template, _Template())
@@ -80,13 +81,20 @@ class Meter:
             reservation = self._expected(prompt)
             problem = self._spent or self._problem(reservation)
             if not problem:
-                self._reserved.append(reservation)
+                self._in_flight += 1
+                self._reserved = self._reserved[0] + reservation[0], self._reserved[1] + reservation[1]
                 return reservation
-            if not self._reserved:
+            if not self._in_flight:
                 self._spent = problem
                 raise BudgetSpent(problem)
             self._changed.clear()
             await self._changed.wait()
+
+    def _release(self, reservation: tuple[float, float]) -> None:
+        self._in_flight -= 1
+        left = self._reserved[0] - reservation[0], self._reserved[1] - reservation[1]
+        self._reserved = left if self._in_flight else (0.0, 0.0)  # sums of fractions drift
+        self._changed.set()
 
     def _expected(self, prompt: Prompt) -> tuple[float, float]:
         """(prompt tokens, completion tokens) that the answer will take, as far as that can be known."""
@@ -113,8 +121,8 @@ class Meter:
     def _problem(self, reservation: tuple[float, float]) -> str:
         """Why this much more may not be asked for; "" when it may."""
         budget = self.budget
-        prompt_tokens = self.prompt_tokens + sum(tokens for tokens, _ in self._reserved) + reservation[0]
-        completion_tokens = self.completion_tokens + sum(tokens for _, tokens in self._reserved) + reservation[1]
+        prompt_tokens = self.prompt_tokens + self._reserved[0] + reservation[0]
+        completion_tokens = self.completion_tokens + self._reserved[1] + reservation[1]
         if budget.tokens is not None and prompt_tokens + completion_tokens > budget.tokens:
             return f"budget.tokens: {self.prompt_tokens + self.completion_tokens:,} of {budget.tokens:,} are used; raise it to go on"
         if budget.hours is not None and self.elapsed > budget.hours * 3600:

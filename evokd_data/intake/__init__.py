@@ -149,9 +149,9 @@ def make_task(columns: Columns, label_map: Mapping[str, str], noun: str = "", de
 
 
 def full_map(columns: Columns, label_map: Mapping[str, str]) -> dict[str, str]:
-    """The user's map, and labels with white space around them as those without."""
-    stripped = {label: label.strip() for label in columns.labels if label != label.strip()}
-    return stripped | dict(label_map)
+    """The user's map, labels with white space around them as those without, and truth values as words."""
+    words = {label: label.strip() for label in columns.labels if label != label.strip() or label in ("true", "false")}
+    return words | dict(label_map)
 
 
 def read(source: Source, columns: Columns, task: Task, label_map: Mapping[str, str]) -> Reading:

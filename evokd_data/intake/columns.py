@@ -140,8 +140,8 @@ class Column:
 def is_number(value: Any) -> bool:
     """Whether a label is a number, also one that a CSV file writes: such a label says nothing to a teacher."""
     if isinstance(value, int | float | UnknownClass):
-        return True
-    return isinstance(value, str) and value.strip().removeprefix("-").replace(".", "", 1).isdigit()
+        return not isinstance(value, bool)
+    return isinstance(value, str) and value.strip().removeprefix("-").replace(".", "", 1).isdecimal()
 
 
 def label_text(value: Any) -> str:

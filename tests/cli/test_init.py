@@ -216,6 +216,21 @@ def test_a_workbook_and_a_parquet_file_give_what_the_csv_gives(tmp_path):
     assert "has the sheets 'Sheet', 'more'" in call("init", "t.xlsx", "--force").stderr
 
 
+@pytest.mark.slow
+def test_truth_values_and_labels_with_blanks_around_them_are_words(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = texts(20)
+    columns = {"text": [text for text, _ in rows], "label": [label == "Billing" for _, label in rows]}
+    pq.write_table(pa.table(columns), "t.parquet")
+    result = call("init", "t.parquet")
+    assert result.exit_code == 0, result.stderr
+    assert load("t.yaml").task.labels == ("false", "true") and load_splits(load("t.yaml")).test
+    write_csv(tmp_path / "u.csv", ["text", "label"], [[text, f" {label} "] for text, label in rows])
+    assert call("init", "u.csv").exit_code == 0 and load("u.yaml").task.labels == ("Billing", "Cancel", "Outage")
+
+
 def test_a_workbook_without_its_package_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     Path("t.xlsx").write_bytes(b"PK")
