@@ -1,8 +1,8 @@
 """The budget of a run: what its teacher may still be asked. A run that has spent it ends with what is complete.
 
-Nothing is asked that might exceed the budget: each prompt reserves what answers to its template took so far, at first what it
-may take at most. A prompt that does not fit waits for those in flight, whose answers are journalled, and is then refused. So
-a run that goes on with a larger budget asks nothing twice.
+Nothing is asked that might exceed the budget: each prompt reserves the most that prompt and answer of its template took so far,
+at first what they may take at most. A prompt that does not fit waits for those in flight, whose answers are journalled, and is
+then refused. So a run that goes on with a larger budget asks nothing twice.
 """
 
 from __future__ import annotations
@@ -26,15 +26,6 @@ CHARACTERS_PER_TOKEN = 3
 
 
 @dataclass
-class _Template:
-    """The answers to one template: how many, and their tokens."""
-
-    answers: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-@dataclass
 class Meter:
     """What a run has used, and whether its teacher may be asked once more.
 
@@ -49,7 +40,8 @@ class Meter:
 
     def __post_init__(self) -> None:
         self._started = time.monotonic()
-        self._templates: dict[str, _Template] = {}
+        self._most: dict[str, tuple[float, float]] = {}
+        """Template -> the most tokens that a prompt of it took, and an answer."""
         self._in_flight = 0
         self._reserved = 0.0, 0.0
         """Prompt and completion tokens that the prompts in flight will take."""
@@ -70,10 +62,8 @@ class Meter:
             self._release(reservation)
         self.prompt_tokens += answer.prompt_tokens
         self.completion_tokens += answer.completion_tokens
-        entry = self._templates.setdefault(prompt.template, _Template())
-        entry.answers += 1
-        entry.prompt_tokens += answer.prompt_tokens
-        entry.completion_tokens += answer.completion_tokens
+        before = self._most.get(prompt.template, (0, 0))
+        self._most[prompt.template] = max(before[0], answer.prompt_tokens), max(before[1], answer.completion_tokens)
         return answer
 
     async def _admit(self, prompt: Prompt) -> tuple[float, float]:
@@ -93,14 +83,13 @@ class Meter:
     def _release(self, reservation: tuple[float, float]) -> None:
         self._in_flight -= 1
         left = self._reserved[0] - reservation[0], self._reserved[1] - reservation[1]
-        self._reserved = left if self._in_flight else (0.0, 0.0)  # sums of fractions drift
+        self._reserved = left if self._in_flight else (0.0, 0.0)  # a sum of thirds of characters drifts
         self._changed.set()
 
     def _expected(self, prompt: Prompt) -> tuple[float, float]:
         """(prompt tokens, completion tokens) that the answer will take, as far as that can be known."""
-        entry = self._templates.get(prompt.template)
-        if entry is not None:
-            return entry.prompt_tokens / entry.answers, entry.completion_tokens / entry.answers
+        if prompt.template in self._most:
+            return self._most[prompt.template]
         characters = sum(len(message.content) for message in prompt.messages)
         return characters / CHARACTERS_PER_TOKEN, prompt.sampling.max_tokens
 
