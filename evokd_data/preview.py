@@ -93,7 +93,7 @@ async def _preview(run: Run, progress: Progress, samples: int) -> dict[str, Any]
     return {
         "recipe": str(recipe.path), "verdict": exam["verdict"] if exam else "", "exam": exam and dict(exam),
         "prompts": list(watch.prompts.values()), "samples": rows, "rejected": rejected,
-        "texts": sum(request.count for request in chosen), "estimate": _estimate(run, watch, chosen, len(planned)),
+        "texts": sum(request.count for request in chosen), "estimate": _estimate(run, watch, chosen, sum(rejected.values())),
     }  # fmt: skip
 
 
@@ -168,16 +168,18 @@ def _fates(
     return rows, dict(sorted(rejected.items()))
 
 
-def _estimate(run: Run, watch: _Watch, chosen: Sequence[GenerationRequest], planned: int) -> dict[str, Any]:
+def _estimate(run: Run, watch: _Watch, chosen: Sequence[GenerationRequest], rejected: int) -> dict[str, Any]:
     """What the whole run will ask, in proportion to what the preview asked: {"rounds", "texts", "requests", "prompt_tokens",
     "completion_tokens", "seconds_at_most", "measured_seconds", "measured_requests", "cost_usd"}.
 
-    Counted are the rounds, the exam, and the teacher's own test after the loop; not the advice on weaknesses, a few prompts a
+    Counted are the rounds, with what is asked for again because the filters reject it, the exam, and the teacher's own test after the loop; not the advice on weaknesses, a few prompts a
     round. `seconds_at_most`: at the preview's speed; a run has more in flight. None where nothing was measured, or has no price.
     """
     recipe = run.recipe
     texts = sum(request.count for request in chosen)
-    factor = recipe.rounds.count * recipe.rounds.samples / texts
+    kept_share = (texts - rejected + 1) / (texts + 2)
+    asked = recipe.rounds.count * recipe.rounds.samples * min(recipe.rounds.ask_at_most, 1 / kept_share)
+    factor = asked / texts
     requests = factor * watch.calls.total()
     prompt_tokens = factor * sum(count for (_, kind), count in watch.tokens.items() if kind == "prompt")
     completion_tokens = factor * sum(count for (_, kind), count in watch.tokens.items() if kind == "completion")
