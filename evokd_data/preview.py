@@ -172,8 +172,9 @@ def _estimate(run: Run, watch: _Watch, chosen: Sequence[GenerationRequest], reje
     """What the whole run will ask, in proportion to what the preview asked: {"rounds", "texts", "requests", "prompt_tokens",
     "completion_tokens", "seconds_at_most", "measured_seconds", "measured_requests", "cost_usd"}.
 
-    Counted are the rounds, with what is asked for again because the filters reject it, the exam, and the teacher's own test after the loop; not the advice on weaknesses, a few prompts a
-    round. `seconds_at_most`: at the preview's speed; a run has more in flight. None where nothing was measured, or has no price.
+    Counted are the rounds, with what is asked for again because the filters reject it, the exam, and the teacher's own test
+    after the loop; not the advice on weaknesses, a few prompts a round. `seconds_at_most`: at the preview's speed; a run has
+    more in flight. None where nothing was measured, or has no price.
     """
     recipe = run.recipe
     texts = sum(request.count for request in chosen)
