@@ -50,7 +50,14 @@ def trials(
             for path in recipes:
                 arm = load(path, overrides)
                 name = f"{arm.name}-{k or 'all'}shot-seed{seed}"
-                trial_overrides = [*overrides, f"seed={seed}", f"name={name}", "publish=null", "teacher_test_texts=0"]
+                trial_overrides = [
+                    *overrides,
+                    f"seed={seed}",
+                    f"name={name}",
+                    "publish=null",
+                    "budget=null",
+                    "teacher_test_texts=0",
+                ]
                 trial_overrides += [] if k is None else [f"seeds.per_class={k}"]
                 all_trials.append(Trial(arm.name, seed, k, load(path, trial_overrides)))
     arms = [trial.recipe for trial in all_trials[: len(recipes)]]

@@ -31,6 +31,10 @@ class TeacherError(EvokdError):
     """The teacher could not be opened, stopped answering, or gave no usable answer."""
 
 
+class BudgetSpent(EvokdError):
+    """The run has used what its recipe allows. It ends with what is complete, and goes on with a larger budget."""
+
+
 class EngineStopped(TeacherError):
     """An open engine died. Its prompts have no answer; another engine could answer them."""
 

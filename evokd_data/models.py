@@ -109,6 +109,36 @@ def ask_hub(reference: ModelReference, section: str, error: type[EvokdError]) ->
         HfApi().model_info(reference.name, revision=reference.revision, timeout=20)
 
 
+def weights_size(reference: ModelReference, section: str, error: type[EvokdError]) -> tuple[int, bool]:
+    """(bytes of the model's weights, whether they are on this machine). Asks the Hub for one that is not. Raises like `find_model`."""
+    folder = _local_folder(reference, section, error, weights=False) or _cached_folder(reference)
+    if folder is not None:
+        sizes = {path.name: path.stat().st_size for pattern in WEIGHTS for path in folder.glob(pattern)}
+        return _size_of_one_format(sizes), True
+    from huggingface_hub import HfApi
+
+    with _explained(reference, section, error):
+        files = (
+            HfApi().model_info(reference.name, revision=reference.revision, files_metadata=True, timeout=20).siblings
+        )
+    return _size_of_one_format({file.rfilename: file.size or 0 for file in files or ()}), False
+
+
+def _cached_folder(reference: ModelReference) -> Path | None:
+    """The folder of a repository's files in the local cache, when its weights are there whole."""
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(reference.name, "config.json", revision=reference.revision)
+    folder = Path(config).parent if isinstance(config, str) else None
+    return folder if folder is not None and _holds_model(folder, True) else None
+
+
+def _size_of_one_format(sizes: Mapping[str, int]) -> int:
+    """Bytes of the safetensors files, or of the pickled ones: a repository may have both."""
+    tensors = [size for name, size in sizes.items() if "/" not in name and name.endswith(".safetensors")]
+    return sum(tensors) or sum(size for name, size in sizes.items() if "/" not in name and name.endswith(".bin"))
+
+
 def _find(reference: ModelReference, section: str, error: type[EvokdError], weights: bool) -> Model:
     name, revision = reference.name, reference.revision
     if is_gguf(name):

@@ -18,6 +18,9 @@ class Progress:
         `rejected` counts by reason; `tokens` counts completion tokens.
         """
 
+    def answered(self, count: int, total: int) -> None:
+        """Running count of a stage that only asks: `count` of `total` prompts are answered."""
+
     def done(self, name: str, round: int, **facts: Any) -> None:
         """A stage ended, or an earlier process had done it already (`facts["already"]`)."""
 

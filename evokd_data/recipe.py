@@ -19,7 +19,19 @@ from evokd_data.errors import RecipeError
 from evokd_data.models import FOLDER
 from evokd_data.recipe_checks import find_problems
 from evokd_data.recipe_file import read_recipe_file
-from evokd_data.recipe_sections import SECTIONS, Card, Filters, Pool, Publish, Rounds, Seeds, Source, Training
+from evokd_data.recipe_sections import (
+    SECTIONS,
+    Budget,
+    Card,
+    Filters,
+    Pool,
+    Prices,
+    Publish,
+    Rounds,
+    Seeds,
+    Source,
+    Training,
+)
 from evokd_data.redaction import RANDOM, secret_settings
 from evokd_data.registry import nearest, resolve
 from evokd_data.strategies import STRATEGIES, WRAPPERS, Strategy
@@ -55,6 +67,8 @@ class Recipe:
     rounds: Rounds = field(default_factory=Rounds)
     filters: Filters = field(default_factory=Filters)
     training: Training = field(default_factory=Training)
+    budget: Budget = field(default_factory=Budget)
+    prices: Prices | None = None
     publish: Publish | None = None
     card: Card = field(default_factory=Card)
     prompts: Path | None = None

@@ -21,7 +21,18 @@ SOURCES = ("seeds", "test", "dev", "pool")
 
 def find_problems(recipe: Recipe) -> list[str]:
     """Every problem, one line each, which begins with the setting's path. No content of a data file is read."""
-    return [*_unfit_plugs(recipe), *_unfit_sources(recipe), *_missing_files(recipe), *_template_problems(recipe)]
+    return [
+        *_unfit_plugs(recipe),
+        *_unfit_budget(recipe),
+        *_unfit_sources(recipe),
+        *_missing_files(recipe),
+        *_template_problems(recipe),
+    ]
+
+
+def _unfit_budget(recipe: Recipe) -> Iterator[str]:
+    if recipe.budget.cost is not None and recipe.prices is None:
+        yield "budget.cost: no cost is counted without prices; add prices: {prompt: ..., completion: ...}"
 
 
 def _unfit_plugs(recipe: Recipe) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from evokd_data import repo_names
-from evokd_data.settings import NOT_IDENTITY, Count, Share, from_anyone, from_user
+from evokd_data.settings import NOT_IDENTITY, Count, Rate, Share, from_anyone, from_user
 from evokd_data.tasks import Layout, Unit
 
 RepoId = Annotated[
@@ -38,7 +38,7 @@ Column = Annotated[str, Field(min_length=1)]
 class Source:
     """Where labelled texts come from: a file (`path`), or a Hub dataset pinned by `revision`.
 
-    Files are jsonl, json, csv, tsv, parquet or arrow, also compressed (.gz, .zst, .bz2, .xz), for tagging CoNLL columns, too.
+    Files are jsonl, json, csv, tsv, xlsx, parquet or arrow, also compressed (.gz, .zst, .bz2, .xz), for tagging CoNLL columns, too.
     `format` names the tool that exported the file where its mark is not seen; `spans`: rows of the task's own columns.
     `text` and `label` are this source's columns (or, of an export, its field and question), "a.b" a field within one.
     `label_map`: a label, type or tag as the source has it, e.g. a number -> the task's. `offsets`: what offsets of spans count.
@@ -167,6 +167,31 @@ class Training:
     seed_weight: Annotated[float, Field(gt=0)] = 3.0
 
 
+@from_user("tokens", "hours", "cost")
+@dataclass(frozen=True)
+class Budget:
+    """What a run may use, all its processes together. When one of them is used up the run ends cleanly, with every complete
+    round published; the same command with a larger budget goes on. `tokens`: of prompts and answers; `hours`: of work;
+    `cost`: dollars at `prices`."""
+
+    tokens: Count | None = field(default=None, metadata=NOT_IDENTITY)
+    hours: Rate | None = field(default=None, metadata=NOT_IDENTITY)
+    cost: Rate | None = field(default=None, metadata=NOT_IDENTITY)
+
+
+@from_user("prompt", "completion")
+@dataclass(frozen=True)
+class Prices:
+    """Dollars per million tokens of the teacher's prompts and answers. Without them no cost is counted."""
+
+    prompt: Annotated[float, Field(ge=0)] = field(default=0.0, metadata=NOT_IDENTITY)
+    completion: Annotated[float, Field(ge=0)] = field(default=0.0, metadata=NOT_IDENTITY)
+
+    def of(self, prompt_tokens: float, completion_tokens: float) -> float:
+        """Dollars for so many tokens."""
+        return (self.prompt * prompt_tokens + self.completion * completion_tokens) / 1e6
+
+
 @from_user("repo", "student", "private", "endpoint", "hub_root", "journal")
 @dataclass(frozen=True)
 class Publish:
@@ -200,6 +225,6 @@ class Card:
 
 SECTIONS: dict[str, type] = {
     "seeds": Seeds, "test": Source, "dev": Source, "pool": Pool, "rounds": Rounds, "filters": Filters,
-    "training": Training, "publish": Publish, "card": Card,
+    "training": Training, "budget": Budget, "prices": Prices, "publish": Publish, "card": Card,
 }  # fmt: skip
 """Key of the recipe -> its class."""

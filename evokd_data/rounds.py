@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evokd_data.errors import RecipeError, WorkspaceError
+from evokd_data.errors import BudgetSpent, RecipeError, WorkspaceError
+from evokd_data.generation.budget import metered
 from evokd_data.generation.scheduler import TeacherOnDemand
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
@@ -27,7 +28,7 @@ from evokd_data.stages.probe import probe
 from evokd_data.stages.teacher_test import label_test
 from evokd_data.stages.train import train, train_on_other_ranks
 from evokd_data.storage.mirror import mirrored
-from evokd_data.storage.workspace import Workspace, read_json
+from evokd_data.storage.workspace import Workspace, read_json, write_checked_json
 from evokd_data.students import distributed
 from evokd_data.yaml_files import dump_yaml
 
@@ -81,11 +82,13 @@ def open_run(
     origin: str | None = None,
     progress: Progress | None = None,
     mirror: str | None = None,
+    preview: bool = False,
 ) -> Iterator[Run]:
     """The run of a recipe, locked against other processes. Data and models are checked before anything is written.
 
     `origin` (org/name@round-003): a published round that the run goes on from; its files are fetched first.
-    `mirror`: the URL of a copy of the folder; see `mirror.mirrored`. Raises WorkspaceError when another process uses the
+    `mirror`: the URL of a copy of the folder; see `mirror.mirrored`. `preview`: the run does not begin by it, so that a recipe which
+    is changed afterwards begins anew. Raises WorkspaceError when another process uses the
     folder, or it belongs to another recipe.
     """
     if distributed.launched_world_size() > distributed.world_size():
@@ -97,6 +100,10 @@ def open_run(
     frozen = inputs(recipe, splits.digests())
     workspace = Workspace(runs / recipe.name)
     with workspace.lock(), mirrored(workspace, mirror, progress):
+        if workspace.discard_preview(frozen) and progress is not None:
+            progress.note(f"{workspace.root}: held a preview of the recipe before it was changed, which is removed")
+        if preview:
+            workspace.begin_preview()
         start = None
         if origin is not None or workspace.origin.exists():
             from evokd_data.revisions import resume
@@ -108,7 +115,31 @@ def open_run(
             resume.restore(recipe, workspace, start, progress or Progress())
         check_complete_rounds(recipe, workspace)
         link_best(workspace)
+        if not preview:
+            workspace.preview.unlink(missing_ok=True)
         yield Run(recipe, workspace, splits)
+
+
+def taste(recipe: Recipe, limit: int) -> list[str]:
+    """Overrides that make a taste of a recipe: `limit` texts a round, in a folder of its own name, never published."""
+    name = f"name={recipe.name[:80]}-limit-{limit}"
+    return [name, f"rounds.samples={limit}", "publish=null", "teacher_test_texts=0"]
+
+
+def share_exam(recipe: Recipe, tasted: Recipe, runs: Path) -> None:
+    """Give a taste the exam that the recipe's own folder holds, from a preview or the run: it asks the same of the same teacher."""
+    source, target = Workspace(runs / recipe.name), Workspace(runs / tasted.name)
+    if not source.round(1).exam.exists() or target.round(1).root.exists():
+        return
+    with open_run(tasted, runs) as run:
+        if _but_rounds(read_json(source.inputs)) == _but_rounds(read_json(target.inputs)):
+            write_checked_json(run.workspace.round(1).exam, read_json(source.round(1).exam))
+
+
+def _but_rounds(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run was begun with, but for the number of texts."""
+    settings = {key: value for key, value in inputs["settings"].items() if key != "rounds"}
+    return {**inputs, "settings": settings, "recipe": None}
 
 
 def resolved(recipe: Recipe) -> str:
@@ -129,19 +160,27 @@ def take_exam(
     recipe: Recipe, runs: Path, progress: Progress, origin: str | None = None, mirror: str | None = None
 ) -> Mapping[str, Any]:
     """The teacher's exam, before the first round that asks it; the run uses it afterwards. Returns the content of exam.json."""
-    with open_run(recipe, runs, origin, progress, mirror) as run, asyncio.Runner() as loop:
+    with open_run(recipe, runs, origin, progress, mirror, preview=True) as run, asyncio.Runner() as loop:
         return loop.run(_take_exam(run, progress))
 
 
 async def _take_exam(run: Run, progress: Progress) -> Mapping[str, Any]:
-    async with TeacherOnDemand(run.recipe.teacher, run.workspace.root / TEACHER_LOG, progress) as teacher:
+    async with metered_teacher(run, progress) as teacher:
         await generate(run.recipe, run.workspace, 0, run.splits, teacher, progress)
         return await examine(run.recipe, run.workspace, 1, run.splits, teacher, progress)
 
 
 async def _generate_once(run: Run, index: int, progress: Progress) -> dict[str, Any]:
-    async with TeacherOnDemand(run.recipe.teacher, run.workspace.root / TEACHER_LOG, progress) as teacher:
+    async with metered_teacher(run, progress) as teacher:
         return await generate(run.recipe, run.workspace, index, run.splits, teacher, progress)
+
+
+@asynccontextmanager
+async def metered_teacher(run: Run, progress: Progress) -> AsyncIterator[TeacherOnDemand]:
+    """The run's teacher, which is asked no more than the budget allows."""
+    async with TeacherOnDemand(run.recipe.teacher, run.workspace.root / TEACHER_LOG, progress) as teacher:
+        with metered(run.recipe, run.workspace, run.first_own_round) as teacher.meter:
+            yield teacher
 
 
 def train_next(recipe: Recipe, runs: Path, progress: Progress, mirror: str | None = None) -> dict[str, Any] | None:
@@ -221,13 +260,28 @@ def run_rounds(
 ) -> None:
     """Every round of a run, then the teacher's own score. Rounds that are complete are not made again.
 
-    The run ends early when REJECTIONS_TO_END rounds in a row are not adopted, unless `every_round` is wanted.
+    The run ends early when REJECTIONS_TO_END rounds in a row are not adopted, unless `every_round` is wanted, and when its
+    budget is spent: then every complete round is published, and the answers of the round that is not are in its journal.
     """
+    with metered(run.recipe, run.workspace, run.first_own_round) as teacher.meter:
+        try:
+            _run_rounds(loop, run, teacher, progress, every_round)
+        except BudgetSpent as spent:
+            complete = run.complete_rounds()
+            rounds = f"rounds 0 to {complete[-1]} are complete" if complete else "no round is complete"
+            progress.note(f"{run.recipe.name} ends here, and {rounds}: {spent} with the same command")
+
+
+def _run_rounds(
+    loop: asyncio.Runner, run: Run, teacher: TeacherOnDemand, progress: Progress, every_round: bool
+) -> None:
     recipe, workspace = run.recipe, run.workspace
     if recipe.publish:
         from evokd_data.stages.publish import Publication
     with Publication.of(recipe, progress) if recipe.publish else nullcontext() as publication:
         for index in range(recipe.rounds.count + 1):
+            if index and not workspace.round(index).generated.exists() and teacher.meter is not None:
+                teacher.meter.require_left()
             loop.run(generate(recipe, workspace, index, run.splits, teacher, progress))
             if not workspace.round(index).manifest.exists():
                 loop.run(teacher.sleep())

@@ -91,7 +91,7 @@ def load_splits(recipe: Recipe, hub: bool = True) -> Splits:
     in_test = {sample.text for sample in test}
     if dev:
         reasons = {i: "in_test" for i, sample in enumerate(dev) if sample.text in in_test}
-        reports["dev"] = _reported(reports["dev"], dev, reasons)
+        reports["dev"] = reported(reports["dev"], dev, reasons)
         dev = [sample for i, sample in enumerate(dev) if i not in reasons]
         if not dev:
             raise DataError(
@@ -101,7 +101,7 @@ def load_splits(recipe: Recipe, hub: bool = True) -> Splits:
     if "seeds" in reads:
         samples = reads["seeds"].samples
         reasons = left_out(samples, in_test, {sample.text for sample in dev})
-        reports["seeds"] = _reported(reports["seeds"], samples, reasons)
+        reports["seeds"] = reported(reports["seeds"], samples, reasons)
         seeds = draw(task, samples, recipe.seeds.per_class, recipe.seed, reasons)
         _refuse_empty_classes(recipe, seeds, reports["seeds"])
     pool: tuple[str, ...] = ()
@@ -217,8 +217,8 @@ def read_pool(source: Source, task: Task) -> tuple[tuple[str, ...], SourceReport
     return tuple(texts), SourceReport(number, 0, reading.format)
 
 
-def _reported(report: SourceReport, samples: Sequence[Sample], reasons: Mapping[int, str]) -> SourceReport:
-    """The report with the samples that are left out."""
+def reported(report: SourceReport, samples: Sequence[Sample], reasons: Mapping[int, str]) -> SourceReport:
+    """The report with the samples that are left out: index -> reason, a key of LEFT_OUT."""
     counts: dict[str, int] = {}
     examples: dict[str, str] = {}
     for index, reason in reasons.items():

@@ -67,7 +67,7 @@ def test_every_format_gives_the_same_seeds(recipe_file, tmp_path, name):
         ("x.tsv", "text\tlabel\na\tb\tred\n", "x.tsv:2: has 3 fields, the header 2; '\\t' separates fields: a text cannot hold one"),
         ("x.parquet", "PAR1", "cannot be read"),
         ("x.arrow", "ARROW1", "cannot be read"),
-        ("x.txt", "a red", "unknown format '.txt'; use one of .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow, .feather, or one of these with .gz, .bz2, .xz, .zst behind it"),
+        ("x.txt", "a red", "unknown format '.txt'; use one of .jsonl, .ndjson, .json, .csv, .tsv, .xlsx, .parquet, .arrow, .feather, or one of these with .gz, .bz2, .xz, .zst behind it"),
     ],
 )  # fmt: skip
 def test_a_row_nobody_can_use_is_told_with_its_file_and_place(recipe_file, tmp_path, name, content, message):

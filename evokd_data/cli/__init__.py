@@ -15,9 +15,11 @@ import click
 from evokd_data.cli.echo import PrintableFormatter, echo, failure
 
 COMMANDS = {
-    "init": "Write a recipe to start from.",
+    "init": "Make a recipe from your own labelled texts.",
     "check": "Check recipes, every problem at once.",
     "schema": "Print the JSON Schema of a recipe, for editors.",
+    "doctor": "Look whether this machine can do what a recipe asks.",
+    "preview": "Show prompts, samples, exam and cost before a run.",
     "exam": "Measure on the seeds how well the teacher labels.",
     "run": "Run the whole loop: every round generated, learned, published.",
     "generate": "Generate the next round's samples as Arrow shards.",

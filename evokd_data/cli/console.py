@@ -42,6 +42,7 @@ class _Lines(Progress):
         self._console = console
         self._display = display
         self._began = self._last_print = self._last_stage_end = time.monotonic()
+        self._first_answer: tuple[int, float] | None = None
         self._decided_before = (
             0  # texts that an earlier process decided; -1: not known yet. They do not count for the rate.
         )
@@ -54,6 +55,7 @@ class _Lines(Progress):
     def stage(self, name: str, round: int, **facts: Any) -> None:
         self._began = self._last_print = time.monotonic()
         self._decided_before = -1
+        self._first_answer = None
         counts = ", ".join(f"{value} {key}" for key, value in facts.items())
         self._line(f"round {round}: {name}{': ' + counts if counts else ''}")
 
@@ -71,6 +73,22 @@ class _Lines(Progress):
             f"  {asked}/{total} texts, {accepted} kept, {sum(rejected.values())} rejected, "
             f"{rate:.1f} samples/s, {tokens / seconds:.0f} tokens/s, {eta}"
         )
+        if self._display is not None:
+            self._display.update(Text(line), refresh=True)
+        else:
+            self._console.print(line, markup=False, soft_wrap=True)
+
+    def answered(self, count: int, total: int) -> None:
+        now = time.monotonic()
+        if self._first_answer is None:
+            self._first_answer = count, now
+        if now - self._last_print < (LIVE_EVERY_S if self._display else PLAIN_EVERY_S):
+            return
+        self._last_print = now
+        first, began = self._first_answer
+        rate = (count - first) / max(now - began, 1e-3)
+        left = f", {(total - count) / rate:.0f} s left" if rate > 0 else ""
+        line = f"  {count}/{total} answers, {rate:.1f} a second{left}"
         if self._display is not None:
             self._display.update(Text(line), refresh=True)
         else:

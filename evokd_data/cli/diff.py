@@ -22,7 +22,7 @@ def command(repo: str, round: int, other_round: int, endpoint: str | None, as_js
     """Show what changed from the earlier to the later of two rounds of REPO: recipe, prompts, plan, metrics, rows, rejections."""
     from evokd_data.revisions.diff import diff
 
-    changes = diff(repo, round, other_round, endpoint=endpoint)
+    changes = diff(repo, round, other_round, endpoint=options.endpoint_of(repo, endpoint))
     if as_json:
         echo(json.dumps(changes, indent=2, ensure_ascii=False))
     else:

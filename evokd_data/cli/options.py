@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from evokd_data.cli.echo import echo
+
 recipe = click.argument("recipe", type=click.Path(path_type=Path))
 recipes = click.argument("recipes", nargs=-1, required=True, type=click.Path(path_type=Path))
 overrides = click.option(
@@ -30,5 +32,18 @@ model_round = click.option(
 text_column = click.option("--text", metavar="COLUMN", help="The column with the text, where it is not the task's.")
 repo = click.argument("repo")
 endpoint = click.option(
-    "--endpoint", help="A Hub's URL, or 'local' for the local Hub under ./hub. Without it: HF_ENDPOINT or the Hub."
+    "--endpoint",
+    help="A Hub's URL, or 'local' for the local Hub under ./hub. Without it: where a run under ./runs published REPO, else "
+    "HF_ENDPOINT or the Hub.",
 )
+
+
+def endpoint_of(repo: str, endpoint: str | None) -> str | None:
+    """The endpoint that was given, else that of the run under ./runs that published the repository; None: the Hub."""
+    from evokd_data.storage.published_here import endpoint_of as remembered
+
+    if endpoint is None and (published := remembered(repo)) is not None:
+        endpoint, run = published
+        place = "the local Hub under ./hub" if endpoint == "local" else endpoint
+        echo(f"{repo}: at {place}, where {run} was published", err=True)
+    return endpoint

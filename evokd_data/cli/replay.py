@@ -34,7 +34,9 @@ def command(
     from evokd_data.revisions.replay import replay
 
     loaded = load(recipe, overrides) if recipe else None
-    replayed = replay(repo, round, recipe=loaded, overrides=() if recipe else overrides, endpoint=endpoint)
+    replayed = replay(
+        repo, round, recipe=loaded, overrides=() if recipe else overrides, endpoint=options.endpoint_of(repo, endpoint)
+    )
     if as_json:
         echo(json.dumps(replayed.as_json(), indent=2, ensure_ascii=False))
         return

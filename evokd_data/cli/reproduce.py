@@ -52,7 +52,7 @@ def command(
     with live() as progress:
         reproduced = reproduce(
             repo, round, out=out or Path("reproduced") / repo / ("newest" if round is None else str(round)), recipe=loaded,
-            overrides=() if recipe else overrides, limit=limit, endpoint=endpoint, progress=progress,
+            overrides=() if recipe else overrides, limit=limit, endpoint=options.endpoint_of(repo, endpoint), progress=progress,
         )  # fmt: skip
     if as_json:
         echo(json.dumps(reproduced.as_json(), indent=2, ensure_ascii=False))

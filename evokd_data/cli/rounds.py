@@ -20,7 +20,7 @@ def command(repo: str, endpoint: str | None, as_json: bool) -> None:
     from evokd_data.reporting.primary_metric import primary_metric
     from evokd_data.revisions.load import list_rounds
 
-    rounds = list_rounds(repo, endpoint=endpoint)
+    rounds = list_rounds(repo, endpoint=options.endpoint_of(repo, endpoint))
     if as_json:
         echo(json.dumps(rounds, indent=2, ensure_ascii=False))
         return

@@ -16,24 +16,41 @@ from evokd_data.cli.echo import echo
 @options.runs
 @options.mirror
 @options.origin
+@click.option(
+    "--limit", type=click.IntRange(1), metavar="N",
+    help="A taste: N texts a round, in a folder of its own (NAME-limit-N), never published. It takes over the exam of a preview.",
+)  # fmt: skip
 def command(
-    recipes: tuple[Path, ...], overrides: tuple[str, ...], runs: Path, mirror: str | None, origin: str | None
+    recipes: tuple[Path, ...],
+    overrides: tuple[str, ...],
+    runs: Path,
+    mirror: str | None,
+    origin: str | None,
+    limit: int | None,
 ) -> None:
     """Run every round of RECIPES: generate, train, score, publish. Rerun it after any stop: it goes on where it was.
 
     Recipes with the same teacher share one engine. The result on stdout is one line for each recipe: its name,
-    the last round's digest and, when published, its revision.
+    the last complete round's digest and, when published, its revision. A run that has spent its `budget` ends with what is
+    complete, and with exit code 0.
+
+    Example: evokd-data run recipe.yaml --limit 20
     """
     from evokd_data.cli.console import live
     from evokd_data.recipe import load
     from evokd_data.reporting.run_summary import summary
-    from evokd_data.rounds import run_all
+    from evokd_data.rounds import run_all, share_exam, taste
 
     loaded = [load(path, overrides) for path in recipes]
+    if limit is not None:
+        whole = loaded
+        loaded = [load(path, [*overrides, *taste(recipe, limit)]) for path, recipe in zip(recipes, whole, strict=True)]
+        for recipe, tasted in zip(whole, loaded, strict=True):
+            share_exam(recipe, tasted, runs)
     with live() as progress:
         done = run_all(loaded, runs, progress, origin, mirror)
     for run in done:
-        newest = summary(run.workspace)["rounds"][-1]
-        revision = newest["revision"]
+        complete = [entry for entry in summary(run.workspace)["rounds"] if entry["digest"]]
+        revision = complete[-1]["revision"] if complete else None
         published = f"{revision['repo']}@{revision['tag']}" if revision else "not published"
-        echo(f"{run.recipe.name} {newest['digest']} {published}")
+        echo(f"{run.recipe.name} {complete[-1]['digest'] if complete else 'no round is complete'} {published}")

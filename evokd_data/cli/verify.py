@@ -23,7 +23,7 @@ def command(repo: str, round: int | None, endpoint: str | None, cached: bool, as
     """
     from evokd_data.revisions.verify import verify
 
-    report = verify(repo, round, endpoint=endpoint, cached=cached)
+    report = verify(repo, round, endpoint=options.endpoint_of(repo, endpoint), cached=cached)
     if as_json:
         echo(json.dumps(report.as_json(), indent=2))
         return

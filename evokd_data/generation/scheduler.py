@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+from evokd_data.generation.budget import Meter
 from evokd_data.progress import Progress
 from evokd_data.records import Completion, Prompt
 from evokd_data.teachers import Engine, PartitionedEngine, Teacher
@@ -41,6 +42,8 @@ class TeacherOnDemand:
         self._engine: Engine | None = None
         self._failure: Exception | None = None
         self._slots: asyncio.Semaphore | None = None
+        self.meter: Meter | None = None
+        """Counts what is asked, and refuses what the run's budget does not allow. Set for each run that the teacher works for."""
 
     async def __aenter__(self) -> TeacherOnDemand:
         return self
@@ -91,10 +94,14 @@ class TeacherOnDemand:
         return engine
 
     async def complete(self, prompt: Prompt) -> Completion:
-        """One answer; at most `window` prompts are inside the engine. Raises TeacherError."""
+        """One answer; at most `window` prompts are inside the engine. Raises TeacherError, and BudgetSpent as `Meter.complete` does."""
+        if self.meter is not None and self._engine is None:
+            self.meter.require_left(prompt)  # before an engine is opened for nothing
         engine = self._engine or await self.open()
         assert self._slots is not None
         async with self._slots:
+            if self.meter is not None:
+                return await self.meter.complete(prompt, engine.complete)
             return await engine.complete(prompt)
 
     async def sleep(self) -> None:

@@ -33,6 +33,7 @@ from evokd_data.stages.publish_student import fetch_student
 from evokd_data.stages.train import train
 from evokd_data.storage import parquet
 from evokd_data.storage.journal_lines import encode_line
+from evokd_data.storage.published_here import endpoint_of
 from evokd_data.storage.shards import shard_name, write_rejections
 from evokd_data.storage.snapshot import PublishedRound, Snapshot, altered_files
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, write_checked_json, write_checked_text
@@ -78,7 +79,7 @@ def begin(recipe: Recipe, workspace: Workspace, origin: str | None, inputs: Mapp
             f"{workspace.root}: holds rounds already, they were not begun from {origin}; give the recipe another name, "
             "or leave --from out to go on with them"
         )
-    with _hub(recipe) as hub:
+    with _hub(recipe, workspace, repo) as hub:
         snapshot = fetch_rounds(
             hub, repo, int(revision) if revision.isdecimal() else revision or None, kinds=(), also=_TEXTS
         )
@@ -146,6 +147,8 @@ def _withheld_differences(taken: PublishedRecipe, recipe: Recipe) -> Iterator[st
     for path, value in taken.withheld.items():
         section, name = path.split(".")
         plug = getattr(recipe, section)
+        if plug is None:  # a section that only the published recipe has, such as publish
+            continue
         compared = settings.identity(getattr(plug, "base", plug))  # a pool wraps the strategy of the recipe
         if name != "model" and path in taken.answered and name in compared and compared[name] != value:
             yield section
@@ -171,7 +174,7 @@ def restore(recipe: Recipe, workspace: Workspace, start: Start, progress: Progre
         write_checked_json(workspace.origin, asdict(start))
     missing = [folder for folder in folders if not folder.manifest.exists()]
     if missing:
-        with _hub(recipe) as hub:
+        with _hub(recipe, workspace, start.repo) as hub:
             snapshot = fetch_rounds(hub, start.repo, start.commit)
             commits = hub.refs(start.repo).rounds() if recipe.publish else {}
             for folder in missing:
@@ -211,10 +214,11 @@ def _fetch_student(recipe: Recipe, folder: RoundFolder, progress: Progress) -> b
         return fetch_student(recipe, folder, hub, progress)
 
 
-def _hub(recipe: Recipe) -> Any:
-    """The Hub of the recipe's `publish` section, else the default Hub of all commands."""
+def _hub(recipe: Recipe, workspace: Workspace | None = None, repo: str = "") -> Any:
+    """The Hub of the recipe's `publish` section, else where a run beside this one published `repo`, else the default Hub."""
     if recipe.publish is None:
-        return open_hub(None)
+        published = endpoint_of(repo, workspace.root.parent) if workspace is not None else None
+        return open_hub(published[0] if published else None)
     return open_hub(recipe.publish.endpoint, root=recipe.publish.hub_root)
 
 

@@ -5,7 +5,7 @@ What a row means, its text and its label, is the task's to say: see `Task.read_e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
-FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".feather")
+FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".xlsx", ".parquet", ".arrow", ".feather")
 """Suffixes of files of rows. A task may read more of them, see `Task.suffixes`."""
 LOOKED_AT = 1000
 """Rows among which the mark of an annotation tool is looked for: an export may begin with texts that nobody has labelled."""
@@ -57,6 +57,38 @@ def open_source(source: Source, task: Task, labelled: bool = True) -> Reading:
     return Reading(convert(rows, tool, question, str(source), labelled), layout, tool)
 
 
+def raw_rows(source: Source) -> tuple[Iterator[Row], str | None]:
+    """The rows of a source before any task reads them, and the tool that exported them (see `Reading.format`).
+
+    Files of tokens with tags become rows {"tokens", "ner_tags"}. Raises DataError, also while the rows are read.
+    """
+    if source.dataset is not None:
+        from evokd_data.sources.hub_datasets import read_hub
+
+        return read_hub(source), None
+    assert source.path is not None
+    rows = _raw_file_rows(source.path)
+    first = list(islice(rows, LOOKED_AT))
+    return chain(first, rows), detect(first, lambda row: _is_plain_row(row))
+
+
+def _raw_file_rows(path: Path) -> Iterator[Row]:
+    from evokd_data.tasks.conll import SUFFIXES, sentences
+
+    with explained(path):
+        if suffix(path) in SUFFIXES:
+            with open_text(path) as lines:
+                yield from ({"tokens": tokens, "ner_tags": tags} for tokens, tags in sentences(lines, str(path)))
+        else:
+            yield from _table_rows(path, lambda cells: False, SUFFIXES)
+
+
+def _is_plain_row(row: Row) -> bool:
+    """Whether a row's labels are spans or a word, which a task reads as they are; lists of words are doccano's."""
+    labels = row.get("label", row.get("labels", row.get("entities")))
+    return not (isinstance(labels, list) and labels and isinstance(labels[0], str))
+
+
 def _rows(source: Source, task: Task, labelled: bool) -> Iterator[Row]:
     if source.dataset is not None:
         from evokd_data.sources.hub_datasets import read_hub
@@ -76,21 +108,31 @@ def _file_rows(path: Path, source: Source, task: Task, labelled: bool) -> Iterat
             yield from task.read_lines(lines, str(path))
         return
 
+    yield from _table_rows(path, lambda cells: labelled and _is_row(cells, source, task), task.suffixes)
+
+
+def _table_rows(path: Path, is_row: Callable[[Row], bool], others: Sequence[str]) -> Iterator[Row]:
+    """The rows of a file in one of FORMATS. `is_row` as in `read_csv`; `others`: suffixes that the message names, too."""
+    kind = suffix(path)
     match kind:
         case ".jsonl" | ".ndjson":
             yield from read_lines(path)
         case ".json":
             yield from read_array(path)
         case ".csv":
-            yield from read_csv(path, lambda cells: labelled and _is_row(cells, source, task))
+            yield from read_csv(path, is_row)
         case ".tsv":
             yield from read_tsv(path)
+        case ".xlsx":
+            from evokd_data.sources.sheets import read_sheet
+
+            yield from read_sheet(path)
         case ".parquet" | ".arrow" | ".feather":
             from evokd_data.sources.arrow_files import read_arrow
 
             yield from read_arrow(path)
         case _:
-            readable = ", ".join((*FORMATS, *task.suffixes))
+            readable = ", ".join((*FORMATS, *others))
             raise DataError(
                 f"{path}: unknown format {kind!r}; use one of {readable}, or one of these with "
                 f"{', '.join(COMPRESSIONS)} behind it"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +17,13 @@ from evokd_data.errors import TeacherError
 from evokd_data.generation.filters import FilterPipeline
 from evokd_data.generation.partitions import StrategyWork, written_by_workers
 from evokd_data.generation.scheduler import TeacherOnDemand, in_order
-from evokd_data.generation.seed_student import SeedStudent, seed_student, with_student
+from evokd_data.generation.seed_student import SeedStudent, folds_of, seed_student, with_student
 from evokd_data.generation.tally import Tally, refill_note
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.records import Draft, GenerationRequest, Rejection, Sample
 from evokd_data.seeds import Splits, left_out_counts
-from evokd_data.stages.exam import exam, labelling_of, needs_exam, require_useful
+from evokd_data.stages.exam import exam, forms_to_try, labelling_of, needs_exam, require_useful
 from evokd_data.stages.plan import add_refill, make_brief, plan
 from evokd_data.storage.journal import Journal
 from evokd_data.storage.shards import (
@@ -127,6 +127,8 @@ async def _generate_with_teacher(
     totals = {"asked": tally.asked, "kept": tally.accepted, "rejected": dict(sorted(tally.rejected.items()))}
     totals |= {"prompt_tokens": journal.prompt_tokens, "completion_tokens": journal.completion_tokens}
     totals["requests"] = len(planned)
+    if recipe.prices is not None:
+        totals["cost_usd"] = round(recipe.prices.of(journal.prompt_tokens, journal.completion_tokens), 6)
     if engine := teacher.engine:
         totals["engine"] = dict(engine.environment())
     _check_not_empty(recipe, folder, totals)
@@ -179,21 +181,46 @@ class _RoundWriter:
         strategy, teacher = self.recipe.strategy, self.teacher
         if teacher.partitioned:
             work = StrategyWork(strategy, self.brief, planned, _parts_url(self.recipe, self.folder), self.student)
-            count_tokens = self.tally.add_tokens
+            count_tokens = _partition_counter(teacher, self.tally, self.journal)
             return written_by_workers(work, ranges, first, self.journal, teacher.open_partitioned, count_tokens)
         complete = with_student(teacher.complete, self.student)
         write = strategy.writer(self.brief, self.journal.asker(complete, self.tally.on_answer))
         return in_order(map(planned.__getitem__, range(first, len(planned))), write, lambda: teacher.window)
 
 
+def _partition_counter(teacher: TeacherOnDemand, tally: Tally, journal: Journal) -> Callable[[int], None]:
+    """Counts the tokens of each partition that a worker brings back: the run's budget is looked at then."""
+    meter = teacher.meter
+    before = (
+        (meter.prompt_tokens - journal.prompt_tokens, meter.completion_tokens - journal.completion_tokens)
+        if meter
+        else (0, 0)
+    )
+
+    def count(tokens: int) -> None:
+        tally.add_tokens(tokens)
+        if meter is not None:
+            meter.count_round(before, journal)
+
+    return count
+
+
 async def examine(
     recipe: Recipe, workspace: Workspace, index: int, splits: Splits, teacher: TeacherOnDemand, progress: Progress
 ) -> Mapping[str, Any]:
     """The teacher's exam before round `index`, its answers in the round's journal. Returns the content of exam.json."""
-    progress.stage("exam", index)
+    seeds, forms = sum(map(len, folds_of(recipe, splits.seeds))), len(forms_to_try(recipe))
+    progress.stage("exam", index, seeds=seeds, forms=forms)
+    count = 0
+
+    def on_answer(*_: object) -> None:
+        nonlocal count
+        count += 1
+        progress.answered(count, seeds * forms)
+
     with Journal(workspace.round(index).journal) as journal:
         brief = make_brief(recipe, workspace, index, labelling_of(recipe, None))
-        content = await exam(recipe, workspace, index, splits, brief, journal.asker(teacher.complete))
+        content = await exam(recipe, workspace, index, splits, brief, journal.asker(teacher.complete, on_answer))
     progress.note(content["message"])
     return content
 

@@ -4,7 +4,7 @@
      "identity": {round, recipe, inputs, prompts, teacher, student, parent, plan, requests, rows, content, rejections},
      "shards": [{file, first, last, rows, sha256, content}],
      "round_files": {"plan.json", "generated.json", "metrics.json", "probe.arrow": sha256},
-     "environment": {versions, hardware, engine, tokens, seconds, finished},
+     "environment": {versions, hardware, engine, tokens, cost_usd (with prices), seconds, finished},
      "files": {path in the repository: {sha256, size}}}          (in the published copy)
 
 `content` is the digest of the round's rows, and `digest` that of the identity. The identity contains the `digest` of the
@@ -84,6 +84,7 @@ def make_manifest(recipe: Recipe, workspace: Workspace, folder: RoundFolder) -> 
             "hardware": hardware(),
             "engine": totals.get("engine"),
             "tokens": {name: totals[name] for name in ("prompt_tokens", "completion_tokens")},
+            **({"cost_usd": totals["cost_usd"]} if "cost_usd" in totals else {}),
             "seconds": {"generate": totals["seconds"], "train": metrics["seconds"]},
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         },

@@ -30,14 +30,8 @@ def plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tu
     folder = workspace.round(index)
     if not folder.plan.exists():
         chosen = choose(recipe, workspace, index, splits) if recipe.pool else []
-        exam = latest_exam(workspace, index)
-        labelling = labelling_of(recipe, exam)
-        weaknesses = find_weaknesses(recipe, workspace, index)
-        brief = make_brief(recipe, workspace, index, labelling, weaknesses, chosen)
-        quotas = list(recipe.strategy.allot(brief))
-        if sum(quota.samples for quota in quotas) > brief.budget:
-            raise WorkspaceError(f"strategy {recipe.strategy.name!r} allotted more than its budget of {brief.budget}")
-        write_checked_json(folder.plan, as_json(index, brief, quotas, exam))
+        brief, quotas = make_plan(recipe, workspace, index, chosen)
+        write_checked_json(folder.plan, as_json(index, brief, quotas, latest_exam(workspace, index)))
         return brief, [quotas]
     stored = read_json(folder.plan)
     waves = [[Quota(**quota) for quota in quotas] for quotas in (stored["cells"], *stored.get("refills", ()))]
@@ -54,6 +48,16 @@ def add_refill(folder: RoundFolder, quotas: Sequence[Quota]) -> None:
     """Write another wave of quotas into the round's plan.json, before anything of it is asked for."""
     stored = read_json(folder.plan)
     write_checked_json(folder.plan, {**stored, "refills": [*stored.get("refills", ()), quotas_as_json(quotas)]})
+
+
+def make_plan(recipe: Recipe, workspace: Workspace, index: int, pool: Sequence[str] = ()) -> tuple[Brief, list[Quota]]:
+    """The brief and the quotas of round `index`, from the rounds before; nothing is written. Raises as `plan` does."""
+    labelling = labelling_of(recipe, latest_exam(workspace, index))
+    brief = make_brief(recipe, workspace, index, labelling, find_weaknesses(recipe, workspace, index), pool)
+    quotas = list(recipe.strategy.allot(brief))
+    if sum(quota.samples for quota in quotas) > brief.budget:
+        raise WorkspaceError(f"strategy {recipe.strategy.name!r} allotted more than its budget of {brief.budget}")
+    return brief, quotas
 
 
 def latest_exam(workspace: Workspace, index: int) -> Mapping[str, Any] | None:

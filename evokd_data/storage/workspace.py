@@ -188,6 +188,16 @@ class Workspace:
         return self.root / "teacher-test-journal"
 
     @property
+    def preview(self) -> Path:
+        """What the last preview showed. It is there while nothing but previews and exams was made in the folder."""
+        return self.root / "preview.json"
+
+    @property
+    def spent(self) -> Path:
+        """The seconds that the run's processes have worked, where its budget has hours."""
+        return self.root / "spent.json"
+
+    @property
     def tokens(self) -> Path:
         """The students' cache of token ids. It can be removed at any time."""
         return self.root / "tokens"
@@ -223,6 +233,26 @@ class Workspace:
             yield
         finally:
             lock.release()
+
+    def begin_preview(self) -> None:
+        """Mark a folder without a run as one that holds a preview only. Call it before `freeze`."""
+        if not self.inputs.exists() and not self.preview.exists():
+            write_json(self.preview, {})
+
+    def discard_preview(self, inputs: Mapping[str, Any]) -> bool:
+        """Remove what previews of another recipe, or of other data, left here. Returns whether something was removed.
+
+        A folder in which a run has begun is never touched: its marker is gone.
+        """
+        if not self.preview.exists() or not self.inputs.exists() or read_json(self.inputs) == inputs:
+            return False
+        if any(folder.manifest.exists() or (folder.index and folder.plan.exists()) for folder in self.rounds()):
+            return False
+        for path in [*(folder.root for folder in self.rounds()), self.seed_student, self.tokens]:
+            shutil.rmtree(path, ignore_errors=True)
+        self.recipe.unlink(missing_ok=True)
+        self.inputs.unlink()
+        return True
 
     def freeze(self, recipe: str, inputs: Mapping[str, Any]) -> None:
         """Write the resolved recipe and the digests of all it names, or compare them with those the run was begun with.

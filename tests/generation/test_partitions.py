@@ -18,10 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evokd_data.errors import EngineStopped, RecipeError, TeacherError
+from evokd_data.errors import BudgetSpent, EngineStopped, RecipeError, TeacherError
+from evokd_data.generation.budget import Meter
 from evokd_data.generation.partitions import Partitioner, StrategyWork
 from evokd_data.generation.scheduler import TeacherOnDemand
 from evokd_data.recipe import Recipe
+from evokd_data.recipe_sections import Budget
 from evokd_data.records import Completion, Constraint, Message, Prompt, Sampling
 from evokd_data.rounds import open_run
 from evokd_data.stages.generate import generate
@@ -108,11 +110,14 @@ def shards(run: Workspace, index: int) -> list[bytes]:
     return [path.read_bytes() for path in run.round(index).shard_files()]
 
 
-def write_round(recipe: Recipe, runs: Path, index: int, teacher, meanwhile=None, timeout_s: float = 60) -> dict:
+def write_round(
+    recipe: Recipe, runs: Path, index: int, teacher, meanwhile=None, timeout_s: float = 60, meter=None
+) -> dict:
     """The totals of a round whose earlier ones are complete."""
 
     async def main() -> dict:
         async with asyncio.timeout(timeout_s), TeacherOnDemand(teacher, runs / "teacher.log") as on_demand:
+            on_demand.meter = meter
             task = asyncio.create_task(generate(recipe, run.workspace, index, run.splits, on_demand))
             if meanwhile is not None:
                 await meanwhile(run.workspace, task)
@@ -282,6 +287,25 @@ def test_what_all_requests_need_travels_once_to_each_worker(recipe, played, tmp_
     cluster.coordinator.fetch_work = counted
     write_round(rough_recipe, runs, 1, cluster)
     assert len(cluster.rows) > 3 and len(fetched) == len({slot for _, slot in cluster.rows}) == 3
+
+
+@pytest.mark.slow
+def test_a_budget_ends_a_round_of_many_workers_and_a_larger_one_makes_the_same_rows(recipe, played, tmp_path):
+    rough_recipe = rough(recipe)
+    alone, runs = (played(rough_recipe, 2, tmp_path / name) for name in ("alone", "runs"))
+    totals = write_round(rough_recipe, alone, 2, rough_recipe.teacher)
+    tokens = totals["prompt_tokens"] + totals["completion_tokens"]
+    workers = always(mortal_teacher(rough_recipe, window=4))
+    with pytest.raises(BudgetSpent, match=r"budget\.tokens"):
+        write_round(
+            rough_recipe, runs, 2, RecipeCluster(rough_recipe, workers, 2, tmp_path / "log"),
+            meter=Meter(Budget(tokens=tokens // 2)),
+        )  # fmt: skip
+    run = Workspace(runs / "colours")
+    assert not run.round(2).generated.exists() and any(True for _ in read_answers(run.round(2).journal))
+    larger = Meter(Budget(tokens=2 * tokens))
+    write_round(rough_recipe, runs, 2, RecipeCluster(rough_recipe, workers, 2, tmp_path / "log"), meter=larger)
+    assert shards(run, 2) == shards(Workspace(alone / "colours"), 2)
 
 
 @pytest.mark.slow

@@ -380,7 +380,7 @@ def json_files() -> None:
     add(
         "jsonl/text.txt",
         "my card is gone\n",
-        "PATH: unknown format '.txt'; use one of .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow, .feather, or one of these "
+        "PATH: unknown format '.txt'; use one of .jsonl, .ndjson, .json, .csv, .tsv, .xlsx, .parquet, .arrow, .feather, or one of these "
         "with .gz, .bz2, .xz, .zst behind it",
     )
     add("json/array.json", json.dumps(TWO_ROWS), TWO)
@@ -649,7 +649,7 @@ def packed_files() -> None:
     add(
         "packed/rows.zip",
         b"PK\x03\x04",
-        "PATH: unknown format '.zip'; use one of .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow, .feather, or one of these "
+        "PATH: unknown format '.zip'; use one of .jsonl, .ndjson, .json, .csv, .tsv, .xlsx, .parquet, .arrow, .feather, or one of these "
         "with .gz, .bz2, .xz, .zst behind it",
     )
 
@@ -712,7 +712,7 @@ def conll_files() -> None:
     add(
         "conll/unknown.xml",
         "<a/>",
-        "PATH: unknown format '.xml'; use one of .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow, .feather, .conll, .bio, "
+        "PATH: unknown format '.xml'; use one of .jsonl, .ndjson, .json, .csv, .tsv, .xlsx, .parquet, .arrow, .feather, .conll, .bio, "
         ".iob, .txt, or one of these with .gz, .bz2, .xz, .zst behind it",
         "ner",
     )

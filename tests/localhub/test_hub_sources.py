@@ -7,6 +7,9 @@ import json
 import pytest
 from huggingface_hub import CommitOperationAdd
 
+from evokd_data.recipe import load
+from evokd_data.seeds import load_splits
+
 pytestmark = pytest.mark.slow
 
 PUSH = """
@@ -78,6 +81,41 @@ def test_class_numbers_become_names_at_every_depth_and_numbers_without_a_name_ar
     assert results["pool"] == results["pool of null"] == ["good", "bad"]
     assert results["pool of tags"] == ["EU"]
     assert "cannot be loaded" in results["no revision"] and "\n" not in results["no revision"]
+
+
+INIT = """
+import os
+os.chdir("FOLDER")
+from evokd_data.cli import cli
+cli(["init", "REPO", "--out", "mine.yaml", *ARGUMENTS], standalone_mode=False)
+"""
+
+BOTH_SPLITS = """
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+
+features = Features({"review": Value("string"), "label": ClassLabel(names=["negative", "positive"])})
+def rows(split, count):
+    return Dataset.from_dict({"review": [f"{split} text number {i}" for i in range(count)], "label": [i % 2 for i in range(count)]}, features)
+DatasetDict({"train": rows("some", 40), "test": rows("other", 30)}).push_to_hub("REPO")
+"""
+
+
+def test_init_takes_a_data_set_on_the_hub_at_its_newest_commit(api, dataset, in_client, tmp_path):
+    in_client(BOTH_SPLITS.replace("REPO", dataset))
+    commit = api.dataset_info(dataset).sha
+    code = INIT.replace("REPO", dataset).replace("FOLDER", str(tmp_path))
+    shown = in_client(code.replace("ARGUMENTS", "[]"))
+    assert f"{dataset}@{commit} (train): 40 texts, read from 'review' and 'label'" in shown
+    recipe = load(tmp_path / "mine.yaml")
+    assert (
+        recipe.task.labels == ("negative", "positive")
+        and f"# Made from {dataset}@{commit} (train)" in recipe.path.read_text()
+    )
+    splits = load_splits(recipe)
+    assert (len(splits.seeds), len(splits.test)) == (20, 20)
+    in_client(code.replace("ARGUMENTS", "['--force', '--test-split', 'test']"))
+    splits = load_splits(load(tmp_path / "mine.yaml"))
+    assert (len(splits.seeds), len(splits.test)) == (40, 30)
 
 
 RECIPE = """\

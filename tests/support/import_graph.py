@@ -19,15 +19,15 @@ WINGS = (
 """From the lowest to the highest."""
 STANDARD_LIBRARY_ONLY = {
     "records", "digest", "errors", "printable", "redaction", "registry", "repo_layout", "repo_names", "progress", "atomic_files", "strict_json",
-    "writing_systems",
+    "machine", "writing_systems",
 }  # fmt: skip
 GROUND = STANDARD_LIBRARY_ONLY | {"arrow_seal", "template_limits", "settings", "yaml_files", "gguf_models", "models"}
 LOCALHUB_MAY_IMPORT = {"atomic_files", "yaml_files"}
 """Two modules that import nothing of ours themselves. The local Hub could be a package of its own with copies of them."""
 INPUTS = {
-    "published_recipe", "recipe", "recipe_checks", "recipe_file", "recipe_sections", "seeds", "sources",
+    "intake", "published_recipe", "recipe", "recipe_checks", "recipe_file", "recipe_sections", "seeds", "sources",
 }  # fmt: skip
-LOOP = {"rounds", "compare", "checks"}
+LOOP = {"rounds", "compare", "checks", "preview", "doctor"}
 
 
 class Import(NamedTuple):

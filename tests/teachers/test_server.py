@@ -290,16 +290,14 @@ def test_connections_closed_between_rounds_do_not_show(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_tokens_and_cost_are_counted(tmp_path: Path) -> None:
+def test_tokens_are_counted(tmp_path: Path) -> None:
     async def ask(engine: ServerEngine) -> dict[str, Any]:
         await completing(*map(prompt, range(5)))(engine)
         return dict(engine.environment())
 
-    environment = talk(FakeServer(), tmp_path, ask, prompt_usd_per_million=2.0, completion_usd_per_million=10.0)
+    environment = talk(FakeServer(), tmp_path, ask)
     assert (environment["requests"], environment["prompt_tokens"], environment["completion_tokens"]) == (5, 50, 15)
-    assert environment["cost_usd"] == pytest.approx((50 * 2 + 15 * 10) / 1e6)
     assert environment["vllm"] == "0.32.0"
-    assert "cost_usd" not in talk(FakeServer(), tmp_path, ask)
 
 
 def test_where_and_how_fast_is_no_part_of_the_identity() -> None:

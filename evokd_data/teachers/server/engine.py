@@ -1,4 +1,4 @@
-"""An open connection to the servers: prompts in, completions out, with retries and a count of what it costs."""
+"""An open connection to the servers: prompts in, completions out, with retries and a count of tokens."""
 
 from __future__ import annotations
 
@@ -355,9 +355,9 @@ class ServerEngine:
         """Does nothing; see `sleep`."""
 
     def environment(self) -> Mapping[str, Any]:
-        """Includes the requests and tokens since the engine opened, and their cost when the recipe gives prices."""
+        """Includes the requests and tokens since the engine opened."""
         teacher = self._teacher
-        environment: dict[str, Any] = {
+        return {
             "engine": "server",
             "dialect": teacher.dialect,
             "servers": len(self._endpoints.endpoints),
@@ -369,9 +369,3 @@ class ServerEngine:
             "prompt_tokens": self._prompt_tokens,
             "completion_tokens": self._completion_tokens,
         }
-        prices = teacher.prompt_usd_per_million, teacher.completion_usd_per_million
-        if any(price is not None for price in prices):
-            counts = self._prompt_tokens, self._completion_tokens
-            cost = sum((price or 0.0) * count for price, count in zip(prices, counts, strict=True)) / 1e6
-            environment["cost_usd"] = round(cost, 6)
-        return environment

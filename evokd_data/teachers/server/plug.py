@@ -32,8 +32,6 @@ from evokd_data.teachers.server.dialects import DIALECTS
 from evokd_data.teachers.server.endpoints import Endpoint
 from evokd_data.teachers.server.engine import ServerEngine
 
-Dollars = Annotated[float, Field(ge=0)]
-
 
 @from_anyone(
     "model",
@@ -46,8 +44,6 @@ Dollars = Annotated[float, Field(ge=0)]
     "concurrency",
     "timeout_s",
     "retries",
-    "prompt_usd_per_million",
-    "completion_usd_per_million",
 )
 @from_user("extra_body", "api_key_env", urls=["http://not-taken.invalid/v1"])
 @dataclass(frozen=True)
@@ -57,8 +53,8 @@ class Server(Teacher):
     `dialect` says which server it is: how constraints are asked for, and whether choices are scored. "openai" and "ollama" have no
     grammars. "vllm" scores choices exactly. The others return 20 log-probabilities; a choice that is not among them gets the
     last of these, which is more than it has. Choices that can begin with the same token are answered without scores.
-    `revision` cannot be checked: it is what you know the server to run. Without a price per million tokens no cost is
-    counted. `extra_body` is added to every request, for Ollama e.g. {options: {num_ctx: 8192}}.
+    `revision` cannot be checked: it is what you know the server to run. `extra_body` is added to every request, for Ollama e.g.
+    {options: {num_ctx: 8192}}.
     """
 
     name: ClassVar[str] = "server"
@@ -77,8 +73,6 @@ class Server(Teacher):
     concurrency: Count = field(default=256, metadata=NOT_IDENTITY)
     timeout_s: Annotated[float, Field(gt=0)] = field(default=600.0, metadata=NOT_IDENTITY)
     retries: Annotated[int, Field(ge=0)] = field(default=8, metadata=NOT_IDENTITY)
-    prompt_usd_per_million: Dollars | None = field(default=None, metadata=NOT_IDENTITY)
-    completion_usd_per_million: Dollars | None = field(default=None, metadata=NOT_IDENTITY)
 
     def __post_init__(self) -> None:
         for url in self.urls:

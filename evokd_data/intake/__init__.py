@@ -1,0 +1,260 @@
+"""From a user's labelled texts to a first recipe: columns recognised, rows cleaned and divided, a commented recipe written.
+
+Nothing of the source is changed. Seeds and test are written as files of their own, so that the recipe reads what was checked here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from evokd_data import settings
+from evokd_data.atomic_files import write_text
+from evokd_data.errors import DataError
+from evokd_data.intake.columns import Columns, find_columns, label_text
+from evokd_data.intake.division import Division, class_counts, divide, without_texts_of
+from evokd_data.intake.recipe_text import ABBREVIATION, Facts, recipe_text
+from evokd_data.machine import Accelerator
+from evokd_data.recipe_sections import Source
+from evokd_data.records import Origin, Sample
+from evokd_data.registry import nearest, resolve
+from evokd_data.seeds import SEED, SourceReport, left_out, notes, reported
+from evokd_data.sources import convert, open_source, raw_rows
+from evokd_data.sources.exports import Question
+from evokd_data.tasks import TASKS, UNANNOTATED, Task, cell, has, sample_id
+from evokd_data.tasks.classification import in_words
+from evokd_data.tasks.iob import is_tag, type_of
+
+EXAMPLES = 2
+"""Texts that are shown for a label that is a number."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Usable samples of a source. `report`: rows left out, by reason; `unusable`: those that the task cannot hold."""
+
+    samples: list[Sample]
+    report: SourceReport
+    blank: int = 0
+    unusable: Sequence[str] = ()
+
+    def notes(self) -> list[str]:
+        """What was left out, one line for each reason."""
+        lines = notes(self.report)
+        if self.blank:
+            lines.append(f"{self.blank} of {self.report.rows} rows left out, without a text or a label")
+        if self.unusable:
+            lines.append(f"{len(self.unusable)} of {self.report.rows} rows left out; the first: {self.unusable[0]}")
+        return lines
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What is written, and where. `warnings`: what the user should know before anything is spent."""
+
+    recipe: Path
+    seeds: Path
+    test: Path
+    division: Division
+    task: Task
+    warnings: list[str] = field(default_factory=list)
+
+    def counts(self) -> list[tuple[str, int, int]]:
+        """(label, seeds, test texts) for each label."""
+        seeds = class_counts(self.task, self.division.seeds)
+        test = class_counts(self.task, self.division.test)
+        return [(label, seeds[label], test[label]) for label in self.task.labels]
+
+
+def look(source: Source, task: str | None = None) -> Columns:
+    """Read the rows of a source once and recognise its columns; `source.text` and `source.label` are the user's choice.
+
+    Raises DataError, see `find_columns`.
+    """
+    rows, tool = raw_rows(source)
+    if tool is None:
+        return find_columns(rows, str(source), source.text, source.label, task)
+    first = list(islice(rows, 1000))
+    spans = task != "classification" and _holds_spans(first, tool, source)
+    question = Question(spans, source.text, source.label)
+    converted = convert(chain(first, rows), tool, question, str(source), True)
+    columns = find_columns(converted, str(source), "text", "label", "ner" if spans else "classification")
+    return replace(columns, text=source.text or "text", label=source.label or "label")
+
+
+def _holds_spans(rows: Sequence[Mapping[str, Any]], tool: str, source: Source) -> bool:
+    """Whether the labels of an export are spans."""
+    try:
+        labels = [
+            row["label"] for row in convert(rows, tool, Question(True, source.text, source.label), str(source), True)
+        ]
+    except DataError:
+        return False
+    return any(isinstance(label, list) and label and not isinstance(label[0], str) for label in labels)
+
+
+def label_examples(source: Source, columns: Columns) -> dict[str, list[str]]:
+    """A few texts for each label of the source, to show what a number stands for."""
+    examples: dict[str, list[str]] = {label: [] for label in columns.labels}
+    rows, _ = raw_rows(source)
+    for row in rows:
+        if has(row, columns.label) and has(row, columns.text):
+            texts = examples.get(label_text(cell(row, columns.label)))
+            if texts is not None and len(texts) < EXAMPLES:
+                texts.append(str(cell(row, columns.text)))
+    return examples
+
+
+def require_names(source: Source, columns: Columns, label_map: Mapping[str, str]) -> None:
+    """Raises DataError for numbers that no name was given for, and for names of labels that the source does not have."""
+    for stored in label_map:
+        if stored not in columns.labels:
+            raise DataError(
+                f"--label-map {stored}={label_map[stored]}: {source} has no label {stored!r}{nearest(stored, columns.labels)}"
+            )
+    missing = [label for label in columns.labels if label not in label_map]
+    if not columns.numbered or not missing:
+        return
+    shown = ""
+    if columns.task == "classification":
+        examples = label_examples(source, columns)
+        shown = "".join(f"\n  {label}: {' | '.join(text[:70] for text in examples[label])}" for label in missing[:20])
+    raise DataError(
+        f"{source}: the labels in {columns.label!r} are numbers, which say nothing to a teacher; name each with --label-map "
+        f"{missing[0]}=NAME (a tag: --label-map 1=B-PERSON), or all in a YAML file {{number: name}}: --label-map FILE{shown}"
+    )
+
+
+def make_task(columns: Columns, label_map: Mapping[str, str], noun: str = "", description: str = "") -> Task:
+    """The task whose labels are the source's, renamed by the map. Raises DataError when there are too few, or too odd ones."""
+    names = [label_map.get(label, label.strip()) for label in columns.labels]
+    if columns.task == "ner" and columns.numbered:
+        names = [type_of(name) for name in names if is_tag(name)]
+    labels = [name for name in dict.fromkeys(names) if name]
+    table: dict[str, Any] = {"description": description}
+    if columns.task == "classification":
+        table |= {"labels": labels, "text_column": "text", "label_column": "label", "noun": noun or "text"}
+    else:
+        table |= {"types": labels}
+    task, problems = settings.build(resolve(TASKS, columns.task), table, "labels")
+    if task is None:
+        raise DataError(
+            f"column {columns.label!r}: " + "; ".join(problems) + "; rename labels with --label-map OLD=NEW"
+        )
+    return task
+
+
+def full_map(columns: Columns, label_map: Mapping[str, str]) -> dict[str, str]:
+    """The user's map, labels with white space around them as those without, and truth values as words."""
+    words = {label: label.strip() for label in columns.labels if label != label.strip() or label in ("true", "false")}
+    return words | dict(label_map)
+
+
+def read(source: Source, columns: Columns, task: Task, label_map: Mapping[str, str]) -> Reading:
+    """All rows of a source that the task can hold, without repetitions and contradictions. Raises DataError."""
+    named = replace(source, text=columns.text, label=columns.label, label_map=dict(label_map))
+    reading = open_source(named, task)
+    samples: list[Sample] = []
+    unusable: list[str] = []
+    number = unannotated = blank = 0
+    for number, row in enumerate(reading.rows, 1):
+        if row.get("label") is UNANNOTATED:
+            unannotated += 1
+            continue
+        if _is_blank(row, columns, reading.layout.text, reading.layout.label):
+            blank += 1
+            continue
+        location = f"{source}, row {number}"
+        text, target = task.read_example(row, location, reading.layout)
+        if problem := task.check(text, target):
+            unusable.append(f"row {number}: {problem}: {text[:80]!r}")
+            continue
+        samples.append(Sample(sample_id(task, text, target), text, target, Origin(0, -1, number - 1, SEED)))
+    reasons = left_out(samples, (), ())
+    report = reported(SourceReport(number, unannotated, reading.format), samples, reasons)
+    usable = [sample for index, sample in enumerate(samples) if index not in reasons]
+    if not usable:
+        raise DataError(f"{source}: no row can be used; {'; '.join(Reading([], report, blank, unusable).notes())}")
+    return Reading(usable, report, blank, unusable)
+
+
+def _is_blank(row: Mapping[str, Any], columns: Columns, text: str | None, label: str | None) -> bool:
+    """Whether the row has no text, or no label where a text without one means nothing."""
+    names = (text, label) if columns.task == "classification" else (text,)
+    values = (cell(row, name) if name and has(row, name) else None for name in names)
+    return any(value is None or value == [] or (isinstance(value, str) and not value.strip()) for value in values)
+
+
+def write(
+    reading: Reading,
+    test: Reading | None,
+    task: Task,
+    facts: Facts,
+    folder: Path,
+    gpus: Sequence[Accelerator],
+    *,
+    test_share: float = 0.3,
+    seed: int = 0,
+) -> Intake:
+    """Divide the samples, unless `test` holds a test set, and write recipe, seeds and test into `folder`.
+
+    `facts` without what follows from the samples. Raises DataError when a class has no seed.
+    """
+    if test is None:
+        division = divide(task, reading.samples, test_share, seed)
+    else:
+        division = Division(tuple(without_texts_of(reading.samples, test.samples)), tuple(test.samples))
+    intake = Intake(folder / facts.file, folder / facts.seeds, folder / facts.test, division, task)
+    _refuse_empty_sides(intake)
+    if test is not None and (shared := len(reading.samples) - len(division.seeds)):
+        intake.warnings.append(f"{shared} texts stand in the test set, too, and are no seeds")
+    intake.warnings.extend(_warnings(intake))
+    texts = [sample.text for sample in reading.samples]
+    lengths = sorted(map(len, texts))
+    facts = replace(
+        facts, labels=task.labels, names=tuple(task.describe().get("names", {}).values()),
+        longest=lengths[(len(lengths) - 1) * 99 // 100],
+        typical=lengths[len(lengths) // 2], multilingual=_is_multilingual(texts),
+    )  # fmt: skip
+    write_text(intake.seeds, "".join(_lines(task, division.seeds)))
+    write_text(intake.test, "".join(_lines(task, division.test)))
+    write_text(intake.recipe, recipe_text(facts, gpus))
+    return intake
+
+
+def _lines(task: Task, samples: Sequence[Sample]) -> Iterator[str]:
+    for sample in samples:
+        yield json.dumps({"text": sample.text, **task.to_row(sample.target)}, ensure_ascii=False) + "\n"
+
+
+def _refuse_empty_sides(intake: Intake) -> None:
+    if not intake.division.test:
+        raise DataError("no text is left for a test set; give more texts of each class, or a test set with --test FILE")
+    if missing := [label for label, seeds, _ in intake.counts() if not seeds]:
+        raise DataError(f"no seed is left for {', '.join(missing)}; add texts, or rename the label with --label-map")
+
+
+def _warnings(intake: Intake) -> Iterator[str]:
+    few = [(label, test) for label, _, test in intake.counts() if test < 10]
+    if few:
+        listed = ", ".join(f"{label} {test}" for label, test in few[:8]) + (", ..." if len(few) > 8 else "")
+        yield f"fewer than 10 test texts, so a score of these classes is mostly chance: {listed}; label more of them"
+    by_spelling: dict[str, list[str]] = {}
+    for label in intake.task.labels:
+        by_spelling.setdefault(" ".join(label.casefold().split()), []).append(label)
+    for alike in by_spelling.values():
+        if len(alike) > 1:
+            yield f"labels that differ in case only: {', '.join(map(repr, alike))}; join them with --label-map '{alike[1]}={alike[0]}'"
+    if codes := [label for label in intake.task.labels if ABBREVIATION.fullmatch(in_words(label))]:
+        where = "label_names" if "names" in intake.task.describe() else "type_descriptions"
+        yield f"abbreviations say little to a teacher: {', '.join(codes[:8])}; say what they mean in task.{where} of {intake.recipe}"
+
+
+def _is_multilingual(texts: Sequence[str]) -> bool:
+    """Whether most letters are of a script other than Latin."""
+    letters = [character for text in texts[:500] for character in text[:200] if character.isalpha()]
+    return sum(character > "\u024f" for character in letters) > len(letters) / 2

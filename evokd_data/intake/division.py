@@ -1,0 +1,75 @@
+"""One set of labelled texts divided into seeds and test: every class in both, no text on both sides."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from evokd_data.digest import derive_random
+from evokd_data.records import Sample
+from evokd_data.tasks import Task
+
+FEW_TEST_TEXTS = 10
+"""Below so many test texts of a class its score is mostly chance; a class gets as many where half of its texts leave that."""
+MAX_TEST_TEXTS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """Both sides in the order of the file."""
+
+    seeds: tuple[Sample, ...]
+    test: tuple[Sample, ...]
+
+
+def normalized(text: str) -> str:
+    """Texts that differ in nothing but case and white space have the same."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def divide(task: Task, samples: Sequence[Sample], test_share: float, seed: int) -> Division:
+    """A share of each class for the test, drawn at random; texts that differ in case or white space only stay together.
+
+    A class with several texts keeps at least one as a seed, and has FEW_TEST_TEXTS test texts where half of its texts are
+    as many. In all there are at most MAX_TEST_TEXTS. A tagged text counts for the rarest type that it holds.
+    """
+    share = min(test_share, MAX_TEST_TEXTS / max(1, len(samples)))
+    in_test: set[str] = set()
+    for stratum, keys in _strata(task, samples).items():
+        count = len(keys)
+        wanted = max(round(share * count), min(FEW_TEST_TEXTS, count // 2))
+        derive_random(seed, "division", stratum).shuffle(keys)
+        in_test.update(keys[: min(wanted, count - 1)])
+    sides = [normalized(sample.text) in in_test for sample in samples]
+    seeds = (sample for sample, is_test in zip(samples, sides, strict=True) if not is_test)
+    return Division(tuple(seeds), tuple(sample for sample, is_test in zip(samples, sides, strict=True) if is_test))
+
+
+def _strata(task: Task, samples: Sequence[Sample]) -> dict[str, list[str]]:
+    """Label -> the normalized texts that are drawn together; "" for tagged texts without a span."""
+    counts = class_counts(task, samples)
+    strata: dict[str, dict[str, None]] = {}
+    placed: set[str] = set()
+    for sample in samples:
+        key = normalized(sample.text)
+        if key not in placed:
+            placed.add(key)
+            carried = [label for label in task.labels if task.carries(sample.target, label)]
+            strata.setdefault(min(carried, key=counts.__getitem__, default=""), {})[key] = None
+    return {label: list(keys) for label, keys in strata.items()}
+
+
+def without_texts_of(samples: Iterable[Sample], others: Iterable[Sample]) -> list[Sample]:
+    """The samples whose texts are, but for case and white space, none of the others'."""
+    barred = {normalized(sample.text) for sample in others}
+    return [sample for sample in samples if normalized(sample.text) not in barred]
+
+
+def class_counts(task: Task, samples: Sequence[Sample]) -> Mapping[str, int]:
+    """Label -> the number of samples that carry it."""
+    counts = Counter(dict.fromkeys(task.labels, 0))
+    for sample in samples:
+        counts.update(label for label in task.labels if task.carries(sample.target, label))
+    return counts

@@ -1,0 +1,204 @@
+"""A look at a run before anything is spent: prompts as rendered, the teacher's exam, a few samples, and what the whole run will take.
+
+Every answer goes into the journal of round 1, so a run of the same recipe does not ask again. A preview does not begin the
+run: a recipe that is changed afterwards begins anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evokd_data.atomic_files import write_json
+from evokd_data.errors import RecipeError, WorkspaceError
+from evokd_data.generation.scheduler import TeacherOnDemand, in_order
+from evokd_data.generation.seed_student import seed_student, with_student
+from evokd_data.progress import Progress
+from evokd_data.recipe import FORCE, Recipe
+from evokd_data.records import Completion, Draft, GenerationRequest, Prompt, Sample
+from evokd_data.rounds import Run, metered_teacher, open_run
+from evokd_data.stages.exam import REFUSED, is_exam, needs_exam
+from evokd_data.stages.generate import examine, generate, make_filter_pipeline
+from evokd_data.stages.plan import make_plan
+from evokd_data.storage.journal import Journal, read_answers
+from evokd_data.storage.shards import ShardedSamples
+from evokd_data.storage.workspace import read_json
+from evokd_data.strategies import Ask
+from evokd_data.strategies.labelling import STUDENT
+from evokd_data.strategies.quotas import RequestPlan
+
+SHOWN_OF_A_REQUEST = 2
+"""Texts of one request that are shown: so the samples come from several labels."""
+
+
+def preview(recipe: Recipe, runs: Path, progress: Progress, samples: int = 10) -> dict[str, Any]:
+    """{"recipe", "verdict", "exam": content of exam.json or None, "prompts": [...], "samples": [...], "rejected": {reason: count},
+    "texts": texts that were asked for, "estimate": {...}}, JSON-able; also written into the run's folder.
+
+    `prompts`: one of each template, {"template", "messages", "answer"}. `samples`: {"text", "label", "asked_for", "difficulty",
+    "rejected"} with `rejected` "" for what would be kept. `estimate`: see `_estimate`. `verdict`: the exam's, "" without one.
+
+    Raises RecipeError when the recipe asks no teacher, WorkspaceError when the run has begun, TeacherError when the teacher
+    cannot be opened, BudgetSpent.
+    """
+    if recipe.rounds.count == 0 or not recipe.strategy.prompt_templates:
+        raise RecipeError(
+            f"{recipe.path}: asks no teacher, so there is nothing to preview; next: evokd-data run {recipe.path}"
+        )
+    with open_run(recipe, runs, progress=progress, preview=True) as run, asyncio.Runner() as loop:
+        if run.workspace.round(1).generated.exists():
+            raise WorkspaceError(
+                f"{run.workspace.root}: its first round is generated; see it with: evokd-data show {recipe.name}"
+            )
+        content = loop.run(_preview(run, progress, samples))
+        if run.workspace.preview.exists():
+            write_json(run.workspace.preview, content)
+        return content
+
+
+def is_refused(recipe: Recipe, content: Mapping[str, Any]) -> bool:
+    """Whether a run of the recipe would stop at the exam that the preview showed."""
+    return content["verdict"] in REFUSED and recipe.teacher_trust != FORCE
+
+
+async def _preview(run: Run, progress: Progress, samples: int) -> dict[str, Any]:
+    recipe, workspace = run.recipe, run.workspace
+    async with metered_teacher(run, progress) as teacher:
+        await generate(recipe, workspace, 0, run.splits, teacher, progress)
+        exam = await examine(recipe, workspace, 1, run.splits, teacher, progress) if needs_exam(recipe, 1) else None
+        brief, quotas = make_plan(recipe, workspace, 1)
+        planned = RequestPlan([quotas], recipe.strategy.per_request, brief.seed, 1)
+        chosen = spread(planned, samples)
+        progress.stage("preview", 1, texts=sum(request.count for request in chosen), requests=len(chosen))
+        watch = _Watch(teacher)
+        complete: Ask = watch.complete
+        if brief.labelling.student_weight:
+            complete = with_student(
+                complete, await asyncio.to_thread(seed_student, recipe, workspace, run.splits.seeds)
+            )
+        with Journal(workspace.round(1).journal) as journal:
+            write = recipe.strategy.writer(brief, journal.asker(complete, watch.on_answer))
+            results = in_order(chosen, write, lambda: teacher.window)
+            async with aclosing(results):
+                drafts = [(request, request_drafts) async for request, request_drafts in results]
+    rows, rejected = _fates(run, drafts, samples)
+    if not watch.seconds:  # every answer was in the journal: the preview that asked has measured the time
+        watch.take_over(_earlier_estimate(run))
+    return {
+        "recipe": str(recipe.path), "verdict": exam["verdict"] if exam else "", "exam": exam and dict(exam),
+        "prompts": list(watch.prompts.values()), "samples": rows, "rejected": rejected,
+        "texts": sum(request.count for request in chosen), "estimate": _estimate(run, watch, chosen, sum(rejected.values())),
+    }  # fmt: skip
+
+
+def spread(planned: Sequence[GenerationRequest], samples: int) -> list[GenerationRequest]:
+    """Requests of a round that show `samples` texts, SHOWN_OF_A_REQUEST of each, evenly over the plan and so over the labels."""
+    wanted = min(len(planned), max(1, -(-samples // SHOWN_OF_A_REQUEST)))
+    return [planned[position * len(planned) // wanted] for position in range(wanted)]
+
+
+@dataclass
+class _Watch:
+    """Sees each prompt of the preview and its answer, and measures the time of those that the journal did not answer."""
+
+    teacher: TeacherOnDemand
+    prompts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    calls: Counter[str] = field(default_factory=Counter)
+    tokens: Counter[tuple[str, str]] = field(default_factory=Counter)
+    seconds: float = 0.0
+    timed_calls: int = 0
+    _began: float | None = None
+
+    async def complete(self, prompt: Prompt) -> Completion:
+        await self.teacher.open()  # opening takes half a minute or more, and happens once a run
+        if self._began is None:
+            self._began = time.monotonic()
+        answer = await self.teacher.complete(prompt)
+        self.timed_calls += 1
+        self.seconds = time.monotonic() - self._began
+        return answer
+
+    def on_answer(self, prompt: Prompt, answer: Completion, _: bool) -> None:
+        if prompt.template == STUDENT:
+            return
+        self.calls[prompt.template] += 1
+        self.tokens[prompt.template, "prompt"] += answer.prompt_tokens
+        self.tokens[prompt.template, "completion"] += answer.completion_tokens
+        if prompt.template not in self.prompts:
+            messages = [{"role": message.role, "content": message.content} for message in prompt.messages]
+            self.prompts[prompt.template] = {"template": prompt.template, "messages": messages, "answer": answer.text}
+
+    def take_over(self, estimate: Mapping[str, Any]) -> None:
+        """The time that an earlier preview of the same recipe measured."""
+        self.seconds, self.timed_calls = estimate.get("measured_seconds", 0.0), estimate.get("measured_requests", 0)
+
+
+def _earlier_estimate(run: Run) -> Mapping[str, Any]:
+    stored = read_json(run.workspace.preview) if run.workspace.preview.exists() else {}
+    estimate: Mapping[str, Any] = stored.get("estimate", {})
+    return estimate
+
+
+def _fates(
+    run: Run, drafts: Sequence[tuple[GenerationRequest, Sequence[Draft]]], samples: int
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """The rows to show, and the rejections of all drafts by reason."""
+    recipe = run.recipe
+    pipeline = make_filter_pipeline(recipe, run.splits, ShardedSamples(recipe.task, run.workspace.earlier_shards(1)))
+    rows: list[dict[str, Any]] = []
+    rejected: Counter[str] = Counter()
+    for request, request_drafts in drafts:
+        for position, fate in enumerate(map(pipeline.apply, request_drafts)):
+            row = {"text": fate.text, "label": "", "asked_for": request.quota.target,
+                   "difficulty": request.quota.difficulty or "", "rejected": ""}  # fmt: skip
+            if isinstance(fate, Sample):
+                row["label"] = fate.target if isinstance(fate.target, str) else ""
+                row["text"] = recipe.task.show(fate).get("marked", fate.text)
+            else:
+                rejected[fate.reason] += 1
+                row["rejected"] = f"{fate.reason}: {fate.detail}" if fate.detail else fate.reason
+            if position < SHOWN_OF_A_REQUEST and len(rows) < samples:
+                rows.append(row)
+    return rows, dict(sorted(rejected.items()))
+
+
+def _estimate(run: Run, watch: _Watch, chosen: Sequence[GenerationRequest], rejected: int) -> dict[str, Any]:
+    """What the whole run will ask, in proportion to what the preview asked: {"rounds", "texts", "requests", "prompt_tokens",
+    "completion_tokens", "seconds_at_most", "measured_seconds", "measured_requests", "cost_usd"}.
+
+    Counted are the rounds, with what is asked for again because the filters reject it, the exam, and the teacher's own test
+    after the loop; not the advice on weaknesses, a few prompts a round. `seconds_at_most`: at the preview's speed; a run has
+    more in flight. None where nothing was measured, or has no price.
+    """
+    recipe = run.recipe
+    texts = sum(request.count for request in chosen)
+    kept_share = (texts - rejected + 1) / (texts + 2)
+    asked = recipe.rounds.count * recipe.rounds.samples * min(recipe.rounds.ask_at_most, 1 / kept_share)
+    factor = asked / texts
+    requests = factor * watch.calls.total()
+    prompt_tokens = factor * sum(count for (_, kind), count in watch.tokens.items() if kind == "prompt")
+    completion_tokens = factor * sum(count for (_, kind), count in watch.tokens.items() if kind == "completion")
+    for row in read_answers(run.workspace.round(1).journal):
+        if is_exam(row["key"]):
+            requests += 1
+            prompt_tokens += row["prompt_tokens"]
+            completion_tokens += row["completion_tokens"]
+    tested = 2 * min(recipe.teacher_test_texts, len(run.splits.test)) if watch.calls["label"] else 0
+    if tested:
+        requests += tested
+        prompt_tokens += tested * watch.tokens["label", "prompt"] / watch.calls["label"]
+        completion_tokens += tested * watch.tokens["label", "completion"] / watch.calls["label"]
+    seconds = requests * watch.seconds / watch.timed_calls if watch.timed_calls else None
+    return {
+        "rounds": recipe.rounds.count, "texts": recipe.rounds.count * recipe.rounds.samples, "requests": round(requests),
+        "prompt_tokens": round(prompt_tokens), "completion_tokens": round(completion_tokens),
+        "seconds_at_most": None if seconds is None else round(seconds),
+        "measured_seconds": round(watch.seconds, 3), "measured_requests": watch.timed_calls,
+        "cost_usd": None if recipe.prices is None else round(recipe.prices.of(prompt_tokens, completion_tokens), 4),
+    }  # fmt: skip

@@ -1,0 +1,264 @@
+"""`init`: from a file as a user has it to a recipe that is sound as it stands."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from evokd_data.cli import cli
+from evokd_data.intake.division import normalized
+from evokd_data.recipe import load
+from evokd_data.seeds import load_splits
+
+TOPICS = {"Billing": "invoice", "Outage": "network", "Cancel": "contract"}
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def texts(count: int) -> list[tuple[str, str]]:
+    """(text, label), `count` of each label."""
+    return [(f"my {word} number {i} is wrong again", label) for i in range(count) for label, word in TOPICS.items()]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def write_csv(path: Path, header: list[str], rows: list[list[object]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def jsonl(path: str) -> list[dict]:
+    return [json.loads(line) for line in Path(path).read_text("utf-8").splitlines()]
+
+
+def test_a_csv_becomes_a_sound_recipe_with_every_class_on_both_sides_and_no_text_on_both(tmp_path):
+    rows = [[i, text, "web", label] for i, (text, label) in enumerate(texts(40))]
+    rows += [[900, rows[0][1], "web", "Billing"], [901, "  MY Invoice number 0 is WRONG again", "web", "Billing"]]
+    rows += [[902, "", "web", "Outage"], [903, "some text", "web", ""], [904, rows[1][1], "phone", "Cancel"]]
+    write_csv(tmp_path / "tickets.csv", ["id", "message", "channel", "category"], rows)
+    result = call("init", "tickets.csv", "--noun", "support ticket")
+    assert result.exit_code == 0, result.stderr
+    assert "read from 'message' and 'category'; not read: id, channel" in result.stdout
+    assert "1 of 125 rows left out, like an earlier row, text and label; the first is row 121" in result.stdout
+    assert "2 of 125 rows left out, with a text that another row labels otherwise" in result.stdout
+    assert "2 of 125 rows left out, without a text or a label" in result.stdout
+    assert (
+        result.stdout.splitlines()[-1] == "next: evokd-data doctor tickets.yaml, then evokd-data preview tickets.yaml"
+    )
+
+    recipe = load("tickets.yaml")
+    splits = load_splits(recipe)
+    assert recipe.task.labels == ("Billing", "Cancel", "Outage") and recipe.task.noun == "support ticket"
+    assert Counter(s.target for s in splits.test) == {"Billing": 12, "Cancel": 12, "Outage": 12}
+    assert len(splits.seeds) + len(splits.test) == 120
+    assert {normalized(s.text) for s in splits.seeds}.isdisjoint(normalized(s.text) for s in splits.test)
+    assert call("check", "tickets.yaml").exit_code == 0
+
+
+def test_nothing_is_written_over_without_force(tmp_path):
+    write_csv(tmp_path / "t.csv", ["text", "label"], [list(row) for row in texts(5)])
+    assert call("init", "t.csv").exit_code == 0
+    Path("t.yaml").write_text("mine")
+    again = call("init", "t.csv")
+    assert again.exit_code == 1 and "t.yaml, t-seeds.jsonl, t-test.jsonl: there already; --force" in again.stderr
+    assert Path("t.yaml").read_text() == "mine"
+    assert call("init", "t.csv", "--force").exit_code == 0 and load("t.yaml")
+
+
+def test_few_test_texts_and_abbreviations_are_warned_of(tmp_path):
+    rows = [[text, {"Billing": "BIL"}.get(label, label)] for text, label in texts(30)] + [["one alone here", "Rare"]]
+    write_csv(tmp_path / "t.csv", ["text", "label"], rows)
+    result = call("init", "t.csv")
+    assert "fewer than 10 test texts" in result.stderr and ": Rare 0; label more" in result.stderr
+    assert (
+        "abbreviations say little to a teacher: BIL; say what they mean in task.label_names of t.yaml" in result.stderr
+    )
+    assert Counter(row["label"] for row in jsonl("t-test.jsonl")) == {"BIL": 10, "Cancel": 10, "Outage": 10}
+    assert "BIL: BIL  # say in words" in Path("t.yaml").read_text()
+
+
+def test_numbers_must_be_named_by_pairs_or_by_a_file(tmp_path):
+    numbers = {"Billing": 0, "Outage": 1, "Cancel": 2}
+    write_csv(tmp_path / "t.csv", ["text", "label"], [[text, numbers[label]] for text, label in texts(20)])
+    refused = call("init", "t.csv")
+    assert refused.exit_code == 1 and "are numbers, which say nothing to a teacher" in refused.stderr
+    assert "0: my invoice number 0 is wrong again" in refused.stderr and not Path("t.yaml").exists()
+    unknown = call("init", "t.csv", "--label-map", "7=x")
+    assert unknown.exit_code == 1 and "has no label '7'" in unknown.stderr
+    pairs = [word for name, number in numbers.items() for word in ("--label-map", f"{number}={name}")]
+    assert call("init", "t.csv", *pairs).exit_code == 0
+    assert load("t.yaml").task.labels == ("Billing", "Outage", "Cancel")
+    by_pairs = Path("t-seeds.jsonl").read_text()
+    Path("names.yaml").write_text("0: Billing\n1: Outage\n2: Cancel\n")
+    assert call("init", "t.csv", "--force", "--label-map", "names.yaml").exit_code == 0
+    assert Path("t-seeds.jsonl").read_text() == by_pairs
+
+
+def test_a_test_set_of_its_own_takes_its_texts_out_of_the_seeds(tmp_path):
+    rows = [list(row) for row in texts(20)]
+    write_csv(tmp_path / "train.csv", ["text", "label"], rows)
+    write_csv(
+        tmp_path / "test.csv", ["text", "label"], [[f"{text}, really", label] for text, label in rows[:30]] + rows[:6]
+    )
+    result = call("init", "train.csv", "--test", "test.csv", "--out", "mine.yaml")
+    assert result.exit_code == 0 and "6 texts stand in the test set, too, and are no seeds" in result.stderr
+    splits = load_splits(load("mine.yaml"))
+    assert (len(splits.seeds), len(splits.test)) == (54, 36)
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "arguments", "message"),
+    [
+        (["a", "b"], [["one text here", "another text there"], ["one text more", "another text here"]], [], "--text COLUMN says which is meant"),
+        (["text", "kind", "team"], [["a b c", "x", "p"], ["d e f", "y", "q"]] * 3, [], "'kind', 'team' could all be labels; --label COLUMN"),
+        (["text"], [["a b c"], ["d e f"]], [], "no column holds labels"),
+        (["tokens", "tags"], [[["a", "b"], ["O", "B-X"]]] * 4, [], "holds lists that are not JSON, the first begins with \"['a', 'b']\""),
+        (["n", "m"], [[1, 2], [3, 4]], [], "no column holds texts"),
+        (["text", "label"], [["a b", "x"]], ["--label", "lable"], "no column 'lable'; did you mean 'label'?"),
+        (["text", "label"], [["a b", "x"], ["c d", "x"]], ["--label", "label"], "holds one value"),
+        (["text", "label"], [], [], "holds no rows"),
+        (["my invoice is wrong", "Billing"], [[text, label] for text, label in texts(5)], [], "looks like a row; write names above it"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_decided_is_one_message_that_says_how(tmp_path, header, rows, arguments, message):
+    write_csv(tmp_path / "t.csv", header, rows)
+    result = call("init", "t.csv", *arguments)
+    assert result.exit_code == 1 and message in result.stderr and not Path("t.yaml").exists()
+
+
+def test_what_is_no_data_is_named(tmp_path):
+    assert "is the name of a recipe; give your labelled texts" in call("init", "mine.yaml").stderr
+    assert "none.csv: no such file" in call("init", "none.csv").stderr
+    Path("t.pdf").write_text("x")
+    assert "t.pdf: unknown format '.pdf'" in call("init", "t.pdf").stderr
+
+
+TAGGED = [(["play", "jazz", "by", f"band{i}"], ["O", "B-genre", "O", "B-artist"]) for i in range(24)]
+
+
+@pytest.mark.parametrize("form", ["tokens", "numbers", "spans", "conll"])
+def test_tagged_texts_become_a_tagging_recipe_in_whatever_form_they_are(tmp_path, form):
+    arguments: list[object] = []
+    names = ["O", "B-genre", "B-artist"]
+    if form == "conll":
+        path = tmp_path / "t.conll"
+        lines = ["\n".join(f"{a}\t{b}" for a, b in zip(*row, strict=True)) for row in TAGGED]
+        path.write_text("\n\n".join(lines) + "\n")
+    else:
+        path = tmp_path / "t.jsonl"
+        rows = [{"tokens": tokens, "ner_tags": tags} for tokens, tags in TAGGED]
+        if form == "numbers":
+            rows = [
+                {"tokens": row["tokens"], "ner_tags": [names.index(tag) for tag in row["ner_tags"]]} for row in rows
+            ]
+            for number, name in enumerate(names):
+                arguments += ["--label-map", f"{number}={name}"]
+        if form == "spans":
+            rows = [{"text": " ".join(tokens), "entities": [{"start": 5, "end": 9, "label": "genre"},
+                     {"start": 13, "end": 13 + len(tokens[3]), "label": "artist"}]} for tokens, _ in TAGGED]  # fmt: skip
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = call("init", path.name, *arguments)
+    assert result.exit_code == 0, result.stderr
+    recipe = load("t.yaml")
+    splits = load_splits(recipe)
+    assert recipe.task.name == "ner" and set(recipe.task.labels) == {"genre", "artist"}
+    assert (len(splits.seeds), len(splits.test)) == (14, 10)
+    assert all({span.type for span in s.target} == {"genre", "artist"} for s in splits.seeds)
+
+
+def test_exports_of_annotation_tools_are_read_too(tmp_path):
+    rows = [{"id": i, "text": text, "label": [label]} for i, (text, label) in enumerate(texts(20))]
+    Path("doccano.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = call("init", "doccano.jsonl")
+    assert result.exit_code == 0, result.stderr
+    assert load("doccano.yaml").task.labels == ("Billing", "Cancel", "Outage")
+    assert len(load_splits(load("doccano.yaml")).seeds) == 30
+
+
+@pytest.mark.slow
+def test_a_workbook_and_a_parquet_file_give_what_the_csv_gives(tmp_path):
+    openpyxl = pytest.importorskip("openpyxl")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [list(row) for row in texts(15)]
+    write_csv(tmp_path / "t.csv", ["text", "label"], rows)
+    assert call("init", "t.csv").exit_code == 0
+    expected = Path("t-seeds.jsonl").read_text()
+    book = openpyxl.Workbook()
+    for row in (["text", "label"], *rows):
+        book.active.append(row)
+    book.save("t.xlsx")
+    columns = {name: [row[i] for row in rows] for i, name in enumerate(("text", "label"))}
+    pq.write_table(pa.table(columns), "t.parquet")
+    for name in ("t.xlsx", "t.parquet"):
+        assert call("init", name, "--force").exit_code == 0
+        assert Path("t-seeds.jsonl").read_text() == expected
+    book.create_sheet("more").append(["text", "label"])
+    book.save("t.xlsx")
+    assert "has the sheets 'Sheet', 'more'" in call("init", "t.xlsx", "--force").stderr
+
+
+@pytest.mark.slow
+def test_truth_values_and_labels_with_blanks_around_them_are_words(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = texts(20)
+    columns = {"text": [text for text, _ in rows], "label": [label == "Billing" for _, label in rows]}
+    pq.write_table(pa.table(columns), "t.parquet")
+    result = call("init", "t.parquet")
+    assert result.exit_code == 0, result.stderr
+    assert load("t.yaml").task.labels == ("false", "true") and load_splits(load("t.yaml")).test
+    write_csv(tmp_path / "u.csv", ["text", "label"], [[text, f" {label} "] for text, label in rows])
+    assert call("init", "u.csv").exit_code == 0 and load("u.yaml").task.labels == ("Billing", "Cancel", "Outage")
+
+
+def test_a_workbook_without_its_package_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    Path("t.xlsx").write_bytes(b"PK")
+    assert "run: pip install 'evokd-data[excel]', or save the sheet as .csv" in call("init", "t.xlsx").stderr
+
+
+@pytest.mark.slow
+def test_on_a_terminal_it_asks_what_no_file_says(tmp_path):
+    numbers = {"Billing": 0, "Outage": 1, "Cancel": 2}
+    write_csv(tmp_path / "t.csv", ["text", "label"], [[text, numbers[label]] for text, label in texts(20)])
+    answers = ["money", "line", "goodbye", "ticket", "what a ticket is about"]
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "evokd_data", "init", "t.csv"]
+    process = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, cwd=tmp_path)
+    os.close(follower)
+    shown, asked, deadline = "", 0, time.monotonic() + 120
+    while time.monotonic() < deadline and (process.poll() is None or select.select([leader], [], [], 0)[0]):
+        if select.select([leader], [], [], 0.2)[0]:
+            try:
+                shown += os.read(leader, 4096).decode()
+            except OSError:  # the other side is closed
+                break
+        if asked < len(answers) and shown.rstrip("\r\n").endswith(": "):
+            os.write(leader, answers[asked].encode() + b"\n")
+            shown, asked = shown + "\n", asked + 1
+    os.close(leader)
+    assert process.wait(timeout=60) == 0, shown
+    assert asked == len(answers) and "texts labelled 0:" in shown
+    task = load(tmp_path / "t.yaml").task
+    assert (task.labels, task.noun) == (("money", "line", "goodbye"), "ticket")
+    assert task.description == "what a ticket is about"
