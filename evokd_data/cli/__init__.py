@@ -5,6 +5,7 @@ Progress and messages for people go to stderr, the result to stdout.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -83,7 +84,11 @@ class LazyGroup(click.Group):
             raise
         except OSError as error:  # a full disk, missing permissions, a file where a folder should be
             logging.getLogger(__name__).info("the error came from here", exc_info=True)
-            raise failure(f"{error}; --verbose tells where") from error
+            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            advice = (
+                "make room and rerun the same command, which goes on from here" if is_full else "--verbose tells where"
+            )
+            raise failure(f"{error}; {advice}") from error
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
