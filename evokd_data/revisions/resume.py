@@ -146,7 +146,8 @@ def _withheld_differences(taken: PublishedRecipe, recipe: Recipe) -> Iterator[st
     for path, value in taken.withheld.items():
         section, name = path.split(".")
         plug = getattr(recipe, section)
-        compared = settings.identity(getattr(plug, "base", plug))  # a pool wraps the strategy of the recipe
+        # A pool wraps the strategy of the recipe. A section that the user does not have differs as a whole.
+        compared = settings.identity(getattr(plug, "base", plug)) if plug is not None else {}
         if name != "model" and path in taken.answered and name in compared and compared[name] != value:
             yield section
 

@@ -18,6 +18,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -117,6 +118,21 @@ class Snapshot:
     def name(self) -> str:
         """The revision as messages name it: "org/name@round-003"."""
         return f"{self.repo}@{self.revision}"
+
+
+@contextmanager
+def of_known_form(name: str) -> Iterator[None]:
+    """Inside the block published files are read whose content nothing has checked but its digest.
+
+    Raises VerificationError when they have another form than this program writes.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError) as error:
+        raise VerificationError(
+            f"{name}: holds something of another form than evokd-data writes ({type(error).__name__}: {error}); ask who "
+            "published it, or take another round"
+        ) from error
 
 
 def read_snapshot(repo: str, revision: str, commit: str, folder: Path, index: int) -> tuple[Snapshot, list[str]]:
