@@ -161,13 +161,13 @@ def read_snapshot(repo: str, revision: str, commit: str, folder: Path, index: in
                 "use the version of evokd-data that published it"
             )
         rounds.append(PublishedRound(number, manifest, sha256))
-        if outside := next((path for path in manifest.get("files", ()) if not _is_inside(path)), None):
-            raise VerificationError(f"{name}: names the file {outside!r}, which lies outside of the repository")
         try:
+            if outside := next((path for path in manifest["files"] if not _is_inside(path)), None):
+                raise VerificationError(f"{name}: names the file {outside!r}, which lies outside of the repository")
             problems += [
                 f"{path}: {problem}" for problem in _manifest_problems(rounds[-1], rounds[-2] if number else None)
             ]
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise VerificationError(f"{name}: is no manifest of a published round ({error!r})") from None
     return Snapshot(repo, revision, commit, folder, tuple(rounds)), problems
 

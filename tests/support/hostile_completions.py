@@ -23,8 +23,7 @@ from evokd_data.strategies.labelling import read_probabilities
 from evokd_data.strategies.writing import read_text, read_texts
 from evokd_data.tasks import Task, Unreadable
 from evokd_data.tasks.ner import NER
-from evokd_data.teachers.server.dialects import json_object, read_scores
-from evokd_data.teachers.server.engine import read_answer
+from evokd_data.teachers.server.replies import json_object, read_reply, read_scores
 from tests.support.example_task import TASK, brief, labelling
 
 COMPLETIONS = 1000
@@ -88,7 +87,8 @@ def play(seed: int, completions: int = COMPLETIONS) -> Outcome:
 def fates(raw: bytes, task: Task, pipeline: FilterPipeline, chance: random.Random) -> list[Sample | Rejection]:
     """What becomes of a server's reply as the answer to a writing prompt, and as the answer to a labelling prompt."""
     body = json_object(raw)
-    completion = read_answer(body) or Completion("", "error", 0, 0)
+    answer = read_reply(body, thinking=False)
+    completion = answer.completion(answer.text) if answer else Completion("", "error", 0, 0)
     count = chance.randint(1, 5)
     texts, problem = chance.choice((read_texts, _one_text))(completion, count)
     drafts = [_labelled(task, text, completion, body) for text in texts if text]
