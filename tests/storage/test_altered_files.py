@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections import Counter
@@ -16,10 +17,10 @@ from evokd_data.recipe import Recipe
 from evokd_data.rounds import open_run
 from evokd_data.storage import parquet, shards
 from evokd_data.storage.journal import Journal, read_answers, segments
-from evokd_data.storage.shards import ShardedSamples
+from evokd_data.storage.shards import ShardedSamples, read_rejections
 from evokd_data.storage.workspace import Workspace
 from evokd_data.students.checkpoint import METADATA_FILE, read_metadata, write_metadata
-from tests.support.altered_files import KINDS, RunFiles, altered, flip, play
+from tests.support.altered_files import KINDS, RunFiles, altered, flip, overwrite, play
 from tests.support.finished_runs import make_run
 
 Run = tuple[Recipe, Workspace]
@@ -178,6 +179,22 @@ def test_changed_bytes_blocks_and_cuts_of_every_kind_of_file_are_refused_or_chan
     by_kind = sum((outcome.by_kind for outcome in outcomes), Counter[str]())
     assert set(by_kind) == set(KINDS) and min(by_kind.values()) > 20
     assert sum(outcome.refused for outcome in outcomes) > 0.9 * by_kind.total()
+
+
+@pytest.mark.slow
+def test_a_schema_of_types_that_do_not_exist_is_a_damaged_file(tmp_path: Path) -> None:
+    """Seed 76 of `make faults`: the checksum's own mark was hit, and then an integer's width."""
+    run_files = RunFiles.at(tmp_path)
+    path = next(path for kind, path in run_files.files if kind == "rejections")
+    original = path.read_bytes()
+    for offset in range(len(original)):
+        overwrite(
+            path,
+            original.replace(b"xxh3-of-file:", b"xxh4-of-file:")[:offset] + b"\xff" + original[offset + 1 :],
+            offset,
+        )
+        with contextlib.suppress(WorkspaceError):
+            list(read_rejections([path]))
 
 
 @pytest.mark.slow
