@@ -176,7 +176,7 @@ def test_changed_bytes_blocks_and_cuts_of_every_kind_of_file_are_refused_or_chan
     run_files = RunFiles.at(tmp_path)
     outcomes = [play(seed, run_files) for seed in range(3)]
     assert [outcome.violations for outcome in outcomes] == [[], [], []]
-    by_kind = sum((outcome.by_kind for outcome in outcomes), Counter[str]())
+    by_kind = sum((Counter(outcome.by_kind) for outcome in outcomes), Counter[str]())
     assert set(by_kind) == set(KINDS) and min(by_kind.values()) > 20
     assert sum(outcome.refused for outcome in outcomes) > 0.9 * by_kind.total()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,7 +116,7 @@ class Outcome:
     positions: int = 0
     refused: int = 0
     silent: int = 0
-    by_kind: Counter[str] = field(default_factory=Counter)
+    by_kind: dict[str, int] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
 
 
@@ -136,7 +135,7 @@ def play(seed: int, run: RunFiles, positions: int = POSITIONS) -> Outcome:
             continue
         overwrite(path, data, number)
         outcome.positions += 1
-        outcome.by_kind[kind] += 1
+        outcome.by_kind[kind] = outcome.by_kind.get(kind, 0) + 1
         try:
             problem = _reading(run, kind, path, original, offset)
             outcome.refused += problem is None

@@ -20,7 +20,7 @@ from evokd_data.generation.filters import REASONS, FilterPipeline
 from evokd_data.recipe_sections import Filters
 from evokd_data.records import Completion, Draft, Origin, Rejection, Sample, Span
 from evokd_data.strategies.labelling import read_probabilities
-from evokd_data.strategies.writing import read_text, read_texts
+from evokd_data.strategies.writing import lost, read_text, read_texts
 from evokd_data.tasks import Task, Unreadable
 from evokd_data.tasks.ner import NER
 from evokd_data.teachers.server.replies import json_object, read_reply, read_scores
@@ -97,7 +97,7 @@ def fates(raw: bytes, task: Task, pipeline: FilterPipeline, chance: random.Rando
     drafts = [_labelled(task, text, completion, body) for text in texts if text]
     drafts.append(_labelled(task, "play some jazz by daft punk", completion, body))
     if problem:
-        drafts.append(Draft("", None, ORIGIN, problem=problem))
+        drafts.append(lost("", ORIGIN, problem))
     return [pipeline.apply(draft) for draft in drafts]
 
 
@@ -112,13 +112,13 @@ def _one_text(completion: Completion, count: int) -> tuple[list[str], str]:
 def _labelled(task: Task, text: str, completion: Completion, body: Any) -> Draft:
     try:
         if task is TASK:
-            scores, _ = read_scores(task.classes, None, _choice(body))
+            scores, _ = read_scores(task.classes, None, _choice(body)) or ({}, "")
             answer = replace(completion, choice_logprobs=scores or None)
             probabilities = read_probabilities(_brief(), answer, text)
             return Draft(text, task.classes[max(range(3), key=probabilities.__getitem__)], ORIGIN, probabilities)
         return Draft(text, task.read_label(completion.text, text), ORIGIN)
     except Unreadable as error:
-        return Draft(text, None, ORIGIN, problem=str(error))
+        return lost(text, ORIGIN, str(error))
 
 
 @cache
