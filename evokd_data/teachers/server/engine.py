@@ -323,6 +323,11 @@ class ServerEngine:
                 else "it wants a key: name its variable in api_key_env"
             )
             return TeacherError(f"teacher.urls: {endpoint.url} answers {error.status}: {hint}")
+        if 300 <= error.status < 400:
+            return TeacherError(
+                f"teacher.urls: {endpoint.url} answers {error.status}, a redirect. It is not followed, because prompts and key "
+                "would go to another host; where that is yours, name its address"
+            )
         verb = f"refused {key}" if key else "answers"
         return TeacherError(f"teacher.urls: {endpoint.url} {verb}: {error.status} {error.message}")
 
