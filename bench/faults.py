@@ -253,6 +253,7 @@ def environment(home: str) -> dict[str, str]:
         "HF_TOKEN": "",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # datasets counts what it loads at a host of its own
         "HF_XET_CLIENT_RETRY_BASE_DELAY": "5ms",
         "HF_XET_CLIENT_RETRY_MAX_DURATION": "1s",
     }

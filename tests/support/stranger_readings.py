@@ -113,6 +113,8 @@ def _note(event: str, arguments: tuple[Any, ...]) -> None:
         return
     if event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork"):
         _acts.append(f"{event} {arguments[0] if arguments else ''}")
+    elif event == "socket.getaddrinfo" and str(arguments[0]) not in ("127.0.0.1", "::1", "localhost"):
+        _acts.append(f"look up {arguments[0]}")
     elif event == "socket.connect" and isinstance(arguments[1], tuple):
         _acts.append(f"connect {arguments[1][0]}")
     elif event == "open" and isinstance(arguments[0], str) and arguments[0].startswith("/"):
