@@ -24,6 +24,13 @@ FIRST_IMPORT := import logging; logging.disable(logging.WARNING); \
   import datasets, seqeval.metrics, transformers.models.bert.modeling_bert, \
   vllm.v1.engine.async_llm, vllm.v1.worker.cpu_worker, vllm.model_executor.models.llama
 INSTALLED := .venv/installed
+# Asks a service for known holes of the pinned versions. Without pip-audit or a network there is nothing to compare with, and
+# the check says so; a hole that the service knows fails the check.
+AUDIT := if ! .venv/bin/python -c 'import pip_audit' 2>/dev/null; \
+  then echo 'check: pip-audit is not installed; dependencies were not audited' >&2; \
+  elif ! report=$$(.venv/bin/python -m pip_audit --disable-pip --no-deps --timeout 8 -r requirements/cpu.txt 2>&1); then \
+    if grep -qiE 'connection|timed out|resolv|proxy|unreachable' <<< "$$report"; \
+    then echo 'check: no network; dependencies were not audited' >&2; else echo "$$report" >&2; exit 1; fi; fi
 
 .PHONY: help setup quickstart test check docs golden bench bench-gpu faults clients lock clean
 
@@ -58,11 +65,12 @@ quickstart: setup  ## the whole loop on this machine: teacher, student, five rou
 test: setup  ## every test that needs no GPU; ARGS="-k name" for some, ARGS="-m vllm" for those of a marker
 	@.venv/bin/python -m pytest -m "not gpu and not live" $(ARGS)
 
-check: setup  ## format, lint, types, architecture, names, documentation
+check: setup  ## format, lint, types, architecture, names, documentation; known holes of dependencies, where pip-audit is installed
 	@.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/python -m pytest -q -m "not gpu" tests/test_architecture.py tests/test_imports.py tests/test_codebase.py tests/test_docs.py
+	$(AUDIT)
 
 docs: setup  ## writes the generated sections of the pages anew
 	@.venv/bin/python -m tests.support.documentation
@@ -91,7 +99,7 @@ bench-gpu:  ## the same and training on a GPU; needs pip install -e .[vllm,dev] 
 	@mkdir -p build
 	$(PYTHON) bench/gpu.py --json build/bench.json $(ARGS)
 
-faults: setup  ## rounds published under 500 seeded faults, kills and races; writes build/faults.json
+faults: setup  ## kills, faults, altered files, hostile answers, strangers' repositories; ARGS for sizes; writes build/faults.json
 	@.venv/bin/python bench/faults.py --json build/faults.json $(ARGS)
 
 clients: setup  ## which other clients read a published round; writes docs/clients.md

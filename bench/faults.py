@@ -1,6 +1,7 @@
-"""Is a round published exactly once, whatever happens? Hundreds of seeded faults and kills against the local Hub, over HTTP.
+"""Does nothing wrong get in, and nobody? Seeded faults, kills, altered files, hostile answers and strangers' repositories.
 
-    python bench/faults.py [--scenarios 520] [--races 50] [--loads 140] [--json FILE]
+    python bench/faults.py [--kills 1000] [--positions 10000] [--completions 1000000] [--json FILE]
+    python bench/faults.py --only crash --only storage      only these sections; those of FILE that are not named stay
     python bench/faults.py --seed 17 --seed 23              only these scenarios, with all details
     python bench/faults.py --section race --seed 4          a race
 
@@ -9,6 +10,11 @@ publish   calls are refused, limited, cut, halved, altered or never answered, si
 race      two processes publish to one repository at the same moment                                     tests/support/concurrent_publishers.py
 load      a round is loaded while the Hub is down or serves wrong data, with other rounds in the cache tests/support/load_scenarios.py
 upload    bytes that the Hub receives for the fifth round, compared with that round's own                tests/support/upload_volume.py
+crash     runs are killed with -9 before any write, sync or rename                                       tests/support/crash_points.py
+storage   the disk of a run fails                                                                        tests/support/storage_faults.py
+altered   bytes of a run's own files are changed                                                         tests/support/altered_files.py
+hostile   answers that no teacher should give, from a server's bytes to a sample                         tests/support/hostile_completions.py
+strangers repositories of strangers are read in every way, under two tracers                             tests/support/stranger_readings.py
 
 These files say what must hold. Exits with 1 when it does not, and prints the seed.
 """
@@ -90,6 +96,53 @@ def uploads(seeds: list[int]) -> list[dict[str, Any]]:
     return outcomes
 
 
+def crashes(seeds: list[int]) -> list[dict[str, Any]]:
+    """Of each TRANSFORMERS seeds one has a student with torch, and one a teacher that sits an exam."""
+    from tests.support.crash_points import Crashes, play
+
+    with tempfile.TemporaryDirectory() as name:
+        return [asdict(play(seed, Crashes.of(seed, Path(name)))) for seed in seeds]
+
+
+def storage(seeds: list[int]) -> list[dict[str, Any]]:
+    from tests.support.crash_points import Crashes
+    from tests.support.storage_faults import play
+
+    with tempfile.TemporaryDirectory() as name:
+        return [asdict(play(seed, Crashes.of(seed, Path(name)))) for seed in seeds]
+
+
+def altered(seeds: list[int]) -> list[dict[str, Any]]:
+    from tests.support.altered_files import RunFiles, play
+
+    with tempfile.TemporaryDirectory() as name:
+        run_files = RunFiles.at(Path(name))
+        return [asdict(play(seed, run_files)) for seed in seeds]
+
+
+def hostile(seeds: list[int]) -> list[dict[str, Any]]:
+    from tests.support.hostile_completions import play
+
+    return [asdict(play(seed)) for seed in seeds]
+
+
+def strangers(seeds: list[int]) -> list[dict[str, Any]]:
+    import datasets
+
+    from evokd_data import localhub
+    from tests.support.published_runs import published
+    from tests.support.stranger_readings import has_strace, play, strace
+
+    datasets.disable_progress_bars()
+    with tempfile.TemporaryDirectory() as name, localhub.running(Path(name) / "hub") as hub:
+        run_of_a_friend = published(hub, Path(name) / "run", "org/colours", 2)
+        outcomes = [play(seed, run_of_a_friend, Path(name)) for seed in seeds]
+        if has_strace():
+            outcomes[0].acted += (seen := strace(run_of_a_friend, [outcome.repo for outcome in outcomes], Path(name)))
+            outcomes[0].violations += seen
+        return [asdict(outcome) for outcome in outcomes]
+
+
 def with_counts(outcomes: list[dict[str, Any]], **figures: Any) -> dict[str, Any]:
     violated = [
         {"seed": outcome["seed"], "what": outcome["violations"]} for outcome in outcomes if outcome["violations"]
@@ -143,12 +196,47 @@ def upload_figures(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def totals(*names: str) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+    """The figures of a section whose outcomes count the same things."""
+
+    def figures(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+        return {name: sum(_count(outcome[name]) for outcome in outcomes) for name in names} | {
+            "violated": [
+                {"seed": outcome["seed"], "what": outcome["violations"]}
+                for outcome in outcomes
+                if outcome["violations"]
+            ]
+        }
+
+    return figures
+
+
+def _count(value: Any) -> int:
+    return len(value) if isinstance(value, list) else int(value)
+
+
+def stranger_figures(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"repositories": len(outcomes), **totals("acted")(outcomes)}
+
+
+def storage_figures(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"runs": len(outcomes), **totals("wrong")(outcomes)}
+
+
 SECTIONS: dict[str, tuple[Callable[[list[int]], list[dict[str, Any]]], Callable[[list[dict[str, Any]]], Any]]] = {
     "publish": (scenarios, publish_figures),
     "race": (races, race_figures),
     "load": (loads, load_figures),
     "upload": (uploads, upload_figures),
+    "crash": (crashes, totals("points", "lost", "duplicated", "reasked_beyond_window")),
+    "storage": (storage, storage_figures),
+    "altered": (altered, totals("positions", "silent")),
+    "hostile": (hostile, totals("completions", "accepted_invalid", "crashes")),
+    "strangers": (strangers, stranger_figures),
 }
+OF_PUBLISHING = ("race", "load", "upload")
+"""Sections that stand inside "publish" in the file of figures."""
+KILLS_A_SEED = 1.5  # of a crash scenario, about
 
 
 def worker(section: str, seeds: list[int], home: str) -> list[dict[str, Any]]:
@@ -165,6 +253,7 @@ def environment(home: str) -> dict[str, str]:
         "HF_TOKEN": "",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # datasets counts what it loads at a host of its own
         "HF_XET_CLIENT_RETRY_BASE_DELAY": "5ms",
         "HF_XET_CLIENT_RETRY_MAX_DURATION": "1s",
     }
@@ -182,11 +271,52 @@ def run(section: str, seeds: list[int]) -> dict[str, Any]:
     return {**SECTIONS[section][1](outcomes), "seconds": round(time.monotonic() - began, 1), "outcomes": outcomes}
 
 
+def seeds_of(arguments: argparse.Namespace) -> dict[str, int]:
+    """Section -> the number of its seeds."""
+    from tests.support.altered_files import POSITIONS
+    from tests.support.hostile_completions import COMPLETIONS
+    from tests.support.strangers import STRANGERS
+
+    return {
+        "publish": arguments.scenarios,
+        "race": arguments.races,
+        "load": arguments.loads,
+        "upload": 4 if arguments.scenarios else 0,
+        "crash": round(arguments.kills / KILLS_A_SEED),
+        "storage": arguments.storage,
+        "altered": -(-arguments.positions // POSITIONS),
+        "hostile": -(-arguments.completions // COMPLETIONS),
+        "strangers": min(arguments.strangers, len(STRANGERS)),
+    }
+
+
+def write_figures(path: Path, section: str, figures: dict[str, Any]) -> None:
+    """Put the figures of a section into the file; other sections stay as they are."""
+    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    figures = {
+        key: value for key, value in figures.items() if section == "publish" or key not in ("violated", "seconds")
+    }
+    if section in OF_PUBLISHING:
+        content.setdefault("publish", {})[section] = figures
+    elif section == "publish":
+        content["publish"] = {**content.get("publish", {}), **figures}
+    else:
+        content[section] = figures
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenarios", type=int, default=520)
+    parser.add_argument("--scenarios", type=int, default=520, help="rounds published under faults")
     parser.add_argument("--races", type=int, default=50)
     parser.add_argument("--loads", type=int, default=140)
+    parser.add_argument("--kills", type=int, default=1000, help="kills of runs, about")
+    parser.add_argument("--storage", type=int, default=200, help="runs on a failing disk")
+    parser.add_argument("--positions", type=int, default=10_000, help="changed positions of a run's own files")
+    parser.add_argument("--completions", type=int, default=1_000_000, help="hostile answers")
+    parser.add_argument("--strangers", type=int, default=1000, help="repositories of strangers; all there are")
+    parser.add_argument("--only", choices=SECTIONS, action="append", help="only this section")
     parser.add_argument("--seed", type=int, action="append", help="only this seed of --section, with all details")
     parser.add_argument("--section", choices=SECTIONS, default="publish", help="the section of --seed")
     parser.add_argument("--json", type=Path, help="where the figures go as JSON")
@@ -194,19 +324,17 @@ def main() -> int:
     if arguments.seed:
         section_figures = run(arguments.section, arguments.seed)
         print(json.dumps(section_figures["outcomes"], indent=1))
-        return bool(section_figures["violations"])
-    sizes = {"publish": arguments.scenarios, "race": arguments.races, "load": arguments.loads, "upload": 4}
-    figures = {}
-    for section, size in sizes.items():
-        if not size:
+        return any(outcome["violations"] for outcome in section_figures["outcomes"])
+    is_violated = False
+    for section, size in seeds_of(arguments).items():
+        if not size or section not in (arguments.only or SECTIONS):
             continue
-        figures[section] = run(section, list(range(size)))
-        del figures[section]["outcomes"]
-        print(f"{section}: {json.dumps(figures[section], indent=1)}", flush=True)
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    return int(any(section_figures["violations"] for section_figures in figures.values()))
+        section_figures = run(section, list(range(size)))
+        is_violated |= any(outcome["violations"] for outcome in section_figures.pop("outcomes"))
+        print(f"{section}: {json.dumps(section_figures, indent=1)}", flush=True)
+        if arguments.json:
+            write_figures(arguments.json, section, section_figures)
+    return int(is_violated)
 
 
 if __name__ == "__main__":

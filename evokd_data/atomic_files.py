@@ -6,8 +6,10 @@ only: the local Hub uses this module, too.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -18,6 +20,31 @@ from typing import Any
 
 DRAFT = ".draft"
 """Ends the names of files and folders that are being written. One that a killed process left behind can be removed."""
+
+
+_DISK_ERRORS = frozenset(
+    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE)
+)
+
+
+@contextmanager
+def naming_file(path: Path) -> Iterator[None]:
+    """An error of the disk inside the block names `path`: of a write that fails the system says only that the disk is full.
+
+    Libraries written in Rust, such as safetensors, raise errors of their own, with the system's number in the message.
+    """
+    try:
+        yield
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else _system_error(str(error))
+        if number in _DISK_ERRORS and getattr(error, "filename", None) is None:
+            raise OSError(number, os.strerror(number), str(path)) from error
+        raise
+
+
+def _system_error(message: str) -> int | None:
+    match = re.search(r"\(os error (\d+)\)", message)
+    return int(match[1]) if match else None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -38,9 +65,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     # Not mkstemp: it makes files that colleagues cannot read, and the umask cannot be read without changing it.
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}{DRAFT}")
     try:
-        yield draft
-        with draft.open("rb+") as file:
-            os.fsync(file.fileno())
+        with naming_file(path):
+            yield draft
+            with draft.open("rb+") as file:
+                os.fsync(file.fileno())
         move_into_place(draft, path)
     finally:
         draft.unlink(missing_ok=True)
@@ -53,11 +81,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
-        yield draft
-        for file in draft.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as opened:  # a copied model's files may be read-only
-                    os.fsync(opened.fileno())
+        with naming_file(path):
+            yield draft
+            for file in draft.rglob("*"):
+                if file.is_file():
+                    with file.open("rb") as opened:  # a copied model's files may be read-only
+                        os.fsync(opened.fileno())
         shutil.rmtree(path, ignore_errors=True)
         move_into_place(draft, path)
     finally:
@@ -81,7 +110,7 @@ def point(link: Path, target: Path) -> None:
 def write_private(folder: Path, data: bytes) -> Path:
     """A new file in `folder` with a name of its own, synced, readable by the owner alone."""
     descriptor, name = tempfile.mkstemp(dir=folder)
-    with os.fdopen(descriptor, "wb") as file:
+    with naming_file(Path(name)), os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -99,6 +128,7 @@ def sync_folder(path: Path) -> None:
     """Make the names in a folder survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with naming_file(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -176,7 +176,7 @@ def test_a_server_without_grammars_is_refused_where_spans_are_labelled_under_one
         load(path, [openai])
     assert str(caught.value) == (
         f"{path}:6: teacher.engine: 'server' cannot label this task's texts: dialect 'openai' has no grammars; set "
-        "teacher.dialect to vllm or sglang where the server is one, or task.labelling to json"
+        "teacher.dialect to vllm or sglang or llamacpp where the server is one, or task.labelling to json"
     )
     load(path, [openai, "task.labelling=json"])
     load(path, [openai, "strategy={name: none}"])

@@ -5,9 +5,12 @@ Progress and messages for people go to stderr, the result to stdout.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import signal
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 import click
@@ -79,13 +82,18 @@ class LazyGroup(click.Group):
         except EvokdError as error:
             raise failure(error) from error
         except KeyboardInterrupt:
+            end_at_the_next_interrupt()
             echo("stopped; the same command goes on from here", err=True)
-            ctx.exit(130)
+            ctx.exit(INTERRUPTED)
         except BrokenPipeError:  # the reader of our output has closed it; click exits without a message
             raise
         except OSError as error:  # a full disk, missing permissions, a file where a folder should be
             logging.getLogger(__name__).info("the error came from here", exc_info=True)
-            raise failure(f"{error}; --verbose tells where") from error
+            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            advice = (
+                "make room and rerun the same command, which goes on from here" if is_full else "--verbose tells where"
+            )
+            raise failure(f"{error}; {advice}") from error
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -101,6 +109,24 @@ def cli(verbose: bool) -> None:
         logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells expect."""
+
+
+def end_at_the_next_interrupt() -> None:
+    """Another Ctrl-C ends the process at once, with the exit code of the first.
+
+    What Python does at its end, such as joining threads, would turn it into a traceback or into death by a signal. A run can be
+    killed at any moment, and processes that it started end with it.
+    """
+    while True:
+        try:
+            signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+            return
+        except KeyboardInterrupt:  # it came in this very moment
+            continue
+
+
 def main() -> None:
     """The console script."""
     # How often an OpenMP thread looks for work before it sleeps; it must be set before torch is loaded. Operations of a
@@ -108,4 +134,21 @@ def main() -> None:
     # took 80 ms with 0, 48 with 1,000, and 46 with libgomp's default of 300,000; with another program on one of two cores
     # 69, 106 and 175.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    cli.main()
+    try:
+        cli.main()
+    except KeyboardInterrupt:
+        _end_interrupted()
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED or isinstance(ended.__context__, click.Abort):  # click's word for Ctrl-C
+            _end_interrupted()
+        raise
+
+
+def _end_interrupted() -> None:
+    """All that a command opened is closed. While the interpreter ends, another Ctrl-C would kill it: it gives the signal back to the
+    system before it is gone."""
+    end_at_the_next_interrupt()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(INTERRUPTED)

@@ -199,11 +199,16 @@ def exam_tables(content: Mapping[str, Any]) -> None:
 def plan_table(plan: Mapping[str, Any]) -> None:
     """Print a plan: its weaknesses, then its quotas."""
     weaknesses = [
-        [w["name"], w["missed"], w["seen"], "; ".join(s["text"] for s in w["wrong"][:2])] for w in plan["weaknesses"]
+        [w["name"], w["missed"], w["seen"], "; ".join(str(s.get("text")) for s in w["wrong"][:2])]
+        for w in plan["weaknesses"]
     ]
-    table(f"round {plan['round']}: weaknesses", ("weakness", "missed", "of", "for example"), weaknesses)
+    table(f"round {plan.get('round', '')}: weaknesses", ("weakness", "missed", "of", "for example"), weaknesses)
     quotas = [
-        [c["target"] or f"(pool) {c['text']}", c["samples"], c["difficulty"], c["contrast"], c["weakness"]]
+        [
+            c["target"] or f"(pool) {c.get('text')}",
+            c["samples"],
+            *(c.get(key) for key in ("difficulty", "contrast", "weakness")),
+        ]
         for c in plan["cells"]
     ]
     table("texts asked for", ("target", "texts", "difficulty", "to look like", "weakness"), quotas)

@@ -21,11 +21,13 @@ from evokd_data.cli.echo import echo
 def command(repo: str, round: int, other_round: int, endpoint: str | None, as_json: bool) -> None:
     """Show what changed from the earlier to the later of two rounds of REPO: recipe, prompts, plan, metrics, rows, rejections."""
     from evokd_data.revisions.diff import diff
+    from evokd_data.storage.snapshot import of_known_form
 
     changes = diff(repo, round, other_round, endpoint=options.endpoint_of(repo, endpoint))
     if as_json:
         echo(json.dumps(changes, indent=2, ensure_ascii=False))
-    else:
+        return
+    with of_known_form(repo):
         _print(changes)
 
 

@@ -19,20 +19,23 @@ def command(repo: str, endpoint: str | None, as_json: bool) -> None:
     from evokd_data.cli.console import score_name, table
     from evokd_data.reporting.primary_metric import primary_metric
     from evokd_data.revisions.load import list_rounds
+    from evokd_data.storage.snapshot import of_known_form
 
     rounds = list_rounds(repo, endpoint=options.endpoint_of(repo, endpoint))
     if as_json:
         echo(json.dumps(rounds, indent=2, ensure_ascii=False))
         return
-    rows = [
-        [
-            entry["tag"],
-            entry["rows"],
-            f"{primary_metric(entry['metrics']['test']).value:.3f}",
-            entry["bytes"],
-            entry["commit"][:10] if entry["commit"] else None,
-            entry["date"],
+    with of_known_form(repo):
+        rows = [
+            [
+                entry["tag"],
+                entry["rows"],
+                f"{primary_metric(entry['metrics']['test']).value:.3f}",
+                entry["bytes"],
+                entry["commit"][:10] if entry["commit"] else None,
+                entry["date"],
+            ]
+            for entry in rounds
         ]
-        for entry in rounds
-    ]
-    table(repo, ("round", "samples", f"{score_name(rounds)} (test)", "bytes", "commit", "finished"), rows)
+        title = f"{score_name(rounds)} (test)"
+    table(repo, ("round", "samples", title, "bytes", "commit", "finished"), rows)

@@ -7,8 +7,8 @@ teacher is, and its answers are journalled with the teacher's: a replay needs no
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import zip_longest
 from math import log
@@ -21,6 +21,7 @@ from evokd_data.models import ModelReference
 from evokd_data.recipe import Recipe
 from evokd_data.records import Completion, Prompt, Sample, SequenceExample
 from evokd_data.registry import resolve
+from evokd_data.scratch import scratch_folder
 from evokd_data.storage.workspace import Workspace
 from evokd_data.strategies import Ask
 from evokd_data.strategies.labelling import DECIMALS, STUDENT
@@ -126,8 +127,7 @@ def cross_fitted(
             uniform = [1 / len(recipe.task.classes)] * len(recipe.task.classes)
             predictions.append([uniform for _ in examples])
             continue
-        with tempfile.TemporaryDirectory() as scratch:
-            checkpoint = Path(scratch)
+        with scratch_folder("folds") as checkpoint:
             student.fit(training_data_of(recipe, others, "seed-student", number), checkpoint)
             predictions.append(list(student.predict(examples, checkpoint)))
     return predictions
@@ -143,7 +143,7 @@ class SeedStudent:
         self._student = student
         self._checkpoint = checkpoint
         self._classes = classes
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._scratch = ExitStack()
         self._waiting: list[tuple[str, asyncio.Future[Completion]]] = []
         self._busy = asyncio.Lock()
 
@@ -181,12 +181,13 @@ class SeedStudent:
                     answer.set_result(self._completion(row))
 
     def _predict(self, texts: Sequence[str]) -> Sequence[Any]:
-        if not isinstance(self._checkpoint, Path):
-            self._scratch = tempfile.TemporaryDirectory()
-            for name, content in self._checkpoint.items():
-                (Path(self._scratch.name) / name).write_bytes(content)
-            self._checkpoint = Path(self._scratch.name)
-        return self._student.predict([SequenceExample(text, None) for text in texts], self._checkpoint)
+        checkpoint = self._checkpoint
+        if not isinstance(checkpoint, Path):
+            folder = self._scratch.enter_context(scratch_folder("student"))
+            for name, content in checkpoint.items():
+                (folder / name).write_bytes(content)
+            self._checkpoint = checkpoint = folder
+        return self._student.predict([SequenceExample(text, None) for text in texts], checkpoint)
 
     def _completion(self, row: Sequence[float]) -> Completion:
         # Rounded before the logarithm: the last bits of a float32 are the machine's, and a row must not depend on them.

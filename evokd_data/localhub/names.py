@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import unicodedata
 from dataclasses import dataclass
 
 from evokd_data.localhub.errors import bad_request
@@ -17,6 +18,16 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
 HEX40 = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?")
+_DEVICES = frozenset(("con", "prn", "aux", "nul", "conin$", "conout$")) | {
+    f"{port}{number}" for port in ("com", "lpt") for number in "0123456789\u00b9\u00b2\u00b3"
+}
+"""Names that Windows reads as a device, whatever follows their first dot."""
+_INVISIBLE_CATEGORIES = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode's controls, invisible and directional marks, halves of pairs, separators of lines."""
+_FILLERS = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+"""Letters and marks that show nothing."""
+_JOINERS = "\u200c\u200d"
+"""Invisible, and part of words of some languages and of emoji."""
 _REF_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|\.lock(/|$)|(^|/)\.|\.(/|$)|/$|^/|^-")
 
 
@@ -82,9 +93,23 @@ def check_path(path: str) -> str:
             raw = part.encode()
         except UnicodeEncodeError:
             raise bad_request(f"invalid path {path!r}: not UTF-8") from None
-        if len(raw) > 255 or "\\" in part or any(ord(c) < 32 or ord(c) == 127 for c in part):
-            raise bad_request(f"invalid path {path!r}: segment too long, or with a backslash or control character")
+        if len(raw) > 255 or "\\" in part:
+            raise bad_request(f"invalid path {path!r}: segment {part!r} is longer than 255 bytes or holds a backslash")
+        if part.partition(".")[0].rstrip(" ").lower() in _DEVICES:
+            raise bad_request(f"invalid path {path!r}: {part!r} is the name of a device on Windows; rename it")
+        if hidden := _invisible(part):
+            raise bad_request(f"invalid path {path!r}: holds the invisible character U+{ord(hidden):04X}; rename it")
     return path
+
+
+def _invisible(part: str) -> str:
+    """The first character of a name that nobody sees, so that two names look alike; "" when there is none."""
+    for index, character in enumerate(part):
+        neighbours = part[max(0, index - 1) : index] + part[index + 1 : index + 2]
+        is_joiner = character in _JOINERS and len(neighbours) == 2 and not any(map(str.isascii, neighbours))
+        if not is_joiner and (unicodedata.category(character) in _INVISIBLE_CATEGORIES or character in _FILLERS):
+            return character
+    return ""
 
 
 def is_ref(name: str) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -31,6 +30,7 @@ from evokd_data.publishers.calls import (
 from evokd_data.publishers.refs import Refs, look_up, round_files
 from evokd_data.records import Bundle, Revision
 from evokd_data.redaction import is_loopback, may_receive_tokens, plain_http_refusal, redact
+from evokd_data.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -97,8 +97,8 @@ class Hub:
 
     def publish(self, bundle: Bundle) -> Revision:
         """See `Publisher.publish`."""
-        with self._calls(bundle.repo) as api, tempfile.TemporaryDirectory(prefix="evokd-") as scratch:
-            return self.retries.run(AtomicPublish(self, api, bundle, Path(scratch)).step, self._note)
+        with self._calls(bundle.repo) as api, scratch_folder("publish") as scratch:
+            return self.retries.run(AtomicPublish(self, api, bundle, scratch).step, self._note)
 
     def refs(self, repo: str) -> Refs:
         """The commits that the repository's branches and tags name now. Raises PublishError."""

@@ -26,7 +26,8 @@ def open_hub(
 ) -> Iterator[Hub]:
     """A Hub to publish to or read from. For `endpoint` "local" a local Hub with the folder `root` runs during the block.
 
-    `settings` are further fields of `Hub`. Raises PublishError when the local Hub's packages are not installed.
+    `settings` are further fields of `Hub`. Raises PublishError when the local Hub's packages are not installed or it does not
+    start.
     """
     from evokd_data.publishers.hub import Hub
 
@@ -34,6 +35,7 @@ def open_hub(
         yield Hub(endpoint, token, cache_dir, **settings)
         return
     from evokd_data import localhub
+    from evokd_data.localhub.child import HubDidNotStart
 
     try:
         running = localhub.running(root)
@@ -42,3 +44,5 @@ def open_hub(
             yield Hub(local.endpoint, local.token, cache_dir, remember=False, **settings)
     except ImportError as error:
         raise PublishError(f"the local Hub needs {error.name}; run: pip install 'evokd-data[hub]'") from None
+    except HubDidNotStart as error:
+        raise PublishError(f"{error}\nmend what it names, or choose another folder: publish.hub_root") from None

@@ -14,7 +14,7 @@ from evokd_data.publishers.open_hub import open_hub
 from evokd_data.repo_layout import round_tag
 from evokd_data.revisions.load import fetch_rounds, round_number
 from evokd_data.storage import parquet
-from evokd_data.storage.snapshot import Snapshot, load_task
+from evokd_data.storage.snapshot import Snapshot, load_task, of_known_form
 from evokd_data.yaml_files import load_yaml
 
 
@@ -56,6 +56,11 @@ def diff(
         after = fetch_rounds(
             hub, repo, last, kinds=[repo_layout.DATA], of=lambda newest: range(first + 1, newest + 1), also=texts
         )
+    with of_known_form(after.name):
+        return _changes(repo, before, after, first, last)
+
+
+def _changes(repo: str, before: Snapshot, after: Snapshot, first: int, last: int) -> dict[str, Any]:
     plans = _plan(before), _plan(after)
     return {
         "repo": repo,

@@ -26,7 +26,7 @@ from evokd_data.errors import PublishError, VerificationError
 from evokd_data.publishers.open_hub import open_hub
 from evokd_data.repo_layout import round_tag
 from evokd_data.storage import parquet
-from evokd_data.storage.snapshot import Snapshot, altered_files, read_snapshot
+from evokd_data.storage.snapshot import Snapshot, altered_files, of_known_form, read_snapshot
 
 if TYPE_CHECKING:
     from datasets import DatasetDict, IterableDatasetDict
@@ -130,20 +130,21 @@ def list_rounds(
         if not commits:
             raise PublishError(f"{repo}: holds no rounds at {hub.address}; the first one: evokd-data publish RECIPE")
         snapshot = fetch_rounds(hub, repo, max(commits), kinds=[repo_layout.ROUNDS])
-    return [
-        {
-            "round": published.index,
-            "tag": published.tag,
-            "commit": commits.get(published.index),
-            "rows": published.identity["rows"],
-            "rejected": published.manifest["totals"]["rejected"],
-            "metrics": {"test": snapshot.metrics(published.index)["test"]},
-            "bytes": published.bytes,
-            "digest": published.manifest["digest"],
-            "date": published.manifest["environment"]["finished"],
-        }
-        for published in snapshot.rounds
-    ]
+    with of_known_form(snapshot.name):
+        return [
+            {
+                "round": published.index,
+                "tag": published.tag,
+                "commit": commits.get(published.index),
+                "rows": published.identity["rows"],
+                "rejected": published.manifest["totals"]["rejected"],
+                "metrics": {"test": snapshot.metrics(published.index)["test"]},
+                "bytes": published.bytes,
+                "digest": published.manifest["digest"],
+                "date": published.manifest["environment"]["finished"],
+            }
+            for published in snapshot.rounds
+        ]
 
 
 def newest(hub: Hub, repo: str) -> int:

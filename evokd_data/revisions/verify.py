@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,7 @@ from evokd_data.digest import digest
 from evokd_data.errors import VerificationError
 from evokd_data.publishers.open_hub import open_hub
 from evokd_data.revisions.load import ROWS, find_round
+from evokd_data.scratch import scratch_folder
 from evokd_data.storage import parquet
 from evokd_data.storage.shards import ContentDigest, target_text
 from evokd_data.storage.snapshot import PublishedRound, Snapshot, altered_files, load_task, read_snapshot
@@ -77,10 +77,10 @@ def verify(
     cache = Path(cache_dir) if cache_dir is not None else None
     with (
         open_hub(endpoint, token, cache_dir=cache) as hub,
-        tempfile.TemporaryDirectory(prefix="evokd-verify-") as download,
+        scratch_folder("verify") as download,
     ):
         index, revision = find_round(hub, repo, round)
-        commit, folder = hub.fetch(repo, revision, ["*"], None if cached else Path(download))
+        commit, folder = hub.fetch(repo, revision, ["*"], None if cached else download)
         examined = examine(repo, revision, commit, folder, index, on_file)
         problems = examined.problems
         notes = []

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Generic, TypeVar
 
 from evokd_data.atomic_files import whole_folder, write_json
@@ -13,6 +11,7 @@ from evokd_data.digest import derive_seed, digest
 from evokd_data.generation.boosting import Boosting
 from evokd_data.generation.seed_student import class_names
 from evokd_data.recipe import Recipe
+from evokd_data.scratch import scratch_folder
 from evokd_data.storage.shards import ShardedSamples, shard_content
 from evokd_data.storage.workspace import RoundFolder, Workspace
 from evokd_data.students import Segment, TrainingData, distributed
@@ -68,9 +67,9 @@ def train(recipe: Recipe, workspace: Workspace, index: int) -> None:
 def train_on_other_ranks(recipe: Recipe, workspace: Workspace) -> None:
     """Take part in the training of rank 0, in torchrun's other processes, until rank 0 ends. Writes no file."""
     while (index := distributed.broadcast(None)) is not None:
-        with tempfile.TemporaryDirectory() as scratch:
+        with scratch_folder("rank") as scratch:
             boosting = Boosting.up_to(recipe, workspace, index)
-            recipe.student.fit(training_data(recipe, workspace, index, boosting), Path(scratch))
+            recipe.student.fit(training_data(recipe, workspace, index, boosting), scratch)
 
 
 def training_data(recipe: Recipe, workspace: Workspace, index: int, boosting: Boosting) -> TrainingData:

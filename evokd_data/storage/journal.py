@@ -21,7 +21,7 @@ from typing import Any
 
 import orjson
 
-from evokd_data.atomic_files import sync_folder
+from evokd_data.atomic_files import naming_file, sync_folder
 from evokd_data.digest import canonical, digest
 from evokd_data.errors import EvokdError
 from evokd_data.records import Completion, Constraint, Message, Prompt, Sampling, sound_completion, token_count
@@ -164,7 +164,8 @@ class Journal:
                 if row is None:
                     if file.read(1):
                         raise damaged(path, offset)
-                    os.ftruncate(descriptor, offset)
+                    with naming_file(path):
+                        os.ftruncate(descriptor, offset)
                     return
                 if "message" in row:
                     offset += len(line)
@@ -220,12 +221,13 @@ class Journal:
     def _write(self, lines: bytes) -> None:
         assert self._current is not None
         remaining = memoryview(lines)
-        try:
-            while remaining:
-                remaining = remaining[os.write(self._current, remaining) :]
-        except OSError:  # the disk is full: no answer may follow half a line
-            os.ftruncate(self._current, self._size)
-            raise
+        with naming_file(self._folder):
+            try:
+                while remaining:
+                    remaining = remaining[os.write(self._current, remaining) :]
+            except OSError:  # the disk is full: no answer may follow half a line
+                os.ftruncate(self._current, self._size)
+                raise
         self._size += len(lines)
 
     def merge(self, lines: bytes) -> None:
@@ -252,7 +254,8 @@ class Journal:
     def sync(self) -> None:
         """Make the answers added so far survive a power cut."""
         if self._current is not None:
-            os.fsync(self._current)
+            with naming_file(self._folder):
+                os.fsync(self._current)
 
     def asker(self, complete: Ask, on_answer: Callable[[Prompt, Completion, bool], None] | None = None) -> Ask:
         """`ask` for strategies: it returns the journal's answer, else that of `complete`, after adding it to the journal.

@@ -222,7 +222,7 @@ def read_table(path: Path) -> pa.Table:
     try:
         arrow_seal.check_seal(path)
         return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:  # a damaged schema may say what no Arrow has
         raise WorkspaceError(f"{path}: not a whole Arrow file ({error}); remove it and rerun generate") from None
     except WorkspaceError as error:
         raise WorkspaceError(f"{error}; {RESTORE}") from None

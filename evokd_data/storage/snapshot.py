@@ -18,6 +18,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -119,6 +120,21 @@ class Snapshot:
         return f"{self.repo}@{self.revision}"
 
 
+@contextmanager
+def of_known_form(name: str) -> Iterator[None]:
+    """Inside the block published files are read whose content nothing has checked but its digest.
+
+    Raises VerificationError when they have another form than this program writes.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError) as error:
+        raise VerificationError(
+            f"{name}: holds something of another form than evokd-data writes ({type(error).__name__}: {error}); ask who "
+            "published it, or take another round"
+        ) from error
+
+
 def read_snapshot(repo: str, revision: str, commit: str, folder: Path, index: int) -> tuple[Snapshot, list[str]]:
     """The snapshot of rounds 0..index in `folder`, and the problems of its manifests and of the chain that they form.
 
@@ -145,13 +161,13 @@ def read_snapshot(repo: str, revision: str, commit: str, folder: Path, index: in
                 "use the version of evokd-data that published it"
             )
         rounds.append(PublishedRound(number, manifest, sha256))
-        if outside := next((path for path in manifest.get("files", ()) if not _is_inside(path)), None):
-            raise VerificationError(f"{name}: names the file {outside!r}, which lies outside of the repository")
         try:
+            if outside := next((path for path in manifest["files"] if not _is_inside(path)), None):
+                raise VerificationError(f"{name}: names the file {outside!r}, which lies outside of the repository")
             problems += [
                 f"{path}: {problem}" for problem in _manifest_problems(rounds[-1], rounds[-2] if number else None)
             ]
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise VerificationError(f"{name}: is no manifest of a published round ({error!r})") from None
     return Snapshot(repo, revision, commit, folder, tuple(rounds)), problems
 

@@ -22,6 +22,7 @@ from typing import Any
 from evokd_data.atomic_files import DRAFT, write_json, write_text
 from evokd_data.errors import WorkspaceError
 from evokd_data.repo_layout import round_index, round_tag
+from evokd_data.storage.file_forms import check_form
 
 
 @dataclass(frozen=True)
@@ -269,7 +270,7 @@ class Workspace:
                 )
         else:
             write_json(self.inputs, inputs)
-        if not self.recipe.exists() or self.recipe.read_text(encoding="utf-8") != recipe:
+        if not self.recipe.exists() or self.recipe.read_text(encoding="utf-8", errors="replace") != recipe:
             write_text(self.recipe, recipe)
 
 
@@ -324,9 +325,14 @@ def _checksum_file(path: Path) -> Path:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file. Raises WorkspaceError when the file is missing, damaged or altered since it was written."""
+    """The value in a JSON file, of the form that `file_forms` has for its name.
+
+    Raises WorkspaceError when the file is missing, damaged or altered since it was written.
+    """
     try:
-        return json.loads(read_checked(path))
+        value = json.loads(read_checked(path))
+        check_form(path.name, value)
+        return value
     except FileNotFoundError:
         raise WorkspaceError(f"{path}: is missing; rerun the stage that writes it") from None
     except (ValueError, RecursionError) as error:

@@ -184,6 +184,24 @@ def test_a_second_process_is_turned_away_ctrl_c_exits_130_and_the_same_command_g
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("gap_s", [0.0, 0.0005, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2])
+def test_two_ctrl_c_end_with_130_and_without_a_traceback_however_close_they_are(recipe_file, tmp_path, gap_s):
+    path = recipe_file()
+    play(quick(path), tmp_path / "runs", 1)
+    slow = start("generate", path, *FAST, "--set", "teacher.latency_s=0.3", "--set", "teacher.window=2")
+    try:
+        wait_for(tmp_path / "runs" / "colours" / "round-001" / "journal" / "00000.jsonl", slow)
+        slow.send_signal(signal.SIGINT)
+        time.sleep(gap_s)
+        slow.send_signal(signal.SIGINT)
+        _, stderr = slow.communicate(timeout=60)
+    finally:
+        slow.kill()
+    assert slow.returncode == 130, stderr
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.slow
 def test_texts_names_and_labels_of_any_script_come_through(recipe_file, tmp_path):
     path = recipe_file(**{"name: colours": "name: c-颜色-größe", "which colour": "цвет 😀 which colour"})
     for file in (path, tmp_path / "seeds.jsonl", tmp_path / "test.jsonl"):

@@ -17,7 +17,9 @@ from dulwich.repo import Repo
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from evokd_data import localhub
+from evokd_data.errors import PublishError
 from evokd_data.localhub.child import HubDidNotStart
+from evokd_data.publishers.open_hub import open_hub
 
 pytestmark = pytest.mark.slow
 
@@ -177,4 +179,11 @@ def test_leaving_the_block_ends_the_server_quietly(tmp_path):
 def test_a_server_that_cannot_start_says_why(tmp_path, hub):
     port = int(hub.endpoint.rpartition(":")[2])
     with pytest.raises(HubDidNotStart, match="cannot listen"), localhub.running(tmp_path, port=port):
+        pass
+
+
+def test_a_local_hub_that_does_not_start_is_an_error_with_advice(tmp_path):
+    (tmp_path / "repos").write_text("a file where a folder should be")
+    advice = r"did not start(.|\n)*choose another folder: publish\.hub_root"
+    with pytest.raises(PublishError, match=advice), open_hub("local", root=tmp_path):
         pass

@@ -17,6 +17,7 @@ import pytest
 from evokd_data.localhub import buffered_body
 from evokd_data.localhub.buffered_body import BufferedBody
 from evokd_data.localhub.errors import HubError
+from evokd_data.localhub.names import check_path
 from evokd_data.localhub.root import Root
 from evokd_data.localhub.server import serve
 
@@ -85,3 +86,32 @@ def test_what_is_no_gzip_is_a_bad_request(hub, dataset) -> None:
         f"{hub.endpoint}/datasets/{dataset}/git-upload-pack", content=b"no gzip", headers={"Content-Encoding": "gzip"}
     )
     assert answer.status_code == 400 and "not gzip" in answer.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["CON", "data/con.txt", "aux.tar.gz", "COM1", "lpt9.parquet", "NUL .txt", "com\u00b2", "CONIN$",
+     "a\u200bb.txt", "\ufeffa", "a\u202etxt.exe", "a\u2060b", "a\u200db", "\u3164", "a/\u2800/b", "a\U000e0041"],
+)  # fmt: skip
+def test_a_path_that_is_a_device_or_holds_what_nobody_sees_is_refused(path: str) -> None:
+    with pytest.raises(HubError, match=r"rename it") as raised:
+        check_path(path)
+    assert raised.value.status == 400
+
+
+@pytest.mark.parametrize(
+    "path", ["console.txt", "com/x", "data/auxiliary.parquet", "COM10", "\u0645\u06cc\u200c\u0634\u0648\u062f.txt",
+             "\U0001f469\u200d\U0001f52c.png", "\u2764\ufe0f.txt", "na\u00efve cafe\u0301/\u6771\u4eac.csv"],
+)  # fmt: skip
+def test_a_path_of_any_language_is_kept(path: str) -> None:
+    assert check_path(path) == path
+
+
+def test_a_commit_with_such_a_path_is_a_bad_request_and_leaves_nothing(hub, dataset) -> None:
+    header = b'{"key": "header", "value": {"summary": "s"}}\n'
+    for path in ("CON", "a\\u200bb"):
+        line = f'{{"key": "file", "value": {{"path": "{path}", "content": ""}}}}'.encode()
+        answer = httpx.post(f"{hub.endpoint}/api/datasets/{dataset}/commit/main", content=header + line)
+        assert answer.status_code == 400 and "rename it" in answer.json()["error"]
+    listed = httpx.get(f"{hub.endpoint}/api/datasets/{dataset}/tree/main").json()
+    assert [entry["path"] for entry in listed] == [".gitattributes"]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,19 +17,14 @@ from evokd_data.cli import cli
 from evokd_data.errors import EvokdError, RecipeError
 from evokd_data.localhub.child import RunningHub
 from evokd_data.revisions import resume
-from evokd_data.revisions.diff import diff
-from evokd_data.revisions.load import list_rounds
 from evokd_data.revisions.replay import replay
 from evokd_data.revisions.reproduce import reproduce
-from evokd_data.revisions.verify import verify
 from evokd_data.seeds import load_splits
 from evokd_data.stages import manifest
 from evokd_data.storage.workspace import Workspace
-from evokd_data.yaml_files import dump_yaml, load_yaml
-from tests.support import ROOT
-from tests.support.published_runs import Played, alter_recipe, entry, published, republish
-
-pytestmark = pytest.mark.slow
+from tests.support.published_runs import Played, alter_recipe, published
+from tests.support.stranger_readings import Reading, acts, allowed, has_strace, play, published_by_stranger, strace
+from tests.support.strangers import STRANGERS
 
 pytestmark = pytest.mark.slow
 CANARY = "hf_canaryCanaryCanaryCanaryCanary"
@@ -148,123 +140,34 @@ def test_the_command_lists_what_is_asked_for(run: Played, tmp_path: Path, monkey
     assert '--set strategy.synonyms="/etc/shadow"' in result.output
 
 
-Change = Callable[[Path, dict[str, Any]], None]
+def test_there_are_forty_strangers_and_more() -> None:
+    assert len(STRANGERS) >= 40
 
 
-def text_file(path: str, text: str) -> Change:
-    """Another text in a file of the revision."""
-
-    def change(folder: Path, manifest: dict[str, Any]) -> None:
-        (folder / path).write_text(text, encoding="utf-8")
-        manifest["files"][path] = entry(folder / path)
-
-    return change
-
-
-def recipe_of(**sections: Any) -> Change:
-    def change(folder: Path, manifest: dict[str, Any]) -> None:
-        table = {**load_yaml((folder / "recipe.yaml").read_text(encoding="utf-8")), **sections}
-        text_file("recipe.yaml", dump_yaml(table))(folder, manifest)
-
-    return change
+@pytest.mark.parametrize("stranger", list(STRANGERS)[::4])
+def test_no_strangers_repository_acts_on_this_machine(run: Played, stranger: str, tmp_path: Path) -> None:
+    """Every fourth of those that `make faults` reads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_TOKEN", run.server.token)
+        outcome = play(list(STRANGERS).index(stranger), run, tmp_path)
+    assert outcome.violations == []
+    assert outcome.acted == []
 
 
-def shard_rows(count: Any) -> Change:
-    return lambda folder, manifest: manifest["shards"][0].update(rows=count)
+@pytest.mark.skipif(not has_strace(), reason="needs strace, and the right to trace")
+def test_strace_sees_no_process_no_address_and_no_file_that_a_stranger_names(run: Played, tmp_path: Path) -> None:
+    names = ("curious template", "file of the strategy", "server", "pickled type")
+    repos = [published_by_stranger(run, name, f"traced-{number}") for number, name in enumerate(names)]
+    assert strace(run, repos, tmp_path) == []
+    log = (tmp_path / "strace.log").read_text(encoding="utf-8", errors="replace")
+    assert 'inet_addr("127.0.0.1")' in log, "the tracer saw nothing"
 
 
-OUTSIDE = "http://192.0.2.1:9/v1"  # a network of documentation: nothing answers there
-STRANGERS: dict[str, Change] = {
-    "server": recipe_of(teacher={"engine": "server", "model": "m", "urls": [OUTSIDE], "api_key_env": "HF_TOKEN"}),
-    "engine arguments": recipe_of(teacher={"model": "org/m", "engine_args": {"worker_extension_cls": "evilmodule.Ext"}}),
-    "cluster": recipe_of(teacher={"engine": "ray", "model": "org/m", "address": "192.0.2.1:6379", "parts": "s3://evil"}),
-    "model folder": recipe_of(teacher={"model": "/etc"}),
-    "file of the strategy": recipe_of(strategy={"name": "eda", "synonyms": "/etc/hosts"}),
-    "data elsewhere": recipe_of(seeds={"path": "/etc/hosts"}, test={"path": "/etc/hosts"}, dev={"path": "/etc/hosts"}),
-    "hub elsewhere": recipe_of(publish={"repo": "a/b", "endpoint": OUTSIDE, "hub_root": "/etc"}),
-    "alias bomb": text_file("recipe.yaml", "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
-        f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))),
-    "deep recipe": text_file("recipe.yaml", "x: " + "[" * 5000),
-    "deep plan": text_file("rounds/round-001/plan.json", "[" * 100_000),
-    "endless template": text_file(
-        "prompts/generate.j2",
-        "{% block user %}{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}x{% endblock %}",
-    ),
-    "curious template": text_file("prompts/generate.j2", "{% block user %}{% include '../../recipe.yaml' %}{% endblock %}"),
-    "negative rows": shard_rows(-5),
-    "too many rows": shard_rows(10**30),
-    "no rows": shard_rows("all"),
-}  # fmt: skip
-READABLE = (
-    "/usr",
-    "/lib",
-    "/proc",
-    "/sys",
-    "/dev",
-    "/etc/ssl",
-    "/etc/localtime",
-    "/etc/mime.types",
-    "/etc/apache2",
-    sys.prefix,
-    sys.base_prefix,
-)
-
-
-@pytest.fixture(scope="module")
-def acts() -> Iterator[list[str]]:
-    """What this process does to the outside: processes it starts, addresses it connects to, files it opens for writing."""
-    done: list[str] = []
-
-    def note(event: str, arguments: tuple[Any, ...]) -> None:
-        if event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn"):
-            done.append(f"{event} {arguments[0]}")
-        elif event == "socket.connect" and isinstance(arguments[1], tuple):
-            done.append(f"connect {arguments[1][0]}")
-        elif event == "open" and isinstance(arguments[0], str) and arguments[0].startswith("/"):
-            done.append(f"open {arguments[0]}")
-        elif event == "import" and str(arguments[0]).startswith("evil"):
-            done.append(f"import {arguments[0]}")
-
-    sys.addaudithook(note)
-    yield done
-
-
-@pytest.mark.parametrize("stranger", STRANGERS)
-def test_no_strangers_repository_acts_on_this_machine(
-    run: Played, stranger: str, acts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_TOKEN", run.server.token)
-    monkeypatch.setenv("EVOKD_CANARY", CANARY)
-    repo = republish(run, stranger.replace(" ", "-"), 1, STRANGERS[stranger])
-    at = {"endpoint": run.server.endpoint, "cache_dir": tmp_path / "cache"}
-    readings: dict[str, Callable[[], Any]] = {
-        "rounds": lambda: list_rounds(repo, **at),
-        "verify": lambda: verify(repo, 1, **at),
-        "diff": lambda: diff(repo, 0, 1, **at),
-        "replay": lambda: replay(repo, 1, **at),
-        "reproduce": lambda: reproduce(repo, 1, out=tmp_path / "out", limit=2, **at),
-    }
-    for name, read in readings.items():
-        acts.clear()
-        started = time.process_time()
-        try:
-            read()
-        except EvokdError as error:
-            assert CANARY not in str(error)
-        assert time.process_time() - started < 20, name
-        strange = [act for act in acts if not _is_ours(act, tmp_path, run)]
-        assert strange == [], name
-
-
-def _is_ours(act: str, folder: Path, run: Played) -> bool:
-    verb, _, what = act.partition(" ")
-    if verb == "connect":
-        return what in ("127.0.0.1", "::1")
-    ours = (
-        str(folder),
-        tempfile.gettempdir(),
-        str(Path.home() / ".cache" / "huggingface"),
-        os.environ["HF_HOME"],
-        str(ROOT),
-    )
-    return verb == "open" and what.startswith((*ours, *READABLE))
+def test_the_tracers_see_what_must_not_be(run: Played, tmp_path: Path) -> None:
+    reading = Reading("org/x", run.server.endpoint, "t", str(run.recipe.path), str(tmp_path))
+    for act in ("open /etc/shadow", "connect 192.0.2.1", "exec [id]", "subprocess.Popen id", "import evilmodule"):
+        assert not allowed(act, reading, run)
+    assert allowed(f"open {tmp_path}/cache/x", reading, run) and allowed("connect 127.0.0.1", reading, run)
+    done = acts()
+    (tmp_path / "x").write_text("x", encoding="utf-8")
+    assert f"open {tmp_path / 'x'}" in done

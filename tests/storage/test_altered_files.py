@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import orjson
 import pytest
 
-from evokd_data.errors import WorkspaceError
+from evokd_data.errors import StudentError, WorkspaceError
 from evokd_data.recipe import Recipe
 from evokd_data.rounds import open_run
 from evokd_data.storage import parquet, shards
 from evokd_data.storage.journal import Journal, read_answers, segments
-from evokd_data.storage.shards import ShardedSamples
+from evokd_data.storage.shards import ShardedSamples, read_rejections
 from evokd_data.storage.workspace import Workspace
+from evokd_data.students.checkpoint import METADATA_FILE, read_metadata, write_metadata
+from tests.support.altered_files import KINDS, RunFiles, altered, flip, overwrite, play
 from tests.support.finished_runs import make_run
 
 Run = tuple[Recipe, Workspace]
@@ -36,23 +40,6 @@ def run(pristine: Run) -> Iterator[Run]:
     yield pristine
     shutil.rmtree(workspace.root)
     copy.rename(workspace.root)
-
-
-def flip(path: Path, offset: int) -> None:
-    """Change one byte as a failing disk would: size and name stay."""
-    data = bytearray(path.read_bytes())
-    data[offset] ^= 0x04
-    path.write_bytes(data)
-    os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns + offset + 1))  # a coarse clock hides a change
-
-
-def altered(path: Path) -> Iterator[int]:
-    """Flips each byte of the file in turn; of a large one 600 bytes."""
-    original = path.read_bytes()
-    for offset in range(0, len(original), max(1, len(original) // 600)):
-        flip(path, offset)
-        yield offset
-        path.write_bytes(original)
 
 
 @pytest.mark.slow
@@ -182,3 +169,48 @@ def test_a_shard_of_before_is_compared_with_the_manifest(run: Run, tmp_path: Pat
         open_run(recipe, workspace.root.parent),
     ):
         pass
+
+
+@pytest.mark.slow
+def test_changed_bytes_blocks_and_cuts_of_every_kind_of_file_are_refused_or_change_nothing(tmp_path: Path) -> None:
+    run_files = RunFiles.at(tmp_path)
+    outcomes = [play(seed, run_files) for seed in range(3)]
+    assert [outcome.violations for outcome in outcomes] == [[], [], []]
+    by_kind = sum((Counter(outcome.by_kind) for outcome in outcomes), Counter[str]())
+    assert set(by_kind) == set(KINDS) and min(by_kind.values()) > 20
+    assert sum(outcome.refused for outcome in outcomes) > 0.9 * by_kind.total()
+
+
+@pytest.mark.slow
+def test_a_schema_of_types_that_do_not_exist_is_a_damaged_file(tmp_path: Path) -> None:
+    """Seed 76 of `make faults`: the checksum's own mark was hit, and then an integer's width."""
+    run_files = RunFiles.at(tmp_path)
+    path = next(path for kind, path in run_files.files if kind == "rejections")
+    original = path.read_bytes()
+    for offset in range(len(original)):
+        overwrite(
+            path,
+            original.replace(b"xxh3-of-file:", b"xxh4-of-file:")[:offset] + b"\xff" + original[offset + 1 :],
+            offset,
+        )
+        with contextlib.suppress(WorkspaceError):
+            list(read_rejections([path]))
+
+
+@pytest.mark.slow
+def test_a_checkpoint_whose_metadata_were_altered_is_refused_and_an_earlier_one_is_read(tmp_path: Path) -> None:
+    write_metadata(tmp_path, "linear", ("a", "b"), buckets=1024)
+    path = tmp_path / METADATA_FILE
+    text = path.read_text(encoding="utf-8")
+    for changed in (
+        text.replace("1024", "1025"),
+        text.replace("buckets", "buckels"),
+        text.replace("checksum", "cheeksum"),
+    ):
+        path.write_text(changed, encoding="utf-8")
+        with pytest.raises(StudentError, match=METADATA_FILE):
+            read_metadata(tmp_path, "linear")
+    metadata = json.loads(text)
+    del metadata["checksum"]
+    path.write_text(json.dumps(metadata), encoding="utf-8")
+    assert read_metadata(tmp_path, "linear")["buckets"] == 1024

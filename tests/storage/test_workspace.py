@@ -126,10 +126,11 @@ def test_a_file_where_the_run_should_be_is_told(tmp_path):
 
 def test_a_run_keeps_its_recipe_and_refuses_another(tmp_path):
     run = Workspace(tmp_path)
-    run.freeze("name: a\n", {"seed": 0, "splits": {"test": "x"}})
-    run.freeze("name: a\nrounds: {count: 9}\n", {"seed": 0, "splits": {"test": "x"}})
+    empty: dict[str, object] = {"settings": {}, "prompts": {}, "teacher": {}, "student": {}, "splits": {"test": "x"}}
+    run.freeze("name: a\n", {**empty, "seed": 0})
+    run.freeze("name: a\nrounds: {count: 9}\n", {**empty, "seed": 0})
     assert run.recipe.read_text() == "name: a\nrounds: {count: 9}\n"
     with pytest.raises(WorkspaceError) as caught:
-        run.freeze("name: b\n", {"seed": 1, "splits": {"test": "x"}})
+        run.freeze("name: b\n", {**empty, "seed": 1})
     assert '- "seed": 0' in str(caught.value) and '+ "seed": 1' in str(caught.value)
     assert run.recipe.read_text() == "name: a\nrounds: {count: 9}\n"

@@ -18,7 +18,7 @@ WINGS = (
 )  # fmt: skip
 """From the lowest to the highest."""
 STANDARD_LIBRARY_ONLY = {
-    "records", "digest", "errors", "printable", "redaction", "registry", "repo_layout", "repo_names", "progress", "atomic_files", "strict_json",
+    "records", "digest", "errors", "printable", "redaction", "registry", "repo_layout", "repo_names", "progress", "atomic_files", "scratch", "strict_json",
     "machine", "writing_systems",
 }  # fmt: skip
 GROUND = STANDARD_LIBRARY_ONLY | {"arrow_seal", "template_limits", "settings", "yaml_files", "gguf_models", "models"}

@@ -25,10 +25,8 @@ import rensa  # noqa: F401 - what a run imports when it needs it, each life woul
 from evokd_data.recipe import Recipe
 from evokd_data.seeds import load_splits
 from evokd_data.stages.manifest import inputs
+from tests.support.disk_points import CHANGES, RENAMES, watch
 from tests.support.example_task import play, quick
-
-RENAMES = {"os.rename"}
-CHANGES = {*RENAMES, "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "tempfile.mkstemp", "open to write"}
 
 
 def live(recipe: Recipe, runs: Path, dies_before: int = 0, events: frozenset[str] = frozenset()) -> int:
@@ -47,15 +45,7 @@ def live(recipe: Recipe, runs: Path, dies_before: int = 0, events: frozenset[str
 
 
 def kill_before(number: int, events: frozenset[str]) -> None:
-    numbers = count(1)
-
-    def watch(event: str, arguments: tuple) -> None:
-        if event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR):
-            event = "open to write"
-        if event in events and next(numbers) == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(watch)
+    watch(lambda current, _: current == number and os.kill(os.getpid(), signal.SIGKILL), events)
 
 
 def ended(child: int) -> bool:
@@ -77,10 +67,10 @@ def at_moments(recipe: Recipe, runs: Path, seed: int) -> int:
         killed += 1
 
 
-def before_each(events: set[str], recipe: Recipe, runs: Path) -> int:
+def before_each(events: frozenset[str], recipe: Recipe, runs: Path) -> int:
     for killed in count():
         folder = runs / f"{killed:04d}"
-        if ended(live(recipe, folder, killed + 1, frozenset(events))):
+        if ended(live(recipe, folder, killed + 1, events)):
             return killed
         if not ended(live(recipe, folder)):
             sys.exit("killed by somebody else")

@@ -371,6 +371,24 @@ def test_an_answer_that_cannot_be_unpacked_is_a_failure(encoding: str, tmp_path:
         talk(FakeServer(script=[reply, reply]), tmp_path, completing(prompt(0)), retries=0)
 
 
+def test_a_long_wait_is_told_once_for_all_requests(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fake = FakeServer(script=[failing(429, "come later", Retry_After="299")] * 4)
+
+    async def ask(engine: ServerEngine) -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(completing(*map(prompt, range(4)))(engine), 1)
+
+    talk(fake, tmp_path, ask)
+    (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told == f"{fake.url} answers 429: come later; it is asked again in 299 s"
+
+
+def test_a_short_wait_is_told_in_the_log_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fake = FakeServer(script=[failing(429, Retry_After="0.2")])
+    assert talk(fake, tmp_path, completing(prompt(1)))[0].text
+    assert caplog.records == [] and "again in 0.2 s" in (tmp_path / "teacher.log").read_text()
+
+
 def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
     fake, other = FakeServer(), FakeServer()
 
@@ -380,6 +398,6 @@ def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
             async with Server(model="org/teacher", urls=(fake.url,), retries=0).serve(tmp_path / "log") as engine:
                 await engine.complete(prompt(0))
 
-    with pytest.raises(TeacherError, match="307"):
+    with pytest.raises(TeacherError, match="307, a redirect"):
         asyncio.run(ask())
     assert other.bodies == []

@@ -12,17 +12,20 @@ from dataclasses import dataclass
 
 MAX_BACKOFF_S = 60.0
 MAX_RETRY_AFTER_S = 300.0
+LONG_BACKOFF_S = 10.0
+"""A wait that a user would wonder about."""
 
 
 @dataclass(eq=False)
 class Endpoint:
     """One server. `busy`: our requests to it in flight. `backoff_until`: no request before this time of the loop's clock.
-    `failures`: failed requests since the last answer."""
+    `failures`: failed requests since the last answer. `announced_until`: the user knows that it is left alone until then."""
 
     url: str
     busy: int = 0
     backoff_until: float = 0.0
     failures: int = 0
+    announced_until: float = 0.0
 
     @property
     def root(self) -> str:
@@ -72,6 +75,14 @@ class EndpointPool:
             backoff_s = 0.0 if first_loss else min(0.5 * 2 ** min(endpoint.failures - 1, attempt), MAX_BACKOFF_S)
         endpoint.backoff_until = max(endpoint.backoff_until, asyncio.get_running_loop().time() + backoff_s)
         return backoff_s
+
+    def must_announce(self, endpoint: Endpoint, backoff_s: float) -> bool:
+        """Whether the user should be told that the endpoint is left alone: for long, and once for all requests that wait."""
+        now = asyncio.get_running_loop().time()
+        if backoff_s < LONG_BACKOFF_S or now < endpoint.announced_until:
+            return False
+        endpoint.announced_until = now + backoff_s
+        return True
 
     def _least_busy(self, now: float) -> Endpoint | None:
         chosen = None

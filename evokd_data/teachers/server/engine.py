@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 import zlib
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from evokd_data.teachers.server.plug import Server
 
+log = logging.getLogger(__name__)
 Reading = TypeVar("Reading")
 
 MAX_REPLY_BYTES = 64 * 2**20
@@ -254,6 +256,8 @@ class ServerEngine:
             backoff_s = self._endpoints.back_off(endpoint, attempt - 1, error.status, retry_after_s)
             failure = f"{error.status or 'no answer'}: {error.message}"
             self._note(f"{prompt.key} {endpoint.url} {failure}; again in {backoff_s:.1f} s")
+            if self._endpoints.must_announce(endpoint, backoff_s):
+                log.warning("%s answers %s; it is asked again in %.0f s", endpoint.url, failure, backoff_s)
             hangs = attempt >= MAX_TIMEOUTS and "TimeoutError" in error.message
             if attempt < tries and not hangs:
                 continue
@@ -319,6 +323,11 @@ class ServerEngine:
                 else "it wants a key: name its variable in api_key_env"
             )
             return TeacherError(f"teacher.urls: {endpoint.url} answers {error.status}: {hint}")
+        if 300 <= error.status < 400:
+            return TeacherError(
+                f"teacher.urls: {endpoint.url} answers {error.status}, a redirect. It is not followed, because prompts and key "
+                "would go to another host; where that is yours, name its address"
+            )
         verb = f"refused {key}" if key else "answers"
         return TeacherError(f"teacher.urls: {endpoint.url} {verb}: {error.status} {error.message}")
 

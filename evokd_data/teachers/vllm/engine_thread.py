@@ -11,7 +11,6 @@ import asyncio
 import atexit
 import contextlib
 import os
-import tempfile
 import threading
 import time
 import traceback
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from evokd_data.errors import RecipeError, TeacherError
 from evokd_data.models import Model
+from evokd_data.scratch import scratch_folder
 from evokd_data.teachers.vllm.arguments import cpu_cache_bytes, engine_arguments
 from evokd_data.teachers.vllm.engine import VLLMEngine
 from evokd_data.teachers.vllm.names import load_names, version
@@ -94,11 +94,11 @@ class EngineThread:
         self._processes.kill()
 
     def _run(self) -> None:
-        with self._log.open("a", encoding="utf-8", buffering=1) as log, tempfile.TemporaryDirectory() as scratch:
+        with self._log.open("a", encoding="utf-8", buffering=1) as log, scratch_folder("engine") as scratch:
             self._log_offset = log.tell()
             try:
                 with (
-                    startup_environment(self._log, Path(scratch)),
+                    startup_environment(self._log, scratch),
                     redirect_output(log, self._log),
                     self._processes.recording(),
                 ):
