@@ -117,9 +117,11 @@ def reasons(rejected: Mapping[str, int]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in rejected.items()) or "0"
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table on stdout. Numbers are right-aligned. When stdout is not a terminal the table is 160 characters wide."""
-    console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, to_stderr: bool = False) -> None:
+    """Print a table on stdout, or on stderr where stdout is for results that programs read. Numbers are right-aligned. When the
+    output is not a terminal the table is 160 characters wide."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    console = Console(highlight=False, stderr=to_stderr, width=None if stream.isatty() else 160)
     rich_table = Table(
         title=Text(printable_line(title), style="table.title"),
         title_justify="left",
@@ -164,7 +166,7 @@ def score_name(entries: Sequence[Mapping[str, Any]]) -> str:
     return next((primary_metric(e["metrics"]["test"]).name for e in entries if (e["metrics"] or {}).get("test")), "F1")
 
 
-def rounds_table(run: Mapping[str, Any]) -> None:
+def rounds_table(run: Mapping[str, Any], *, to_stderr: bool = False) -> None:
     """Print the rounds in a run's summary."""
     columns = (
         "round", "kept", "rejected", score_name(run["rounds"]), "95 % interval", "adopted", "tokens", "s", "revision",
@@ -172,7 +174,7 @@ def rounds_table(run: Mapping[str, Any]) -> None:
     rows = [round_cells(entry) for entry in run["rounds"]]
     blank = [None] * (len(columns) - 5)
     others = [[name, None, None, f"{score.value:.3f}", score.within, *blank] for name, score in bars(run)]
-    table(run["name"], columns, [*others, *rows])
+    table(run["name"], columns, [*others, *rows], to_stderr=to_stderr)
 
 
 def exam_tables(content: Mapping[str, Any]) -> None:

@@ -9,6 +9,14 @@ import click
 from evokd_data.cli import options
 from evokd_data.cli.echo import echo
 
+NEXT = (
+    ("what was kept", "evokd-data show {run} --samples"),
+    ("what was not, and why", "evokd-data show {run} --rejections"),
+    ("a page to show", "evokd-data report {run}"),
+    ("the best student on your texts", "evokd-data predict {run} FILE"),
+)
+"""Printed when a run has ended: what for, and the command."""
+
 
 @click.command("run", short_help="Run the whole loop: every round generated, learned, published.")
 @options.recipes
@@ -32,11 +40,11 @@ def command(
 
     Recipes with the same teacher share one engine. The result on stdout is one line for each recipe: its name,
     the last complete round's digest and, when published, its revision. A run that has spent its `budget` ends with what is
-    complete, and with exit code 0.
+    complete, and with exit code 0. On stderr each run ends with the table of its rounds and with what to look at next.
 
     Example: evokd-data run recipe.yaml --limit 20
     """
-    from evokd_data.cli.console import live
+    from evokd_data.cli.console import live, rounds_table
     from evokd_data.recipe import load
     from evokd_data.reporting.run_summary import summary
     from evokd_data.rounds import run_all, share_exam, taste
@@ -50,7 +58,11 @@ def command(
     with live() as progress:
         done = run_all(loaded, runs, progress, origin, mirror)
     for run in done:
-        complete = [entry for entry in summary(run.workspace)["rounds"] if entry["digest"]]
+        content = summary(run.workspace)
+        rounds_table(content, to_stderr=True)
+        for purpose, then in NEXT:
+            echo(f"  {then.format(run=run.workspace.root):60} # {purpose}", err=True)
+        complete = [entry for entry in content["rounds"] if entry["digest"]]
         revision = complete[-1]["revision"] if complete else None
         published = f"{revision['repo']}@{revision['tag']}" if revision else "not published"
         echo(f"{run.recipe.name} {complete[-1]['digest'] if complete else 'no round is complete'} {published}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -84,6 +85,10 @@ def test_the_result_is_on_stdout_and_all_else_on_stderr(recipe_file, tmp_path):
     assert json.loads(trained.stdout)["test"]["n"] == 9
     assert "round 0: train-round: macro-F1" in trained.stderr
     done = call("run", path, *FAST)
+    commands = re.findall(r"^  evokd-data (.*?) +#", done.stderr, re.MULTILINE)
+    assert len(commands) == 4 and "95 % interval" in done.stderr
+    for command in commands[:3]:
+        assert call(*command.split()).exit_code == 0, command
     assert done.stdout == f"colours {contents(Workspace(tmp_path / 'runs' / 'colours'))[-1]} not published\n"
     assert "round 0: generate: done before" in done.stderr and "round 2: generate: kept 24" in done.stderr
 
