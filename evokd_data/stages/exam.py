@@ -7,7 +7,7 @@ before which the exam is taken.
 Seeds are few, so the questions are asked in folds: the demonstrations of a fold's prompts are the seeds of all other folds, and the
 engine computes them once. A form is chosen by the mean log-probability of the right labels, which says more than a count of right
 answers; spans by micro-F1. The seeds-only student is cross-fitted on the same folds: a teacher is of use when both together say more
-about the seeds than the student alone.
+about the seeds than the student alone, or when it is right more often.
 """
 
 from __future__ import annotations
@@ -273,16 +273,20 @@ def _content(recipe: Recipe, results: Sequence[FormResult], folds: Sequence[Sequ
             "log_likelihood": pooled_score,
         },
         "rule": "relabel" if pool_low >= SURE else "reject",
-        "verdict": _verdict(best, 1 / classes, pooled_score - student_score),
+        "verdict": _verdict(best, 1 / classes, pooled_score - student_score, _share_right(student, truths)),
     }
     content["message"] = _message(content)
     return content
 
 
-def _verdict(best: FormResult, chance: float, gain: float) -> str:
-    """What the best form says of the teacher. `gain`: what it adds to the seeds-only student, in nats a question."""
+def _verdict(best: FormResult, chance: float, gain: float, student_accuracy: float) -> str:
+    """What the best form says of the teacher. `gain`: what it adds to the seeds-only student, in nats a question.
+
+    Seeds are few, and a useful teacher that is refused costs more than one of no use, whose students the gate does not adopt. So a
+    teacher adds nothing only when neither measure says otherwise: log-probabilities of both together, nor its own right answers.
+    """
     beats_chance = chance_of_so_many(round(best.right), best.count, chance) <= SIGNIFICANCE
-    if beats_chance and gain >= MIN_GAIN:
+    if beats_chance and (gain >= MIN_GAIN or best.accuracy > student_accuracy):
         return USEFUL
     if best.count < FEW and best.accuracy > chance:
         return UNCERTAIN

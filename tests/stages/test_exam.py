@@ -14,7 +14,7 @@ from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe, load
 from evokd_data.records import Completion, LabelForm, Prompt
 from evokd_data.rounds import generate_next, open_run, take_exam, train_next
-from evokd_data.stages.exam import forms_to_try, labelling_of
+from evokd_data.stages.exam import FormResult, _verdict, forms_to_try, labelling_of
 from evokd_data.storage.journal import read_answers
 from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.teachers.scripted import ScriptedEngine
@@ -178,3 +178,19 @@ def test_a_teacher_that_refuses_a_label_prompt_has_that_answer_wrong(measured, t
     monkeypatch.setattr(ScriptedEngine, "complete", silent_on_one_in_five)
     content = take_exam(measured(), tmp_path, Progress())
     assert content["chosen"]["accuracy"] == pytest.approx(12 / 15)
+
+
+@pytest.mark.parametrize(
+    ("right", "count", "gain", "student", "verdict"),
+    [
+        (18, 21, 0.3, 0.81, "useful"),
+        (18, 21, -0.02, 0.81, "useful"),  # right more often than the student, whatever the probabilities say
+        (17, 21, 0.03, 0.90, "useful"),  # right less often, and both together say more
+        (17, 21, 0.01, 0.81, "adds nothing"),
+        (4, 21, 0.3, 0.10, "no better than chance"),
+        (4, 6, -0.1, 0.90, "uncertain"),  # six seeds show nothing
+    ],
+)
+def test_a_teacher_is_sent_away_only_when_nothing_speaks_for_it(right, count, gain, student, verdict):
+    best = FormResult(LabelForm("names", True, 24), (), right, count, 0.0)
+    assert _verdict(best, 1 / 7, gain, student) == verdict
