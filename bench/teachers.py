@@ -235,6 +235,35 @@ def cell(name: str, teacher: Path, shots: int, runs: Sequence[Mapping[str, Any]]
 def write_results(arguments: argparse.Namespace, cells: Sequence[Mapping[str, Any]]) -> None:
     content = {"rounds": arguments.rounds, "samples": arguments.samples, "test_texts": TEST_TEXTS, "cells": list(cells)}
     (arguments.out / "results.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (arguments.out / "table.md").write_text("\n".join(table_lines(content)) + "\n", encoding="utf-8")
+
+
+def table_lines(content: Mapping[str, Any]) -> list[str]:
+    """The cells as a Markdown table, means over the draws of seeds."""
+    lines = [
+        (
+            "| data, shots, draws | teacher | exam, right on seeds | teacher on test | seeds only | after the last adopted round | gain "
+            "| kept labels right | on target | kept | tokens |"
+        ),
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for entry in content["cells"]:
+        exams = [exam for exam in entry["exam"] if exam]
+        taught = [teacher["with_seeds"] for teacher in entry["teacher_on_test"] if teacher]
+        verdicts = ", ".join(dict.fromkeys(exam["verdict"] for exam in exams))
+        kept = [sum(filter(None, counts)) for counts in entry["kept"]]
+        lines.append(
+            f"| {entry['data']}, {entry['shots']}, {entry['seeds']} | {entry['teacher']} "
+            f"| {_mean([exam['estimate'] for exam in exams])} ({verdicts}) | {_mean(taught)} | {_mean(entry['seeds_only'])} "
+            f"| {_mean(entry['final'])} | {entry['mean_gain']:+.3f} | {_mean(entry['kept_label_precision'])} "
+            f"| {_mean(entry['on_target'])} | {statistics.mean(kept):.0f} | {statistics.mean(entry['tokens']):,.0f} |"
+        )
+    return lines
+
+
+def _mean(values: Sequence[float | None]) -> str:
+    counted = [value for value in values if value is not None]
+    return f"{statistics.mean(counted):.3f}" if counted else "-"
 
 
 if __name__ == "__main__":
