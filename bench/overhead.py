@@ -214,8 +214,8 @@ def rss_mb() -> float:
 def one_round(size: int, profile: bool, runs: Path | None) -> dict[str, Any]:
     """The figures of one round of `size` texts, generated in this process."""
     from evokd_data.generation.scheduler import TeacherOnDemand
+    from evokd_data.loop.rounds import open_run
     from evokd_data.recipe import load
-    from evokd_data.rounds import open_run
     from evokd_data.stages.generate import generate
 
     counts: Counter[str] = Counter()

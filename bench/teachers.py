@@ -29,11 +29,11 @@ import pyarrow.parquet as pq
 from evokd_data.digest import derive_random
 from evokd_data.errors import TeacherError
 from evokd_data.generation.scheduler import TeacherOnDemand
+from evokd_data.loop.rounds import open_run, run_rounds
 from evokd_data.progress import Progress
 from evokd_data.recipe import load
 from evokd_data.reporting.primary_metric import primary_metric
 from evokd_data.reporting.run_summary import summary
-from evokd_data.rounds import open_run, run_rounds
 from evokd_data.stages.adopt import best_round
 from evokd_data.storage.shards import read_rejections, read_table
 from evokd_data.storage.workspace import Workspace, read_json

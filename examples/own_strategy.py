@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from evokd_data.loop.rounds import run_all
 from evokd_data.progress import Progress
 from evokd_data.recipe import load
 from evokd_data.records import Draft, GenerationRequest, Quota
-from evokd_data.rounds import run_all
 from evokd_data.strategies import STRATEGIES, Ask, Brief, Write
 from evokd_data.strategies.labelling import label_texts
 from evokd_data.strategies.writing import write_texts

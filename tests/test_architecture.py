@@ -139,7 +139,7 @@ def names_in(path: Path) -> set[str]:
         ("generation.filters", "reporting.plots", "up, from generation to reporting"),
         ("reporting.dataset_card", "stages.publish", "up, from reporting to stages"),
         ("stages.plan", "revisions.load", "up, from stages to revisions"),
-        ("revisions.load", "rounds", "up, from revisions to loop"),
+        ("revisions.load", "loop.rounds", "up, from revisions to loop"),
         ("strategies.evokd", "tasks.ner", "across, from strategies to tasks"),
         ("teachers.vllm.plug", "storage.journal", "up, from plugs to storage"),
         ("localhub.store", "errors", "the local Hub"),

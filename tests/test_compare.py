@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evokd_data.compare import collect, compare, page, trials
 from evokd_data.errors import RecipeError
+from evokd_data.loop.compare import collect, compare, page, trials
+from evokd_data.loop.rounds import run_all
 from evokd_data.progress import Progress
 from evokd_data.reporting.primary_metric import primary_metric
 from evokd_data.reporting.run_summary import summary
 from evokd_data.reporting.significance import differences, spread
-from evokd_data.rounds import run_all
 from evokd_data.storage.workspace import Workspace
 from tests.support.example_tagging_task import places
 from tests.support.example_task import QUICK

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from evokd_data.checks import check
 from evokd_data.cli import cli
 from evokd_data.errors import DataError
+from evokd_data.loop.checks import check
+from evokd_data.loop.rounds import open_run
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe, load
 from evokd_data.recipe_sections import Source
-from evokd_data.rounds import open_run
 from evokd_data.seeds import load_splits
 from evokd_data.yaml_files import dump_yaml
 

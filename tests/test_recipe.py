@@ -6,8 +6,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from evokd_data.errors import EvokdError, RecipeError
+from evokd_data.loop.rounds import resolved
 from evokd_data.recipe import load, schema
-from evokd_data.rounds import resolved
 from evokd_data.seeds import load_splits
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from evokd_data.compare import trials
 from evokd_data.errors import RecipeError
+from evokd_data.loop.compare import trials
 from evokd_data.recipe import load
 from evokd_data.seeds import load_splits
 from tests.support import ROOT

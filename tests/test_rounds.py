@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from evokd_data import rounds
 from evokd_data.errors import DataError, RecipeError, WorkspaceError
+from evokd_data.loop import rounds
+from evokd_data.loop.rounds import generate_next, open_run, run_all, train_next
 from evokd_data.progress import Progress
 from evokd_data.reporting.run_summary import summary
-from evokd_data.rounds import generate_next, open_run, run_all, train_next
 from evokd_data.storage import journal
 from evokd_data.storage.shards import ShardedSamples, read_rejections
 from evokd_data.storage.workspace import Workspace, read_json

@@ -243,7 +243,7 @@ def test_check_notes_that_the_local_hub_is_not_installed(recipe_file, monkeypatc
     path = recipe_file()
     local = ("--set", "publish={repo: o/n, endpoint: local}")
     assert "local Hub" not in check(path, *local).stderr
-    monkeypatch.setattr("evokd_data.checks.LOCAL_HUB", ("no_such_package_of_the_hub",))
+    monkeypatch.setattr("evokd_data.loop.checks.LOCAL_HUB", ("no_such_package_of_the_hub",))
     assert (
         f"{path}: note: publish.endpoint: the local Hub needs no_such_package_of_the_hub; run: pip install 'evokd-data[hub]'"
         in check(path, *local).stderr

@@ -25,8 +25,8 @@ def command(recipes: tuple[Path, ...], overrides: tuple[str, ...], online: bool)
 
     Prints one line for each sound recipe; all problems of the others, then exits with 1.
     """
-    from evokd_data.checks import check
     from evokd_data.errors import EvokdError
+    from evokd_data.loop.checks import check
     from evokd_data.recipe import load
 
     bad = 0

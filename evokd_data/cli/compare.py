@@ -30,7 +30,7 @@ def command(
     in OUT/notes.md end the README each time.
     """
     from evokd_data.cli.console import comparison_tables, live
-    from evokd_data.compare import compare, trials
+    from evokd_data.loop.compare import compare, trials
 
     all_trials = trials(recipes, range(1, seeds + 1), shots or (None,), overrides)
     line = shlex.join(["evokd-data", *sys.argv[1:]])

@@ -25,7 +25,7 @@ def command(recipe: Path | None, overrides: tuple[str, ...], runs: Path, as_json
 
     Example: evokd-data doctor recipe.yaml
     """
-    from evokd_data.doctor import PROBLEM, examine
+    from evokd_data.loop.doctor import PROBLEM, examine
     from evokd_data.recipe import load
 
     findings = examine(load(recipe, overrides) if recipe is not None else None, runs)

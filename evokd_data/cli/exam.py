@@ -23,8 +23,8 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, mirror: str | 
     `run` and `generate` take the same exam, or use this one. The exit code is 1 when the teacher's labels are of no use.
     """
     from evokd_data.cli.console import exam_tables, live
+    from evokd_data.loop.rounds import take_exam
     from evokd_data.recipe import load
-    from evokd_data.rounds import take_exam
     from evokd_data.stages.exam import REFUSED
 
     loaded = load(recipe, overrides)

@@ -22,8 +22,8 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, mirror: str | 
     Killed and rerun, it asks the teacher only what was in flight.
     """
     from evokd_data.cli.console import live
+    from evokd_data.loop.rounds import generate_next
     from evokd_data.recipe import load
-    from evokd_data.rounds import generate_next
     from evokd_data.storage.workspace import Workspace
 
     loaded = load(recipe, overrides)

@@ -32,7 +32,7 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, samples: int, 
     Example: evokd-data preview recipe.yaml --samples 20
     """
     from evokd_data.cli.console import exam_tables, live, reasons, table
-    from evokd_data.preview import is_refused, preview
+    from evokd_data.loop.preview import is_refused, preview
     from evokd_data.recipe import load
 
     loaded = load(recipe, overrides)

@@ -21,8 +21,8 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, mirror: str | 
     Rounds that are there already stay as they are.
     """
     from evokd_data.cli.console import live
+    from evokd_data.loop.rounds import publish_complete
     from evokd_data.recipe import load
-    from evokd_data.rounds import publish_complete
 
     with live() as progress:
         revisions = publish_complete(load(recipe, overrides), runs, progress, mirror)

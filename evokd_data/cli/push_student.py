@@ -23,8 +23,8 @@ def command(recipe: Path, round: int | None, overrides: tuple[str, ...], runs: P
     `run` and `publish` push each round's student before they publish the round, and its manifest names it.
     """
     from evokd_data.cli.console import live
+    from evokd_data.loop.rounds import push_student_of_round
     from evokd_data.recipe import load
-    from evokd_data.rounds import push_student_of_round
 
     with live() as progress:
         revision = push_student_of_round(load(recipe, overrides), runs, round, progress, mirror)

@@ -45,9 +45,9 @@ def command(
     Example: evokd-data run recipe.yaml --limit 20
     """
     from evokd_data.cli.console import live, rounds_table
+    from evokd_data.loop.rounds import run_all, share_exam, taste
     from evokd_data.recipe import load
     from evokd_data.reporting.run_summary import summary
-    from evokd_data.rounds import run_all, share_exam, taste
 
     loaded = [load(path, overrides) for path in recipes]
     if limit is not None:

@@ -22,8 +22,8 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, mirror: str | 
     On several accelerators: torchrun --nproc-per-node 2 -m evokd_data train-round RECIPE
     """
     from evokd_data.cli.console import live
+    from evokd_data.loop.rounds import train_next
     from evokd_data.recipe import load
-    from evokd_data.rounds import train_next
 
     with live() as progress:
         metrics = train_next(load(recipe, overrides), runs, progress, mirror)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from evokd_data.loop.rounds import generate_next
 from evokd_data.progress import Progress
-from evokd_data.rounds import generate_next
 from tests.support.damaged_files import (
     DAMAGES,
     call,

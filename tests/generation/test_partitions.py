@@ -22,10 +22,10 @@ from evokd_data.errors import BudgetSpent, EngineStopped, RecipeError, TeacherEr
 from evokd_data.generation.budget import Meter
 from evokd_data.generation.partitions import Partitioner, StrategyWork
 from evokd_data.generation.scheduler import TeacherOnDemand
+from evokd_data.loop.rounds import open_run
 from evokd_data.recipe import Recipe
 from evokd_data.recipe_sections import Budget
 from evokd_data.records import Completion, Constraint, Message, Prompt, Sampling
-from evokd_data.rounds import open_run
 from evokd_data.stages.generate import generate
 from evokd_data.storage.journal import Journal, read_answers
 from evokd_data.storage.journal_parts import JournalParts

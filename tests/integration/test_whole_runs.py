@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from evokd_data.errors import RecipeError
+from evokd_data.loop.rounds import run_all
 from evokd_data.progress import Progress
 from evokd_data.recipe import load
 from evokd_data.reporting.run_summary import summary
-from evokd_data.rounds import run_all
 from evokd_data.storage.workspace import read_json
 from evokd_data.strategies import STRATEGIES
 from tests.support.example_tagging_task import places

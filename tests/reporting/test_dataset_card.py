@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 from evokd_data.errors import DataError
+from evokd_data.loop.rounds import generate_next, train_next
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.recipe_sections import Card
 from evokd_data.reporting import dataset_card
-from evokd_data.rounds import generate_next, train_next
 from evokd_data.stages.publish import make_bundle
 from evokd_data.tasks.classification import Classification
 from evokd_data.tasks.ner import NER

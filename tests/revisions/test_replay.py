@@ -16,9 +16,9 @@ import pytest
 from evokd_data import localhub, repo_layout
 from evokd_data.errors import DataError, VerificationError
 from evokd_data.localhub.child import RunningHub
+from evokd_data.loop.rounds import run_all
 from evokd_data.progress import Progress
 from evokd_data.revisions.replay import replay
-from evokd_data.rounds import run_all
 from evokd_data.storage.shards import ShardedSamples, read_rejections
 from evokd_data.storage.workspace import read_json
 from tests.support.example_task import RECIPE, TEST, contents, play, quick

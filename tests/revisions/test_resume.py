@@ -13,13 +13,13 @@ from evokd_data import localhub
 from evokd_data.cli import cli
 from evokd_data.errors import WorkspaceError
 from evokd_data.localhub.child import RunningHub
+from evokd_data.loop.rounds import run_all
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.revisions import resume
 from evokd_data.revisions.diff import diff
 from evokd_data.revisions.replay import replay
 from evokd_data.revisions.verify import verify
-from evokd_data.rounds import run_all
 from evokd_data.storage.shards import ShardedSamples
 from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.templates import PACKAGED

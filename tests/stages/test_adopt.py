@@ -11,9 +11,9 @@ import pytest
 from evokd_data.generation.boosting import Boosting
 from evokd_data.generation.scheduler import TeacherOnDemand
 from evokd_data.generation.seed_student import cross_fitted, folds_of
+from evokd_data.loop.rounds import open_run, run_rounds
 from evokd_data.progress import Progress
 from evokd_data.records import Completion, Prompt
-from evokd_data.rounds import open_run, run_rounds
 from evokd_data.stages.adopt import best_round, best_student, ends_early, link_best
 from evokd_data.storage.workspace import Workspace, read_json, write_checked_json
 from evokd_data.strategies.trust import paired_difference

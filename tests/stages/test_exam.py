@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from evokd_data.errors import TeacherError
+from evokd_data.loop.rounds import generate_next, open_run, take_exam, train_next
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe, load
 from evokd_data.records import Completion, LabelForm, Prompt
-from evokd_data.rounds import generate_next, open_run, take_exam, train_next
 from evokd_data.stages.exam import FormResult, _verdict, forms_to_try, labelling_of
 from evokd_data.storage.journal import read_answers
 from evokd_data.storage.workspace import Workspace, read_json
@@ -149,7 +149,7 @@ def test_the_same_seeds_and_answers_give_the_same_exam(measured, tmp_path):
 
 def test_the_teacher_is_asked_on_the_test_set_after_the_loop_and_no_round_sees_it(measured, tmp_path):
     from evokd_data.generation.scheduler import TeacherOnDemand
-    from evokd_data.rounds import run_rounds
+    from evokd_data.loop.rounds import run_rounds
 
     recipe = measured("rounds.count=1", "teacher_test_texts=6")
     with open_run(recipe, tmp_path) as run, asyncio.Runner() as loop:

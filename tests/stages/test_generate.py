@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from evokd_data.errors import TeacherError
 from evokd_data.generation import near_duplicates
 from evokd_data.generation.filters import REASONS
+from evokd_data.loop.rounds import generate_next
 from evokd_data.progress import Progress
 from evokd_data.records import GenerationRequest, Quota
-from evokd_data.rounds import generate_next
 from evokd_data.stages.generate import shard_ranges
 from evokd_data.stages.plan import plan
 from evokd_data.storage import journal
@@ -187,7 +187,7 @@ def test_a_round_taken_up_again_asks_nobody_twice_and_gives_the_same_rows(recipe
 
 
 def test_the_brief_of_a_plan_just_made_is_the_brief_of_the_plan_read_again(recipe, tmp_path):
-    from evokd_data.rounds import open_run
+    from evokd_data.loop.rounds import open_run
 
     loaded = recipe(**ROUGH, **{"strategy:": "filters: {label_disagreement: relabel}\nstrategy:"})
     play(loaded, tmp_path, 2)
@@ -226,7 +226,7 @@ def test_an_error_while_writing_shards_leaves_no_request_running(recipe, tmp_pat
 
     async def main() -> list[str]:
         from evokd_data.generation.scheduler import TeacherOnDemand
-        from evokd_data.rounds import open_run
+        from evokd_data.loop.rounds import open_run
         from evokd_data.stages.generate import generate
 
         with open_run(loaded, tmp_path) as run:

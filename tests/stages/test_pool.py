@@ -12,11 +12,11 @@ import pytest
 from evokd_data import localhub
 from evokd_data.errors import DataError, RecipeError
 from evokd_data.generation.filters import REASONS
+from evokd_data.loop.rounds import generate_next
 from evokd_data.progress import Progress
 from evokd_data.recipe import load
 from evokd_data.records import Completion, Prompt
 from evokd_data.revisions.replay import replay
-from evokd_data.rounds import generate_next
 from evokd_data.seeds import load_splits
 from evokd_data.stages.pool import margins
 from evokd_data.storage import journal

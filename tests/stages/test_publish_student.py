@@ -16,9 +16,9 @@ from evokd_data.cli import cli
 from evokd_data.deployment.opening import open_model
 from evokd_data.errors import PublishError, RecipeError, RevisionConflict, StudentError
 from evokd_data.localhub.child import RunningHub
+from evokd_data.loop.rounds import publish_complete, push_student_of_round, run_all
 from evokd_data.progress import Progress
 from evokd_data.revisions.verify import verify
-from evokd_data.rounds import publish_complete, push_student_of_round, run_all
 from evokd_data.stages.publish_student import push_student
 from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.students.checkpoint import METADATA_FILE

@@ -13,11 +13,11 @@ import pytest
 
 from evokd_data.errors import TeacherError
 from evokd_data.generation.filters import REASONS
+from evokd_data.loop.rounds import generate_next
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.records import Completion, Constraint, Message, Prompt, Rejection, Sample, Sampling, refused
 from evokd_data.revisions.rebuild import regenerate
-from evokd_data.rounds import generate_next
 from evokd_data.seeds import load_splits
 from evokd_data.stages.generate import make_filter_pipeline
 from evokd_data.stages.plan import plan

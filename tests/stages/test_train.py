@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from evokd_data.errors import StudentError, WorkspaceError
+from evokd_data.loop.rounds import generate_next, train_next
 from evokd_data.progress import Progress
 from evokd_data.recipe import load
-from evokd_data.rounds import generate_next, train_next
 from evokd_data.stages.train import Mapped
 from evokd_data.storage.shards import ShardedSamples, read_probe
 from evokd_data.storage.workspace import Workspace, read_json

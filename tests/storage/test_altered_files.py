@@ -13,8 +13,8 @@ import orjson
 import pytest
 
 from evokd_data.errors import StudentError, WorkspaceError
+from evokd_data.loop.rounds import open_run
 from evokd_data.recipe import Recipe
-from evokd_data.rounds import open_run
 from evokd_data.storage import parquet, shards
 from evokd_data.storage.journal import Journal, read_answers, segments
 from evokd_data.storage.shards import ShardedSamples, read_rejections

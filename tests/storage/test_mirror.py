@@ -18,8 +18,8 @@ import fsspec
 import pytest
 
 from evokd_data.errors import MirrorError
+from evokd_data.loop.rounds import generate_next, open_run, run_all, train_next
 from evokd_data.progress import Progress
-from evokd_data.rounds import generate_next, open_run, run_all, train_next
 from evokd_data.storage import journal, mirror
 from evokd_data.storage.mirror import Mirror, mirrored
 from evokd_data.storage.workspace import Workspace
@@ -33,7 +33,7 @@ from pathlib import Path
 from evokd_data.storage import mirror
 from evokd_data.progress import Progress
 from evokd_data.recipe import load
-from evokd_data.rounds import run_all
+from evokd_data.loop.rounds import run_all
 mirror.INTERVAL_S = 0.05
 print("started", flush=True)
 run_all([load(Path(sys.argv[1]))], Path(sys.argv[2]), Progress(), mirror=sys.argv[3])

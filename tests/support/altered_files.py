@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from evokd_data.errors import EvokdError
+from evokd_data.loop.rounds import open_run
 from evokd_data.recipe import Recipe
-from evokd_data.rounds import open_run
 from evokd_data.storage.journal import read_answers
 from evokd_data.storage.shards import ShardedSamples, read_probe, read_rejections
 from evokd_data.storage.workspace import Workspace, read_json

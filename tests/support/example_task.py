@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from evokd_data.loop.rounds import generate_next, train_next
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe, load
 from evokd_data.records import Labelling, Origin, Sample, Sampling
-from evokd_data.rounds import generate_next, train_next
 from evokd_data.seeds import SEED
 from evokd_data.storage.workspace import Workspace
 from evokd_data.strategies import DEFAULT_LABELLING, Brief

@@ -13,10 +13,10 @@ from typing import Any
 from evokd_data import recipe
 from evokd_data.atomic_files import write_json
 from evokd_data.digest import derive_seed
+from evokd_data.loop.rounds import resolved
 from evokd_data.recipe import Recipe
 from evokd_data.records import Completion, Message, Origin, Prompt, Quota, Rejection, Sample, Sampling
 from evokd_data.reporting import dataset_card
-from evokd_data.rounds import resolved
 from evokd_data.seeds import load_splits
 from evokd_data.stages import manifest
 from evokd_data.stages.publish import make_bundle

@@ -27,7 +27,6 @@ LOCALHUB_MAY_IMPORT = {"atomic_files", "yaml_files"}
 INPUTS = {
     "intake", "published_recipe", "recipe", "recipe_checks", "recipe_file", "recipe_sections", "seeds", "sources",
 }  # fmt: skip
-LOOP = {"rounds", "compare", "checks", "preview", "doctor"}
 
 
 class Import(NamedTuple):
@@ -112,7 +111,7 @@ def room(module: str) -> Room:
     if head in INPUTS:
         return Room("inputs")
     assert not rest, f"the package {head!r} has no place in the napkin"
-    for wing, modules in (("ground", GROUND), ("contracts", {"templates"}), ("loop", LOOP)):
+    for wing, modules in (("ground", GROUND), ("contracts", {"templates"})):
         if head in modules:
             return Room(wing)
     raise AssertionError(f"the module {head!r} has no place in the napkin: name its wing in this file")

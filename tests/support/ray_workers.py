@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 
 from evokd_data.generation.scheduler import TeacherOnDemand
+from evokd_data.loop.rounds import open_run
 from evokd_data.recipe import Recipe
-from evokd_data.rounds import open_run
 from evokd_data.stages.generate import generate
 from evokd_data.storage.workspace import Workspace
 from evokd_data.teachers.ray import pipeline

@@ -25,13 +25,13 @@ from click.testing import CliRunner
 
 from evokd_data.cli import cli
 from evokd_data.errors import EvokdError
+from evokd_data.loop.rounds import open_run
 from evokd_data.recipe import load
 from evokd_data.revisions.diff import diff
 from evokd_data.revisions.load import list_rounds, load_round
 from evokd_data.revisions.replay import replay
 from evokd_data.revisions.reproduce import reproduce
 from evokd_data.revisions.verify import verify
-from evokd_data.rounds import open_run
 from tests.support import ROOT
 from tests.support.example_task import QUICK
 from tests.support.published_runs import Played, republish

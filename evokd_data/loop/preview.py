@@ -19,10 +19,10 @@ from evokd_data.atomic_files import write_json
 from evokd_data.errors import RecipeError, WorkspaceError
 from evokd_data.generation.scheduler import TeacherOnDemand, in_order
 from evokd_data.generation.seed_student import seed_student, with_student
+from evokd_data.loop.rounds import Run, metered_teacher, open_run
 from evokd_data.progress import Progress
 from evokd_data.recipe import FORCE, Recipe
 from evokd_data.records import Completion, Draft, GenerationRequest, Prompt, Sample
-from evokd_data.rounds import Run, metered_teacher, open_run
 from evokd_data.stages.exam import REFUSED, is_exam, needs_exam
 from evokd_data.stages.generate import examine, generate, make_filter_pipeline
 from evokd_data.stages.plan import make_plan

@@ -14,13 +14,13 @@ from typing import Any
 
 from evokd_data.atomic_files import write_json, write_text
 from evokd_data.errors import RecipeError
+from evokd_data.loop.rounds import Run, run_all
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe, load
 from evokd_data.reporting import comparison_tables
 from evokd_data.reporting.primary_metric import NAMES, primary_metric
 from evokd_data.reporting.run_summary import summary
 from evokd_data.reporting.significance import differences
-from evokd_data.rounds import Run, run_all
 from evokd_data.storage.shards import ShardedSamples
 from evokd_data.storage.workspace import Workspace
 

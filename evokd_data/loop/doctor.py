@@ -16,8 +16,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
-from evokd_data.checks import LOCAL_HUB, check
 from evokd_data.errors import EvokdError, StudentError, TeacherError
+from evokd_data.loop.checks import LOCAL_HUB, check
 from evokd_data.machine import GIB, accelerators, free_disk, gib, memory
 from evokd_data.models import ModelReference, weights_size
 from evokd_data.recipe import Recipe
