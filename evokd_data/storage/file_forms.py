@@ -36,6 +36,7 @@ ENTRIES: dict[str, dict[str, dict[str, Any]]] = {
     "manifest.json": {"shards": {"file": TEXT, "rows": COUNT, "content": TEXT}},
 }
 """What each entry of a list in such a file holds. A person may write a plan: what has a default may be missing."""
+QUOTAS = ("cells", "refills")
 QUOTA_KEYS = {"target", "samples", "difficulty", "contrast", "weakness", "text"}
 
 
@@ -44,10 +45,22 @@ def check_form(name: str, value: Any) -> None:
     if name in FORMS:
         _check_table(value, FORMS[name], "it")
         for key, form in ENTRIES.get(name, {}).items():
-            for entry in value[key]:
-                _check_table(entry, form, f"an entry of {key!r}")
-                if unknown := entry.keys() - QUOTA_KEYS if key == "cells" else ():
-                    raise ValueError(f"an entry of {key!r} has {min(unknown)!r}, which is no part of a quota")
+            _check_entries(value[key], key, form)
+        if name == "plan.json":
+            refills = value.get("refills", [])
+            if not isinstance(refills, list):
+                raise ValueError(f"the 'refills' of it is {refills!r:.40}")
+            for quotas in refills:
+                _check_entries(quotas, "refills", ENTRIES["plan.json"]["cells"])
+
+
+def _check_entries(entries: Any, key: str, form: dict[str, Any]) -> None:
+    if not isinstance(entries, list):
+        raise ValueError(f"an entry of {key!r} is {entries!r:.40}")
+    for entry in entries:
+        _check_table(entry, form, f"an entry of {key!r}")
+        if unknown := entry.keys() - QUOTA_KEYS if key in QUOTAS else ():
+            raise ValueError(f"an entry of {key!r} has {min(unknown)!r}, which is no part of a quota")
 
 
 def _check_table(value: Any, form: dict[str, Any], what: str) -> None:

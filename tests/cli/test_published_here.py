@@ -51,7 +51,7 @@ def test_the_newest_publication_counts_and_damaged_files_do_not(tmp_path: Path) 
     for number, (name, endpoint) in enumerate((("a", "https://old.example"), ("b", "https://new.example"))):
         file = tmp_path / name / "round-000" / "revision.json"
         file.parent.mkdir(parents=True)
-        file.write_text(f'{{"repo": "org/name", "endpoint": "{endpoint}"}}')
+        file.write_text(f'{{"repo": "org/name", "endpoint": "{endpoint}", "tag": "round-000", "commit": "1"}}')
         os.utime(file, (number, number))
     for name, content in (("c", "not json"), ("d", "[]")):
         file = tmp_path / name / "round-000" / "revision.json"
