@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import random
+from collections.abc import Iterator
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 import pytest
@@ -21,16 +24,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("faults")
 
 
+@pytest.fixture(scope="module")
+def process() -> Iterator[Pool]:
+    """Another process, of one thread: the scenarios fork, and a fork of pytest may wait for ever for threads of earlier tests."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        yield pool
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2, 4, 5, 19])
-def test_a_run_killed_before_any_change_of_the_disk_loses_and_repeats_nothing(seed: int, folder: Path) -> None:
-    outcome = crash_points.play(seed, Crashes.of(seed, folder))
+def test_a_run_killed_before_any_change_of_the_disk_loses_and_repeats_nothing(
+    seed: int, folder: Path, process: Pool
+) -> None:
+    outcome = process.apply(crash_points.play, (seed, Crashes.of(seed, folder)))
     assert outcome.violations == []
     assert outcome.points >= 1
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_run_on_a_failing_disk_ends_with_a_message_and_comes_out_the_same(seed: int, folder: Path) -> None:
-    outcome = storage_faults.play(seed, Crashes.of(0, folder))
+def test_a_run_on_a_failing_disk_ends_with_a_message_and_comes_out_the_same(
+    seed: int, folder: Path, process: Pool
+) -> None:
+    outcome = process.apply(storage_faults.play, (seed, Crashes.of(0, folder)))
     assert (outcome.violations, outcome.wrong) == ([], 0)
 
 
