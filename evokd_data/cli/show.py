@@ -12,7 +12,7 @@ from evokd_data.cli import options
 from evokd_data.cli.echo import echo
 
 
-@click.command("show", short_help="Show a run: its rounds, plan, samples and rejections.")
+@click.command("show", short_help="Show a run: its rounds, plan, samples, rejections.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--plan", "plan", type=int, metavar="ROUND", help="Show the plan of a round instead.")
 @click.option("--samples", is_flag=True, help="Show texts that were kept, with their labels.")
