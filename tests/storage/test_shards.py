@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 import resource
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -28,7 +30,8 @@ from evokd_data.storage.shards import (
 )
 from evokd_data.tasks import sample_id
 from evokd_data.tasks.ner import NER
-from tests.support.example_task import TASK, sample
+from tests.support import ROOT
+from tests.support.example_task import TASK, play, sample
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 unit = st.floats(0, 1, width=64)
@@ -173,3 +176,17 @@ def test_selected_samples_are_read_when_they_are_accessed():
     assert [selected[1].text, selected[-1].text, selected[1].text] == ["4", "7", "4"]
     assert accessed == [4, 7]
     assert [row.text for row in selected[1:]] == ["4", "7"]
+
+
+@pytest.mark.slow
+def test_datasets_opens_a_shard_as_the_page_says(recipe, tmp_path):
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    path = play(recipe(), tmp_path, 2).round(1).shard_files()[0]
+    assert (quoted := "runs/support-intents/round-001/shards/00000.arrow") in code
+    scope: dict[str, Any] = {}
+    exec(code.replace(quoted, str(path)), scope)
+    samples = list(ShardedSamples(TASK, [path]))
+    assert [(row["id"], row["text"], row["label"]) for row in scope["rows"]] == [
+        (s.id, s.text, s.target) for s in samples
+    ]
