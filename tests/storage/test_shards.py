@@ -183,7 +183,8 @@ def test_datasets_opens_a_shard_as_the_page_says(recipe, tmp_path):
     page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     path = play(recipe(), tmp_path, 2).round(1).shard_files()[0]
-    assert (quoted := "runs/support-intents/round-001/shards/00000.arrow") in code
+    quoted = "runs/support-intents/round-001/shards/00000.arrow"
+    assert quoted in code
     scope: dict[str, Any] = {}
     exec(code.replace(quoted, str(path)), scope)
     samples = list(ShardedSamples(TASK, [path]))
