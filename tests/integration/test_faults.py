@@ -13,7 +13,6 @@ import pytest
 
 from evokd_data.records import Origin, Sample, Span
 from tests.support import crash_points, hostile_completions, storage_faults
-from tests.support.crash_points import Crashes
 from tests.support.hostile_completions import TAGGING, TASKS, invalid, reply
 
 pytestmark = pytest.mark.slow
@@ -35,7 +34,7 @@ def process() -> Iterator[Pool]:
 def test_a_run_killed_before_any_change_of_the_disk_loses_and_repeats_nothing(
     seed: int, folder: Path, process: Pool
 ) -> None:
-    outcome = process.apply(crash_points.play, (seed, Crashes.of(seed, folder)))
+    outcome = process.apply(crash_points.play_in, (folder, seed))
     assert outcome.violations == []
     assert outcome.points >= 1
 
@@ -44,7 +43,7 @@ def test_a_run_killed_before_any_change_of_the_disk_loses_and_repeats_nothing(
 def test_a_run_on_a_failing_disk_ends_with_a_message_and_comes_out_the_same(
     seed: int, folder: Path, process: Pool
 ) -> None:
-    outcome = process.apply(storage_faults.play, (seed, Crashes.of(0, folder)))
+    outcome = process.apply(storage_faults.play_in, (folder, seed))
     assert (outcome.violations, outcome.wrong) == ([], 0)
 
 

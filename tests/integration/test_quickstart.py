@@ -35,8 +35,9 @@ def test_a_real_teacher_fills_every_round(folder: Path) -> None:
     entries = rounds(folder)
     assert [entry["round"] for entry in entries] == [0, 1, 2]
     for entry in entries[1:]:
-        assert entry["asked"] == 14 == entry["kept"] + sum(entry["rejected"].values())
-        assert entry["kept"] >= 10
+        assert 14 <= entry["asked"] <= 3 * 14
+        assert entry["asked"] == entry["kept"] + sum(entry["rejected"].values())
+        assert entry["kept"] == 14, "what the filters rejected was not asked for again"
         assert entry["tokens"] > 0
         assert entry["metrics"]["test"]["n"] == 280
 

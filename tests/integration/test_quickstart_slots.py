@@ -29,7 +29,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_real_teacher_fills_a_round_with_spans_that_are_where_they_say(folder: Path) -> None:
     entries = json.loads(run(folder, "show", "quickstart-slots", "--json"))["rounds"]
     assert [entry["round"] for entry in entries] == [0, 1]
-    assert entries[1]["asked"] == 21 == entries[1]["kept"] + sum(entries[1]["rejected"].values())
+    assert 21 <= entries[1]["asked"] <= 3 * 21
+    assert entries[1]["asked"] == entries[1]["kept"] + sum(entries[1]["rejected"].values())
     assert entries[1]["kept"] >= 14
     run(folder, "load", "local/quickstart-slots", "--endpoint", "local", "--out", "rows.jsonl")
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text("utf-8").splitlines()]

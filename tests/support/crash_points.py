@@ -157,6 +157,11 @@ def answers(workspace: Workspace) -> Counter[tuple[str, str, str]]:
     return journalled
 
 
+def play_in(folder: Path, seed: int) -> Outcome:
+    """Play a seed, the undisturbed run included, with the folder's files. Call it in a process of one thread: both fork."""
+    return play(seed, Crashes.of(seed, folder))
+
+
 def play(seed: int, crashes: Crashes) -> Outcome:
     """Kill a run up to MAX_KILLS times, work it to its end, and compare it with the undisturbed one."""
     chance, outcome = random.Random(seed), Outcome(seed)

@@ -46,6 +46,11 @@ class Outcome:
     violations: list[str] = field(default_factory=list)
 
 
+def play_in(folder: Path, seed: int) -> Outcome:
+    """As `crash_points.play_in`."""
+    return play(seed, Crashes.of(0, folder))
+
+
 def play(seed: int, crashes: Crashes) -> Outcome:
     """Work a run on a failing disk, then on a sound one, and compare it with the undisturbed run."""
     chance = random.Random(seed)
