@@ -151,11 +151,13 @@ def reproduce(
 
 
 def _inputs(snapshot: Snapshot, teacher: Teacher) -> dict[str, Any]:
-    """What all answers in one folder must have in common."""
+    """What all answers in one folder must have in common, in the form of a run's inputs.json."""
     return {
-        "repo": snapshot.repo,
-        "commit": snapshot.commit,
+        "settings": {"repo": snapshot.repo, "commit": snapshot.commit},
         "teacher": {"engine": teacher.name, **settings.table(teacher)},
+        "student": {},
+        "splits": {},
+        "prompts": {},
     }
 
 
