@@ -75,7 +75,7 @@ def main() -> None:
     print("  .venv/bin/evokd-data show quickstart --plan 3        what round 3 was aimed at")
     print("  .venv/bin/evokd-data hub serve                       the local Hub, for a browser or any Hub client")
     print(f"  .venv/bin/evokd-data load {REPO} --round 3 --endpoint local --out round-3.jsonl")
-    print("  .venv/bin/evokd-data init my-task.yaml               a recipe for your own task")
+    print("  .venv/bin/evokd-data init my.csv                     a recipe for your own task, from your own file")
 
 
 if __name__ == "__main__":
