@@ -24,6 +24,8 @@ from evokd_data.teachers.server.plug import Server
 from tests.support.fake_chat_server import FakeServer, Reply, chat, failing, ok, ollama
 from tests.support.server_talk import completing, prompt, talk
 
+pytestmark = pytest.mark.slow  # servers that wait, fail and come back: seconds
+
 KEY = "sk-very-secret-1234"
 CODES = ("A", "B", "C")
 SCHEMA = {"type": "object", "properties": {"texts": {"type": "array"}}, "required": ["texts"]}
