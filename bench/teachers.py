@@ -14,7 +14,6 @@ that are, for the judge, what was asked for.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -34,6 +33,7 @@ from evokd_data.progress import Progress
 from evokd_data.recipe import load
 from evokd_data.reporting.primary_metric import primary_metric
 from evokd_data.reporting.run_summary import summary
+from evokd_data.runner import Runner
 from evokd_data.stages.adopt import best_round
 from evokd_data.storage.shards import read_rejections, read_table
 from evokd_data.storage.workspace import Workspace, read_json
@@ -86,7 +86,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     cells = []
     for teacher in arguments.teachers:
-        with asyncio.Runner() as loop, ExitStack() as stack:
+        with Runner() as loop, ExitStack() as stack:
             engine: TeacherOnDemand | None = None
             for name in arguments.sets:
                 for shots in arguments.shots:

@@ -16,6 +16,7 @@ from importlib import import_module
 import click
 
 from evokd_data.cli.echo import PrintableFormatter, echo, failure
+from evokd_data.interrupts import INTERRUPTED, Interrupts
 
 COMMANDS = {
     "init": "Make a recipe from your own labelled texts.",
@@ -82,7 +83,6 @@ class LazyGroup(click.Group):
         except EvokdError as error:
             raise failure(error) from error
         except KeyboardInterrupt:
-            end_at_the_next_interrupt()
             echo("stopped; the same command goes on from here", err=True)
             ctx.exit(INTERRUPTED)
         except BrokenPipeError:  # the reader of our output has closed it; click exits without a message
@@ -109,24 +109,6 @@ def cli(verbose: bool) -> None:
         logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
-INTERRUPTED = 130
-"""The exit code after Ctrl-C, as shells expect."""
-
-
-def end_at_the_next_interrupt() -> None:
-    """Another Ctrl-C ends the process at once, with the exit code of the first.
-
-    What Python does at its end, such as joining threads, would turn it into a traceback or into death by a signal. A run can be
-    killed at any moment, and processes that it started end with it.
-    """
-    while True:
-        try:
-            signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
-            return
-        except KeyboardInterrupt:  # it came in this very moment
-            continue
-
-
 def main() -> None:
     """The console script."""
     # How often an OpenMP thread looks for work before it sleeps; it must be set before torch is loaded. Operations of a
@@ -134,6 +116,8 @@ def main() -> None:
     # took 80 ms with 0, 48 with 1,000, and 46 with libgomp's default of 300,000; with another program on one of two cores
     # 69, 106 and 175.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
+        signal.signal(signal.SIGINT, Interrupts(ends_process=True))
     try:
         cli.main()
     except KeyboardInterrupt:
@@ -147,7 +131,6 @@ def main() -> None:
 def _end_interrupted() -> None:
     """All that a command opened is closed. While the interpreter ends, another Ctrl-C would kill it: it gives the signal back to the
     system before it is gone."""
-    end_at_the_next_interrupt()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()

@@ -21,6 +21,7 @@ from evokd_data.loop.checks import LOCAL_HUB, check
 from evokd_data.machine import GIB, accelerators, free_disk, gib, memory
 from evokd_data.models import ModelReference, weights_size
 from evokd_data.recipe import Recipe
+from evokd_data.runner import Runner
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 PATIENCE_S = 30.0
@@ -249,7 +250,8 @@ def _served(recipe: Recipe) -> Iterator[Finding]:
     assert recipe.teacher.base_model is not None
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            asyncio.run(asyncio.wait_for(open_once(Path(scratch) / "log"), PATIENCE_S))
+            with Runner() as loop:
+                loop.run(asyncio.wait_for(open_once(Path(scratch) / "log"), PATIENCE_S))
         except TimeoutError:
             yield Finding(
                 PROBLEM,

@@ -23,6 +23,7 @@ from evokd_data.loop.rounds import Run, metered_teacher, open_run
 from evokd_data.progress import Progress
 from evokd_data.recipe import FORCE, Recipe
 from evokd_data.records import Completion, Draft, GenerationRequest, Prompt, Sample
+from evokd_data.runner import Runner
 from evokd_data.stages.exam import REFUSED, is_exam, needs_exam
 from evokd_data.stages.generate import examine, generate, make_filter_pipeline
 from evokd_data.stages.plan import make_plan
@@ -51,7 +52,7 @@ def preview(recipe: Recipe, runs: Path, progress: Progress, samples: int = 10) -
         raise RecipeError(
             f"{recipe.path}: asks no teacher, so there is nothing to preview; next: evokd-data run {recipe.path}"
         )
-    with open_run(recipe, runs, progress=progress, preview=True) as run, asyncio.Runner() as loop:
+    with open_run(recipe, runs, progress=progress, preview=True) as run, Runner() as loop:
         if run.workspace.round(1).generated.exists():
             raise WorkspaceError(
                 f"{run.workspace.root}: its first round is generated; see it with: evokd-data show {recipe.name}"

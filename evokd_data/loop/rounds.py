@@ -5,7 +5,6 @@ The command `run` repeats `generate`, `train-round` and `publish`. Each of them 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
@@ -19,6 +18,7 @@ from evokd_data.generation.scheduler import TeacherOnDemand
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.records import Revision
+from evokd_data.runner import Runner
 from evokd_data.seeds import Splits, load_splits, notes
 from evokd_data.stages.adopt import REJECTIONS_TO_END, best_round, best_student, ends_early, link_best
 from evokd_data.stages.evaluate import evaluate, remarks
@@ -151,7 +151,7 @@ def generate_next(
     recipe: Recipe, runs: Path, progress: Progress, origin: str | None = None, mirror: str | None = None
 ) -> dict[str, Any]:
     """Generate the next round. Returns its totals with its number. `origin` and `mirror` as in `open_run`."""
-    with open_run(recipe, runs, origin, progress, mirror) as run, asyncio.Runner() as loop:
+    with open_run(recipe, runs, origin, progress, mirror) as run, Runner() as loop:
         index = run.next_to_generate()
         return {"round": index, **loop.run(_generate_once(run, index, progress))}
 
@@ -160,7 +160,7 @@ def take_exam(
     recipe: Recipe, runs: Path, progress: Progress, origin: str | None = None, mirror: str | None = None
 ) -> Mapping[str, Any]:
     """The teacher's exam, before the first round that asks it; the run uses it afterwards. Returns the content of exam.json."""
-    with open_run(recipe, runs, origin, progress, mirror, preview=True) as run, asyncio.Runner() as loop:
+    with open_run(recipe, runs, origin, progress, mirror, preview=True) as run, Runner() as loop:
         return loop.run(_take_exam(run, progress))
 
 
@@ -238,7 +238,7 @@ def run_all(
                     f"{recipe.path}: name: {recipe.name!r} is that of {earlier.path} too; give it another"
                 )
     runs_done: list[Run] = []
-    with asyncio.Runner() as loop, ExitStack() as stack:
+    with Runner() as loop, ExitStack() as stack:
         teacher: TeacherOnDemand | None = None
         teacher_settings = None
         for recipe in recipes:
@@ -255,9 +255,7 @@ def run_all(
     return runs_done
 
 
-def run_rounds(
-    loop: asyncio.Runner, run: Run, teacher: TeacherOnDemand, progress: Progress, every_round: bool = False
-) -> None:
+def run_rounds(loop: Runner, run: Run, teacher: TeacherOnDemand, progress: Progress, every_round: bool = False) -> None:
     """Every round of a run, then the teacher's own score. Rounds that are complete are not made again.
 
     The run ends early when REJECTIONS_TO_END rounds in a row are not adopted, unless `every_round` is wanted, and when its
@@ -272,9 +270,7 @@ def run_rounds(
             progress.note(f"{run.recipe.name} ends here, and {rounds}: {spent} with the same command")
 
 
-def _run_rounds(
-    loop: asyncio.Runner, run: Run, teacher: TeacherOnDemand, progress: Progress, every_round: bool
-) -> None:
+def _run_rounds(loop: Runner, run: Run, teacher: TeacherOnDemand, progress: Progress, every_round: bool) -> None:
     recipe, workspace = run.recipe, run.workspace
     if recipe.publish:
         from evokd_data.stages.publish import Publication
@@ -299,7 +295,7 @@ def _run_rounds(
         loop.run(label_test(recipe, workspace, run.splits, teacher, progress))
 
 
-def _close(loop: asyncio.Runner, teacher: TeacherOnDemand) -> None:
+def _close(loop: Runner, teacher: TeacherOnDemand) -> None:
     loop.run(teacher.__aexit__(None, None, None))
 
 

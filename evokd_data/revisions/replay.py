@@ -7,7 +7,6 @@ rows, rows from the journal's answers.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from bisect import bisect_right
 from collections import Counter
@@ -38,6 +37,7 @@ from evokd_data.revisions.rebuild import (
     restore_probe,
     text_key,
 )
+from evokd_data.runner import Runner
 from evokd_data.scratch import scratch_folder
 from evokd_data.seeds import Splits
 from evokd_data.stages.exam import is_exam, labelling_of, summary
@@ -130,8 +130,8 @@ def replay(
                 f"{snapshot.name}: was published without its journal (publish.journal: false), so its rows cannot be made "
                 f"again; that they are as published shows: evokd-data verify {repo} --round {index}"
             )
-        with scratch_folder("replay") as scratch:
-            counts = asyncio.run(_replay(snapshot, its_recipe, splits, Workspace(scratch), notes))
+        with scratch_folder("replay") as scratch, Runner() as loop:
+            counts = loop.run(_replay(snapshot, its_recipe, splits, Workspace(scratch), notes))
         if counts.unused:
             notes.append(f"{counts.unused} answers of the journal belong to no prompt of the round")
     return Replayed(

@@ -39,6 +39,7 @@ from evokd_data.revisions.rebuild import (
     restore_earlier,
     text_key,
 )
+from evokd_data.runner import Runner
 from evokd_data.seeds import Splits
 from evokd_data.settings import short
 from evokd_data.stages.exam import is_exam
@@ -145,7 +146,8 @@ def reproduce(
         if not workspace.round(published.index).plan.exists():
             restore_earlier(snapshot, its_recipe, workspace)
         reproduction = _Reproduction(snapshot, its_recipe, splits, workspace, progress)
-        reproduced = asyncio.run(reproduction.run(limit))
+        with Runner() as loop:
+            reproduced = loop.run(reproduction.run(limit))
         write_json(out / REPORT, reproduced.as_json())
     return reproduced
 
