@@ -101,6 +101,11 @@ def check_files(reference: ModelReference, section: str, error: type[EvokdError]
     return _local_folder(reference, section, error, weights) is not None
 
 
+def folder_here(reference: ModelReference, section: str, error: type[EvokdError]) -> Path | None:
+    """The folder with the model's weights and tokenizer on this machine, in the cache of the Hub, too; None when there is none."""
+    return _local_folder(reference, section, error, weights=True) or _cached_folder(reference)
+
+
 def ask_hub(reference: ModelReference, section: str, error: type[EvokdError]) -> None:
     """Asks the Hub whether it has the model at its revision. Raises like `find_model`, also without a connection."""
     from huggingface_hub import HfApi

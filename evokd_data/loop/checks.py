@@ -1,6 +1,6 @@
 """Check a recipe before its run: whatever `run` would refuse before its first request, by the code that would refuse it.
 
-Nothing is written, no model is loaded, and the Hub is asked only where that is wanted.
+Nothing is written, no weights are loaded, and the Hub is asked only where that is wanted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 from evokd_data.errors import DataError, EvokdError, RecipeError, StudentError, TeacherError
-from evokd_data.models import ask_hub, check_files
+from evokd_data.models import ask_hub, check_files, folder_here
 from evokd_data.recipe import Recipe
 from evokd_data.recipe_checks import SOURCES
 from evokd_data.seeds import Splits, load_splits, notes
@@ -60,7 +60,15 @@ def _teacher(recipe: Recipe, online: bool) -> None:
 
 def _student(recipe: Recipe, online: bool) -> None:
     model = recipe.student.base_model
-    if model is not None and not check_files(model, "student", StudentError, weights=True) and online:
+    if model is None:
+        return
+    folder = folder_here(model, "student", StudentError)
+    if folder is not None:
+        from evokd_data.students.pretrained import check_pretrained
+
+        with suppress(ImportError):  # torch and transformers are not needed to check a recipe
+            check_pretrained(folder)
+    elif online:
         ask_hub(model, "student", StudentError)
 
 

@@ -6,7 +6,8 @@ Either trains to the end, on nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ UNKNOWN_SHARE = 0.05
 SPARE = 0.1, 128, 1024
 """Embeddings without a token: a share, at least and at most this many. Matrices are padded, by 905 rows in Phi-2 (1.8 %)."""
 
+LOCAL = {"local_files_only": True, "trust_remote_code": False}
+
 
 def load_pretrained(auto_class: Any, folder: Path, **options: Any) -> tuple[Any, Any, dict[str, Any]]:
     """The model in a folder, as a class of transformers' auto_factory loads it, in float32; its tokenizer; the loading report.
@@ -31,24 +34,15 @@ def load_pretrained(auto_class: Any, folder: Path, **options: Any) -> tuple[Any,
     import torch
     from transformers import AutoTokenizer
 
-    try:
+    with _refused(folder):
         model, report = auto_class.from_pretrained(
             folder,
             dtype=torch.float32,  # whatever the checkpoint has: half precision loses the small steps of fine-tuning
             output_loading_info=True,
-            local_files_only=True,
-            trust_remote_code=False,
+            **LOCAL,
             **options,
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # the files may come from anywhere, and the libraries raise errors of many kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if "trust_remote_code" in str(error):
-            reason = "it brings its own code, which is never run"
-        raise StudentError(
-            f"student.model: {folder} cannot be used: {reason}; choose a complete encoder that "
-            "transformers knows, or delete a damaged download"
-        ) from error
+        tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
     _check_vocabulary(folder, model, tokenizer)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.sep_token or tokenizer.unk_token
@@ -57,6 +51,35 @@ def load_pretrained(auto_class: Any, folder: Path, **options: Any) -> tuple[Any,
             model.resize_token_embeddings(len(tokenizer))
         model.config.pad_token_id = tokenizer.pad_token_id
     return model, tokenizer, report
+
+
+def check_pretrained(folder: Path) -> None:
+    """Refuse what `load_pretrained` would refuse, as far as it can be seen without the weights: seconds, and a few megabytes.
+
+    Raises StudentError.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    with _refused(folder), torch.device("meta"):
+        model = AutoModel.from_config(AutoConfig.from_pretrained(folder, **LOCAL))
+        tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+    _check_vocabulary(folder, model, tokenizer)
+
+
+@contextmanager
+def _refused(folder: Path) -> Iterator[None]:
+    """Raises StudentError for any error: the files may come from anywhere, and the libraries raise errors of many kinds."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if "trust_remote_code" in str(error):
+            reason = "it brings its own code, which is never run"
+        raise StudentError(
+            f"student.model: {folder} cannot be used: {reason}; choose a complete encoder that "
+            "transformers knows, or delete a damaged download"
+        ) from error
 
 
 def _check_vocabulary(folder: Path, model: Any, tokenizer: Any) -> None:

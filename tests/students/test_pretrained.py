@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from evokd_data.errors import StudentError
+from evokd_data.loop.checks import check
 from evokd_data.models import ModelReference, check_files
+from evokd_data.recipe import load
 from evokd_data.records import Origin, Sample, Span
 from evokd_data.stages import evaluate
 from evokd_data.students.encoding import inherit
 from evokd_data.students.frozen import Frozen
-from evokd_data.students.pretrained import remarks, share_without_token
+from evokd_data.students.pretrained import check_pretrained, remarks, share_without_token
 from evokd_data.students.transformer import Transformer
 from evokd_data.tasks.ner import NER
 from tests.support.student_data import texts
@@ -67,10 +69,11 @@ def test_a_tokenizer_without_a_vocabulary_is_refused(student, base, tmp_path):
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     # As older versions of transformers wrote it: the class says how to make a tokenizer of a vocab.txt that is not there.
     (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "tokenizer_class": "BertTokenizer"}))
-    with pytest.raises(
-        StudentError, match=r"student\.model: .*model holds no vocabulary of its tokenizer \(.*vocab\.txt"
-    ):
+    message = r"student\.model: .*model holds no vocabulary of its tokenizer \(.*vocab\.txt"
+    with pytest.raises(StudentError, match=message):
         fit(student(str(folder)), tmp_path / "a", texts(9))
+    with pytest.raises(StudentError, match=message):
+        check_pretrained(folder)
 
 
 @pytest.mark.parametrize("student", [Transformer, Frozen])
@@ -79,8 +82,30 @@ def test_a_tokenizer_without_a_vocabulary_is_refused(student, base, tmp_path):
 )
 def test_a_tokenizer_of_another_vocabulary_is_refused(student, rows, message, tmp_path):
     folder = make_base(tmp_path / "model", vocab_size=rows)
-    with pytest.raises(StudentError, match=f"{message}; save the tokenizer that the model was trained with there"):
+    message += "; save the tokenizer that the model was trained with there"
+    with pytest.raises(StudentError, match=message):
         fit(student(str(folder)), tmp_path / "a", texts(9))
+    with pytest.raises(StudentError, match=message):
+        check_pretrained(folder)
+
+
+def test_check_refuses_a_base_that_the_run_would_refuse_and_says_it_in_the_same_words(base, recipe_file, tmp_path):
+    path = recipe_file()
+    broken = copy(base, tmp_path / "broken", keep="tokenizer.json")
+    (broken / "config.json").write_text(json.dumps({"model_type": "nonsense"}))
+    for folder, words in [
+        (base, None),
+        (make_base(tmp_path / "other", vocab_size=60), "has a tokenizer of 86 tokens and a model of 60"),
+        (broken, "cannot be used"),
+    ]:
+        recipe = load(path, [f"student={{kind: transformer, model: {folder}}}"])
+        problems = check(recipe).problems
+        assert len(problems) == (words is not None)
+        if words:
+            assert words in problems[0]
+            with pytest.raises(StudentError) as error:
+                fit(recipe.student, tmp_path / folder.name / "student", texts(9))
+            assert str(error.value) == problems[0]
 
 
 @pytest.mark.parametrize("student", [Transformer, Frozen])
