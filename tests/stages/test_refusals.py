@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,52 +25,13 @@ from evokd_data.storage.shards import ShardedSamples, read_rejections
 from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.strategies.quotas import RequestPlan
 from tests.support.example_task import TASK, contents, cut_down, play, quick
-from tests.support.fake_chat_server import FakeServer, Reply, chat, failing, ok
+from tests.support.fake_chat_server import FakeServer, Reply, failing
+from tests.support.fake_writer import is_label, write_or_label
 from tests.support.server_talk import serving_in_thread
 
 pytestmark = pytest.mark.slow
 
 FILTERED = "The response was filtered due to the prompt triggering our content management policy"
-WORDS = [
-    "rose",
-    "fire",
-    "grass",
-    "frog",
-    "sky",
-    "sea",
-    "moss",
-    "leaf",
-    "jeans",
-    "apple",
-    "stone",
-    "river",
-    "cloud",
-    "lamp",
-    "door",
-    "bread",
-    "horse",
-    "night",
-    "song",
-    "paper",
-]
-
-
-def is_label(body: dict[str, Any]) -> bool:
-    return "logprob_token_ids" in body or "choice" in body.get("structured_outputs", {})
-
-
-def write_or_label(body: dict[str, Any]) -> Reply:
-    """A text of a few words, or the probabilities of the classes, all drawn by the prompt's seed."""
-    draw = random.Random(body["seed"])
-    if is_label(body):
-        entries = [{"token": f"token_id:{id_}", "logprob": -draw.random() * 9} for id_ in body["logprob_token_ids"]]
-        return ok(
-            chat("r", logprobs={"content": [{**max(entries, key=lambda e: e["logprob"]), "top_logprobs": entries}]})
-        )
-    schema = body.get("structured_outputs", {}).get("json", {})
-    count = schema["properties"]["texts"]["maxItems"] if schema else 1
-    texts = [" ".join(draw.sample(WORDS, 7)) for _ in range(count)]
-    return ok(chat(json.dumps({"texts": texts}) if schema else texts[0]))
 
 
 def filtered(body: dict[str, Any]) -> Reply:
