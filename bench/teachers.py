@@ -4,9 +4,10 @@
 
 A cell is a data set, a teacher, a number of seeds for each class and a random draw of them. DATASETS holds a folder for each set with
 train.parquet and test.parquet (columns text, label; or tokens, ner_tags). Without it the bench says so and exits with 0. It is
-resumable: the same command goes on where it was. It prints a line for each cell and writes OUT/results.json.
+resumable: the same command goes on where it was. It prints a line for each cell and writes OUT/results.json. In a tagging set the
+seeds are `shots` texts for each type that hold it.
 
-Two columns are measured with a judge, a logistic regression on frozen embeddings of the real training set, which nothing else reads:
+Two columns of classification are measured with a judge, a logistic regression on frozen embeddings of the real training set, which nothing else reads:
 `kept_label_precision`, the share of kept samples whose label is the judge's, and `on_target`, the share of kept and rejected texts
 that are, for the judge, what was asked for.
 """
@@ -54,9 +55,19 @@ TASKS: dict[str, dict[str, Any]] = {
     "clinc150_domains": {"noun": "message to a digital assistant", "nouns": "messages to a digital assistant"},
     "banking77": {"noun": "message from a bank's customer", "nouns": "messages from a bank's customers"},
     "inshorts": {"noun": "short news article"},
-    "conll04": {}, "snips_slots": {},
+    "conll04": {
+        "description": "names in sentences of newspapers",
+        "type_descriptions": {"Peop": "a person", "Loc": "a place", "Org": "an organisation", "Other": "another name"},
+    },
+    "snips_slots": {
+        "description": "what a request to a voice assistant names",
+        "type_descriptions": {"object_name": "title of a book, film or song to find", "playlist": "name of a playlist",
+                              "service": "a streaming service", "timeRange": "a time or date"},
+    },
 }  # fmt: skip
 """Data set -> what its owner would write in the recipe's task."""
+SLOTS = ("artist", "city", "country", "movie_name", "object_name", "playlist", "service", "timeRange")
+"""The types of snips_slots that are asked for; words of others are O."""
 
 
 class Printed(Progress):
@@ -113,17 +124,19 @@ def write_recipe(arguments: argparse.Namespace, teacher: Path, name: str, shots:
     path = folder / f"{teacher.name}.yaml"
     folder.mkdir(parents=True, exist_ok=True)
     train, test = rows(arguments.data, name, "train"), rows(arguments.data, name, "test")
-    labels = sorted({row["label"] for row in train})
-    by_label = {label: [row for row in train if row["label"] == label] for label in labels}
+    kinds = sorted({kind for row in train for kind in kinds_of(row)})
+    by_kind = {kind: [row for row in train if kind in kinds_of(row)] for kind in kinds}
     random = derive_random(seed, "seeds", name)
-    seeds = [row for label in labels for row in random.sample(by_label[label], 5)[:shots]]
+    drawn = [row for kind in kinds for row in random.sample(by_kind[kind], 5)[:shots]]
+    seeds = list({text_of(row): row for row in drawn}.values())  # a text may hold several types
     held_out = derive_random(0, "test", name).sample(test, min(TEST_TEXTS, len(test)))
-    shown = {row["text"] for row in seeds}
+    shown = {text_of(row) for row in seeds}
     write_rows(folder / "seeds.jsonl", seeds)
-    write_rows(folder / "test.jsonl", [row for row in held_out if row["text"] not in shown])
+    write_rows(folder / "test.jsonl", [row for row in held_out if text_of(row) not in shown])
+    task = {"type": "ner", "types": kinds} if is_tagging(name) else {"type": "classification", "labels": kinds}
     recipe = {
         "name": f"{name}-{teacher.name}-{shots}-{seed}",
-        "task": {"type": "classification", "labels": labels, **TASKS[name]},
+        "task": {**task, **TASKS[name]},
         "seeds": {"path": "seeds.jsonl"},
         "test": {"path": "test.jsonl"},
         "teacher": {"engine": "vllm", "model": str(teacher.resolve()), "max_model_len": 8192, "dtype": "float32"},
@@ -147,10 +160,32 @@ def student_folder(given: Path | None) -> Path:
 
 @lru_cache(maxsize=4)
 def rows(data: Path, name: str, split: str) -> list[dict[str, Any]]:
-    """The distinct texts of a data set, on one line each, with their labels."""
+    """The distinct texts of a data set, on one line each, with their labels; or their tokens, with the tags of the types asked for."""
     table = pq.read_table(data / name / f"{split}.parquet").to_pylist()
+    if is_tagging(name):
+        tagged = [
+            {"tokens": row["tokens"], "ner_tags": [_asked_for(name, tag) for tag in row["ner_tags"]]} for row in table
+        ]
+        return list({text_of(row): row for row in tagged}.values())
     by_text = {" ".join(row["text"].split()): row["label"] for row in table}
     return [{"text": text, "label": label} for text, label in by_text.items()]
+
+
+def is_tagging(name: str) -> bool:
+    return name in ("conll04", "snips_slots")
+
+
+def _asked_for(name: str, tag: str) -> str:
+    return tag if name != "snips_slots" or tag[2:] in SLOTS else "O"
+
+
+def text_of(row: Mapping[str, Any]) -> str:
+    return str(row["text"]) if "text" in row else " ".join(row["tokens"])
+
+
+def kinds_of(row: Mapping[str, Any]) -> set[str]:
+    """The label of a text, or the types of its spans."""
+    return {row["label"]} if "label" in row else {tag[2:] for tag in row["ner_tags"] if tag != "O"}
 
 
 def write_rows(path: Path, samples: Sequence[Mapping[str, Any]]) -> None:
@@ -184,7 +219,6 @@ def describe(arguments: argparse.Namespace, name: str, recipe: Any, workspace: W
     best = best_round(workspace, scored[-1]["round"]) or 0
     exam = workspace.round(1).exam
     content = read_json(exam) if exam.exists() else None
-    judged = judge(arguments.data, student_folder(arguments.student), name)
     samples = [
         row
         for entry in scored[1:]
@@ -197,9 +231,15 @@ def describe(arguments: argparse.Namespace, name: str, recipe: Any, workspace: W
         for rejection in read_rejections(workspace.round(entry["round"]).rejection_files())
         if rejection.text
     ]
-    labels = judged([row["text"] for row in samples])
-    asked = [*zip(labels, (row["intended"] for row in samples), strict=True)]
-    asked += zip(judged([r.text for r in rejected]), (r.origin.intended for r in rejected), strict=True)
+    right: list[bool] = []
+    on_target: list[bool] = []
+    if not is_tagging(name):
+        judged = judge(arguments.data, student_folder(arguments.student), name)
+        labels = judged([row["text"] for row in samples])
+        right = [label == row["label"] for label, row in zip(labels, samples, strict=True)]
+        on_target = [label == row["intended"] for label, row in zip(labels, samples, strict=True)]
+        of_rejected = judged([rejection.text for rejection in rejected])
+        on_target += [label == r.origin.intended for label, r in zip(of_rejected, rejected, strict=True)]
     chosen = content["chosen"] if content else None
     return {
         "run": recipe.name,
@@ -210,23 +250,27 @@ def describe(arguments: argparse.Namespace, name: str, recipe: Any, workspace: W
         "kept": [entry["kept"] for entry in run["rounds"][1:]],
         "exam": content and {"verdict": content["verdict"], "estimate": chosen["accuracy"], "low": chosen["low"],
                              "high": chosen["high"], "form": chosen["form"], "pool": content.get("pool")},
-        "teacher_on_test": run["teacher"] and {key: run["teacher"][key]["accuracy"] for key in ("with_seeds", "zero_shots")},
-        "kept_label_precision": share(label == row["label"] for label, row in zip(labels, samples, strict=True)),
-        "on_target": share(label == intended for label, intended in asked),
+        "teacher_on_test": run["teacher"] and {key: _exam_measure(run["teacher"][key]) for key in ("with_seeds", "zero_shots")},
+        "kept_label_precision": share(right),
+        "on_target": share(on_target),
         "tokens": sum(entry["tokens"] or 0 for entry in run["rounds"]),
     }  # fmt: skip
 
 
-def share(outcomes: Any) -> float | None:
-    counted = list(outcomes)
-    return round(sum(counted) / len(counted), 4) if counted else None
+def _exam_measure(metrics: Mapping[str, Any]) -> float:
+    """What the exam estimates: accuracy, or micro-F1 over spans."""
+    return float(metrics["micro_f1" if "micro_f1" in metrics else "accuracy"])
+
+
+def share(outcomes: Sequence[bool]) -> float | None:
+    return round(sum(outcomes) / len(outcomes), 4) if outcomes else None
 
 
 def cell(name: str, teacher: Path, shots: int, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One cell of results.json; its lists have an entry for each draw of seeds."""
     gains = [run["final"] - run["seeds_only"] for run in runs]
     return {
-        "data": name, "task": "classification", "teacher": teacher.name, "shots": shots, "seeds": len(runs),
+        "data": name, "task": "ner" if is_tagging(name) else "classification", "teacher": teacher.name, "shots": shots, "seeds": len(runs),
         **{key: [run[key] for run in runs] for key in runs[0] if key != "run"},
         "mean_gain": round(statistics.mean(gains), 4),
     }  # fmt: skip
