@@ -27,6 +27,7 @@ from evokd_data.strategies.writing import read_text, read_texts
 from evokd_data.tasks import Unreadable
 from evokd_data.yaml_files import dump_yaml, load_yaml
 from tests.support.example_task import RECIPE
+from tests.support.fuzz_targets import MANIFEST, TARGETS
 from tests.support.hostile_completions import TASKS
 
 pytestmark = pytest.mark.slow
@@ -90,12 +91,6 @@ def test_any_text_is_a_recipe_or_refused(text: str, tmp_path: Path) -> None:
         load(path, [])
 
 
-MANIFEST: dict[str, Any] = {
-    "schema": "1", "name": "x", "round": 0, "digest": "d", "previous": None, "shards": [{"first": 0, "last": 0, "rows": 1}],
-    "identity": {"round": 0, "parent": None, "rows": 1, "content": "c", "rejections": 0, "plan": "p", "prompts": {}},
-    "totals": {"asked": 0, "rejected": {}}, "files": {"data/round-000/x.parquet": {"sha256": "s", "size": 1, "rows": 1}},
-    "environment": {"finished": "now"},
-}  # fmt: skip
 manifest_paths = st.sampled_from(
     [(key,) for key in MANIFEST]
     + [(key, name) for key in MANIFEST if isinstance(MANIFEST[key], dict) for name in MANIFEST[key]]
@@ -183,3 +178,10 @@ def test_any_json_in_a_file_of_a_run_is_read_or_named(name: str, value: Any, tmp
         assert isinstance(read_json(tmp_path / name), dict)
     except WorkspaceError as error:
         assert name in str(error)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_what_a_fuzzer_begins_from_is_read_or_refused(name: str, tmp_path: Path) -> None:
+    target, corpus = TARGETS[name]
+    for content in corpus:
+        target(content, tmp_path)
