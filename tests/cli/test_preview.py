@@ -79,7 +79,8 @@ def test_a_run_after_it_asks_nothing_twice_makes_the_same_rows_and_takes_what_wa
     run = Workspace(runs / "colours")
     in_preview = asked(run)
     again = json.loads(call("preview", path, *FAST, "--runs", runs, "--json").stdout)["estimate"]
-    assert asked(run) == in_preview and set(in_preview.values()) == {1} and again == estimate
+    assert asked(run) == in_preview and set(in_preview.values()) == {1}
+    assert again | {"seconds_at_most": 0} == estimate | {"seconds_at_most": 0}  # the second looks at a clock, too
 
     assert call("run", path, *FAST, "--runs", runs).exit_code == 0
     assert set(asked(run).values()) == {1} and in_preview.keys() <= asked(run).keys()
