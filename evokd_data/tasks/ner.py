@@ -149,7 +149,8 @@ class NER:
                 f"and {tags_at!r}: set task.text_column, spans_column, tokens_column, tags_column, or text and label where "
                 "the file is named"
             )
-        return example, tuple(sorted(set(annotated), key=lambda span: (span.start, span.end, span.type)))
+        visible = set(spans.without_invisible_edges(example, annotated))
+        return example, tuple(sorted(visible, key=lambda span: (span.start, span.end, span.type)))
 
     def read_text(self, row: Mapping[str, Any], path: str, layout: Layout = PLAIN) -> str:
         """The text, or its tokens joined. Raises DataError."""
@@ -278,6 +279,9 @@ class NER:
         """
         if not answer.strip():
             raise Unreadable("no_label")
+        return tuple(spans.without_invisible_edges(text, self._read_answer(answer, text)))
+
+    def _read_answer(self, answer: str, text: str) -> tuple[Span, ...]:
         if self.labelling == "grammar":
             try:
                 return marking.read(answer, text, self.types)

@@ -5,6 +5,7 @@ Annotations are flat: spans do not overlap, no span lies in another, and each be
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
@@ -60,6 +61,30 @@ def locate(text: str, surfaces: Iterable[tuple[str, str]]) -> tuple[Span, ...]:
         if not (placed or inside):
             raise ValueError("overlap")
     return tuple(dict.fromkeys(span for span in span_at if span))
+
+
+def without_invisible_edges(text: str, spans: Iterable[Span]) -> Iterator[Span]:
+    """The spans without words of format characters (soft hyphens, zero-width spaces, byte order marks) at their edges.
+
+    Nobody sees them, most tokenizers drop them, and annotators leave them out as often as not. A span of nothing else stays.
+    """
+    if text.isascii():
+        yield from spans
+        return
+    invisible = {offsets for offsets in word_offsets(text) if _is_invisible(text[slice(*offsets)])}
+    starts, ends = dict(invisible), {end: start for start, end in invisible}
+    for span in spans:
+        start, end = span.start, span.end
+        while start in starts and start < end:
+            start = end - len(text[starts[start] : end].lstrip())
+        while end in ends and start < end:
+            end = start + len(text[start : ends[end]].rstrip())
+        changed = start < end and (start, end) != (span.start, span.end)
+        yield Span(start, end, span.type, text[start:end]) if changed else span
+
+
+def _is_invisible(word: str) -> bool:
+    return all(unicodedata.category(character) == "Cf" for character in word)
 
 
 def _occurrences(surface: str, text: str) -> Iterator[int]:

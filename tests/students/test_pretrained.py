@@ -13,7 +13,7 @@ from evokd_data.errors import StudentError
 from evokd_data.loop.checks import check
 from evokd_data.models import ModelReference, check_files
 from evokd_data.recipe import load
-from evokd_data.records import Origin, Sample, Span
+from evokd_data.records import Origin, Sample
 from evokd_data.stages import evaluate
 from evokd_data.students.encoding import inherit
 from evokd_data.students.frozen import Frozen
@@ -123,18 +123,17 @@ def test_a_base_that_does_not_know_the_texts_words_is_remarked_on(student, base,
     )
 
 
-def organisations(join: str) -> list[Sample]:
-    """Names of two words, with something between them that no reader sees."""
+def organisations(join: str, edge: str = "") -> list[Sample]:
+    """Names of two words, with something between them, and at their ends, that no reader sees. Read as a user's rows are."""
     samples = []
     for index, (first, second) in enumerate([("apple", "pear"), ("cat", "dog"), ("hammer", "saw")] * 4):
         text = ["I see a {} here", "the {} is here", "give me your {} now please", "{}"][index // 3].format(
-            f"{first}{join} {join}{second}"
+            f"{edge}{first}{join} {join}{second}{edge}"
         )
-        start = text.index(first)
-        end = text.index(second) + len(second)
-        samples.append(
-            Sample(str(index), text, (Span(start, end, "ORG", text[start:end]),), Origin(0, -1, index, "seed"))
-        )
+        start = text.index(f"{edge}{first}")
+        end = text.index(second) + len(f"{second}{edge}")
+        row = {"text": text, "spans": [{"start": start, "end": end, "type": "ORG"}]}
+        samples.append(Sample(str(index), *TASK.read_example(row, "organisations"), Origin(0, -1, index, "seed")))
     return samples
 
 
@@ -153,6 +152,8 @@ def test_words_without_a_token_inherit_from_their_neighbours_so_scores_are_equal
     assert {name: score(organisations(character)) for name, character in INVISIBLE.items()} == dict.fromkeys(
         INVISIBLE, 1.0
     )
+    at_edges = {name: character for name, character in INVISIBLE.items() if name != "private use"}  # a font may show it
+    assert {name: score(organisations("", edge)) for name, edge in at_edges.items()} == dict.fromkeys(at_edges, 1.0)
 
 
 def test_the_share_of_words_without_a_token_is_counted_and_remarked_on(base, tmp_path):

@@ -59,7 +59,7 @@ def samples(draw):
         start, end = offsets[first][0], offsets[last - 1][1]
         if draw(st.booleans()) and text[start:end] == text[start:end].strip():
             annotation.append(Span(start, end, draw(st.sampled_from(TYPES)), text[start:end]))
-    return sample(text, tuple(annotation))
+    return sample(text, tuple(spans.without_invisible_edges(text, annotation)))
 
 
 def sample(text=TEXT, target=TARGET, **more):
@@ -130,6 +130,26 @@ def test_a_users_row_is_read_in_each_of_its_forms(row):
 def test_a_span_that_says_only_its_words_stands_for_all_their_occurrences():
     row = {"text": "daft punk are daft punk", "spans": [{"text": "daft punk", "type": "artist"}]}
     assert [span.start for span in TASK.read_example(row, "")[1]] == [0, 14]
+
+
+@pytest.mark.parametrize("character", ["\u200b", "\u00ad", "\ufeff", "\u200b\u00ad", "\u200b \u200b"])
+def test_words_that_nobody_sees_are_left_out_at_the_edges_of_a_span_and_stay_within_it(character):
+    task = NER(("ORG",))
+    for before, after in ((character, ""), ("", character), (f"{character} ", f" {character}")):
+        text = f"the {before}Foo{character} Bar{after} won"
+        begin, end = len("the "), len(text) - len(" won")
+        row = {"text": text, "spans": [{"start": begin, "end": end, "type": "ORG"}]}
+        read_text, (span,) = task.read_example(row, "x")
+        assert (read_text, span.surface) == (text, text[text.index("Foo") : text.index("Bar") + 3])
+        assert task.check(text, (span,)) == ""
+        assert task.read_label(f"{text[:begin]}[ORG: {text[begin:end]}]{text[end:]}", text) == (span,)
+
+
+def test_a_token_that_ends_in_what_nobody_sees_is_a_span_without_it():
+    row = {"tokens": ["at", "Foo\u200b", "\ufeff", "now"], "ner_tags": ["O", "B-ORG", "I-ORG", "O"]}
+    assert [span.surface for span in NER(("ORG",)).read_example(row, "x")[1]] == ["Foo"]
+    only = {"tokens": ["at", "\u200b"], "ner_tags": ["O", "B-ORG"]}
+    assert [span.surface for span in NER(("ORG",)).read_example(only, "x")[1]] == ["\u200b"]
 
 
 def test_columns_are_the_recipes():
@@ -439,7 +459,8 @@ def test_an_enumeration_holds_runs_of_the_texts_words_and_each_can_be_read(text)
     assert len(set(surfaces)) == len(surfaces) <= 2 * len(marking.word_offsets(text))
     for surface in surfaces:
         answer = json.dumps({"entities": [{"text": surface, "type": "track"}]})
-        assert {span.surface for span in task.read_label(answer, text)} == {surface}
+        placed = spans.without_invisible_edges(text, spans.locate(text, [(surface, "track")]))
+        assert task.read_label(answer, text) == tuple(placed) != ()
 
 
 def test_a_free_list_may_hold_any_text_but_only_known_types():
