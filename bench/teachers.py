@@ -139,7 +139,7 @@ def write_recipe(arguments: argparse.Namespace, teacher: Path, name: str, shots:
         "task": {**task, **TASKS[name]},
         "seeds": {"path": "seeds.jsonl"},
         "test": {"path": "test.jsonl"},
-        "teacher": {"engine": "vllm", "model": str(teacher.resolve()), "max_model_len": 8192, "dtype": "float32"},
+        "teacher": {"engine": "vllm", "model": str(teacher.resolve()), "max_model_len": 8192, "dtype": "bfloat16"},
         "rounds": {"count": arguments.rounds, "samples": arguments.samples},
         "student": {"kind": "frozen", "model": str(student_folder(arguments.student))},
         "teacher_test_texts": arguments.teacher_test,
