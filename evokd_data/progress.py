@@ -2,8 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from evokd_data.records import Sample
+
+
+class Totals(NamedTuple):
+    """Running totals of the round being generated: `decided` of `asked` texts were kept or rejected so far.
+
+    `rejected` counts by reason; `tokens` counts completion tokens. Of `compared` texts the teacher's label could be compared with the
+    one that was asked for, and `agreed` have it. `newest` holds the last few that were kept, the newest last.
+    """
+
+    decided: int
+    asked: int
+    kept: int
+    rejected: Mapping[str, int]
+    tokens: int
+    agreed: int = 0
+    compared: int = 0
+    newest: Sequence[Sample] = ()
 
 
 class Progress:
@@ -12,14 +32,14 @@ class Progress:
     def stage(self, name: str, round: int, **facts: Any) -> None:
         """A stage begins. `facts` are counts to display."""
 
-    def generated(self, asked: int, total: int, accepted: int, rejected: Mapping[str, int], tokens: int) -> None:
-        """Running totals of the round being generated: `asked` of `total` texts were accepted or rejected so far.
-
-        `rejected` counts by reason; `tokens` counts completion tokens.
-        """
+    def generated(self, totals: Totals) -> None:
+        """The totals after another text of the round."""
 
     def answered(self, count: int, total: int) -> None:
         """Running count of a stage that only asks: `count` of `total` prompts are answered."""
+
+    def waits(self, for_what: str, log: Path) -> None:
+        """A wait begins that tells nothing but what it writes into `log`. It ends when another method is called."""
 
     def done(self, name: str, round: int, **facts: Any) -> None:
         """A stage ended, or an earlier process had done it already (`facts["already"]`)."""

@@ -21,6 +21,7 @@ from evokd_data.cli.echo import echo
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("comparison"), show_default=True)
 @options.overrides
 @options.runs
+@options.output
 def command(
     recipes: tuple[Path, ...], seeds: int, shots: tuple[int, ...], out: Path, overrides: tuple[str, ...], runs: Path
 ) -> None:
@@ -29,7 +30,8 @@ def command(
     Writes results.json, README.md and plots into OUT; prints the table. Rerun it after any stop: it goes on. Your own words
     in OUT/notes.md end the README each time.
     """
-    from evokd_data.cli.console import comparison_tables, live
+    from evokd_data.cli.console import comparison_tables
+    from evokd_data.cli.live import live
     from evokd_data.loop.compare import compare, trials
 
     all_trials = trials(recipes, range(1, seeds + 1), shots or (None,), overrides)

@@ -1,115 +1,19 @@
-"""Console output: progress on stderr (a live line on a terminal, plain lines elsewhere), tables on stdout."""
+"""Tables, on stdout, or on stderr where stdout is for results that programs read."""
 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from evokd_data.cli.echo import echo
-from evokd_data.printable import printable, printable_line
-from evokd_data.progress import Progress
-from evokd_data.redaction import redact
+from evokd_data.printable import printable_line
 from evokd_data.reporting.primary_metric import NAMES, primary_metric
 from evokd_data.reporting.run_summary import bars
-
-PLAIN_EVERY_S = 10.0  # between two lines of one stage when stderr is no terminal
-LIVE_EVERY_S = 0.1
-
-
-@contextmanager
-def live() -> Iterator[Progress]:
-    """The progress of one command."""
-    console = Console(stderr=True, highlight=False)
-    if console.is_terminal:
-        with Live(console=console, transient=True, auto_refresh=False) as display:
-            yield _Lines(console, display)
-    else:
-        yield _Lines(console, None)
-
-
-class _Lines(Progress):
-    """Prints one line when a stage begins or ends, and a running line with rates while samples are generated."""
-
-    def __init__(self, console: Console, display: Live | None) -> None:
-        self._console = console
-        self._display = display
-        self._began = self._last_print = self._last_stage_end = time.monotonic()
-        self._first_answer: tuple[int, float] | None = None
-        self._decided_before = (
-            0  # texts that an earlier process decided; -1: not known yet. They do not count for the rate.
-        )
-
-    def _line(self, text: str) -> None:
-        if self._display is not None:
-            self._display.update(Text(""), refresh=True)
-        self._console.print(printable(redact(text)), markup=False, soft_wrap=True)
-
-    def stage(self, name: str, round: int, **facts: Any) -> None:
-        self._began = self._last_print = time.monotonic()
-        self._decided_before = -1
-        self._first_answer = None
-        counts = ", ".join(f"{value} {key}" for key, value in facts.items())
-        self._line(f"round {round}: {name}{': ' + counts if counts else ''}")
-
-    def generated(self, asked: int, total: int, accepted: int, rejected: Mapping[str, int], tokens: int) -> None:
-        now = time.monotonic()
-        if self._decided_before < 0:
-            self._decided_before = asked
-        if now - self._last_print < (LIVE_EVERY_S if self._display else PLAIN_EVERY_S):
-            return
-        self._last_print = now
-        seconds = max(now - self._began, 1e-3)
-        rate = (asked - self._decided_before) / seconds
-        eta = f"{(total - asked) / rate:.0f} s left" if rate > 0 else "..."
-        line = (
-            f"  {asked}/{total} texts, {accepted} kept, {sum(rejected.values())} rejected, "
-            f"{rate:.1f} samples/s, {tokens / seconds:.0f} tokens/s, {eta}"
-        )
-        if self._display is not None:
-            self._display.update(Text(line), refresh=True)
-        else:
-            self._console.print(line, markup=False, soft_wrap=True)
-
-    def answered(self, count: int, total: int) -> None:
-        now = time.monotonic()
-        if self._first_answer is None:
-            self._first_answer = count, now
-        if now - self._last_print < (LIVE_EVERY_S if self._display else PLAIN_EVERY_S):
-            return
-        self._last_print = now
-        first, began = self._first_answer
-        rate = (count - first) / max(now - began, 1e-3)
-        left = f", {(total - count) / rate:.0f} s left" if rate > 0 else ""
-        line = f"  {count}/{total} answers, {rate:.1f} a second{left}"
-        if self._display is not None:
-            self._display.update(Text(line), refresh=True)
-        else:
-            self._console.print(line, markup=False, soft_wrap=True)
-
-    def done(self, name: str, round: int, **facts: Any) -> None:
-        seconds, self._last_stage_end = time.monotonic() - self._last_stage_end, time.monotonic()
-        if facts.pop("already", False):
-            self._line(f"round {round}: {name}: done before")
-            return
-        if "metrics" in facts:
-            test = facts.pop("metrics")
-            score = primary_metric(test)
-            facts[score.name] = f"{score.value:.3f} (test, n={test['n']})"
-        if isinstance(rejected := facts.get("rejected"), Mapping):
-            facts["rejected"] = reasons(rejected)
-        results = ", ".join(f"{key} {value}" for key, value in facts.items() if value != "")
-        self._line(f"round {round}: {name}: {results} ({seconds:.1f} s)")
-
-    def note(self, text: str) -> None:
-        self._line(text)
 
 
 def reasons(rejected: Mapping[str, int]) -> str:

@@ -17,12 +17,14 @@ from evokd_data.cli.echo import echo
 @options.runs
 @options.mirror
 @options.as_json
+@options.output
 def command(recipe: Path, overrides: tuple[str, ...], runs: Path, mirror: str | None, as_json: bool) -> None:
     """Let the teacher of RECIPE label the seeds, in several forms, before anything else is asked of it.
 
     `run` and `generate` take the same exam, or use this one. The exit code is 1 when the teacher's labels are of no use.
     """
-    from evokd_data.cli.console import exam_tables, live
+    from evokd_data.cli.console import exam_tables
+    from evokd_data.cli.live import live
     from evokd_data.loop.rounds import take_exam
     from evokd_data.recipe import load
     from evokd_data.stages.exam import REFUSED

@@ -29,6 +29,7 @@ from evokd_data.cli.echo import echo
 @options.runs
 @options.endpoint
 @options.as_json
+@options.output
 def command(
     model: str,
     format: str,
@@ -47,7 +48,8 @@ def command(
     Its card says how it compares with the original on the test set: predictions, scores, size, latency on this CPU. Needs
     pip install 'evokd-data[export]'.
     """
-    from evokd_data.cli.console import export_table, live
+    from evokd_data.cli.console import export_table
+    from evokd_data.cli.live import live
     from evokd_data.deployment.export import default_folder, export
     from evokd_data.deployment.opening import open_model
     from evokd_data.deployment.predicting import source_of

@@ -16,12 +16,13 @@ from evokd_data.cli.echo import echo
 @options.runs
 @options.mirror
 @options.origin
+@options.output
 def command(recipe: Path, overrides: tuple[str, ...], runs: Path, mirror: str | None, origin: str | None) -> None:
     """Generate the next round of RECIPE; round 0 is the seeds. Prints the folder of the shards.
 
     Killed and rerun, it asks the teacher only what was in flight.
     """
-    from evokd_data.cli.console import live
+    from evokd_data.cli.live import live
     from evokd_data.loop.rounds import generate_next
     from evokd_data.recipe import load
     from evokd_data.storage.workspace import Workspace

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from evokd_data.cli.echo import echo
+from evokd_data.cli.echo import LOG_JSON, QUIET, echo
 
 recipe = click.argument("recipe", type=click.Path(path_type=Path))
 recipes = click.argument("recipes", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -36,6 +37,33 @@ endpoint = click.option(
     help="A Hub's URL, or 'local' for the local Hub under ./hub. Without it: where a run under ./runs published REPO, else "
     "HF_ENDPOINT or the Hub.",
 )
+
+
+def output(command: Callable[..., None]) -> Callable[..., None]:
+    """How a command that works for long tells of it."""
+    quiet = click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        expose_value=False,
+        callback=_remember(QUIET),
+        help="Print results and errors only.",
+    )
+    log_json = click.option(
+        "--log-json",
+        is_flag=True,
+        expose_value=False,
+        callback=_remember(LOG_JSON),
+        help="On stderr, one JSON object a line.",
+    )
+    return quiet(log_json(command))
+
+
+def _remember(key: str) -> Callable[[click.Context, click.Parameter, bool], None]:
+    def callback(context: click.Context, _: click.Parameter, value: bool) -> None:
+        context.meta[key] = value
+
+    return callback
 
 
 def endpoint_of(repo: str, endpoint: str | None) -> str | None:

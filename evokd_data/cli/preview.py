@@ -22,6 +22,7 @@ TURNS_AT_EACH_END = 3
 @options.runs
 @click.option("--samples", type=click.IntRange(1, 200), default=10, show_default=True, help="Samples to show.")
 @options.as_json
+@options.output
 def command(recipe: Path, overrides: tuple[str, ...], runs: Path, samples: int, as_json: bool) -> None:
     """Show what a run of RECIPE would be like: the first prompts as rendered, how well the teacher labels the seeds, some samples
     with their labels, and requests, tokens, time and (with `prices`) cost of the whole run.
@@ -31,7 +32,8 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, samples: int, 
 
     Example: evokd-data preview recipe.yaml --samples 20
     """
-    from evokd_data.cli.console import exam_tables, live, reasons, table
+    from evokd_data.cli.console import exam_tables, reasons, table
+    from evokd_data.cli.live import live
     from evokd_data.loop.preview import is_refused, preview
     from evokd_data.recipe import load
 

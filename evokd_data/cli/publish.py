@@ -15,12 +15,13 @@ from evokd_data.cli.echo import echo
 @options.overrides
 @options.runs
 @options.mirror
+@options.output
 def command(recipe: Path, overrides: tuple[str, ...], runs: Path, mirror: str | None) -> None:
     """Publish every complete round of RECIPE that is not on its Hub yet. Prints a line a round: tag, commit.
 
     Rounds that are there already stay as they are.
     """
-    from evokd_data.cli.console import live
+    from evokd_data.cli.live import live
     from evokd_data.loop.rounds import publish_complete
     from evokd_data.recipe import load
 

@@ -16,13 +16,14 @@ from evokd_data.cli.echo import echo
 @options.overrides
 @options.runs
 @options.mirror
+@options.output
 def command(recipe: Path, round: int | None, overrides: tuple[str, ...], runs: Path, mirror: str | None) -> None:
     """Push the student of a complete round of RECIPE to publish.student: one commit, one tag, a model card.
 
     A student that is there already stays as it is. Prints repository, tag, commit. With publish.student in the recipe,
     `run` and `publish` push each round's student before they publish the round, and its manifest names it.
     """
-    from evokd_data.cli.console import live
+    from evokd_data.cli.live import live
     from evokd_data.loop.rounds import push_student_of_round
     from evokd_data.recipe import load
 

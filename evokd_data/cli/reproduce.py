@@ -30,6 +30,7 @@ from evokd_data.cli.echo import echo
 )
 @options.endpoint
 @options.as_json
+@options.output
 def command(
     repo: str,
     round: int | None,
@@ -44,7 +45,7 @@ def command(
 
     Exits with 1 when any is not, and tells what can explain it. Killed and rerun, it asks only for what is missing.
     """
-    from evokd_data.cli.console import live
+    from evokd_data.cli.live import live
     from evokd_data.recipe import load
     from evokd_data.revisions.reproduce import reproduce
 

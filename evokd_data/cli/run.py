@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from evokd_data.cli import options
-from evokd_data.cli.echo import echo
+from evokd_data.cli.echo import echo, is_quiet, logs_json
 
 NEXT = (
     ("what was kept", "evokd-data show {run} --samples"),
@@ -28,6 +28,7 @@ NEXT = (
     "--limit", type=click.IntRange(1), metavar="N",
     help="A taste: N texts a round, in a folder of its own (NAME-limit-N), never published. It takes over the exam of a preview.",
 )  # fmt: skip
+@options.output
 def command(
     recipes: tuple[Path, ...],
     overrides: tuple[str, ...],
@@ -44,7 +45,8 @@ def command(
 
     Example: evokd-data run recipe.yaml --limit 20
     """
-    from evokd_data.cli.console import live, rounds_table
+    from evokd_data.cli.console import rounds_table
+    from evokd_data.cli.live import live
     from evokd_data.loop.rounds import run_all, share_exam, taste
     from evokd_data.recipe import load
     from evokd_data.reporting.run_summary import summary
@@ -59,7 +61,8 @@ def command(
         done = run_all(loaded, runs, progress, origin, mirror)
     for run in done:
         content = summary(run.workspace)
-        rounds_table(content, to_stderr=True)
+        if not is_quiet() and not logs_json():
+            rounds_table(content, to_stderr=True)
         for purpose, then in NEXT:
             echo(f"  {then.format(run=run.workspace.root):60} # {purpose}", err=True)
         complete = [entry for entry in content["rounds"] if entry["digest"]]

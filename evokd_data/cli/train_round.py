@@ -16,12 +16,13 @@ from evokd_data.cli.echo import echo
 @options.overrides
 @options.runs
 @options.mirror
+@options.output
 def command(recipe: Path, overrides: tuple[str, ...], runs: Path, mirror: str | None) -> None:
     """Train the student of RECIPE on every shard so far and score it. Prints the test metrics as JSON.
 
     On several accelerators: torchrun --nproc-per-node 2 -m evokd_data train-round RECIPE
     """
-    from evokd_data.cli.console import live
+    from evokd_data.cli.live import live
     from evokd_data.loop.rounds import train_next
     from evokd_data.recipe import load
 

@@ -71,7 +71,7 @@ class TeacherOnDemand:
                 if self._failure is not None:  # prompts that waited for the first must not start a second engine
                     raise self._failure
                 if self._engine is None:
-                    self._progress.note(f"opening the teacher; its log: {self._log}")
+                    self._progress.waits("opening the teacher", self._log)
                     self._log.parent.mkdir(parents=True, exist_ok=True)
                     try:
                         engine = await self._stack.enter_async_context(self._teacher.serve(self._log))

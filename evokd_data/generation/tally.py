@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 
 from evokd_data.errors import TeacherError
 from evokd_data.generation.refusals import Refusals
-from evokd_data.progress import Progress
+from evokd_data.progress import Progress, Totals
 from evokd_data.recipe import MEASURED, Recipe
 from evokd_data.records import Completion, Prompt, Quota, Rejection, Sample
 from evokd_data.strategies.labelling import can_be_scored
@@ -16,6 +16,7 @@ from evokd_data.strategies.trust import SIGNIFICANCE, chance_of_so_many
 
 ENOUGH_TO_COMPARE = 60
 EXAMPLES = 3
+NEWEST = 3
 
 
 class Tally:
@@ -31,8 +32,9 @@ class Tally:
         self.agreed = self.disagreed = 0
         """Texts labelled as they were asked for, and otherwise."""
         self._examples: list[str] = []
+        self._newest: deque[Sample] = deque(maxlen=NEWEST)
         self._tokens = 0
-        self._report: Callable[..., None] = progress.generated
+        self._report: Callable[[Totals], None] = progress.generated
 
     @property
     def decided(self) -> int:
@@ -54,6 +56,7 @@ class Tally:
     def add(self, fate: Sample | Rejection) -> None:
         if isinstance(fate, Sample):
             self.accepted += 1
+            self._newest.append(fate)
             self.accepted_by_kind[kind_of(self._planned[fate.origin.request].quota)] += 1
             self._compare(fate.target == fate.origin.intended, fate.text, f"labelled {fate.target}")
         else:
@@ -62,7 +65,19 @@ class Tally:
                 self._compare(False, fate.text, fate.detail)
             elif fate.reason == "refused":
                 self.refusals.add(fate.detail)
-        self._report(self.decided, self.asked, self.accepted, self.rejected, self._tokens)
+        compared = self.agreed + self.disagreed
+        self._report(
+            Totals(
+                self.decided,
+                self.asked,
+                self.accepted,
+                self.rejected,
+                self._tokens,
+                self.agreed,
+                compared,
+                self._newest,
+            )
+        )
 
     def _compare(self, agrees: bool, text: str, label: str) -> None:
         self.agreed += agrees

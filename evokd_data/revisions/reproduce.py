@@ -20,7 +20,7 @@ from evokd_data.atomic_files import write_json
 from evokd_data.errors import VerificationError
 from evokd_data.generation.scheduler import TeacherOnDemand
 from evokd_data.generation.seed_student import SeedStudent, seed_student
-from evokd_data.progress import Progress
+from evokd_data.progress import Progress, Totals
 from evokd_data.publishers.open_hub import open_hub
 from evokd_data.recipe import Recipe
 from evokd_data.records import Completion, Prompt, Sample
@@ -208,7 +208,7 @@ class _Reproduction:
                     decided += after is not None
                     self._compare(before, after, rows)
                     accepted = rows["equal"] + rows["differ"] + rows["new"]
-                    self._progress.generated(decided, texts, accepted, {}, 0)
+                    self._progress.generated(Totals(decided, texts, accepted, {}, 0))
             engine = dict(teacher.engine.environment()) if teacher.engine else None
         environment = {"versions": versions(), "hardware": hardware(), "engine": engine}
         reproduced = Reproduced(

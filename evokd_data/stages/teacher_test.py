@@ -48,8 +48,15 @@ async def label_test(
             samples = derive_random(recipe.seed, "teacher test").sample(samples, count)
         labelling = labelling_of(recipe, latest_exam(workspace, last))
         content: dict[str, Any] = {"n": count, "form": labelling.form.name}
+        answered = 0
+
+        def on_answer(*_: object) -> None:
+            nonlocal answered
+            answered += 1
+            progress.answered(answered, 2 * len(samples))
+
         with Journal(workspace.teacher_test_journal) as journal:
-            ask = journal.asker(teacher.complete)
+            ask = journal.asker(teacher.complete, on_answer)
             for name, demonstrations in ((WITH_SEEDS, labelling.form.demonstrations), (ZERO_SHOTS, 0)):
                 form = replace(
                     labelling.form, demonstrations=demonstrations, turns=labelling.form.turns and demonstrations > 0

@@ -158,7 +158,7 @@ def test_spans_are_shown_marked(tmp_path: Path, runs: Path) -> None:
 def test_the_exam_says_how_many_answers_are_still_to_come(
     measured: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evokd_data.cli.console.PLAIN_EVERY_S", 0.2)
+    monkeypatch.setattr("evokd_data.cli.live.LINE_EVERY_S", 0.2)
     slow = ["--set", "teacher.latency_s=0.1", "--set", "teacher.window=4"]
     shown = call("exam", measured, *FAST, *slow, "--runs", runs)
     assert "round 1: exam: 15 seeds, 10 forms" in shown.stderr

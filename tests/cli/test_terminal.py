@@ -15,8 +15,8 @@ from rich.console import Console
 
 from evokd_data.atomic_files import write_json
 from evokd_data.cli import cli
-from evokd_data.cli.console import _Lines
 from evokd_data.cli.echo import PrintableFormatter
+from evokd_data.cli.live import Lines
 from evokd_data.printable import _CONTROL, printable, printable_line
 from evokd_data.reporting.html_report import report
 from evokd_data.storage.workspace import read_json
@@ -79,7 +79,7 @@ def test_an_error_that_quotes_foreign_text_acts_on_nothing(tmp_path: Path) -> No
 
 
 def test_progress_and_logs_are_clean_and_hold_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = _Lines(Console(stderr=True, highlight=False), None)
+    lines = Lines(Console(stderr=True, highlight=False))
     lines.note(f"{ATTACK} at https://bob:password@host")
     written = capsys.readouterr().err
     entry = logging.LogRecord("x", logging.WARNING, "", 0, f"{ATTACK} https://bob:password@host", (), None)

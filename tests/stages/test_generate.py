@@ -245,8 +245,9 @@ def test_progress_tells_counts_that_end_at_the_totals(recipe, tmp_path):
         def __init__(self):
             self.counts = []
 
-        def generated(self, asked, total, accepted, rejected, tokens):
-            self.counts.append((asked, total, accepted, sum(rejected.values())))
+        def generated(self, totals):
+            self.counts.append((totals.decided, totals.asked, totals.kept, sum(totals.rejected.values())))
+            self.totals = totals
 
     loaded = recipe(**ROUGH)
     play(loaded, tmp_path, 1)
@@ -254,3 +255,6 @@ def test_progress_tells_counts_that_end_at_the_totals(recipe, tmp_path):
     totals = generate_next(loaded, tmp_path, recorder)
     assert [asked for asked, *_ in recorder.counts] == list(range(1, 25))
     assert recorder.counts[-1] == (24, 24, totals["kept"], sum(totals["rejected"].values()))
+    shards = ShardedSamples(loaded.task, Workspace(tmp_path / loaded.name).round(1).shard_files())
+    assert [*recorder.totals.newest] == [*shards][-3:]
+    assert recorder.totals.compared >= recorder.totals.agreed == sum(s.target == s.origin.intended for s in shards) > 0
