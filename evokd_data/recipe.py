@@ -30,6 +30,7 @@ from evokd_data.recipe_sections import (
     Rounds,
     Seeds,
     Source,
+    Tracking,
     Training,
 )
 from evokd_data.redaction import RANDOM, secret_settings
@@ -70,6 +71,7 @@ class Recipe:
     budget: Budget = field(default_factory=Budget)
     prices: Prices | None = None
     publish: Publish | None = None
+    tracking: Tracking | None = None
     card: Card = field(default_factory=Card)
     prompts: Path | None = None
     seed: int = 0

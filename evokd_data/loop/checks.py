@@ -14,6 +14,7 @@ from evokd_data.errors import DataError, EvokdError, RecipeError, StudentError, 
 from evokd_data.models import ask_hub, check_files, folder_here
 from evokd_data.recipe import Recipe
 from evokd_data.recipe_checks import SOURCES
+from evokd_data.reporting.tracking import lacks
 from evokd_data.seeds import Splits, load_splits, notes
 
 LOCAL_HUB = ("dulwich", "lz4", "uvicorn")
@@ -107,6 +108,7 @@ def _remarks(recipe: Recipe, splits: Splits | None, online: bool) -> list[str]:
     ]
     with suppress(ImportError):  # a finder of modules that refuses to look
         remarks += [f"teacher: {line}" for line in recipe.teacher.lacks()]
+        remarks += lacks(recipe)
         if recipe.publish is not None and recipe.publish.endpoint == "local":
             remarks += [
                 f"publish.endpoint: the local Hub needs {name}; run: pip install 'evokd-data[hub]'"

@@ -18,6 +18,7 @@ from evokd_data.generation.scheduler import TeacherOnDemand
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.records import Revision
+from evokd_data.reporting.tracking import track
 from evokd_data.runner import Runner
 from evokd_data.seeds import Splits, load_splits, notes
 from evokd_data.stages.adopt import REJECTIONS_TO_END, best_round, best_student, ends_early, link_best
@@ -285,6 +286,7 @@ def _run_rounds(loop: Runner, run: Run, teacher: TeacherOnDemand, progress: Prog
                 loop.run(teacher.wake())
             if publication is not None:
                 _publish(run, publication, index)
+            track(recipe, workspace, progress)
             if not every_round and index < recipe.rounds.count and ends_early(workspace, index):
                 progress.note(
                     f"{recipe.name} ends after round {index}: {REJECTIONS_TO_END} rounds in a row were worse than round "

@@ -184,6 +184,11 @@ class Workspace:
         return self.root / "teacher_test.json"
 
     @property
+    def tracked(self) -> Path:
+        """What an experiment tracker was told (see `reporting.tracking`)."""
+        return self.root / "tracked.json"
+
+    @property
     def teacher_test_journal(self) -> Path:
         """The answers that these scores come from. No round reads them."""
         return self.root / "teacher-test-journal"
