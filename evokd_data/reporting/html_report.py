@@ -1,92 +1,132 @@
-"""The report: one or several runs as one self-contained HTML page with curves, tables, plans, samples and rejections."""
+"""The report: one or several runs as one self-contained HTML page, for whoever was not there.
+
+The page lies in `page/` as HTML, CSS and JavaScript. Here the runs become one JSON text, and all of it one file. The page's own
+policy allows the scripts and styles in it, by their digests, and nothing from anywhere else.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import html
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import evokd_data
 from evokd_data.atomic_files import write_text
+from evokd_data.errors import WorkspaceError
 from evokd_data.generation.filters import REASONS
 from evokd_data.printable import printable
-from evokd_data.reporting.primary_metric import primary_metric
-from evokd_data.reporting.run_summary import bars, summary
-from evokd_data.reporting.shown_rows import rejections, samples
-from evokd_data.storage.workspace import Workspace, read_json
+from evokd_data.reporting.report_sections.browser import browser
+from evokd_data.reporting.report_sections.comparison import arms, side_by_side
+from evokd_data.reporting.report_sections.embedding import encoded_size, neutralised, script_json
+from evokd_data.reporting.report_sections.lineage import lineage
+from evokd_data.reporting.report_sections.outcome import curve, outcome, rounds_table
+from evokd_data.reporting.report_sections.run_files import RunFiles, read_run
+from evokd_data.reporting.report_sections.spending import rejections, spending, variety
+from evokd_data.reporting.report_sections.student import student
+from evokd_data.reporting.report_sections.teacher import teacher
+from evokd_data.reporting.report_sections.weaknesses import untargeted, weaknesses
+from evokd_data.storage.workspace import RESTORE, Workspace
 
-EXAMPLES = 12  # samples of a round on the page, spread evenly over the round
-COLOURS = ("#1f5fa8", "#c4541c", "#3b7d3b", "#7a4fa3", "#8c6d1f", "#1f8c8c")
-LEFT, RIGHT, TOP, BOTTOM = 48, 620, 16, 260
+PAGE = Path(__file__).with_name("page")
+STYLES = ("uPlot.min.css", "report.css")
+LIBRARY = "uPlot.iife.min.js"
+SCRIPTS = ("dom.js", "plots.js", "matrices.js", "sections.js", "details.js", "browser.js", "report.js")
+"""Parts of one script, in this order."""
+MAX_BYTES = 3_000_000
+"""Of the page. Rows and prompts of the sample browser that do not fit are left out, and the page says so."""
+RESERVE = 20_000
+PLACEHOLDER = re.compile(r"\{\{ (\w+) \}\}")
 
 
-def report(workspaces: Sequence[Workspace], into: Path) -> Path:
-    """Write the page and return its path. Raises WorkspaceError when a folder holds no run."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+def report(workspaces: Sequence[Workspace], into: Path, comparison: Path | None = None) -> Path:
+    """Write the page and return its path. `comparison` is the results.json of `evokd-data compare`, whose arms the page then shows.
 
-    from evokd_data.reporting.dataset_card import templates
-
-    runs = [_run(workspace) for workspace in workspaces]
-    environment = Environment(
-        loader=FileSystemLoader(templates()),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=True,
-    )
-    page = environment.get_template("report.html.j2").render(runs=runs, curve=_curve(runs), reasons=REASONS)
-    write_text(into, printable(page))
+    Raises WorkspaceError when a folder holds no run, or files of it are damaged, and DataError for another `comparison`.
+    """
+    runs = [read_run(workspace) for workspace in workspaces]
+    write_text(into, page(payload(runs, comparison)))
     return into
 
 
-def _run(workspace: Workspace) -> dict[str, Any]:
-    run = summary(workspace)
-    settings = read_json(workspace.inputs)["settings"]
-    rounds = []
-    for entry in run["rounds"]:
-        folder = workspace.round(entry["round"])
-        plan = read_json(folder.plan) if folder.plan.exists() else {"weaknesses": [], "cells": []}
-        score = primary_metric(entry["metrics"]["test"]) if entry["metrics"] else None
-        rounds.append(
-            {
-                **entry,
-                "score": score,
-                "plan": plan,
-                "samples": samples(folder, EXAMPLES),
-                "dropped": rejections(workspace, folder, EXAMPLES),
-            }
-        )
-    scored = [entry for entry in rounds if entry["metrics"]]
+def payload(runs: Sequence[RunFiles], comparison: Path | None = None) -> dict[str, Any]:
+    """All that the page shows, as plain values. Raises as `report` does."""
+    shown = [_whole(run, sections) for run in runs]
+    content: dict[str, Any] = {
+        "version": evokd_data.__version__,
+        "title": ", ".join(run.summary["name"] for run in runs),
+        "reasons": REASONS,
+        "side_by_side": side_by_side(runs),
+        "arms": arms(comparison),
+        "runs": shown,
+    }
+    free = MAX_BYTES - RESERVE - len(page(content).encode())
+    for run, entry in zip(runs, shown, strict=True):
+        entry["browser"] = _whole(run, browser, max(0, free // len(runs)))
+    return content
+
+
+def sections(run: RunFiles) -> dict[str, Any]:
+    """The sections of one run, without its sample browser."""
     return {
-        "bars": bars(run),
-        "exam": next((entry["plan"]["exam"] for entry in reversed(rounds) if entry["plan"].get("exam")), None),
-        "name": run["name"],
-        "strategy": settings["strategy"]["name"],
-        "seed": settings["seed"],
-        "rounds": rounds,
-        "first": scored[0] if scored else None,
-        "last": scored[-1] if scored else None,
+        "name": run.summary["name"],
+        "task": {
+            "kind": "spans" if run.has_spans else "labels",
+            "labels": run.labels,
+            "description": str((run.inputs["settings"].get("task") or {}).get("description", "")),
+        },
+        "outcome": outcome(run),
+        "curve": curve(run),
+        "rounds": rounds_table(run),
+        "teacher": teacher(run),
+        "student": student(run),
+        "weaknesses": weaknesses(run),
+        "untargeted": untargeted(run),
+        "rejections": rejections(run),
+        "spending": spending(run),
+        "variety": variety(run),
+        "lineage": lineage(run),
     }
 
 
-def _curve(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The score on the test set by round, one line for each run, as coordinates of an SVG."""
-    longest = max((len(run["rounds"]) for run in runs), default=1)
-    step = (RIGHT - LEFT) / max(1, longest - 1)
+def _whole(run: RunFiles, gather: Any, *arguments: Any) -> dict[str, Any]:
+    """What a section gathers. A file of a form that no check has seen, such as one of an earlier version, is an error with a remedy."""
+    try:
+        return gather(run, *arguments)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise WorkspaceError(
+            f"{run.workspace.root}: a file does not hold what the report reads ({type(error).__name__}: {error}); {RESTORE}"
+        ) from error
 
-    def y(score: float) -> float:
-        return round(BOTTOM - score * (BOTTOM - TOP), 1)
 
-    lines = []
-    for run, colour in zip(runs, COLOURS * len(runs), strict=False):
-        scored = [entry for entry in run["rounds"] if entry["metrics"]]
-        points = [(round(LEFT + step * e["round"], 1), y(e["score"].value)) for e in scored]
-        lines.append({"name": run["name"], "colour": colour, "points": points})
-    return {
-        "lines": lines,
-        "score": next((run["last"]["score"] for run in runs if run["last"]), None),
-        "grid": [{"y": y(tenth / 10), "label": f"{tenth / 10:.1f}"} for tenth in range(0, 11, 2)],
-        "rounds": [{"x": round(LEFT + step * index, 1), "label": str(index)} for index in range(longest)],
-        "left": LEFT,
-        "right": RIGHT,
-        "bottom": BOTTOM,
+def page(content: dict[str, Any]) -> str:
+    """The file's text. No character of foreign text is markup in it, or acts on a reader's screen."""
+    styles = "\n".join(map(_asset, STYLES))
+    script = "(function () {\n'use strict';\n" + "\n".join(map(_asset, SCRIPTS)) + "\n})();\n"
+    library = _asset(LIBRARY)
+    policy = (
+        f"default-src 'none'; script-src {_digest(library)} {_digest(script)}; style-src {_digest(styles)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    parts = {
+        "policy": policy,
+        "title": html.escape(printable(content["title"])),
+        "styles": styles,
+        "library": library,
+        "script": script,
+        "data": script_json(neutralised(content)),
     }
+    pieces = PLACEHOLDER.split(_asset("report.html"))  # text, name, text, ..., text: what is put in is not looked at again
+    return "".join(parts[piece] if number % 2 else piece for number, piece in enumerate(pieces))
+
+
+def _asset(name: str) -> str:
+    return (PAGE / name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    """The source of a policy that allows exactly this inline script or style."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -8,7 +8,6 @@ from typing import Any
 
 from evokd_data.errors import WorkspaceError
 from evokd_data.generation.filters import REASONS
-from evokd_data.records import Rejection
 from evokd_data.registry import nearest
 from evokd_data.storage.shards import read_rejections, read_table
 from evokd_data.storage.workspace import RoundFolder, Workspace
@@ -57,24 +56,25 @@ def rejections(workspace: Workspace, folder: RoundFolder, count: int, reason: st
         raise WorkspaceError(f"--rejections: {reason!r} is no reason{nearest(reason, REASONS)}")
     dropped = (r for r in read_rejections(folder.rejection_files()) if not reason or r.reason == reason)
     shown = list(islice(dropped, count))
-    texts = _texts(workspace, {_repeated(rejection) for rejection in shown if rejection.reason in DUPLICATES})
+    repeated = {repeated_id(rejection.detail) for rejection in shown if rejection.reason in DUPLICATES}
+    texts = texts_by_id(workspace, repeated)
     return [
         {
             "reason": rejection.reason,
             "text": rejection.text,
             "intended": rejection.origin.intended,
-            "detail": texts.get(_repeated(rejection), rejection.detail),
+            "detail": texts.get(repeated_id(rejection.detail), rejection.detail),
         }
         for rejection in shown
     ]
 
 
-def _repeated(rejection: Rejection) -> str:
-    """The id of the sample that a duplicate repeats."""
-    return rejection.detail.partition(" ")[0]
+def repeated_id(detail: str) -> str:
+    """The id of the sample that a duplicate repeats, from the detail of its rejection."""
+    return detail.partition(" ")[0]
 
 
-def _texts(workspace: Workspace, ids: Iterable[str]) -> dict[str, str]:
+def texts_by_id(workspace: Workspace, ids: Iterable[str]) -> dict[str, str]:
     """Id -> text, for those samples of any round."""
     missing, texts = set(ids), dict[str, str]()
     for folder in workspace.rounds():

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 CONFIDENCE = 0.95
+SIGNIFICANCE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,33 @@ def spread(values: Sequence[float]) -> Spread:
     if len(values) < 2:
         return Spread(len(values), mean, None)
     return Spread(len(values), mean, math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1)))
+
+
+Interval = tuple[float, float]
+
+
+def interval_of_difference(value: float, interval: Interval, other: float, other_interval: Interval) -> Interval:
+    """95 % interval of `value - other`, from the 95 % interval of each (MOVER: Newcombe 1998; Zou and Donner 2008).
+
+    It takes the two for independent. Scores of two students on the same texts rise and fall together, so for them it is rather
+    too wide than too narrow.
+    """
+    difference = value - other
+    low = math.hypot(value - interval[0], other_interval[1] - other)
+    high = math.hypot(interval[1] - value, other - other_interval[0])
+    return difference - low, difference + high
+
+
+def fisher_exact(hits: int, count: int, other_hits: int, other_count: int) -> float:
+    """The two-sided p of Fisher's exact test: whether `hits` of `count` and `other_hits` of `other_count` may be one share."""
+    total, all_hits = count + other_count, hits + other_hits
+
+    def ways(first: int) -> int:
+        return math.comb(count, first) * math.comb(other_count, all_hits - first)
+
+    possible = range(max(0, all_hits - other_count), min(count, all_hits) + 1)
+    rarest = sum(number for first in possible if (number := ways(first)) <= ways(hits))
+    return rarest / math.comb(total, all_hits)
 
 
 def differences(scores: Mapping[str, Mapping[int, float]], reference: str) -> list[Difference]:

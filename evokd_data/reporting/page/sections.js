@@ -1,0 +1,71 @@
+// Sections: the outcome, the curve, several runs and the arms of a comparison.
+
+const SERIES = 6;
+const seriesColour = (index) => `series-${(index % SERIES) + 1}`;
+
+function outcomeSection(run) {
+  const { sentences, verdict, figures, remarks } = run.outcome;
+  return [
+    el('p', { class: `verdict ${verdict.kind}`, id: 'verdict' }, verdict.words),
+    sentences.map((sentence) => el('p', { class: 'lead' }, sentence)),
+    el('dl', { class: 'figures' }, figures.map((figure) =>
+      el('div', {}, el('dt', {}, figure.name), el('dd', {}, figure.value), el('dd', { class: 'small' }, figure.note)))),
+    remarks.map((remark) => note(remark)),
+  ];
+}
+
+function curveSection(run, page) {
+  const shown = run.curve;
+  if (!shown) return [missing('No round is scored yet: the curve begins with round 0.'), roundsTable(run)];
+  const references = shown.lines.map((line, index) => ({ ...line, colour: line.teacher ? 'ink' : 'muted', dash: line.teacher ? ['long', 'dashed', 'dotted'][index % 3] : 'dashed' }));
+  const curves = [{ name: `student, ${shown.metric}`, colour: 'accent', points: shown.points, band: true }];
+  const arms = page.arms ? page.arms.arms.map((arm, index) => ({ name: arm.name, colour: seriesColour(index + 1), points: arm.points, dash: 'dotted' })) : [];
+  return [
+    el('p', {}, `${capital(shown.metric)} of the student on ${plural(shown.n, 'test text')}, round by round, with 95 % intervals. The filled point is the adopted round.`),
+    plot([...curves, ...arms], references, shown.metric),
+    run.curve.lines.length ? null : note('The seeds-only student and the teacher itself were not scored on the test set, so there is no line to compare with.'),
+    page.arms ? null : note('No control arm is on this page. evokd-data compare trains some over several seeds; evokd-data report RUN --compare results.json shows them here.'),
+    roundsTable(run),
+  ];
+}
+
+function roundsTable(run) {
+  const metric = run.curve ? run.curve.metric : 'F1';
+  const lines = run.curve ? run.curve.lines.map((line) => [line.name, '', '', '', decimal(line.value), within(line.low, line.high), '', '', '']) : [];
+  const rows = run.rounds.map((row) => ({
+    best: run.curve && run.curve.points.some((point) => point.best && point.round === row.round),
+    cells: [String(row.round), count(row.asked), count(row.kept), count(row.rejected), decimal(row.value), within(row.low, row.high), yesNo(row.adopted), count(row.tokens), duration(row.seconds)],
+  }));
+  return table([['round'], ['asked', 'n'], ['kept', 'n'], ['rejected', 'n'], [metric, 'n'], ['95 % interval', 'n'], ['adopted'], ['tokens', 'n'], ['time', 'n']], [...lines, ...rows], 'The rounds');
+}
+
+function sideBySideSection(sideBySide, chooseRun) {
+  const { runs, metric, same_test: sameTest } = sideBySide;
+  const curves = runs.map((run, index) => ({ name: run.name, colour: seriesColour(index), points: run.points, band: runs.length < 3 }));
+  const rows = runs.map((run, index) => [
+    el('button', { class: 'quiet', type: 'button', onclick: () => chooseRun(index) }, run.name),
+    run.strategy, String(run.seed), run.teacher, run.student, count(run.asked), count(run.kept), count(run.tokens), duration(run.seconds),
+    run.best ? String(run.best.round) : '–', run.best ? decimal(run.best.value) : '–', run.best ? within(run.best.low, run.best.high) : '–',
+  ]);
+  return [
+    el('p', {}, sameTest ? `${capital(metric)} on the same test set, one training run a line.` : 'These runs have different test sets: their scores cannot be compared with each other.'),
+    note('One seed cannot tell two ways of generating apart: evokd-data compare runs several and says what may be concluded.'),
+    plot(curves, [], metric),
+    table([['run'], ['strategy'], ['seed', 'n'], ['teacher'], ['student'], ['asked', 'n'], ['kept', 'n'], ['tokens', 'n'], ['time', 'n'], ['adopted round', 'n'], [metric, 'n'], ['95 % interval', 'n']], rows, 'The runs side by side'),
+  ];
+}
+
+function armsSection(arms) {
+  const curves = arms.arms.map((arm, index) => ({ name: arm.name, colour: seriesColour(index), points: arm.points, band: arms.arms.length < 4 }));
+  return [
+    el('p', {}, `${capital(arms.metric)} on ${plural(arms.n, 'test text')}: the mean over seeds, and one standard deviation around it. Every arm had ${plural(arms.rounds, 'round')} of ${count(arms.samples)} texts.`),
+    plot(curves, [], arms.metric),
+    table([['arm'], ['strategy'], ['seeds', 'n'], [`${arms.metric}, mean`, 'n'], ['sd', 'n'], ['samples kept', 'n'], ['tokens', 'n']],
+      arms.arms.map((arm) => [arm.name, arm.strategy, count(arm.seeds), decimal(arm.mean, 4), decimal(arm.sd, 4), count(Math.round(arm.kept)), count(Math.round(arm.tokens))]), 'The arms'),
+    arms.differences.length
+      ? table([['arm'], ['minus'], ['seeds', 'n'], ['difference', 'n'], ['95 % interval', 'n'], ['p, Holm', 'n'], ['reading']],
+        arms.differences.map((each) => [each.arm, each.reference, count(each.n), signed(each.mean), isNumber(each.low) ? `${signed(each.low)} to ${signed(each.high)}` : '–', decimal(each.p_holm), each.verdict]), 'Differences, paired by seed')
+      : missing('There is one arm, so there is no difference to test.'),
+    note('An arm is called higher or lower only where the interval leaves out zero.'),
+  ];
+}
