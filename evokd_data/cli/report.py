@@ -14,10 +14,24 @@ from evokd_data.cli.echo import echo
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Default: report.html in the first run's folder."
 )
-def command(names: tuple[str, ...], out: Path | None) -> None:
-    """Write RUNs, folders or names under runs/, side by side as one HTML page; prints its path."""
+@click.option(
+    "--compare",
+    "comparison",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The results.json of `evokd-data compare`: shows its arms, too.",
+)
+def command(names: tuple[str, ...], out: Path | None, comparison: Path | None) -> None:
+    """Write RUNs, folders or names under runs/, side by side as one HTML page; prints its path.
+
+    The page is one file that needs no network: outcome, curve, teacher, student, weaknesses, rejections, samples, lineage.
+
+    \b
+    evokd-data report my-run
+    evokd-data report my-run another-run --out both.html
+    """
     from evokd_data.reporting.html_report import report
     from evokd_data.storage.workspace import Workspace
 
     workspaces = [Workspace(Path(name) if Path(name).is_dir() else Path("runs") / name) for name in names]
-    echo(str(report(workspaces, out or workspaces[0].root / "report.html")))
+    echo(str(report(workspaces, out or workspaces[0].root / "report.html", comparison)))

@@ -21,7 +21,7 @@ from evokd_data.generation.filters import REASONS
 from evokd_data.printable import printable
 from evokd_data.reporting.report_sections.browser import browser
 from evokd_data.reporting.report_sections.comparison import arms, side_by_side
-from evokd_data.reporting.report_sections.embedding import encoded_size, neutralised, script_json
+from evokd_data.reporting.report_sections.embedding import neutralised, script_json
 from evokd_data.reporting.report_sections.lineage import lineage
 from evokd_data.reporting.report_sections.outcome import curve, outcome, rounds_table
 from evokd_data.reporting.report_sections.run_files import RunFiles, read_run
@@ -43,7 +43,8 @@ PLACEHOLDER = re.compile(r"\{\{ (\w+) \}\}")
 
 
 def report(workspaces: Sequence[Workspace], into: Path, comparison: Path | None = None) -> Path:
-    """Write the page and return its path. `comparison` is the results.json of `evokd-data compare`, whose arms the page then shows.
+    """Write the page and return its path. `comparison` is the results.json of `evokd-data compare`, whose arms the page then shows;
+    without it that which the first run's recipe names in its `card` section.
 
     Raises WorkspaceError when a folder holds no run, or files of it are damaged, and DataError for another `comparison`.
     """
@@ -60,7 +61,7 @@ def payload(runs: Sequence[RunFiles], comparison: Path | None = None) -> dict[st
         "title": ", ".join(run.summary["name"] for run in runs),
         "reasons": REASONS,
         "side_by_side": side_by_side(runs),
-        "arms": arms(comparison),
+        "arms": arms(comparison or runs[0].comparison),
         "runs": shown,
     }
     free = MAX_BYTES - RESERVE - len(page(content).encode())
@@ -119,7 +120,9 @@ def page(content: dict[str, Any]) -> str:
         "script": script,
         "data": script_json(neutralised(content)),
     }
-    pieces = PLACEHOLDER.split(_asset("report.html"))  # text, name, text, ..., text: what is put in is not looked at again
+    pieces = PLACEHOLDER.split(
+        _asset("report.html")
+    )  # text, name, text, ..., text: what is put in is not looked at again
     return "".join(parts[piece] if number % 2 else piece for number, piece in enumerate(pieces))
 
 

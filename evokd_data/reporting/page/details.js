@@ -3,7 +3,7 @@
 function teacherSection(run) {
   const teacher = run.teacher;
   return [
-    el('p', {}, `The teacher is ${teacher.name}${teacher.engine && teacher.engine !== teacher.name ? ` (engine ${teacher.engine})` : ''}.`, teacher.rule ? ` ${teacher.rule}` : ''),
+    el('p', {}, `The teacher’s model is “${teacher.name}”${teacher.engine && teacher.engine !== teacher.name ? `, asked through the engine ${teacher.engine}` : ''}.`, teacher.rule ? ` ${teacher.rule}` : ''),
     el('h3', {}, 'Its exam on the seeds'),
     exam(teacher.exam, run),
     el('h3', {}, 'Its own score on the test set'),
@@ -44,7 +44,7 @@ function agreement(teacher, run) {
     el('p', {}, spans
       ? `${percent(shown.share)} of ${plural(shown.asked, 'text')} hold a span of the type they were asked for (95 % interval ${within(shown.low, shown.high, 2)}). A text counts in each column whose type it holds.`
       : `${percent(shown.share)} of ${plural(shown.asked, 'labelled text')} were labelled as they were asked for (95 % interval ${within(shown.low, shown.high, 2)}). “3 + 2” is 3 kept and 2 rejected.`),
-    matrix(shown.labels, shown.columns, shown.cells, 'asked for', 'labelled'),
+    matrix({ rowNames: shown.labels, columnNames: shown.columns, cells: shown.cells, totals: shown.totals, rowTitle: 'asked for', columnTitle: 'labelled', several: spans }),
     spans ? note('Texts that were rejected are not in this table: which spans they had is not recorded.') : null,
   ];
 }
@@ -56,12 +56,12 @@ function studentSection(run) {
   const show = (round) => {
     const number = student.rounds.indexOf(Number(round));
     box.replaceChildren();
-    add(box, [matrix(student.labels, student.labels, student.confusions[number], 'expected', 'predicted')]);
+    add(box, [matrix({ rowNames: student.labels, columnNames: student.labels, cells: student.confusions[number], rowTitle: 'expected', columnTitle: 'predicted' })]);
   };
   const confusions = student.confusions.length === student.rounds.length;
   if (confusions) show(student.best);
   return [
-    el('p', {}, `The student is ${student.name}${student.kind && student.kind !== student.name ? ` (${student.kind})` : ''}.`),
+    el('p', {}, `The student’s model is “${student.name}”${student.kind && student.kind !== student.name ? ` (${student.kind})` : ''}.`),
     el('h3', {}, 'What it confuses, on the test set'),
     confusions
       ? [el('div', { class: 'controls' }, choice('Round', student.rounds.map((round) => [round, `round ${round}${round === student.best ? ', adopted' : ''}`]), student.best, show, 'confusion-round')), box]
@@ -109,7 +109,7 @@ function weaknessSection(run, showWeakness) {
 
 function weaknessCard(each, showWeakness) {
   return el('details', { class: 'card' },
-    el('summary', {}, el('span', {}, `round ${each.round}: `, el('b', {}, foreign(weaknessTitle(each)))), el('span', { class: 'change' }, changeOf(each.fresh) || changeOf(each.test) || 'not measured yet')),
+    el('summary', {}, el('span', {}, `round ${each.round}: `, el('b', {}, foreign(weaknessTitle(each)))), el('span', { class: 'change' }, changeOf(each.fresh, 'fresh texts') || changeOf(each.test, 'test texts') || 'not measured yet')),
     el('div', {}, el('div', { class: 'steps' },
       el('div', {}, el('h5', {}, 'the mistake before'), ...beforeAfter(each, 'before'),
         each.wrong.length ? el('ul', {}, each.wrong.map((text) => el('li', {}, foreign(text)))) : null),
@@ -117,13 +117,13 @@ function weaknessCard(each, showWeakness) {
         each.texts.length ? el('ul', {}, each.texts.map((row) => el('li', {}, foreign(row.text), el('span', { class: 'note' }, row.label ? ` (${row.label})` : '')))) : null,
         each.kept + each.rejected ? el('button', { class: 'quiet', type: 'button', onclick: () => showWeakness(each) }, 'show all of them') : null),
       el('div', {}, el('h5', {}, 'the mistake after'), ...beforeAfter(each, 'after'))),
-    each.advice ? [el('h5', { class: 'note' }, 'what the teacher advised the writer'), el('p', {}, foreign(each.advice))] : null));
+    each.advice ? [el('h5', {}, 'what the teacher advised the writer'), el('p', {}, foreign(each.advice))] : null));
 }
 
-// "3 of 6 to 0 of 6: inside noise", where both are known.
-function changeOf(pair) {
+// "3 of 6 → 0 of 6 fresh texts, inside noise", where both are known.
+function changeOf(pair, where) {
   if (!pair || !pair.before || !pair.after) return '';
-  return [`${count(pair.before.missed)} of ${count(pair.before.n)} → ${count(pair.after.missed)} of ${count(pair.after.n)}, `, pair.verdict === 'inside noise' ? pair.verdict : el('b', {}, pair.verdict)];
+  return [`${count(pair.before.missed)} of ${count(pair.before.n)} → ${count(pair.after.missed)} of ${count(pair.after.n)} ${where}, `, pair.verdict === 'inside noise' ? pair.verdict : el('b', {}, pair.verdict)];
 }
 
 function weaknessTitle(each) {
@@ -154,7 +154,7 @@ function rejectionSection(run) {
     el('p', {}, `${count(shown.asked)} texts were asked for, ${count(shown.kept)} kept, ${count(shown.asked - shown.kept)} rejected, each for one reason.`),
     table([['reason'], ['texts', 'n'], [''], ['what it means', 'w']], shown.reasons.map((row) => [row.reason, count(row.count), bar(row.count / most), row.meaning]), 'Rejections by reason'),
     shown.reasons.filter((row) => row.examples.length).map((row) => disclosure(`${row.reason}: ${plural(row.examples.length, 'example')}`,
-      table([['round', 'n'], ['text', 'w'], ['asked for'], ['what it collided with', 'w']], row.examples.map((each) => [String(each.round), foreign(each.text), foreign(each.intended), foreign(each.detail)])))),
+      table([['round'], ['text', 'w'], ['asked for'], ['what it collided with', 'w']], row.examples.map((each) => [String(each.round), foreign(each.text), foreign(each.intended), foreign(each.detail)])))),
   ];
 }
 
@@ -168,7 +168,7 @@ function spendingSection(run) {
     note('Times are those of the process that finished a stage. The exam is part of the first round; the teacher’s own score on the test set is not counted here.'),
     el('h3', {}, 'How varied the texts are'),
     run.variety.length
-      ? [table([['round', 'n'], ['texts measured', 'n'], ['different bigrams', 'n'], ['similarity', 'n'], ['effective number of texts', 'n'], ['detector, ROC AUC', 'n']],
+      ? [table([['round'], ['texts measured', 'n'], ['different bigrams', 'n'], ['similarity', 'n'], ['effective number of texts', 'n'], ['detector, ROC AUC', 'n']],
         run.variety.map((row) => [String(row.round), count(row.n), decimal(row.distinct_2, 2), decimal(row.similarity, 3), decimal(row.vendi, 1), isNumber(row.auc) ? `${decimal(row.auc, 2)} ± ${decimal(row.sd, 2)}` : row.reason || '–'])),
       note('The detector tells a round’s texts from real ones: 0.5 means that it cannot.')]
       : missing('Diversity was not measured: a round needs at least two texts.'),
@@ -186,9 +186,9 @@ function lineageSection(run) {
       ...Object.entries(lineage.inputs).map(([name, value]) => [name, value ? code(value) : null]),
       ...Object.entries(lineage.prompts).map(([name, value]) => [`prompt ${name}`, code(value)]),
       ['begun from', lineage.from ? `${lineage.from.repo}@${lineage.from.tag}, commit ${lineage.from.commit}` : null],
-      ['finished', lineage.finished],
+      ['finished', when(lineage.finished)],
     ]),
-    table([['round', 'n'], ['rows', 'n'], ['digest of the round'], ['content'], ...(published ? [['revision']] : [])],
+    table([['round'], ['rows', 'n'], ['digest of the round'], ['content'], ...(published ? [['revision']] : [])],
       lineage.rounds.map((row) => [String(row.round), count(row.rows), code((row.digest || '–').slice(0, 16)), code((row.content || '–').slice(0, 16)), ...(published ? [row.revision ? `${row.revision.repo}@${row.revision.tag} ${row.revision.commit.slice(0, 12)}` : '–'] : [])]), 'Each digest holds that of the round before'),
     published ? null : missing('No round is published, so nobody else can load this run yet: evokd-data publish does that.'),
     el('h3', {}, 'How to have it again'),

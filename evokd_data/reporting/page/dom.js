@@ -33,6 +33,8 @@ const percent = (value) => (isNumber(value) ? `${Math.round(100 * value)} %` : '
 const within = (low, high, digits = 3) => (isNumber(low) && isNumber(high) ? `${decimal(low, digits)} to ${decimal(high, digits)}` : '–');
 const signed = (value) => (isNumber(value) ? `${value >= 0 ? '+' : '−'}${Math.abs(value).toFixed(3)}` : '–');
 const plural = (number, word, words) => `${count(number)} ${number === 1 ? word : words || `${word}s`}`;
+// "2026-11-29T10:17:13+00:00" as "2026-11-29 10:17 UTC".
+const when = (time) => (time ? time.replace(/T(\d\d:\d\d).*$/, ' $1 UTC') : null);
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const yesNo = (value) => (value === true ? 'yes' : value === false ? 'no' : '–');
 

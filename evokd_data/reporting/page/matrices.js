@@ -2,19 +2,19 @@
 
 const MOST_LABELS = 24;
 
-// cells: [row, column, count, count of rejected]. Wrong cells are those off the diagonal.
-function matrix(rowNames, columnNames, cells, rowTitle, columnTitle) {
+// cells: [row, column, count, count of rejected]. totals: the texts of each row; without them, the sum of its cells. Cells off the
+// diagonal are wrong, unless a text may be in several columns.
+function matrix({ rowNames, columnNames, cells, totals, rowTitle, columnTitle, several }) {
   const [rows, columns, remark] = mostConfused(rowNames, columnNames, cells);
   const byPlace = new Map(cells.map((cell) => [`${cell[0]} ${cell[1]}`, cell]));
-  const totals = rowNames.map(() => 0);
-  for (const [row, , kept, rejected] of cells) totals[row] += kept + (rejected || 0);
+  const sums = totals || rowNames.map((_, row) => cells.filter((cell) => cell[0] === row).reduce((sum, cell) => sum + cell[2] + (cell[3] || 0), 0));
   const head = el('tr', {}, el('th', {}, `${rowTitle} ↓  ${columnTitle} →`),
-    columns.map((column) => el('th', { scope: 'col', class: 'turned' }, el('span', { title: columnNames[column] }, columnNames[column]))),
+    columns.map((column) => el('th', { scope: 'col', class: 'turned' }, el('span', { dir: 'auto', title: columnNames[column] }, columnNames[column]))),
     el('th', { scope: 'col', class: 'total' }, 'all'));
   const body = rows.map((row) => el('tr', {},
-    el('th', { scope: 'row' }, foreign(rowNames[row])),
-    columns.map((column) => cellOf(byPlace.get(`${row} ${column}`), rowNames[row] === columnNames[column], totals[row])),
-    el('td', { class: 'total' }, count(totals[row]))));
+    el('th', { scope: 'row', title: rowNames[row] }, foreign(rowNames[row])),
+    columns.map((column) => cellOf(byPlace.get(`${row} ${column}`), rowNames[row] === columnNames[column] ? 'right' : several ? 'other' : 'wrong', sums[row])),
+    el('td', { class: 'total' }, count(sums[row]))));
   return [
     el('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': `${rowTitle} and ${columnTitle}` },
       el('table', { class: 'matrix' }, el('thead', {}, head), el('tbody', {}, body))),
@@ -22,11 +22,11 @@ function matrix(rowNames, columnNames, cells, rowTitle, columnTitle) {
   ];
 }
 
-function cellOf(cell, right, total) {
+function cellOf(cell, kind, total) {
   if (!cell) return el('td', {});
   const [, , kept, rejected] = cell;
   const share = (kept + (rejected || 0)) / total;
-  const node = el('td', { class: `${right ? 'right' : 'wrong'}${share > 0.55 ? ' strong' : ''}`, title: `${count(kept)}${rejected ? ` kept, ${count(rejected)} rejected` : ''} of ${count(total)}` },
+  const node = el('td', { class: `${kind}${share > 0.55 ? ' strong' : ''}`, title: `${count(kept)}${rejected ? ` kept, ${count(rejected)} rejected` : ''} of ${count(total)}` },
     rejected ? `${count(kept)} + ${count(rejected)}` : count(kept));
   node.style.setProperty('--shade', `${Math.round(12 + 78 * share)}%`);
   return node;

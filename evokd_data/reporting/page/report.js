@@ -31,7 +31,7 @@ function show(number) {
   const sections = sectionsOf(run, browser, showWeakness, (other) => { show(other); document.getElementById('outcome').scrollIntoView(); });
   const top = document.getElementById('top');
   top.replaceChildren(
-    el('p', { class: 'eyebrow' }, 'A large model distilled into a small one, round by round'),
+    el('p', { class: 'eyebrow' }, `A large model distilled into a small one, round by round${run.lineage.finished ? ` · ${when(run.lineage.finished)}` : ''}`),
     el('h1', {}, foreign(run.name)));
   if (run.task.description) top.append(el('p', { class: 'note' }, foreign(run.task.description)));
   if (page.runs.length > 1) {

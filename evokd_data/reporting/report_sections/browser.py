@@ -61,7 +61,9 @@ def browser(run: RunFiles, budget: int) -> dict[str, Any]:
     for label in run.labels:
         labels.index(label)
     step = max(1.0, total / MAX_ROWS)
-    stored = [row for number, row in enumerate(_rows(run)) if int(number / step) != int((number - 1) / step) or not number]
+    stored = [
+        row for number, row in enumerate(_rows(run)) if int(number / step) != int((number - 1) / step) or not number
+    ]
     repeated = texts_by_id(
         run.workspace, {repeated_id(row.stored["detail"]) for row in stored if row.stored.get("reason") in DUPLICATES}
     )

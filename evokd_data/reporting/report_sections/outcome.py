@@ -48,7 +48,9 @@ def curve(run: RunFiles) -> dict[str, Any] | None:
                 "best": best is not None and round_files.index == best.index,
             }
         )
-    lines = [{"name": name, "teacher": name.startswith("teacher"), **_value(score)} for name, score in bars(run.summary)]
+    lines = [
+        {"name": name, "teacher": name.startswith("teacher"), **_value(score)} for name, score in bars(run.summary)
+    ]
     return {"metric": first.name, "n": run.scored[-1].metrics["test"]["n"], "points": points, "lines": lines}
 
 
@@ -87,7 +89,9 @@ def _what_was_done(run: RunFiles) -> str:
     count = f"{seeds.totals['kept']:,} labelled examples" if seeds and seeds.totals else "labelled examples"
     student = f"the small model {run.student_name}"
     if not asked:
-        return f"So far {student} has learned {count} only: no round has texts of the large model {run.teacher_name} yet."
+        return (
+            f"So far {student} has learned {count} only: no round has texts of the large model {run.teacher_name} yet."
+        )
     begun = f"{len(written)} round{'s' if len(written) > 1 else ''}"
     return (
         f"In {begun} the large model {run.teacher_name} was asked for {asked:,} texts after the pattern of {count}; {kept:,} of them "
@@ -113,7 +117,9 @@ def _result(run: RunFiles) -> tuple[dict[str, str], str]:
     if not (score.interval and baseline.interval):
         return {"kind": UNKNOWN, "words": "noise not measured"}, f"{against}; without intervals noise cannot be told."
     low, high = interval_of_difference(score.value, score.interval, baseline.value, baseline.interval)
-    difference = f"a difference of {_signed(score.value - baseline.value)} (95 % interval {_signed(low)} to {_signed(high)})"
+    difference = (
+        f"a difference of {_signed(score.value - baseline.value)} (95 % interval {_signed(low)} to {_signed(high)})"
+    )
     if low > 0:
         verdict, reading = OUTSIDE_HIGHER, "outside noise: higher"
     elif high < 0:

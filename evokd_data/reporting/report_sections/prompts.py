@@ -12,8 +12,9 @@ from math import exp
 from typing import Any
 
 from evokd_data.reporting.report_sections.embedding import encoded_size
-from evokd_data.reporting.report_sections.run_files import RunFiles
+from evokd_data.reporting.report_sections.run_files import RoundFiles, RunFiles
 from evokd_data.storage.journal import read_answers
+from evokd_data.strategies.labelling import CODES, LABEL_CODES, label_codes
 
 INDEX_BYTES = 7
 """Of an index of a message or an answer, with its comma."""
@@ -99,12 +100,13 @@ def _journalled(run: RunFiles, places: set[Place]) -> dict[Place, list[dict[str,
     for round_files in run.rounds:
         if not round_files.folder.journal.is_dir():
             continue
+        codes = _codes(run, round_files)
         for answer in read_answers(round_files.folder.journal):
             request, position = _path(answer["key"])
             meant = positions.get((round_files.index, request), []) if request is not None else []
             meant = [place for place in meant if position in (None, place[2])]
             if meant:
-                shortened = _shortened(answer)
+                shortened = _shortened(answer, codes)
                 for place in meant:
                     behind[place].append(shortened)
     for answers in behind.values():
@@ -120,18 +122,30 @@ def _path(key: str) -> tuple[int | None, int | None]:
     return int(request), int(position) if position.isascii() and position.isdecimal() else None
 
 
-def _shortened(answer: Mapping[str, Any]) -> dict[str, Any]:
+def _codes(run: RunFiles, round_files: RoundFiles) -> Mapping[str, str]:
+    """Code -> label, in a round whose labels are asked for by codes; else empty."""
+    form = (round_files.plan.get("labelling") or {}).get("form") or {}
+    if form.get("answer") != CODES or len(run.labels) > len(LABEL_CODES):
+        return {}
+    return {code: label for label, code in label_codes(run.labels).items()}
+
+
+def _shortened(answer: Mapping[str, Any], codes: Mapping[str, str]) -> dict[str, Any]:
+    """What the page shows of an answer. Beside a code stands the label that it means."""
     scores = answer["choice_logprobs"] or {}
+    names = codes if answer["stage"] == "label" else {}
     return {
         **{key: answer[key] for key in ("stage", "finish_reason", "prompt_tokens", "completion_tokens")},
         "text": _cut(answer["text"]),
         "messages": [(message["role"], _cut(message["content"])) for message in answer["messages"]],
         "likeliest": [
-            [label, round(exp(min(0.0, score)), 3)]
+            [f"{label} = {names[label]}" if label in names else label, round(exp(min(0.0, score)), 3)]
             for label, score in nlargest(LIKELIEST, scores.items(), key=lambda entry: entry[1])
         ],
     }
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= CHARACTERS else f"{text[:CHARACTERS]} [... {len(text) - CHARACTERS:,} characters left out]"
+    return (
+        text if len(text) <= CHARACTERS else f"{text[:CHARACTERS]} [... {len(text) - CHARACTERS:,} characters left out]"
+    )

@@ -101,6 +101,13 @@ class RunFiles:
         return next((round_files for round_files in self.rounds if round_files.index == index), None)
 
     @property
+    def comparison(self) -> Path | None:
+        """The results.json that the recipe's card names, where it is on this machine."""
+        named = _section(self.recipe, "card").get("comparison")
+        path = self.workspace.recipe_folder / named if isinstance(named, str) and named else None
+        return path if path is not None and path.is_file() else None
+
+    @property
     def teacher_name(self) -> str:
         """The teacher's model as the Hub or the last part of its path calls it, else the engine."""
         identity = self.inputs["teacher"]

@@ -95,22 +95,25 @@ def _test(scores: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 
 
 def _matrix(run: RunFiles) -> dict[str, Any] | None:
-    """{"labels", "columns", "cells": [[asked, given, kept, rejected]], "asked", "agreed", "share", "low", "high"}.
+    """{"labels", "columns", "cells": [[asked, given, kept, rejected]], "totals", "asked", "agreed", "share", "low", "high"}.
 
-    `cells` name labels by their index. A text with spans counts for each type in it. None when no text was asked for by label.
+    `cells` name labels by their index, `totals` are the texts of each row. A text with spans counts for each type in it. None when no text was asked for by label.
     """
     columns = [*run.labels, NO_SPAN] if run.has_spans else run.labels
     row_of = {label: index for index, label in enumerate(run.labels)}
     column_of = {label: index for index, label in enumerate(columns)}
     kept, rejected = Counter[Pair](), Counter[Pair]()
+    totals = Counter[str]()
     asked = agreed = 0
     for round_files in run.rounds:
         for label, given in _kept_pairs(round_files):
             asked, agreed = asked + 1, agreed + (label in given)
+            totals[label] += 1
             kept.update((label, other) for other in given or (NO_SPAN,))
         for label, other in _rejected_pairs(round_files):
             asked, agreed = asked + 1, agreed + (label == other)
             if other:
+                totals[label] += 1
                 rejected[label, other] += 1
     if not asked:
         return None
@@ -123,6 +126,7 @@ def _matrix(run: RunFiles) -> dict[str, Any] | None:
         "labels": run.labels,
         "columns": columns,
         "cells": cells,
+        "totals": [totals[label] for label in run.labels],
         "asked": asked,
         "agreed": agreed,
         **_share(agreed, asked),
