@@ -16,6 +16,7 @@ HOSTILE_TEXTS = (
     "</script><img src=x onerror=\"window.owned='img'\">",
     "<script>window.owned='script'</script>",
     "<!--<script>",
+    "</script ><img src=x onerror=\"window.owned='blank'\">",
     "]]></title></style><svg onload=\"window.owned='svg'\">",
     "javascript:window.owned='address'",
     "{{ data }} {{ title }} ${window.owned='template'} `${1}`",

@@ -19,14 +19,22 @@ function curveSection(run, page) {
   if (!shown) return [missing('No round is scored yet: the curve begins with round 0.'), roundsTable(run)];
   const references = shown.lines.map((line, index) => ({ ...line, colour: line.teacher ? 'ink' : 'muted', dash: line.teacher ? ['long', 'dashed', 'dotted'][index % 3] : 'dashed' }));
   const curves = [{ name: `student, ${shown.metric}`, colour: 'accent', points: shown.points, band: true }];
-  const arms = page.arms ? page.arms.arms.map((arm, index) => ({ name: arm.name, colour: seriesColour(index + 1), points: arm.points, dash: 'dotted' })) : [];
+  const arms = controlArms(run, page);
   return [
     el('p', {}, `${capital(shown.metric)} of the student on ${plural(shown.n, 'test text')}, round by round, with 95 % intervals. The filled point is the adopted round.`),
     plot([...curves, ...arms], references, shown.metric),
     run.curve.lines.length ? null : note('The seeds-only student and the teacher itself were not scored on the test set, so there is no line to compare with.'),
-    page.arms ? null : note('No control arm is on this page. evokd-data compare trains some over several seeds; evokd-data report RUN --compare results.json shows them here.'),
+    arms.length ? null : note('No control arm is on this page. evokd-data compare trains some over several seeds; evokd-data report RUN --compare results.json shows them here, and evokd-data report RUN OTHER another run.'),
     roundsTable(run),
   ];
+}
+
+// The arms of a comparison, and the other runs on the page, where they have the same test set.
+function controlArms(run, page) {
+  const others = page.side_by_side && page.side_by_side.same_test ? page.side_by_side.runs.filter((other) => other.name !== run.name) : [];
+  return [...others, ...(page.arms ? page.arms.arms : [])].map((arm, index) => ({
+    name: arm.name, colour: seriesColour(index + 1), points: arm.points.map((point) => ({ ...point, best: false })), dash: 'dotted',
+  }));
 }
 
 function roundsTable(run) {
