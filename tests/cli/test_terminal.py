@@ -57,7 +57,7 @@ def test_a_plan_and_a_report_of_hostile_texts_act_on_nothing(tmp_path: Path) -> 
     _, workspace = make_run(tmp_path)
     folder = workspace.round(1)
     plan = read_json(folder.plan)
-    plan["weaknesses"][0]["name"] = ATTACK
+    plan["weaknesses"][0]["name"] = plan["cells"][0]["weakness"] = ATTACK
     plan["cells"][0]["target"] = f"{ATTACK}\nround 1: a line that nobody wrote"
     write_json(folder.plan, plan)
     shown = CliRunner().invoke(cli, ["show", str(workspace.root), "--plan", "1"])
