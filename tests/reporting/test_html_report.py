@@ -68,7 +68,7 @@ def test_two_sentences_say_what_was_done_and_whether_it_is_noise(intents: dict[s
         "passed all filters, and the small model linear learned them."
     )
     assert result == (
-        "On 60 test texts macro-F1 is 0.800 in round 2, the adopted one, against 0.400 of the student of round 0, which knows the "
+        "On 60 test texts macro-F1 is 0.800 in round 2, the last one, against 0.400 of the student of round 0, which knows the "
         "seeds alone: a difference of +0.400 (95 % interval +0.236 to +0.558), outside noise: higher."
     )
     assert outcome["verdict"] == {"kind": "higher", "words": "outside noise: higher"}
@@ -92,6 +92,18 @@ def test_an_adopted_round_is_the_one_the_gate_took(tmp_path: Path) -> None:
     assert "0.600 in round 1, the adopted one" in run["outcome"]["sentences"][1]
     assert [point["best"] for point in run["curve"]["points"]] == [False, True, False]
     assert [row["adopted"] for row in run["rounds"]] == [True, True, False]
+
+
+def test_a_run_that_adopted_no_round_says_so(tmp_path: Path) -> None:
+    _, workspace = make_run(tmp_path)
+    for index in range(3):
+        path = workspace.round(index).metrics
+        write_json(path, {**read_json(path), "adoption": {"adopted": not index, "best": 0, "scores": []}})
+    outcome = shown(workspace)["runs"][0]["outcome"]
+    assert outcome["verdict"] == {"kind": "inside", "words": "no round was adopted"}
+    assert outcome["sentences"][1] == (
+        "On 60 test texts macro-F1 is 0.400 with the seeds alone (round 0), and no later round was adopted."
+    )
 
 
 def test_the_curve_has_a_point_for_each_round(intents: dict[str, Any]) -> None:
@@ -133,6 +145,23 @@ def test_rejections_and_tokens_are_those_of_the_rounds(intents: dict[str, Any]) 
     assert intents["spending"]["total"] == {
         "prompt_tokens": 300, "completion_tokens": 150, "generate_s": 3.0, "train_s": 6.0, "cost_usd": None
     }  # fmt: skip
+
+
+def test_costs_count_the_teachers_own_test_at_the_recipes_prices(tmp_path: Path) -> None:
+    _, workspace = make_run(tmp_path, rounds=2)
+    recipe = json.loads((tmp_path / "recipe.yaml").read_text(encoding="utf-8"))
+    write_json(workspace.recipe, {**recipe, "prices": {"prompt": 2.0, "completion": 10.0}})
+    write_json(workspace.round(1).generated, {**read_json(workspace.round(1).generated), "cost_usd": 0.0007})
+    with Journal(workspace.teacher_test_journal) as journal:
+        prompt = Prompt("test/with_seeds/000000", "label", (Message("user", "which?"),), 1, Sampling(0.0, 4))
+        journal.add(prompt, Completion("music", "stop", 1000, 100))
+    costs = shown(workspace)["runs"][0]["spending"]
+    assert [(row["round"], row["prompt_tokens"], row["cost_usd"]) for row in costs["rounds"]] == [
+        (0, 0, None),
+        (1, 100, 0.0007),
+        (None, 1000, 0.003),
+    ]
+    assert costs["priced"] and costs["total"]["cost_usd"] == pytest.approx(0.0037)
 
 
 def test_the_matrix_of_the_teacher_counts_kept_and_rejected_labels(tmp_path: Path) -> None:
@@ -263,6 +292,13 @@ def test_runs_stand_side_by_side(made: Workspace, tmp_path: Path) -> None:
         (2, 0.8, 27),
         (1, 0.6, 13),
     ]
+    assert entries[0]["minus_first"] is None
+    assert entries[1]["minus_first"] == {
+        "mean": -0.2,
+        "low": pytest.approx(-0.3587, abs=1e-4),
+        "high": pytest.approx(-0.0350, abs=1e-4),
+        "verdict": "lower",
+    }
     assert content["side_by_side"]["same_test"] and len(content["runs"]) == 2
     assert shown(made)["side_by_side"] is None
 

@@ -65,6 +65,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "spans": play(places(folder / "spans", "teacher_trust=force"), folder / "spans" / "runs", 3),
         "made": make_run(folder / "made", 4)[1],
         "hostile": hostile_run(folder / "hostile"),
+        "many": make_run(folder / "many", 2, rows=60, labels=tuple(f"class {number}" for number in range(30)))[1],
     }
     files = {name: report([workspace], folder / f"{name}.html") for name, workspace in runs.items()}
     arm = {"strategy": "evokd", "macro_f1": [0.8, 0.6], "kept": [18, 18], "tokens": [900, 700],
@@ -165,6 +166,20 @@ def test_a_round_of_the_confusion_matrix_and_a_run_can_be_chosen(pages: dict[str
         assert await page.run("document.querySelectorAll('#curve canvas').length") == 1
 
     browse(pages["several"], tmp_path, look)
+
+
+def test_of_many_classes_the_most_confused_are_shown_and_the_page_says_so(
+    pages: dict[str, Path], tmp_path: Path
+) -> None:
+    async def look(page: ChromiumPage) -> None:
+        assert await page.run("document.querySelectorAll('#confusion tbody tr').length") == 20
+        assert (await page.run("document.querySelector('#confusion .note').textContent")).startswith("20 of 30 classes")
+        assert await page.run("[...document.querySelectorAll('#student summary')].map(each => each.textContent)") == [
+            "F1 of each class on the test set: all 30"
+        ]
+        assert await page.run("document.documentElement.scrollWidth") == 500
+
+    browse(pages["many"], tmp_path, look, 500)
 
 
 def test_hostile_texts_do_nothing_and_are_read_as_they_are(pages: dict[str, Path], tmp_path: Path) -> None:

@@ -21,17 +21,18 @@ function exam(content, run) {
       ? 'There was no exam: the recipe turned it off (teacher_trust: off), or no round has asked the teacher yet.'
       : 'There was no exam: this strategy does not ask the teacher for labels.');
   }
+  const share = run.task.kind === 'spans' ? 'micro-F1' : 'right';
   return [
     el('p', {}, `Before round ${content.round} the teacher labelled ${plural(content.questions, 'seed')}, each left out of the demonstrations. Verdict: ${content.verdict}. The form that was taken is “${content.form}”.`),
     note(foreign(content.message)),
-    table([['who labels the seeds'], ['right', 'n'], ['95 % interval', 'n']], [
+    table([['who labels the seeds'], [share, 'n'], ['95 % interval', 'n']], [
       ...content.scores.map((row) => [row.name, decimal(row.accuracy), within(row.low, row.high)]),
       ...(content.chance ? [['by chance', decimal(content.chance), '']] : []),
     ]),
     content.classes.length
-      ? table([['class'], ['right', 'n'], ['of', 'n'], ['share', 'n'], ['95 % interval', 'n']], content.classes.map((row) => [foreign(row.name), count(row.right), count(row.n), decimal(row.share, 2), within(row.low, row.high, 2)]), 'The exam, class by class')
+      ? longTable([['class'], ['right', 'n'], ['of', 'n'], ['share', 'n'], ['95 % interval', 'n']], content.classes.map((row) => [foreign(row.name), count(row.right), count(row.n), decimal(row.share, 2), within(row.low, row.high, 2)]), 'The exam, class by class')
       : missing('With spans the exam has no table of types: it is scored by micro-F1 over all.'),
-    disclosure('The forms that were tried', table([['form'], ['right', 'n'], ['score', 'n'], ['']], content.forms.map((form) => ({ best: form.chosen, cells: [form.name, decimal(form.accuracy), decimal(form.score), form.chosen ? 'taken' : ''] })))),
+    disclosure('The forms that were tried', table([['form'], [share, 'n'], ['score', 'n'], ['']], content.forms.map((form) => ({ best: form.chosen, cells: [form.name, decimal(form.accuracy), decimal(form.score), form.chosen ? 'taken' : ''] })))),
   ];
 }
 
@@ -64,7 +65,7 @@ function studentSection(run) {
     el('p', {}, `The student’s model is “${student.name}”${student.kind && student.kind !== student.name ? ` (${student.kind})` : ''}.`),
     el('h3', {}, 'What it confuses, on the test set'),
     confusions
-      ? [el('div', { class: 'controls' }, choice('Round', student.rounds.map((round) => [round, `round ${round}${round === student.best ? ', adopted' : ''}`]), student.best, show, 'confusion-round')), box]
+      ? [el('div', { class: 'controls' }, choice('Round', student.rounds.map((round) => [round, `round ${round}${round === student.best && student.compared ? ', adopted' : ''}`]), student.best, show, 'confusion-round')), box]
       : missing('Spans have no confusion matrix: a span may be missed, invented, cut otherwise, or of another type. The table of types below says how often each is right.'),
     el('h3', {}, 'Each class over the rounds'),
     classesOverRounds(student),
@@ -87,7 +88,7 @@ function classesOverRounds(student) {
     note('Every class is a line; choose one to light it up.'),
     el('div', { class: 'controls' }, choice('Class', classes.map((entry) => [entry.name, entry.name]), classes[0] && classes[0].name, show, 'class-line')),
     box,
-    table([['class'], [`F1, round ${student.rounds[0]}`, 'n'], [`F1, round ${last}`, 'n'], ['change', 'n'], ['precision', 'n'], ['recall', 'n'], ['n', 'n']],
+    longTable([['class'], [`F1, round ${student.rounds[0]}`, 'n'], [`F1, round ${last}`, 'n'], ['change', 'n'], ['precision', 'n'], ['recall', 'n'], ['n', 'n']],
       classes.map((entry) => [foreign(entry.name), decimal(entry.f1[0]), decimal(entry.f1[entry.f1.length - 1]), signed(change(entry)), decimal(entry.precision), decimal(entry.recall), count(entry.support)]), 'F1 of each class on the test set'),
   ];
 }
@@ -163,9 +164,9 @@ function spendingSection(run) {
   const cells = (name, row) => [name, count(row.prompt_tokens), count(row.completion_tokens), duration(row.generate_s), duration(row.train_s), ...(priced ? [isNumber(row.cost_usd) ? `$${row.cost_usd.toFixed(4)}` : '–'] : [])];
   return [
     table([['round'], ['prompt tokens', 'n'], ['answer tokens', 'n'], ['generating', 'n'], ['training and scoring', 'n'], ...(priced ? [['cost', 'n']] : [])],
-      [...rounds.map((row) => cells(String(row.round), row)), { best: true, cells: cells('all', total) }], 'Tokens and time'),
+      [...rounds.map((row) => cells(row.round === null ? 'teacher on test' : String(row.round), row)), { best: true, cells: cells('all', total) }], 'Tokens and time'),
     priced ? null : note('No cost is shown: the recipe names no prices (prices: {prompt, completion}, in dollars per million tokens).'),
-    note('Times are those of the process that finished a stage. The exam is part of the first round; the teacher’s own score on the test set is not counted here.'),
+    note('Times are those of the process that finished a stage. The exam is part of the first round.'),
     el('h3', {}, 'How varied the texts are'),
     run.variety.length
       ? [table([['round'], ['texts measured', 'n'], ['different bigrams', 'n'], ['similarity', 'n'], ['effective number of texts', 'n'], ['detector, ROC AUC', 'n']],

@@ -57,6 +57,11 @@ function table(columns, rows, caption) {
     el('table', {}, caption ? el('caption', {}, caption) : null, el('thead', {}, head), el('tbody', {}, body)));
 }
 
+// The same, folded away when it is long.
+function longTable(columns, rows, caption) {
+  return rows.length > 24 ? disclosure(`${caption}: all ${count(rows.length)}`, table(columns, rows)) : table(columns, rows, caption);
+}
+
 function disclosure(title, ...children) {
   return el('details', {}, el('summary', {}, title), ...children);
 }

@@ -1,6 +1,6 @@
 // Matrices as tables with shaded cells: a row's shares decide the shade, so that rare and frequent classes can be compared.
 
-const MOST_LABELS = 24;
+const MOST_LABELS = 20;
 
 // cells: [row, column, count, count of rejected]. totals: the texts of each row; without them, the sum of its cells. Cells off the
 // diagonal are wrong, unless a text may be in several columns.
@@ -41,7 +41,8 @@ function mostConfused(rowNames, columnNames, cells) {
     if (rowNames[row] === columnNames[column]) continue;
     for (const name of [rowNames[row], columnNames[column]]) wrong.set(name, (wrong.get(name) || 0) + kept + (rejected || 0));
   }
-  const chosen = new Set([...wrong].sort((a, b) => b[1] - a[1]).slice(0, MOST_LABELS).map(([name]) => name));
+  const ranked = [...new Map([...[...wrong].sort((a, b) => b[1] - a[1]), ...rowNames.map((name) => [name, 0])]).keys()];
+  const chosen = new Set(ranked.slice(0, MOST_LABELS));
   const kept = (names) => names.map((_, index) => index).filter((index) => chosen.has(names[index]));
   return [kept(rowNames), kept(columnNames), `${chosen.size} of ${rowNames.length} classes are shown: those that are confused most. “all” counts every class.`];
 }

@@ -43,7 +43,7 @@ function draw(box, readout, curves, references, metric) {
   }
   const options = {
     width: Math.floor(box.clientWidth), height: box.clientWidth < 560 ? 260 : 340, series, bands,
-    legend: { show: false }, padding: [14, 14, 0, 0],
+    legend: { show: false }, padding: [14, 28, 0, 0],
     cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
     scales: { x: { time: false, range: [rounds[0] - 0.25, rounds[rounds.length - 1] + 0.25] }, y: { range: () => yRange(curves, references) } },
     axes: [

@@ -21,7 +21,7 @@ function curveSection(run, page) {
   const curves = [{ name: `student, ${shown.metric}`, colour: 'accent', points: shown.points, band: true }];
   const arms = controlArms(run, page);
   return [
-    el('p', {}, `${capital(shown.metric)} of the student on ${plural(shown.n, 'test text')}, round by round, with 95 % intervals. The filled point is the adopted round.`),
+    el('p', {}, `${capital(shown.metric)} of the student on ${plural(shown.n, 'test text')}, round by round, with 95 % intervals. ${shown.points.some((point) => point.adopted !== null) ? 'The filled point is the adopted round.' : 'The filled point is the last round: which one to adopt was not asked.'}`),
     plot([...curves, ...arms], references, shown.metric),
     run.curve.lines.length ? null : note('The seeds-only student and the teacher itself were not scored on the test set, so there is no line to compare with.'),
     arms.length ? null : note('No control arm is on this page. evokd-data compare trains some over several seeds; evokd-data report RUN --compare results.json shows them here, and evokd-data report RUN OTHER another run.'),
@@ -50,18 +50,22 @@ function roundsTable(run) {
 function sideBySideSection(sideBySide, chooseRun) {
   const { runs, metric, same_test: sameTest } = sideBySide;
   const curves = runs.map((run, index) => ({ name: run.name, colour: seriesColour(index), points: run.points, band: runs.length < 3 }));
-  const rows = runs.map((run, index) => [
-    el('button', { class: 'quiet', type: 'button', onclick: () => chooseRun(index) }, run.name),
-    run.strategy, String(run.seed), run.teacher, run.student, count(run.asked), count(run.kept), count(run.tokens), duration(run.seconds),
-    run.best ? String(run.best.round) : '–', run.best ? decimal(run.best.value) : '–', run.best ? within(run.best.low, run.best.high) : '–',
+  const name = (run, index) => el('button', { class: 'quiet', type: 'button', onclick: () => chooseRun(index) }, run.name);
+  const results = runs.map((run, index) => [
+    name(run, index), run.best ? String(run.best.round) : '–', run.best ? decimal(run.best.value) : '–',
+    run.best ? within(run.best.low, run.best.high) : '–', ...differenceCells(run.minus_first),
   ]);
+  const settings = runs.map((run) => [run.name, run.strategy, String(run.seed), run.teacher, run.student, count(run.asked), count(run.kept), count(run.tokens), duration(run.seconds)]);
   return [
     el('p', {}, sameTest ? `${capital(metric)} on the same test set, one training run a line.` : 'These runs have different test sets: their scores cannot be compared with each other.'),
-    note('One seed cannot tell two ways of generating apart: evokd-data compare runs several and says what may be concluded.'),
     plot(curves, [], metric),
-    table([['run'], ['strategy'], ['seed', 'n'], ['teacher'], ['student'], ['asked', 'n'], ['kept', 'n'], ['tokens', 'n'], ['time', 'n'], ['adopted round', 'n'], [metric, 'n'], ['95 % interval', 'n']], rows, 'The runs side by side'),
+    table([['run'], ['adopted round', 'n'], [metric, 'n'], ['95 % interval', 'n'], ['minus the first', 'n'], ['95 % interval', 'n'], ['reading']], results, 'What the runs reached'),
+    note('The differences hold for other test texts. One seed cannot tell two ways of generating apart: evokd-data compare runs several and says what may be concluded.'),
+    table([['run'], ['strategy'], ['seed', 'n'], ['teacher'], ['student'], ['asked', 'n'], ['kept', 'n'], ['tokens', 'n'], ['time', 'n']], settings, 'What they were made of'),
   ];
 }
+
+const differenceCells = (each) => (each ? [signed(each.mean), isNumber(each.low) ? `${signed(each.low)} to ${signed(each.high)}` : '–', each.verdict] : ['', '', '']);
 
 function armsSection(arms) {
   const curves = arms.arms.map((arm, index) => ({ name: arm.name, colour: seriesColour(index), points: arm.points, band: arms.arms.length < 4 }));
@@ -72,7 +76,7 @@ function armsSection(arms) {
       arms.arms.map((arm) => [arm.name, arm.strategy, count(arm.seeds), decimal(arm.mean, 4), decimal(arm.sd, 4), count(Math.round(arm.kept)), count(Math.round(arm.tokens))]), 'The arms'),
     arms.differences.length
       ? table([['arm'], ['minus'], ['seeds', 'n'], ['difference', 'n'], ['95 % interval', 'n'], ['p, Holm', 'n'], ['reading']],
-        arms.differences.map((each) => [each.arm, each.reference, count(each.n), signed(each.mean), isNumber(each.low) ? `${signed(each.low)} to ${signed(each.high)}` : '–', decimal(each.p_holm), each.verdict]), 'Differences, paired by seed')
+        arms.differences.map((each) => [each.arm, each.reference, count(each.n), ...differenceCells(each).slice(0, 2), decimal(each.p_holm), each.verdict]), 'Differences, paired by seed')
       : missing('There is one arm, so there is no difference to test.'),
     note('An arm is called higher or lower only where the interval leaves out zero.'),
   ];

@@ -11,11 +11,15 @@ from evokd_data.errors import DataError
 from evokd_data.reporting.primary_metric import NAMES
 from evokd_data.reporting.report_sections.outcome import curve
 from evokd_data.reporting.report_sections.run_files import RunFiles
-from evokd_data.reporting.significance import spread
+from evokd_data.reporting.significance import interval_of_difference, spread
 
 
 def side_by_side(runs: Sequence[RunFiles]) -> dict[str, Any] | None:
-    """{"metric", "same_test", "runs": [{"name", "strategy", "seed", "points", "best", ...}]}; None for one run."""
+    """{"metric", "same_test", "runs": [{"name", "strategy", "seed", "points", "best", "minus_first", ...}]}; None for one run.
+
+    `minus_first` is {"mean", "low", "high", "verdict"}: the score of the adopted round minus that of the first run, with the 95 %
+    interval of another draw of test texts; None where there is nothing to compare. The words are those of `significance`.
+    """
     if len(runs) < 2:
         return None
     entries = []
@@ -38,11 +42,21 @@ def side_by_side(runs: Sequence[RunFiles]) -> dict[str, Any] | None:
             }
         )
     metrics = [shown["metric"] for run in runs if (shown := curve(run))]
-    return {
-        "metric": metrics[0] if metrics else "F1",
-        "same_test": len({str(run.inputs["splits"].get("test")) for run in runs}) == 1 and len(set(metrics)) < 2,
-        "runs": entries,
-    }
+    same_test = len({str(run.inputs["splits"].get("test")) for run in runs}) == 1 and len(set(metrics)) < 2
+    for entry in entries:
+        comparable = same_test and entry is not entries[0]
+        entry["minus_first"] = _difference(entry["best"], entries[0]["best"]) if comparable else None
+    return {"metric": metrics[0] if metrics else "F1", "same_test": same_test, "runs": entries}
+
+
+def _difference(point: Mapping[str, Any] | None, first: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if not point or not first or point["low"] is None or first["low"] is None:
+        return None
+    low, high = interval_of_difference(
+        point["value"], (point["low"], point["high"]), first["value"], (first["low"], first["high"])
+    )
+    verdict = "higher" if low > 0 else "lower" if high < 0 else "not distinguishable"
+    return {"mean": point["value"] - first["value"], "low": low, "high": high, "verdict": verdict}
 
 
 def arms(path: Path | None) -> dict[str, Any] | None:

@@ -113,7 +113,8 @@ def _result(run: RunFiles) -> tuple[dict[str, str], str]:
         return {"kind": INSIDE if len(run.scored) > 1 else UNKNOWN, "words": words}, (
             f"{reached} with the seeds alone (round 0), and {rest}."
         )
-    against = f"{reached} in round {best.index}, the adopted one, against {baseline.value:.3f} of {name}"
+    which = "the adopted one" if best.metrics.get("adoption") else "the last one"
+    against = f"{reached} in round {best.index}, {which}, against {baseline.value:.3f} of {name}"
     if not (score.interval and baseline.interval):
         return {"kind": UNKNOWN, "words": "noise not measured"}, f"{against}; without intervals noise cannot be told."
     low, high = interval_of_difference(score.value, score.interval, baseline.value, baseline.interval)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 from evokd_data.generation.filters import REASONS
+from evokd_data.recipe_sections import Prices
+from evokd_data.records import token_count
 from evokd_data.reporting.report_sections.run_files import RoundFiles, RunFiles
 from evokd_data.reporting.shown_rows import rejections as shown_rejections
+from evokd_data.settings import build
+from evokd_data.storage.journal import read_answers
 
 EXAMPLES = 5
 """Rejected texts shown of each reason, from the newest rounds."""
@@ -56,9 +61,10 @@ def _examples(run: RunFiles, rounds: list[RoundFiles], counts: Counter[str]) -> 
 
 
 def spending(run: RunFiles) -> dict[str, Any]:
-    """{"rounds": [{"round", "prompt_tokens", "completion_tokens", "generate_s", "train_s", "cost_usd"}], "total", "engine"}.
+    """{"rounds": [{"round", "prompt_tokens", "completion_tokens", "generate_s", "train_s", "cost_usd"}], "total", "priced"}.
 
-    Seconds are those of the process that finished the stage. `cost_usd` is None where the recipe has no prices.
+    Seconds are those of the process that finished the stage. `cost_usd` is None where the recipe has no prices. What the teacher's own
+    score on the test set took stands last, with None as its round and no time.
     """
     rows = []
     for round_files in run.rounds:
@@ -74,10 +80,24 @@ def spending(run: RunFiles) -> dict[str, Any]:
                     "cost_usd": totals.get("cost_usd"),
                 }
             )
+    if run.workspace.teacher_test_journal.is_dir():
+        rows.append(_teacher_test(run))
     keys = ("prompt_tokens", "completion_tokens", "generate_s", "train_s", "cost_usd")
     numbers = {key: [row[key] for row in rows if row[key] is not None] for key in keys}
     total = {key: sum(values) if values else None for key, values in numbers.items()}
     return {"rounds": rows, "total": total, "priced": bool(numbers["cost_usd"])}
+
+
+def _teacher_test(run: RunFiles) -> dict[str, Any]:
+    """The tokens of the teacher's test, at the prices of the recipe."""
+    answers = list(read_answers(run.workspace.teacher_test_journal))
+    tokens = {
+        key: sum(token_count(answer[key]) for answer in answers) for key in ("prompt_tokens", "completion_tokens")
+    }
+    table = run.recipe.get("prices")
+    prices = build(Prices, table, "prices")[0] if isinstance(table, Mapping) else None
+    cost = round(prices.of(**tokens), 6) if prices else None
+    return {"round": None, **tokens, "generate_s": None, "train_s": None, "cost_usd": cost}
 
 
 def variety(run: RunFiles) -> list[dict[str, Any]]:

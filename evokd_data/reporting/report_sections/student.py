@@ -8,10 +8,10 @@ from evokd_data.reporting.report_sections.run_files import RunFiles
 
 
 def student(run: RunFiles) -> dict[str, Any] | None:
-    """{"name", "rounds", "labels", "confusions", "classes", "best"}; None before a round is scored.
+    """{"name", "rounds", "labels", "confusions", "classes", "best", "compared"}; None before a round is scored.
 
     `confusions` holds, for each scored round, [expected, predicted, count] by index; it is empty for spans. `classes` has a row
-    for each class with its F1 in each of `rounds`. `best` is the round to show first.
+    for each class with its F1 in each of `rounds`. `best` is the round to show first: the adopted one, where rounds were `compared`.
     """
     if not run.scored:
         return None
@@ -23,6 +23,7 @@ def student(run: RunFiles) -> dict[str, Any] | None:
         "kind": str(run.inputs["student"].get("kind", "")),
         "rounds": [round_files.index for round_files in run.scored],
         "best": best.index if best else run.scored[-1].index,
+        "compared": bool(run.scored[-1].metrics.get("adoption")),
         "labels": labels,
         "confusions": [_cells(test["confusion"]) for test in tests if "confusion" in test],
         "classes": [
