@@ -138,6 +138,14 @@ def test_a_weakness_has_its_texts_and_what_became_of_it(intents: dict[str, Any])
     assert len(last["texts"]) == 4
 
 
+def test_a_weakness_has_the_advice_that_the_teacher_gave(tmp_path: Path) -> None:
+    _, workspace = make_run(tmp_path, rounds=2)
+    with Journal(workspace.round(1).journal) as journal:
+        prompt = Prompt("analyse/confused:music>books", "analyse", (Message("user", "why?"),), 1, Sampling(0.0, 64))
+        journal.add(prompt, Completion(json.dumps({"advice": " songs about books "}), "stop", 9, 9))
+    assert [weakness["advice"] for weakness in shown(workspace)["runs"][0]["weaknesses"]] == ["songs about books"]
+
+
 def test_rejections_and_tokens_are_those_of_the_rounds(intents: dict[str, Any]) -> None:
     (duplicate,) = intents["rejections"]["reasons"]
     assert (duplicate["reason"], duplicate["count"], duplicate["by_round"]) == ("duplicate", 3, [1, 2])

@@ -46,7 +46,7 @@ def weaknesses(run: RunFiles) -> list[dict[str, Any]]:
                 asked[quota["weakness"]] += quota["samples"]
         if not asked:
             continue
-        written, advice = _written(round_files), _advice(round_files)
+        written, advice = _written(round_files), _advice(run, round_files, set(asked))
         planned = {weakness["name"]: weakness for weakness in round_files.plan["weaknesses"]}
         for name, samples in asked.items():
             weakness = planned.get(name, {"name": name, "missed": 0, "seen": 0, "wrong": []})
@@ -159,11 +159,13 @@ def _written(round_files: RoundFiles) -> Mapping[str, _Written]:
     return written
 
 
-def _advice(round_files: RoundFiles) -> dict[str, str]:
-    """Weakness -> what the teacher advised the writer, from the journal."""
-    advice = {}
-    if round_files.folder.journal.is_dir():
+def _advice(run: RunFiles, round_files: RoundFiles, names: set[str]) -> dict[str, str]:
+    """Weakness -> what the teacher advised the writer, from the journal. It is read up to the last advice: that stands early."""
+    advice: dict[str, str] = {}
+    if "analyse.j2" in run.inputs["prompts"] and round_files.folder.journal.is_dir():
         for answer in read_answers(round_files.folder.journal):
+            if names <= advice.keys():
+                break
             if answer["stage"] == "analyse":
                 try:
                     advice[answer["key"].partition("/")[2]] = str(json.loads(answer["text"])["advice"]).strip()
