@@ -62,8 +62,14 @@ $(INSTALLED): Makefile pyproject.toml $(wildcard requirements/*)
 quickstart: setup  ## the whole loop on this machine: teacher, student, five rounds, a local Hub
 	@.venv/bin/python recipes/quickstart/quickstart.py $(ARGS)
 
+TEST = .venv/bin/python -m pytest
 test: setup  ## every test that needs no GPU; ARGS="-k name" for some, ARGS="-m vllm" for those of a marker
-	@.venv/bin/python -m pytest -m "not gpu and not live" $(ARGS)
+ifeq ($(ARGS),)
+	@$(TEST) -m "not gpu and not live and not vllm and not ray" -n logical --maxprocesses 4 --dist loadfile --durations 20
+	@$(TEST) -m "(vllm or ray) and not gpu and not live" --durations 10  # an engine fills a machine by itself
+else
+	@$(TEST) -m "not gpu and not live" $(ARGS)
+endif
 
 check: setup  ## format, lint, types, architecture, names, documentation; known holes of dependencies, where pip-audit is installed
 	@.venv/bin/ruff format --check .
