@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from evokd_data.generation.budget import Meter
+from evokd_data.generation.suspects import Suspects
 from evokd_data.progress import Progress
 from evokd_data.records import Completion, Prompt
 from evokd_data.teachers import Engine, PartitionedEngine, Teacher
@@ -25,6 +26,8 @@ BEFORE_OPENING = (
     256  # requests in flight until the engine is open and its window is known: enough to saturate one engine
 )
 AHEAD = 8  # windows of finished results that may wait for one straggler before new requests wait, too
+
+SUSPECTS = "suspects.json"
 
 
 class TeacherOnDemand:
@@ -42,6 +45,7 @@ class TeacherOnDemand:
         self._engine: Engine | None = None
         self._failure: Exception | None = None
         self._slots: asyncio.Semaphore | None = None
+        self._suspects = Suspects(log.with_name(SUSPECTS))
         self.meter: Meter | None = None
         """Counts what is asked, and refuses what the run's budget does not allow. Set for each run that the teacher works for."""
 
@@ -101,8 +105,10 @@ class TeacherOnDemand:
         assert self._slots is not None
         async with self._slots:
             if self.meter is not None:
-                return await self.meter.complete(prompt, engine.complete)
-            return await engine.complete(prompt)
+                return await self.meter.complete(
+                    prompt, lambda metered: self._suspects.complete(metered, engine.complete)
+                )
+            return await self._suspects.complete(prompt, engine.complete)
 
     async def sleep(self) -> None:
         """Give the accelerator to the student until `wake`."""

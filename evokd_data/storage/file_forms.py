@@ -25,6 +25,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "revision.json": {"repo": TEXT, "tag": TEXT, "commit": TEXT},
     "student.json": {"repo": TEXT, "tag": TEXT, "commit": TEXT},
     "evokd.json": {"student": TEXT, "classes": LIST, "files": TABLE},
+    "suspects.json": {"suspected": LIST, "killers": TABLE},
     "tracked.json": {"to": TEXT, "round": COUNT},
     "training.json": {},
 }  # fmt: skip
