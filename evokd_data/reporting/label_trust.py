@@ -19,7 +19,7 @@ def what_becomes_of_a_text(plan: Mapping[str, Any]) -> str:
     if not labelling:
         return ""
     least = (
-        f" and that label is right with a probability of at least {labelling['threshold']:g}"
+        f", if that label is right with a probability of at least {labelling['threshold']:g}"
         if labelling["threshold"]
         else ""
     )
