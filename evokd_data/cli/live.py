@@ -214,7 +214,7 @@ class Panel(Lines):
         """Nothing: the view is drawn again by itself."""
 
     def render(self) -> RenderableType:
-        """The view at this moment."""
+        """The view at this moment. Another thread than the one that reports calls it, so counts are copied before they are read."""
         line = self.state()
         totals, now = self._totals, time.monotonic()
         if not line:
@@ -227,7 +227,7 @@ class Panel(Lines):
         rows: list[RenderableType] = [
             head,
             self._bar(totals, now),
-            Text(f"  kept {totals.kept}, rejected {reasons(totals.rejected)}"),
+            Text(f"  kept {totals.kept}, rejected {reasons(dict(totals.rejected))}"),
         ]
         if totals.compared:
             rows.append(Text(f"  labelled as asked for: {totals.agreed / totals.compared:.0%} of {totals.compared}"))

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import re
+import sys
+import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -162,3 +165,40 @@ def test_a_program_reads_one_object_a_line(run: Callable[..., Result]) -> None:
     wrong = run("--log-json", "--set", "rounds.samples=7")
     assert wrong.exit_code == 1
     assert [json.loads(line)["event"] for line in wrong.stderr.splitlines()] == ["error"]
+
+
+def test_the_view_can_be_drawn_while_counts_grow() -> None:
+    """The terminal's thread draws what the run's thread changes."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    panel, rejected, newest = Panel(console), Counter[str](), deque([sample("a", "red")], maxlen=3)
+    panel.stage("generate", 1)
+    ended = threading.Event()
+    errors: list[Exception] = []
+
+    drawn = 0
+
+    def draw() -> None:
+        nonlocal drawn
+        while not ended.is_set():
+            try:
+                panel.render()
+            except Exception as error:
+                errors.append(error)
+            drawn += 1
+
+    drawer = threading.Thread(target=draw)
+    drawer.start()
+    number = 0
+    while drawn < 2000:
+        number += 1
+        rejected[f"reason {number % 97}"] += 1
+        if number % 97 == 96:
+            rejected.clear()
+        newest.append(sample(f"text {number}", "green"))
+        panel.generated(Totals(number, 20_000, 0, rejected, number, 0, 0, newest))
+    ended.set()
+    drawer.join()
+    sys.setswitchinterval(before)
+    assert errors == []
