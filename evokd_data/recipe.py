@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
 
 MEASURED, FORCE, OFF = TRUST = ("measured", "force", "off")
-"""`measured`: the teacher takes an exam on the seeds, and a run whose teacher fails it stops. `force`: it takes the exam, and the
-run goes on whatever comes of it. `off`: no exam; labels are asked for and trusted as the recipe says."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +55,20 @@ class Recipe:
     """
 
     name: str
+    """The name of the run, and of its folder below `runs`. Letters, digits, '.', '_' and '-'."""
     task: Task
+    """What the student must predict: one label for a text, or spans of a text."""
     seeds: Seeds
     test: Source
+    """Labelled texts that are only ever scored. No text of them reaches a prompt."""
     teacher: Teacher
+    """The large language model that writes and labels texts, and the engine that runs it."""
     strategy: Strategy
+    """The method that decides which texts are asked for. Without the section: `evokd`."""
     student: Student
+    """The small model that learns from the samples and is deployed."""
     dev: Source | None = None
+    """More labelled texts, for decisions such as which student is kept. Without them seeds are used, cross-fitted."""
     pool: Pool | None = None
     rounds: Rounds = field(default_factory=Rounds)
     filters: Filters = field(default_factory=Filters)
@@ -74,9 +79,16 @@ class Recipe:
     tracking: Tracking | None = None
     card: Card = field(default_factory=Card)
     prompts: Path | None = None
+    """A folder with prompt templates of your own. Those it lacks are taken from the package."""
     seed: int = 0
+    """The random seed of the whole run, a whole number from 0. Another seed is another experiment."""
     teacher_trust: str = MEASURED
+    """`measured`: the teacher takes an exam on the seeds, and a run whose teacher fails it stops. `force`: it takes
+    the exam, and the run goes on whatever comes of it. `off`: no exam; labels are asked for and trusted as the
+    recipe says."""
     teacher_test_texts: int = 500
+    """How many test texts the teacher labels after the last round, with the seeds as demonstrations and without any.
+    Its scores stand beside the student's. Nothing else reads its answers. 0: none."""
     path: Path = Path("recipe.yaml")
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -152,15 +164,16 @@ def load(path: Path | str, overrides: Iterable[str] = ()) -> Recipe:
 
 
 def schema() -> dict[str, Any]:
-    """JSON Schema of a recipe, for editors."""
+    """JSON Schema of a recipe, for editors. The descriptions are the docstrings of `Recipe`'s fields and of the sections'."""
     properties: dict[str, Any] = {
         "name": {"type": "string", "pattern": NAME.pattern},
-        "seed": {"type": "integer"},
-        "prompts": {"type": ["string", "null"]},
+        "seed": {"type": "integer", "minimum": 0, "default": 0},
+        "prompts": {"type": ["string", "null"], "format": "path"},
         "teacher_trust": {"enum": list(TRUST), "default": MEASURED},
         "teacher_test_texts": {"type": "integer", "minimum": 0, "default": 500},
     }
     definitions: dict[str, Any] = {}
+    texts = settings.descriptions(Recipe)
 
     def section_schema(cls: type) -> dict[str, Any]:
         described = settings.json_schema(cls)
@@ -173,7 +186,7 @@ def schema() -> dict[str, Any]:
         variants = []
         for choice in family.table:
             variant = section_schema(resolve(family.table, choice))
-            variant["properties"][family.key] = {"const": choice}
+            variant["properties"][family.key] = {"description": variant.get("description", ""), "const": choice}
             if choice != family.default:
                 variant["required"] = [family.key, *variant.get("required", [])]
             variants.append(variant)
@@ -182,7 +195,7 @@ def schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "evokd-data recipe",
         "type": "object",
-        "properties": properties,
+        "properties": {key: settings.described(entry, texts.get(key, "")) for key, entry in properties.items()},
         "required": list(REQUIRED),
         "additionalProperties": False,
         "$defs": definitions,

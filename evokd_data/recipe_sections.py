@@ -1,4 +1,5 @@
-"""The sections of a recipe that are no plugs: frozen dataclasses, whose docstrings are the descriptions in the JSON Schema."""
+"""The sections of a recipe that are no plugs: frozen dataclasses. The docstrings of classes and fields are the descriptions in the
+JSON Schema."""
 
 from __future__ import annotations
 
@@ -36,27 +37,37 @@ Column = Annotated[str, Field(min_length=1)]
 )
 @dataclass(frozen=True)
 class Source:
-    """Where labelled texts come from: a file (`path`), or a Hub dataset pinned by `revision`.
+    """Where labelled texts come from: a file, or a data set on the Hub.
 
-    Files are jsonl, json, csv, tsv, xlsx, parquet or arrow, also compressed (.gz, .zst, .bz2, .xz), for tagging CoNLL columns, too.
-    `format` names the tool that exported the file where its mark is not seen; `spans`: rows of the task's own columns.
-    `text` and `label` are this source's columns (or, of an export, its field and question), "a.b" a field within one.
-    `label_map`: a label, type or tag as the source has it, e.g. a number -> the task's. `offsets`: what offsets of spans count.
     Where a file lies is not part of a run's identity, nor how it is read; what it holds is.
     """
 
     path: Path | None = field(default=None, metadata=NOT_IDENTITY)
+    """A file: jsonl, json, csv, tsv, xlsx, parquet or arrow, for tagging CoNLL columns, too; compressed ones as well
+    (.gz, .zst, .bz2, .xz). A relative path begins at the recipe's folder. Give this or `dataset`."""
     dataset: str | None = field(default=None, metadata=NOT_IDENTITY)
+    """A data set on the Hub, ORG/NAME, pinned by `revision`. Give this or `path`."""
     revision: str | None = field(default=None, metadata=NOT_IDENTITY)
+    """The branch, tag or commit of `dataset`. Give a commit: a branch can move, and then the run is another experiment."""
     config: str | None = field(default=None, metadata=NOT_IDENTITY)
+    """The configuration of `dataset`, where it has several. By default the data set's own."""
     split: str = field(default="train", metadata=NOT_IDENTITY)
+    """The split of `dataset` that is read."""
     format: Literal["doccano", "label-studio", "argilla", "prodigy", "conll", "spans"] | None = field(
         default=None, metadata=NOT_IDENTITY
     )
+    """The tool that exported the file. By default it is recognised; set it when `check` cannot tell. `spans`: rows of
+    the task's own columns."""
     text: Column | None = field(default=None, metadata=NOT_IDENTITY)
+    """The column with the text in this source (in an export: the field). a.b is a field within a column. By default the
+    task's column."""
     label: Column | None = field(default=None, metadata=NOT_IDENTITY)
+    """The column with the label or the spans in this source (in an export: the question). By default the task's column."""
     label_map: Mapping[str, str] = field(default_factory=dict, hash=False, metadata=NOT_IDENTITY)
+    """A label, type or tag as the source has it, e.g. a number -> the task's. Labels that it does not name stay as they
+    are."""
     offsets: Unit | None = field(default=None, metadata=NOT_IDENTITY)
+    """What the offsets of spans count. By default characters, unless the texts of the spans show otherwise."""
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.dataset is None):
@@ -85,20 +96,23 @@ class Source:
 @from_anyone("per_class")
 @dataclass(frozen=True)
 class Seeds(Source):
-    """The labelled examples the student starts from. `per_class` draws k of each class; without it all are used."""
+    """Labelled texts that the student starts from, and that prompts show as demonstrations."""
 
     per_class: Count | None = None
+    """How many seeds of each label are drawn (k-shot). By default all seeds are used."""
 
 
 @from_anyone("share", "candidates")
 @dataclass(frozen=True)
 class Pool(Source):
-    """Unlabelled real texts (ELAD, Zhang et al. 2024, arXiv 2402.13098). A share `share` of each round's texts is not
-    written but chosen from the pool: those the last student is least sure of. The teacher labels them; labels in the file
-    are not read. Each round draws `candidates` texts to choose from."""
+    """Real texts without labels (ELAD, Zhang et al. 2024, arXiv 2402.13098). A share of each round's texts is not written but
+    chosen from the pool: those the last student is least sure of. The teacher labels them; labels in the file are not read."""
 
     share: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """The share of each round's texts that is chosen from the pool; the teacher writes the rest."""
     candidates: Count = 2000
+    """How many texts of the pool each round looks at. The student chooses among them; more of them take longer to
+    predict."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -110,15 +124,18 @@ class Pool(Source):
 @from_anyone("count", "samples", "ask_at_most", "shard_size")
 @dataclass(frozen=True)
 class Rounds:
-    """How much is generated: `count` rounds after round 0, each with `samples` texts that the filters kept.
-
-    What the filters reject is asked for again, until the round is full or `ask_at_most` times `samples` texts were asked for (1: no
-    text is asked for again). `shard_size` decides nothing but the number of files: an answer is safe before its shard is written."""
+    """How many rounds are made, and how many texts each of them holds."""
 
     count: Annotated[int, Field(ge=0)] = field(default=5, metadata=NOT_IDENTITY)
+    """How many rounds follow round 0. Increase it to let a finished run go on."""
     samples: Count = 200
+    """How many texts a round holds, counted after the filters."""
     ask_at_most: Annotated[float, Field(ge=1, le=100)] = 3.0
+    """A round asks again for what its filters rejected, until it is full or until this many times `samples` texts were
+    asked for. 1: nothing is asked for again."""
     shard_size: Count = field(default=1024, metadata=NOT_IDENTITY)
+    """Texts in one shard file. It decides nothing but the number of files: an answer is safe before its shard is
+    written."""
 
 
 @from_anyone(
@@ -133,50 +150,59 @@ class Rounds:
 )
 @dataclass(frozen=True)
 class Filters:
-    """What a draft must pass to become a sample.
-
-    `near_duplicates`: the estimated Jaccard similarity of character 5-grams from which two texts are too alike (1 turns
-    the filter off). It is applied against every text kept before and, as `test_overlap`, against the texts of test and dev.
-    `label_disagreement`: what happens to a text when the teacher labels it otherwise than it was asked to write it. `auto` follows
-    from the teacher's exam; `relabel` takes the teacher's label, `intended` the label that was asked for, `reject` drops the text.
-    `label_confidence`: with `auto`, the least probability that a label is right, as the exam lets one expect. `label_votes`:
-    labelling answers per text, each with the demonstrations in another order. `seed_form`: texts and spans that no seed resembles
-    are dropped: another script, a fourth or four times the length, no question where all seeds are; spans of bare punctuation, of
-    nearly the whole text, or three times as long as any of the seeds'. `max_refused`: a round stops when the teacher's server
-    refuses a larger share of its texts.
-    """
+    """What a draft must pass to become a sample."""
 
     min_characters: Count = 2
+    """A shorter text is rejected (reason `too_short`). In characters."""
     max_characters: Count = 4000
+    """A longer text is rejected (reason `too_long`). In characters."""
     near_duplicates: Share = 0.85
+    """From this estimated Jaccard similarity of character 5-grams on, two texts are too alike. A text is compared with
+    all texts kept before, and with the texts of test and dev (reason `test_overlap`). 1 turns the filter off; increase
+    it when short texts are rejected that differ in one important word."""
     label_disagreement: Literal["auto", "relabel", "intended", "reject"] = "auto"
+    """What happens when the teacher labels a text otherwise than it was asked to write it. `auto` follows from the
+    teacher's exam; `relabel` takes the teacher's label, `intended` the label that was asked for, `reject` drops the
+    text."""
     label_confidence: Share = 0.5
+    """With `label_disagreement: auto`, the least probability that a label is right, as the exam lets one expect.
+    Increase it for fewer and cleaner samples."""
     label_votes: Count = 1
+    """How many labelling answers each text gets, each with the demonstrations in another order; the majority decides.
+    Labelling costs this many times as much."""
     seed_form: bool = True
+    """Drop texts and spans that no seed resembles: another script, a fourth of the length or four times the length, no
+    question where all seeds are questions; spans of bare punctuation, of nearly the whole text, or three times as long
+    as any span of the seeds. It needs 10 seeds. Turn it off when your seeds show only some of the forms that texts can
+    have."""
     max_refused: Share = field(default=0.2, metadata=NOT_IDENTITY)
+    """The run stops when the teacher's server refuses a larger share of a round's texts."""
 
 
 @from_anyone("boost", "seed_weight")
 @dataclass(frozen=True)
 class Training:
-    """How much samples weigh when a student learns them. `boost`: a sample that the student before got wrong weighs this
-    many times as much as one that it got right (boosting, as in "Language models are weak learners", arXiv 2306.14101).
-    `seed_weight`: how many synthetic samples a seed weighs."""
+    """How much samples weigh when a student learns them."""
 
     boost: Annotated[float, Field(ge=1)] = 1.0
+    """How many times as much a sample weighs that the student before got wrong, compared with one that it got right
+    (boosting, arXiv 2306.14101). 1: all weigh alike."""
     seed_weight: Annotated[float, Field(gt=0)] = 3.0
+    """How many synthetic samples a seed weighs. Increase it when the teacher is weak and your seeds are good."""
 
 
 @from_user("tokens", "hours", "cost")
 @dataclass(frozen=True)
 class Budget:
     """What a run may use, all its processes together. When one of them is used up the run ends cleanly, with every complete
-    round published; the same command with a larger budget goes on. `tokens`: of prompts and answers; `hours`: of work;
-    `cost`: dollars at `prices`."""
+    round published; the same command with a larger budget goes on. By default there is no limit."""
 
     tokens: Count | None = field(default=None, metadata=NOT_IDENTITY)
+    """Tokens of prompts and answers together."""
     hours: Rate | None = field(default=None, metadata=NOT_IDENTITY)
+    """Hours of work, of all processes of the run together."""
     cost: Rate | None = field(default=None, metadata=NOT_IDENTITY)
+    """Dollars, counted at `prices`, which this limit needs."""
 
 
 @from_user("prompt", "completion")
@@ -185,7 +211,9 @@ class Prices:
     """Dollars per million tokens of the teacher's prompts and answers. Without them no cost is counted."""
 
     prompt: Annotated[float, Field(ge=0)] = field(default=0.0, metadata=NOT_IDENTITY)
+    """Dollars per million tokens of prompts."""
     completion: Annotated[float, Field(ge=0)] = field(default=0.0, metadata=NOT_IDENTITY)
+    """Dollars per million tokens of answers."""
 
     def of(self, prompt_tokens: float, completion_tokens: float) -> float:
         """Dollars for so many tokens."""
@@ -195,15 +223,20 @@ class Prices:
 @from_user("repo", "student", "private", "endpoint", "hub_root", "journal")
 @dataclass(frozen=True)
 class Publish:
-    """Where rounds go. `endpoint`: null is the Hub (or HF_ENDPOINT), `local` a local Hub started for the run, or a URL.
-    `student`: a model repository for each round's student."""
+    """Where rounds are published. Without this section they stay on this machine."""
 
     repo: RepoId = field(metadata=NOT_IDENTITY)
+    """The data set that gets one commit and one tag for each round: ORG/NAME. It is made when it is not there."""
     student: RepoId | None = field(default=None, metadata=NOT_IDENTITY)
+    """A model repository, ORG/NAME, that gets each round's student. By default students stay on this machine."""
     private: bool = field(default=True, metadata=NOT_IDENTITY)
+    """Whether a new repository is private. A repository that is there stays as it is."""
     endpoint: str | None = field(default=None, metadata=NOT_IDENTITY)
+    """null: the Hub, or what HF_ENDPOINT names. `local`: a local Hub, started for the run. Or the URL of a Hub."""
     hub_root: Path = field(default=Path("hub"), metadata=NOT_IDENTITY)
+    """The folder of the local Hub. A relative path begins at the working folder, as `runs` does."""
     journal: bool = field(default=True, metadata=NOT_IDENTITY)
+    """Publish every prompt and answer with the round. Without the journal nobody can `replay` it."""
 
     def __post_init__(self) -> None:
         if self.endpoint not in (None, "local") and not re.match(r"https?://", str(self.endpoint)):
@@ -223,14 +256,18 @@ class Tracking:
 @from_user("license", "languages", "title", "limits", "comparison")
 @dataclass(frozen=True)
 class Card:
-    """What the dataset card says that no other file holds. `comparison` is the results.json of an `evokd-data compare`; its
-    tables become a section of the card."""
+    """What the dataset card says that no other file holds."""
 
     license: str = "other"
+    """The licence on the dataset card, as the Hub spells it, e.g. cc-by-4.0."""
     languages: tuple[str, ...] = ("en",)
+    """The languages of the texts, as codes such as en, de, zh."""
     title: str = ""
+    """The title of the card. By default the name of the recipe."""
     limits: str = ""
+    """What readers of the card must know: where the texts come from, what they should not be used for."""
     comparison: Path | None = None
+    """The results.json of an `evokd-data compare`. Its tables become a section of the card."""
 
 
 SECTIONS: dict[str, type] = {

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
+import itertools
 import json
 import math
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -115,12 +119,53 @@ def short(value: Any) -> str:
 
 
 def json_schema(cls: type) -> dict[str, Any]:
-    """JSON Schema of the dataclass, closed to unknown keys."""
+    """JSON Schema of the dataclass, closed to unknown keys, with the descriptions of its settings."""
     from pydantic import TypeAdapter
 
     schema = TypeAdapter(cls).json_schema()
     schema["additionalProperties"] = False
+    texts = descriptions(cls)
+    schema["properties"] = {
+        name: described(entry, texts.get(name, "")) for name, entry in schema.get("properties", {}).items()
+    }
     return schema
+
+
+def described(schema: Mapping[str, Any], description: str) -> dict[str, Any]:
+    """The schema with this description before its own, and both before everything else."""
+    text = " ".join(part for part in (description, schema.get("description", "")) if part)
+    rest = {key: entry for key, entry in schema.items() if key != "description"}
+    return {"description": text, **rest} if text else rest
+
+
+def descriptions(cls: type) -> dict[str, str]:
+    """Setting -> the docstring below its declaration, on one line; those of base classes, too. Empty without the source.
+
+    pydantic's `use_attribute_docstrings` reads the class alone, not its bases.
+    """
+    texts: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if dataclasses.is_dataclass(base):
+            texts |= _attribute_docstrings(base)
+    return texts
+
+
+def _attribute_docstrings(cls: type) -> dict[str, str]:
+    try:
+        source = inspect.getsource(cls)
+    except (OSError, TypeError):
+        return {}
+    definition = ast.parse(textwrap.dedent(source)).body[0]
+    assert isinstance(definition, ast.ClassDef)
+    return {
+        declaration.target.id: " ".join(literal.value.value.split())
+        for declaration, literal in itertools.pairwise(definition.body)
+        if isinstance(declaration, ast.AnnAssign)
+        and isinstance(declaration.target, ast.Name)
+        and isinstance(literal, ast.Expr)
+        and isinstance(literal.value, ast.Constant)
+        and isinstance(literal.value.value, str)
+    }
 
 
 def table(settings: Any) -> dict[str, Any]:

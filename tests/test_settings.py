@@ -82,3 +82,34 @@ def test_identity_leaves_out_what_cannot_change_a_row():
 def test_the_json_schema_refuses_unknown_keys():
     schema = settings.json_schema(Oven)
     assert schema["required"] == ["heat"] and schema["additionalProperties"] is False
+
+
+@dataclasses.dataclass(frozen=True)
+class Stove(Oven):
+    plates: int = 4
+    """How many pots
+    it carries."""
+    name: str = "wood"
+    """What burns in it."""
+    colour: str = "black"
+
+
+def test_the_docstring_below_a_setting_is_its_description_in_the_schema():
+    properties = settings.json_schema(Stove)["properties"]
+    assert properties["plates"]["description"] == "How many pots it carries."
+    assert properties["name"] == {
+        "description": "What burns in it.",
+        "default": "wood",
+        "title": "Name",
+        "type": "string",
+    }
+    assert "description" not in properties["colour"]
+
+
+def test_a_description_is_inherited_with_its_setting():
+    @dataclasses.dataclass(frozen=True)
+    class Range(Stove):
+        name: str = "coal"
+
+    assert settings.descriptions(Range) == settings.descriptions(Stove)
+    assert settings.descriptions(Oven) == {}

@@ -33,9 +33,7 @@ DEFAULT_ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
 @from_anyone("attributes", "topics", "demonstrations", "per_request")
 @dataclass(frozen=True)
 class AttrPrompt:
-    """`attributes` are names with their possible values; one value of each is drawn for each request. The teacher names
-    `topics` topics of each class each round, and one of them is drawn too (0: none). Texts of one call share their attributes;
-    the paper asks for one text a call."""
+    """Texts with attributes drawn for each request, such as topic, length and tone."""
 
     name: ClassVar[str] = "attrprompt"
     prompt_templates: ClassVar[tuple[str, ...]] = ("topics", "generate", "label")
@@ -43,9 +41,13 @@ class AttrPrompt:
     attributes: Mapping[str, Annotated[tuple[str, ...], Field(min_length=1)]] = field(
         default_factory=lambda: DEFAULT_ATTRIBUTES
     )
+    """Names with their possible values. One value of each is drawn for each request."""
     topics: Annotated[int, Field(ge=0, le=100)] = 10
+    """How many topics the teacher names for each label each round. One of them is drawn for each request. 0: no topics."""
     demonstrations: Annotated[int, Field(ge=0, le=20)] = 0
+    """How many samples each prompt that writes texts shows. The paper shows none."""
     per_request: Annotated[int, Field(ge=1, le=50)] = 1
+    """How many texts one call asks for; they share their attributes. The paper asks for one."""
 
     def accepts(self, task: Task) -> str | None:
         return None

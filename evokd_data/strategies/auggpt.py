@@ -25,12 +25,13 @@ from evokd_data.tasks import Task
 @from_anyone("per_request")
 @dataclass(frozen=True)
 class AugGPT:
-    """One call asks for `per_request` rephrasings of one seed."""
+    """Rephrasings of seeds, with the seeds' labels."""
 
     name: ClassVar[str] = "auggpt"
     prompt_templates: ClassVar[tuple[str, ...]] = ("rephrase", "label")
 
     per_request: Annotated[int, Field(ge=1, le=50)] = 5
+    """How many rephrasings of one seed one call asks for."""
 
     def accepts(self, task: Task) -> str | None:
         return None

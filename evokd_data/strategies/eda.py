@@ -41,15 +41,19 @@ UNSPACED = re.compile(f"[{WITHOUT_SPACES}]")
 @from_user("synonyms")
 @dataclass(frozen=True)
 class EDA:
-    """`alpha` is the share of words that one edit changes (default: the paper's). `synonyms` is a text file with one group of
-    words a line, separated by white space. In scripts without spaces a character is a word."""
+    """Seeds with edited words. The teacher is not asked."""
 
     name: ClassVar[str] = "eda"
     prompt_templates: ClassVar[tuple[str, ...]] = ()
 
     alpha: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """The share of a text's words that one edit changes. The default is the paper's. In scripts without spaces a
+    character is a word."""
     synonyms: Path | None = None
+    """A text file with one group of words a line, separated by white space. Without it words are only swapped and
+    dropped."""
     per_request: Annotated[int, Field(ge=1, le=50)] = 5
+    """How many edited texts are made of one seed at a time. It costs nothing: no teacher is asked."""
 
     def accepts(self, task: Task) -> str | None:
         if any(task.target_of(label) is None for label in task.labels):

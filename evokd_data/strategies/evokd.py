@@ -50,31 +50,44 @@ from evokd_data.tasks import Task
 )
 @dataclass(frozen=True)
 class EvoKD:
-    """At most a share `targeted` of the budget is spent on weaknesses, from round `targeted_from` on, on at most
-    `weaknesses` of them; `easy` is the share of easy texts in the rest. `analyse` asks the teacher for advice on each
-    weakness; `correct` shows it what the student got right, too. `separation` labels texts in a separate call. `init`
-    makes the first `init_rounds` rounds by AugGPT. One call shows `demonstrations` samples and asks for `per_request` texts.
-    `choose` demonstrations at `random`, or `useful` ones: those that help the teacher most (see `strategies.useful`), by at
-    most `choosing_calls` calls a round.
+    """Texts against the student's weaknesses, and easy and hard texts of every label.
 
     The paper's ablations: w/o Easy is `easy: 0`, w/o Correct `correct: false`, w/o Separation `separation: false`,
-    w/o Review the student's `replay: 0`."""
+    w/o Review the student's `replay: 0`.
+    """
 
     name: ClassVar[str] = "evokd"
 
     easy: Share = 0.5
+    """The share of easy texts among those that aim at no weakness; the others are hard. The paper's ablation without
+    easy texts: 0."""
     targeted: Share = 0.3
+    """The largest share of a round that is spent on weaknesses. 0: none, every label alike."""
     targeted_from: Annotated[int, Field(ge=1)] = 2
+    """The first round that aims at weaknesses. Earlier students are too weak to show useful ones."""
     weaknesses: Annotated[int, Field(ge=1)] = 5
+    """The most weaknesses that a round aims at, the most frequent first."""
     analyse: bool = True
+    """Ask the teacher for advice on each weakness before it writes."""
     correct: bool = True
+    """Show the teacher what the student got right, too. The paper's ablation: false."""
     separation: bool = True
+    """Label texts in a separate call. false: the teacher writes text and label at once, with fewer calls and worse
+    labels (the paper's ablation)."""
     init: Literal["none", "auggpt"] = "none"
+    """How the first rounds are made. `auggpt`: by rephrasing seeds. `none`: as all others."""
     init_rounds: Annotated[int, Field(ge=1)] = 1
+    """With `init: auggpt`, how many rounds are made so."""
     demonstrations: Annotated[int, Field(ge=0, le=20)] = 3
+    """How many samples each prompt that writes texts shows."""
     choose: Literal["random", "useful"] = "random"
+    """Which samples are shown. `random`: drawn anew for each prompt. `useful`: those that help the teacher most to
+    label others."""
     choosing_calls: Annotated[int, Field(ge=0)] = 100
+    """With `choose: useful`, the most calls to the teacher that a round spends on choosing."""
     per_request: Annotated[int, Field(ge=1, le=50)] = 5
+    """How many texts one call asks for. More of them cost fewer tokens of prompts; the texts of one call are more
+    alike."""
 
     @property
     def prompt_templates(self) -> tuple[str, ...]:

@@ -60,16 +60,18 @@ Level = Literal["context", "entity", "both"]
 @from_anyone("levels", "entities", "noise", "per_request")
 @dataclass(frozen=True)
 class LLMDA:
-    """Requests take the `levels` in turns. The teacher names `entities` new entities of each type each round, beside those
-    of earlier samples (0: none). `noise` is the share of words outside entities that get a typing error, and of punctuation
-    marks that are dropped. One call makes `per_request` texts from one earlier sample."""
+    """Samples whose context is rewritten and whose entities are exchanged. For tagging."""
 
     name: ClassVar[str] = "llmda"
 
     levels: Annotated[tuple[Level, ...], Field(min_length=1)] = ("context", "entity", "both")
+    """What is changed in a sample: its `context`, its entities (`entity`), or `both`. Requests take them in turns."""
     entities: Annotated[int, Field(ge=0, le=100)] = 20
+    """How many new entities of each type the teacher names each round, beside those of earlier samples. 0: none."""
     noise: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """The share of words outside entities that get a typing error, and of punctuation marks that are dropped."""
     per_request: Annotated[int, Field(ge=1, le=50)] = 3
+    """How many texts one call makes from one earlier sample."""
 
     @property
     def prompt_templates(self) -> tuple[str, ...]:

@@ -24,18 +24,23 @@ from evokd_data.tasks import Task
 @from_anyone("easy", "demonstrations", "choose", "choosing_calls", "per_request")
 @dataclass(frozen=True)
 class Static:
-    """`easy` is the share of easy texts. One call shows `demonstrations` samples and asks for `per_request` texts. `choose`
-    demonstrations at `random`, or `useful` ones: those that help the teacher most (see `strategies.useful`), by at most
-    `choosing_calls` calls a round."""
+    """EvoKD's prompts without feedback from the student."""
 
     name: ClassVar[str] = "static"
     prompt_templates: ClassVar[tuple[str, ...]] = ("generate", "label")
 
     easy: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """The share of easy texts; the others are hard."""
     demonstrations: Annotated[int, Field(ge=0, le=20)] = 3
+    """How many samples each prompt that writes texts shows."""
     choose: Literal["random", "useful"] = "random"
+    """Which samples are shown. `random`: drawn anew for each prompt. `useful`: those that help the teacher most to
+    label others."""
     choosing_calls: Annotated[int, Field(ge=0)] = 100
+    """With `choose: useful`, the most calls to the teacher that a round spends on choosing."""
     per_request: Annotated[int, Field(ge=1, le=50)] = 5
+    """How many texts one call asks for. More of them cost fewer tokens of prompts; the texts of one call are more
+    alike."""
 
     def accepts(self, task: Task) -> str | None:
         return None

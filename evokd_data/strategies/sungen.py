@@ -15,6 +15,6 @@ from evokd_data.strategies.zerogen import ZeroGen
 
 @dataclass(frozen=True)
 class SunGen(ZeroGen):
-    """One call asks for `per_request` texts."""
+    """Texts as ZeroGen writes them, for the student `reweighted`."""
 
     name: ClassVar[str] = "sungen"

@@ -22,12 +22,14 @@ from evokd_data.tasks import Task
 @from_anyone("per_request")
 @dataclass(frozen=True)
 class ZeroGen:
-    """One call asks for `per_request` texts."""
+    """Texts written for a label, without examples."""
 
     name: ClassVar[str] = "zerogen"
     prompt_templates: ClassVar[tuple[str, ...]] = ("generate",)
 
     per_request: Annotated[int, Field(ge=1, le=50)] = 5
+    """How many texts one call asks for. More of them cost fewer tokens of prompts; the texts of one call are more
+    alike."""
 
     def accepts(self, task: Task) -> str | None:
         if any(task.target_of(label) is None for label in task.labels):

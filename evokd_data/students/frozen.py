@@ -44,21 +44,27 @@ SMALLEST_TARGET = 0.01  # soft targets below it are left out: each costs a row
 @from_anyone("revision", "c", "name_weight", "soft_labels", "max_length", "max_iterations")
 @dataclass(frozen=True)
 class Frozen(Student):
-    """`model` and `revision` as in `evokd_data.models`: an encoder, best one made for sentence embeddings.
+    """A pretrained encoder whose parameters stay as they are, with a logistic regression on its embeddings.
 
-    `c` is the inverse strength of the regularisation. `name_weight`: how many texts the name of a class counts for; 0 leaves names
-    out. `soft_labels` learns the teacher's distribution where there is one. Words of a tagging task are classified one by one, each
-    by its own embedding in its sentence."""
+    Words of a tagging task are classified one by one, each by its own embedding in its sentence."""
 
     name: ClassVar[str] = "frozen"
 
     model: Annotated[str, Field(min_length=1)]
+    """The pretrained encoder: ORG/NAME on the Hub, a folder (./model), or package:NAME for one in an installed package.
+    Best one made for sentence embeddings."""
     revision: str | None = None
+    """The branch, tag or commit of a model on the Hub. Give a commit for an experiment that lasts."""
     c: Rate = 10.0
+    """The inverse strength of the regularisation. Smaller values keep the student simpler."""
     name_weight: Annotated[float, Field(ge=0)] = 1.0
+    """How many texts the name of a class counts for (`task.label_names`). 0 leaves names out."""
     soft_labels: bool = True
+    """Learn the teacher's probability of each class where there is one, instead of its label alone."""
     max_length: Annotated[int, Field(ge=4)] = 256
+    """The most tokens of a text that the student reads; the rest is cut off."""
     max_iterations: Count = field(default=2000, metadata=NOT_IDENTITY)
+    """The most steps of the optimiser. It stops earlier when it has converged."""
 
     @property
     def base_model(self) -> ModelReference:

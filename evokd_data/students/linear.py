@@ -37,20 +37,28 @@ Floats = NDArray[np.float64]
 class Linear(Student):
     """Multinomial logistic regression, trained by Adagrad on all rounds, always from scratch.
 
-    A text's features are its words, word pairs and runs of `characters` = [shortest, longest] within its words, hashed
-    into `buckets`. For tagging, a word's features are its own and those of its neighbours. `decay` pulls weights to 0.
+    A text's features are its words, word pairs and runs of characters within its words. For tagging, a word's features are its own
+    and those of its neighbours.
     """
 
     name: ClassVar[str] = "linear"
 
     characters: tuple[Count, Count] = (2, 5)
+    """[shortest, longest] run of characters within a word that is a feature."""
     buckets: Annotated[int, Field(ge=16)] = 2**16
+    """The number of features: words, word pairs and runs of characters are hashed into so many."""
     epochs: Rate = 20.0
+    """Passes over the samples."""
     min_steps: Annotated[int, Field(ge=0)] = 100
+    """The fewest batches of a training: a few seeds would otherwise be a few steps."""
     batch_size: Count = 64
+    """Texts in one step."""
     learning_rate: Rate = 0.1
+    """The learning rate of Adagrad."""
     decay: Annotated[float, Field(ge=0)] = 1e-4
+    """How strongly weights are pulled to 0."""
     soft_labels: bool = True
+    """Learn the teacher's probability of each class where there is one, instead of its label alone."""
 
     def __post_init__(self) -> None:
         if self.characters[0] > self.characters[1]:

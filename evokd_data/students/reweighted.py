@@ -58,15 +58,14 @@ Floats = NDArray[np.float64]
 @from_anyone("weight_steps", "weight_rate", "inner_decay")
 @dataclass(frozen=True)
 class _Reweighting(ABC):
-    """Learns the weights before the student's own `fit`, and writes them beside its checkpoint.
-
-    The weights start at 0.5, stay within [0, 1] and move in `weight_steps` steps, each of root mean square `weight_rate`.
-    `inner_decay` pulls the inner model's parameters to 0.
-    """
+    """Learns the weights before the student's own `fit`, and writes them beside its checkpoint."""
 
     weight_steps: Count = 20
+    """How many steps the weights take. They start at 0.5 and stay within [0, 1]."""
     weight_rate: Rate = 0.1
+    """The root mean square of one step of the weights."""
     inner_decay: Rate = 3e-3
+    """How strongly the parameters of the inner model are pulled to 0."""
 
     def fit(self, data: TrainingData, into: Path) -> dict[str, Any]:
         """The student's own figures, the number of learned weights, and their quantiles in tenths."""
@@ -114,10 +113,7 @@ class _Reweighting(ABC):
 
 @dataclass(frozen=True)
 class ReweightedTransformer(_Reweighting, Transformer):
-    """A `transformer` whose samples are weighted by a softmax over the base model's mean-pooled last layer.
-
-    Its settings are the transformer's, and `weight_steps`, `weight_rate`, `inner_decay`.
-    """
+    """A `transformer` whose samples are weighted by a softmax over the base model's mean-pooled last layer."""
 
     name: ClassVar[str] = "reweighted"
 
@@ -128,14 +124,12 @@ class ReweightedTransformer(_Reweighting, Transformer):
 
 @dataclass(frozen=True)
 class ReweightedLinear(_Reweighting, Linear):
-    """The `linear` student, its samples weighted by a softmax over its own kind of features, hashed into fewer buckets.
-
-    Its settings are the linear student's, and `weight_steps`, `weight_rate`, `inner_decay`.
-    """
+    """The `linear` student, its samples weighted by a softmax over its own kind of features, hashed into fewer buckets."""
 
     name: ClassVar[str] = "reweighted-linear"
 
     inner_decay: Rate = 3e-4
+    """How strongly the parameters of the inner model are pulled to 0."""
 
     def _features(self, examples: Sequence[Any], data: TrainingData) -> Floats:
         dense = np.zeros((len(examples), HASHED))

@@ -57,15 +57,7 @@ log = logging.getLogger(__name__)
 )
 @dataclass(frozen=True)
 class Transformer(Student):
-    """`model` and `revision` as in `evokd_data.models`.
-
-    Training takes `epochs` passes, but at least `min_steps` batches: a few seeds would otherwise be five steps.
-    `head_learning_rate` is for the parameters that the base model does not have; None is `learning_rate`.
-    `from_scratch` trains the base model on all rounds. Otherwise training continues from the last checkpoint, and the
-    share `replay` of each batch comes from earlier rounds. `soft_labels` learns the teacher's distribution where there is
-    one. `label_smoothing` softens hard labels only. `precision` auto is bfloat16 where the hardware multiplies it.
-    `gradient_accumulation` is the number of micro-batches of a batch that does not fit into memory whole. The step is the
-    same but for rounding, as it is when torchrun divides a batch among processes.
+    """A pretrained encoder, fine-tuned.
 
     The defaults are those of bench/student_policy.py: from one real text per intent of SNIPS and 40 more per round, MiniLM
     trained from scratch reached 0.68, 0.90, 0.96 (rounds 0 to 2; 3 seeds) at 12 CPU seconds per round. To continue with
@@ -76,23 +68,44 @@ class Transformer(Student):
     name: ClassVar[str] = "transformer"
 
     model: Annotated[str, Field(min_length=1)]
+    """The pretrained encoder: ORG/NAME on the Hub, a folder (./model), or package:NAME for one in an installed package."""
     revision: str | None = None
+    """The branch, tag or commit of a model on the Hub. Give a commit for an experiment that lasts."""
     epochs: Rate = 5.0
+    """Passes over the samples."""
     min_steps: Annotated[int, Field(ge=0)] = 60
+    """The fewest batches of a training: a few seeds would otherwise be five steps."""
     batch_size: Count = 16
+    """Texts in one step."""
     learning_rate: Rate = 2e-4
+    """The largest learning rate of the base model's parameters, reached after the warm-up. Decrease it, e.g. to 5e-5,
+    for large encoders."""
     head_learning_rate: Rate | None = 1e-3
+    """The same for the parameters that the base model does not have. null: as `learning_rate`."""
     warmup_ratio: Share = 0.1
+    """The share of the steps in which the learning rate rises; afterwards it falls to 0."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """The weight decay of AdamW."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """How much of a hard label is spread over all classes. Soft labels are not changed."""
     max_length: Annotated[int, Field(ge=4)] = 256
+    """The most tokens of a text that the student reads; the rest is cut off. More of them cost time and memory."""
     soft_labels: bool = True
+    """Learn the teacher's probability of each class where there is one, instead of its label alone."""
     from_scratch: bool = True
+    """Train the base model anew on all rounds. false: go on from the last checkpoint, which is faster and scores vary
+    more; choose it when there are too many earlier rounds to train on all of them again."""
     replay: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """With `from_scratch: false`, the share of each batch that comes from earlier rounds. The paper's ablation without
+    review: 0."""
     freeze_word_embeddings: bool = False
+    """Do not train the word embeddings: less memory, mostly for models with a large vocabulary."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """The number format of training. `auto`: bfloat16 where the hardware multiplies it, else float32."""
     gradient_accumulation: Count = field(default=1, metadata=NOT_IDENTITY)
+    """Micro-batches of a batch that does not fit into memory whole. The step is the same but for rounding."""
     prediction_batch_size: Count = field(default=64, metadata=NOT_IDENTITY)
+    """Texts in one batch of predictions. Decrease it when memory runs out."""
 
     def identity(self) -> Mapping[str, Any]:
         settings = {key: value for key, value in identity(self).items() if key not in ("model", "revision")}

@@ -50,10 +50,7 @@ def in_words(label: str) -> str:
 )
 @dataclass(frozen=True)
 class Classification:
-    """`label_names` are what labels are called in prompts, and what a student with frozen embeddings reads of a class: `ENTY` says
-    nothing to a teacher, `entity` does. Without one, the label itself is written out: `PlayMusic` is "play music".
-    `label_descriptions` tell the teacher what a label means. `noun` and `nouns` say what the texts are: a question, questions.
-    `text_column` and `label_column` are columns of the user's files."""
+    """One label for each text."""
 
     name: ClassVar[str] = "classification"
     hub_category: ClassVar[str] = "text-classification"
@@ -61,13 +58,22 @@ class Classification:
     suffixes: ClassVar[tuple[str, ...]] = ()
 
     labels: Annotated[tuple[str, ...], Field(min_length=2)]
+    """The labels, as your files and the student have them. At least two."""
     description: str = ""
+    """What the label says about a text, as a phrase that goes into prompts: "what a customer's message is about"."""
     noun: Annotated[str, Field(min_length=1)] = "text"
+    """What one text is, in a word or a few: question, customer message, film review. It goes into every prompt."""
     nouns: str = ""
+    """The plural of `noun`. By default `noun` with an s; give it where that is wrong."""
     label_names: Mapping[str, str] = field(default_factory=dict)
+    """What labels are called in prompts, and what a student with frozen embeddings reads of a class: `ENTY` says
+    nothing to a teacher, `entity` does. Without a name the label itself is written out: `PlayMusic` is "play music"."""
     label_descriptions: Mapping[str, str] = field(default_factory=dict)
+    """What a label means, in a sentence for the teacher. Write one for labels that are easily confused."""
     text_column: Annotated[str, Field(min_length=1)] = "text"
+    """The column of your files that holds the text. A source can have its own, see `seeds.text`."""
     label_column: Annotated[str, Field(min_length=1)] = "label"
+    """The column of your files that holds the label. A source can have its own, see `seeds.label`."""
 
     def __post_init__(self) -> None:
         if len(self.labels) < 2:

@@ -24,8 +24,8 @@ from evokd_data.errors import DataError
 from evokd_data.records import Constraint, Mistake, Prediction, Sample, SequenceExample, Span, Target, TokenExample
 from evokd_data.registry import nearest
 from evokd_data.settings import Count, from_anyone
-from evokd_data.tasks import PLAIN, Layout, UnknownClass, Unreadable, cell, conll, has, iob, marking, span_rows, spans
-from evokd_data.tasks.span_rows import as_list, is_list, is_tag_like
+from evokd_data.tasks import PLAIN, Layout, Unreadable, cell, conll, has, iob, marking, span_rows, spans
+from evokd_data.tasks.span_rows import as_list, first_wrong, is_list, is_tag_like
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,17 +49,7 @@ MARK_REASONS = {
 )  # fmt: skip
 @dataclass(frozen=True)
 class NER:
-    """`type_descriptions` tell the teacher what a type means. `labelling` is the form of its answer:
-
-    - `grammar`: the text with marks in it, under a grammar made from the text. Nothing else can be written. Of a surface
-      that occurs twice, one occurrence can be marked without the other.
-    - `enum`: {"entities": [{"text", "type"}]} whose texts are runs of at most `enum_words` words of the text. Nothing can be
-      invented. An entity stands for all its occurrences.
-    - `json`: the same with free strings. An answer with a span that is not in the text is rejected.
-
-    `ignore_other_types` drops spans of types that are not in `types` from the user's data. The `_column` settings name the
-    columns of the user's files: texts and spans, or tokens and tags.
-    """
+    """Spans of each text, each of one type."""
 
     name: ClassVar[str] = "ner"
     hub_category: ClassVar[str] = "token-classification"
@@ -67,15 +57,28 @@ class NER:
     suffixes: ClassVar[tuple[str, ...]] = conll.SUFFIXES
 
     types: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The types of spans that the student must find."""
     description: str = ""
+    """What the texts are and what is marked in them, as a phrase that goes into prompts."""
     type_descriptions: Mapping[str, str] = field(default_factory=dict)
+    """What a type means, in a sentence for the teacher, e.g. whether a title belongs to a name."""
     labelling: Literal["grammar", "json", "enum"] = "grammar"
+    """The form of the teacher's answer. `grammar`: the text with marks in it, under a grammar made from the text;
+    nothing else can be written, and of a surface that occurs twice one occurrence can be marked. `enum`: a list of
+    entities whose texts are runs of words of the text; nothing can be invented, and an entity stands for all its
+    occurrences. `json`: the same list with free strings; an answer with a span that is not in the text is rejected."""
     enum_words: Count = 8
+    """With `labelling: enum`, the most words an entity has."""
     ignore_other_types: bool = False
+    """Drop spans of types that are not in `types` from your data. By default such a span is an error."""
     text_column: Column = "text"
+    """The column of your files that holds the text, beside `spans_column`."""
     spans_column: Column = "spans"
+    """The column of your files that holds the spans of a text."""
     tokens_column: Column = "tokens"
+    """The column of your files that holds the words of a text, beside `tags_column`."""
     tags_column: Column = "ner_tags"
+    """The column of your files that holds a tag for each word."""
 
     def __post_init__(self) -> None:
         try:
@@ -188,7 +191,7 @@ class NER:
             tags = [layout.named(tag) for tag in tags]
         for column, values in ((tokens_at, tokens), (tags_at, tags)):
             if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-                raise DataError(f"{path}: column {column!r} holds {_first_wrong(values)}")
+                raise DataError(f"{path}: column {column!r} holds {first_wrong(values)}")
         if len(tokens) != len(tags):
             raise DataError(f"{path}: {len(tokens)} tokens in {tokens_at!r}, {len(tags)} tags in {tags_at!r}")
         text, offsets, tags = self._join(tokens, tags, tokens_at, path)
@@ -204,7 +207,7 @@ class NER:
     ) -> tuple[str, list[tuple[int, int]], list[str]]:
         """Text, offsets and tags of the tokens that are not blank."""
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-            raise DataError(f"{path}: column {column!r} holds {_first_wrong(tokens)}")
+            raise DataError(f"{path}: column {column!r} holds {first_wrong(tokens)}")
         tagged = [(token, tag) for token, tag in zip(tokens, tags, strict=True) if token.strip()]
         if not tagged:
             raise DataError(f"{path}: column {column!r} holds {tokens!r}; every row needs a text")
@@ -365,20 +368,6 @@ class NER:
             if predicted_words
             else 0.0,
         }
-
-
-def _first_wrong(values: Any) -> str:
-    """A column that should hold a list of strings: what it holds, and what to do."""
-    advice = "tokens, and tags by name, are lists of strings"
-    if not isinstance(values, list):
-        return f"{values!r}; {advice}"
-    index, wrong = next((index, value) for index, value in enumerate(values) if not isinstance(value, str))
-    if isinstance(wrong, UnknownClass):
-        advice = "name a split that has labels"
-    elif type(wrong) is int:
-        advice += f"; say which tag each number is with label_map, e.g. {{{wrong}: O}}, where the file is named"
-    shown = repr(values) if len(values) == 1 else f"{wrong!r} at place {index + 1} of {len(values)}"
-    return f"{shown}; {advice}"
 
 
 def _spans(target: Target) -> tuple[Span, ...]:

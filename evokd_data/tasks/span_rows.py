@@ -15,7 +15,7 @@ from typing import Any
 
 from evokd_data import strict_json
 from evokd_data.records import Span
-from evokd_data.tasks import offsets, spans
+from evokd_data.tasks import UnknownClass, offsets, spans
 
 FORMS = 'spans are a list of {"start", "end", "type"} or {"text", "type"}, empty when the text has none'
 
@@ -193,3 +193,17 @@ def _words(text: str, pairs: Sequence[offsets.Pair]) -> str:
 
 def _plural(unit: offsets.Unit) -> str:
     return {"utf-16": "UTF-16 units", "bytes": "bytes of UTF-8", "graphemes": "grapheme clusters"}.get(unit, unit)
+
+
+def first_wrong(values: Any) -> str:
+    """A column that should hold a list of strings: what it holds, and what to do."""
+    advice = "tokens, and tags by name, are lists of strings"
+    if not isinstance(values, list):
+        return f"{values!r}; {advice}"
+    index, wrong = next((index, value) for index, value in enumerate(values) if not isinstance(value, str))
+    if isinstance(wrong, UnknownClass):
+        advice = "name a split that has labels"
+    elif type(wrong) is int:
+        advice += f"; say which tag each number is with label_map, e.g. {{{wrong}: O}}, where the file is named"
+    shown = repr(values) if len(values) == 1 else f"{wrong!r} at place {index + 1} of {len(values)}"
+    return f"{shown}; {advice}"

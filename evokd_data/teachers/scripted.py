@@ -31,18 +31,24 @@ CHARACTERS_PER_TOKEN = 4
 @from_anyone("temperature", "top_p", "max_tokens", "wrong_labels", "broken_answers", "latency_s", "window")
 @dataclass(frozen=True)
 class Scripted(Teacher):
-    """`wrong_labels` and `broken_answers` are the shares of answers that are wrong on purpose, so that a dry run shows
-    filters and rejections at work. `latency_s`: how long each answer takes."""
+    """A script instead of a model, for dry runs."""
 
     name: ClassVar[str] = "scripted"
 
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    """As for other engines. The script does not use it."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """As for other engines. The script does not use it."""
     max_tokens: Count = 512
+    """As for other engines. The script does not use it."""
     wrong_labels: Share = 0.0
+    """The share of labels that are wrong on purpose, so that a dry run shows the filters at work."""
     broken_answers: Share = 0.0
+    """The share of answers that are unreadable on purpose, so that a dry run shows rejections."""
     latency_s: Annotated[float, Field(ge=0)] = field(default=0.0, metadata=NOT_IDENTITY)
+    """Seconds that each answer takes."""
     window: Count = field(default=256, metadata=NOT_IDENTITY)
+    """The most requests in flight."""
 
     def identity(self) -> Mapping[str, Any]:
         # The script does not use them, but they are in the digest of every prompt.

@@ -49,18 +49,21 @@ if TYPE_CHECKING:
 @from_user("workers", "address", "parts", "resources")
 @dataclass(frozen=True)
 class Ray(VLLM):
-    """Settings as for the engine `vllm`, for each worker. `resources` of one worker, as {GPU: 2} or {CPU: 4} or names of
-    your own; by default a GPU for each rank of tensor, pipeline and data parallelism where the cluster has any, else one
-    CPU. `window`: requests in flight in one worker. `parts`: a URL, or a folder that all machines reach, where workers
-    leave the answers they have so far."""
+    """Engines of vLLM in the workers of a Ray cluster. The settings of the engine `vllm` are those of each worker."""
 
     name: ClassVar[str] = "ray"
     partitioned: ClassVar[bool] = True
 
     workers: Count = field(default=1, metadata=NOT_IDENTITY)
+    """How many engines there are, one in each worker."""
     address: str | None = field(default=None, metadata=NOT_IDENTITY)
+    """The cluster: `auto` is the one this machine belongs to. By default Ray is started on this machine alone."""
     parts: str | None = field(default=None, metadata=NOT_IDENTITY)
+    """A URL, or a folder that all machines reach, where workers leave the answers they have so far. Without it, what a
+    dead worker was answered is asked again."""
     resources: Mapping[str, Annotated[float, Field(ge=0)]] = field(default_factory=dict, metadata=NOT_IDENTITY)
+    """What one worker takes, such as {GPU: 2}, {CPU: 4} or names of your own. By default a GPU for each rank of tensor,
+    pipeline and data parallelism where the cluster has any, else one CPU."""
 
     def lacks(self) -> list[str]:
         return missing_packages("ray", "vllm")

@@ -48,31 +48,41 @@ from evokd_data.teachers.server.engine import ServerEngine
 @from_user("extra_body", "api_key_env", urls=["http://not-taken.invalid/v1"])
 @dataclass(frozen=True)
 class Server(Teacher):
-    """`urls` are base URLs ending in /v1; requests go to the least busy one, at most `concurrency` to each.
-
-    `dialect` says which server it is: how constraints are asked for, and whether choices are scored. "openai" and "ollama" have no
-    grammars. "vllm" scores choices exactly. The others return 20 log-probabilities; a choice that is not among them gets the
-    last of these, which is more than it has. Choices that can begin with the same token are answered without scores.
-    `revision` cannot be checked: it is what you know the server to run. `extra_body` is added to every request, for Ollama e.g.
-    {options: {num_ctx: 8192}}.
-    """
+    """Servers that speak OpenAI's chat completions, all with the same model."""
 
     name: ClassVar[str] = "server"
     loads_model: ClassVar[bool] = False
 
     model: Annotated[str, Field(min_length=1)]
+    """The model, as the server calls it."""
     urls: Annotated[tuple[str, ...], Field(min_length=1)] = field(metadata=NOT_IDENTITY)
+    """Base URLs, each ending in /v1. A request goes to the least busy one."""
     revision: str | None = None
+    """What you know the server to run, for the manifest. It cannot be checked."""
     dialect: Literal["openai", "vllm", "sglang", "llamacpp", "ollama"] = "vllm"
+    """Which server it is: how constraints are asked for, and whether labels are scored. "openai" and "ollama" have
+    no grammars. "vllm" scores labels exactly. The others return 20 log-probabilities; a label that is not among
+    them gets the last of these, which is more than it has. Labels that can begin with the same token are answered
+    without scores."""
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    """How random the texts are that the teacher writes. 0 is greedy: then texts repeat themselves. Labels are not
+    sampled by it."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Sample from the likeliest tokens that together have this probability. 1: from all tokens."""
     max_tokens: Count = 512
+    """The most tokens of one answer that writes texts. Increase it when texts are long or answers are cut off."""
     thinking: bool = False
+    """Let the model reason before it answers. The reasoning counts against `max_tokens`."""
     extra_body: Mapping[str, Any] = field(default_factory=dict)
+    """What is added to every request, for Ollama e.g. {options: {num_ctx: 8192}}."""
     api_key_env: str | None = field(default=None, metadata=NOT_IDENTITY)
+    """The name of the environment variable that holds the server's key. Never the key itself: a recipe is published."""
     concurrency: Count = field(default=256, metadata=NOT_IDENTITY)
+    """The most requests in flight to each URL. Decrease it when the server answers 429 or runs out of memory."""
     timeout_s: Annotated[float, Field(gt=0)] = field(default=600.0, metadata=NOT_IDENTITY)
+    """Seconds until a request counts as lost. Increase it for slow servers and long queues."""
     retries: Annotated[int, Field(ge=0)] = field(default=8, metadata=NOT_IDENTITY)
+    """How many times a request is tried again after an error that can pass."""
 
     def __post_init__(self) -> None:
         for url in self.urls:

@@ -48,38 +48,56 @@ xgrammar and 2.4 ms with guidance. Guidance is stricter: with random weights it 
 @from_user("quantization", "engine_args")
 @dataclass(frozen=True)
 class VLLM(Teacher):
-    """`model` is a Hub id, a folder, or a GGUF file (./model.gguf). `temperature`, `top_p` and `max_tokens` are for the texts it writes.
-
-    `window`: requests in flight; None lets the engine decide. `kv_cache_gib`: None leaves it to vLLM on an accelerator; on a
-    CPU it is room for 256 requests of 1,024 tokens, at most a quarter of the free memory. `thinking`: let the model
-    reason before it answers. The reasoning is cut off, counts against `max_tokens`, and needs
-    `engine_args: {reasoning_parser: ...}`, because otherwise the engine would constrain the reasoning. Choices are scored
-    without it. `sleep_mode`: the accelerator can be handed to the student. `engine_args`: other arguments of vLLM's
-    AsyncEngineArgs.
-    """
+    """An engine of vLLM in this process."""
 
     name: ClassVar[str] = "vllm"
 
     model: Annotated[str, Field(min_length=1)]
+    """A model on the Hub (ORG/NAME), a folder (./model), or a GGUF file (./model.gguf). Instruction-tuned, with a chat
+    template."""
     revision: str | None = None
+    """The branch, tag or commit of a model on the Hub. Give a commit for an experiment that lasts."""
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    """How random the texts are that the teacher writes. 0 is greedy: then texts repeat themselves. Labels are not
+    sampled by it."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Sample from the likeliest tokens that together have this probability. 1: from all tokens."""
     max_tokens: Count = 512
+    """The most tokens of one answer that writes texts. Increase it when texts are long or answers are cut off."""
     thinking: bool = False
+    """Let the model reason before it answers. The reasoning is cut off, counts against `max_tokens`, and needs
+    `engine_args: {reasoning_parser: ...}`, because otherwise the engine would constrain the reasoning. Labels are
+    scored without it."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """The number format of weights and computation. `auto`: as the model says."""
     quantization: str | None = None
+    """How the weights are quantized, as vLLM calls it. By default what the model's own configuration says."""
     max_model_len: Count | None = None
+    """The most tokens of a prompt and its answer. By default the model's own limit; a smaller one needs less memory."""
     structured_outputs_backend: Literal["auto", "xgrammar", "guidance"] = "auto"
+    """What keeps answers in their form. `auto` is xgrammar. `guidance` is slower and stricter."""
     engine_args: Mapping[str, Any] = field(default_factory=dict)
+    """Other arguments of vLLM's AsyncEngineArgs, by their names there."""
     tensor_parallel_size: Count = field(default=1, metadata=NOT_IDENTITY)
+    """GPUs that share each layer of one engine. Increase it when the model does not fit on one GPU."""
     pipeline_parallel_size: Count = field(default=1, metadata=NOT_IDENTITY)
+    """GPUs among which the layers of one engine are divided."""
     data_parallel_size: Count = field(default=1, metadata=NOT_IDENTITY)
+    """Copies of the model in one engine, each on GPUs of its own."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = field(default=0.9, metadata=NOT_IDENTITY)
+    """The share of a GPU's memory that the engine takes. Decrease it when other programs use the GPU."""
     kv_cache_gib: Annotated[float, Field(gt=0)] | None = field(default=None, metadata=NOT_IDENTITY)
+    """Memory for the KV cache, in GiB. By default vLLM decides on a GPU; on a CPU it is room for 256 requests of 1,024
+    tokens, at most a quarter of the free memory."""
     max_num_seqs: Count | None = field(default=None, metadata=NOT_IDENTITY)
+    """The most requests that the engine works on at once. By default vLLM decides."""
     window: Count | None = field(default=None, metadata=NOT_IDENTITY)
+    """The most requests in flight between us and the engine. By default the engine decides."""
     enforce_eager: bool = field(default=False, metadata=NOT_IDENTITY)
+    """Do not compile CUDA graphs: a faster start, slower answers. On a CPU it is always so."""
     sleep_mode: bool = field(default=True, metadata=NOT_IDENTITY)
+    """Let the engine give the GPU's memory to the student while it trains. Turn it off when teacher and student have
+    GPUs of their own."""
 
     def __post_init__(self) -> None:
         for key in self.engine_args:
