@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from evokd_data.errors import EvokdError, RecipeError
 from evokd_data.loop.rounds import resolved
 from evokd_data.recipe import load, schema
 from evokd_data.seeds import load_splits
+from tests.support.settings_tables import settings_of
 
 
 def problems_of(path: Path, *overrides: str) -> list[str]:
@@ -256,6 +258,13 @@ def test_the_schema_accepts_a_recipe_and_knows_every_section(recipe_file):
     assert set(described["required"]) <= set(table) <= set(described["properties"])
     engines = {variant["properties"]["engine"]["const"] for variant in described["properties"]["teacher"]["oneOf"]}
     assert {"scripted", "vllm"} <= engines
+
+
+def test_every_setting_has_a_description_in_the_schema():
+    described = list(settings_of(schema()))
+    assert len(described) > 250
+    sentence = re.compile(r"\S+ \S+ .*\.", re.DOTALL)
+    assert [path for path, entry in described if not sentence.fullmatch(entry.get("description", ""))] == []
 
 
 @pytest.mark.parametrize("name", ["recipe.yaml", "missing.yaml"])

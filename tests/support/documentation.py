@@ -14,6 +14,7 @@ from evokd_data.recipe import FAMILIES
 from evokd_data.registry import resolve
 from tests.support import ROOT
 from tests.support.import_graph import wings_picture
+from tests.support.settings_tables import settings_tables
 
 PAGES = [
     path
@@ -44,6 +45,7 @@ def plugs() -> str:
 SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"commands": commands, "plugs": plugs},
     "docs/architecture.md": {"wings": wings_picture},
+    "docs/settings.md": {"settings": settings_tables},
 }
 
 
