@@ -11,7 +11,17 @@ import pytest
 
 from evokd_data.cli import COMMANDS, cli
 from tests.support import ROOT
-from tests.support.documentation import PAGES, SECTIONS, command_lines, links, named_files, with_sections
+from tests.support.documentation import (
+    PAGES,
+    SECTIONS,
+    command_lines,
+    help_examples,
+    leaf_commands,
+    links,
+    named_files,
+    parse,
+    with_sections,
+)
 
 PACKAGE = ROOT / "evokd_data"
 page_names = [str(page.relative_to(ROOT)) for page in PAGES]
@@ -84,3 +94,26 @@ def test_every_promise_names_a_test() -> None:
     ]  # fmt: skip
     assert len(rows) > 20
     assert [row for row in rows if "`tests/" not in row] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "command"), list(leaf_commands()), ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
+def test_the_help_of_every_command_has_an_example_that_it_accepts(
+    words: tuple[str, ...], command: click.Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    examples = help_examples(command)
+    assert examples
+    for example in examples:
+        for word in example:
+            if word.endswith(".csv"):  # a file that has to be there
+                (tmp_path / word).touch()
+        assert tuple(example[: len(words)]) == words
+        assert parse(example) is command
+
+
+@pytest.mark.parametrize("example", ["rum recipe.yaml", "run", "run recipe.yaml --limmit 3", "load org/name --round x"])
+def test_an_example_that_is_wrong_is_not_accepted(example: str) -> None:
+    with pytest.raises(click.UsageError):
+        parse(example.split())

@@ -24,6 +24,8 @@ def command(recipes: tuple[Path, ...], overrides: tuple[str, ...], online: bool)
     """Check RECIPES whole: settings, names, files, every row. Loads no model.
 
     Prints one line for each sound recipe; all problems of the others, then exits with 1.
+
+    Example: evokd-data check recipe.yaml --online
     """
     from evokd_data.errors import EvokdError
     from evokd_data.loop.checks import check

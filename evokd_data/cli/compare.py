@@ -29,6 +29,8 @@ def command(
 
     Writes results.json, README.md and plots into OUT; prints the table. Rerun it after any stop: it goes on. Your own words
     in OUT/notes.md end the README each time.
+
+    Example: evokd-data compare evokd.yaml none.yaml --seeds 10 --shots 1 --shots 5
     """
     from evokd_data.cli.console import comparison_tables
     from evokd_data.cli.live import live

@@ -19,7 +19,10 @@ from evokd_data.cli.echo import echo
 @options.endpoint
 @options.as_json
 def command(repo: str, round: int, other_round: int, endpoint: str | None, as_json: bool) -> None:
-    """Show what changed from the earlier to the later of two rounds of REPO: recipe, prompts, plan, metrics, rows, rejections."""
+    """Show what changed from the earlier to the later of two rounds of REPO: recipe, prompts, plan, metrics, rows, rejections.
+
+    Example: evokd-data diff org/reviews 2 4
+    """
     from evokd_data.revisions.diff import diff
     from evokd_data.storage.snapshot import of_known_form
 

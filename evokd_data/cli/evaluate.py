@@ -33,6 +33,8 @@ def command(
     """Score MODEL on the labelled texts of FILE: the metrics of a round's test, with intervals, and each class.
 
     MODEL as in `predict`; FILE is any that `seeds` reads.
+
+    Example: evokd-data evaluate reviews labelled-by-people.csv
     """
     from evokd_data.cli.console import metrics_tables
     from evokd_data.deployment.opening import open_model

@@ -22,6 +22,8 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, mirror: str | 
     """Let the teacher of RECIPE label the seeds, in several forms, before anything else is asked of it.
 
     `run` and `generate` take the same exam, or use this one. The exit code is 1 when the teacher's labels are of no use.
+
+    Example: evokd-data exam recipe.yaml --set task.noun=question
     """
     from evokd_data.cli.console import exam_tables
     from evokd_data.cli.live import live

@@ -47,6 +47,8 @@ def command(
 
     Its card says how it compares with the original on the test set: predictions, scores, size, latency on this CPU. Needs
     pip install 'evokd-data[export]'.
+
+    Example: evokd-data export reviews --int8 --out reviews-onnx
     """
     from evokd_data.cli.console import export_table
     from evokd_data.cli.live import live

@@ -21,6 +21,8 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, mirror: str | 
     """Generate the next round of RECIPE; round 0 is the seeds. Prints the folder of the shards.
 
     Killed and rerun, it asks the teacher only what was in flight.
+
+    Example: evokd-data generate recipe.yaml --from org/reviews@round-003
     """
     from evokd_data.cli.live import live
     from evokd_data.loop.rounds import generate_next

@@ -31,7 +31,10 @@ root = click.option(
     help="Without tokens the Hub answers to loopback names only; answer to this name, too.",
 )  # fmt: skip
 def serve(root: Path, host: str, port: int, allow_hosts: tuple[str, ...]) -> None:
-    """Serve the Hub under ROOT until Ctrl-C. The first line on stdout is its endpoint."""
+    """Serve the Hub under ROOT until Ctrl-C. The first line on stdout is its endpoint.
+
+    Example: evokd-data hub serve --root hub
+    """
     from evokd_data.localhub import server
 
     def ready(url: str) -> None:
@@ -57,7 +60,10 @@ def token() -> None:
 @click.option("--role", type=click.Choice(["read", "write", "admin"]), default="write", show_default=True)
 @click.option("--org", "orgs", multiple=True, help="An organisation the user belongs to; may be repeated.")
 def token_add(root: Path, user: str, role: str, orgs: tuple[str, ...]) -> None:
-    """Make a token for USER and print it: this once, only its hash is kept."""
+    """Make a token for USER and print it: this once, only its hash is kept.
+
+    Example: evokd-data hub token add ada --role write
+    """
     from evokd_data.localhub.auth import add_token
 
     secret, _ = add_token(root, user, role, orgs)
@@ -67,7 +73,10 @@ def token_add(root: Path, user: str, role: str, orgs: tuple[str, ...]) -> None:
 @token.command("list")
 @root
 def token_list(root: Path) -> None:
-    """List tokens by id, user, role and organisations."""
+    """List tokens by id, user, role and organisations.
+
+    Example: evokd-data hub token list --root hub
+    """
     from evokd_data.localhub.auth import list_tokens
 
     for token in list_tokens(root):
@@ -78,7 +87,10 @@ def token_list(root: Path) -> None:
 @root
 @click.argument("token_id")
 def token_revoke(root: Path, token_id: str) -> None:
-    """End a token, at once, by its id."""
+    """End a token, at once, by its id.
+
+    Example: evokd-data hub token revoke 3f9c1a2b
+    """
     from evokd_data.localhub.auth import revoke_token
 
     try:
@@ -93,7 +105,10 @@ def token_revoke(root: Path, token_id: str) -> None:
 @click.option("--grace-hours", type=float, default=24.0, show_default=True, help="Leave alone what is younger.")
 @click.option("--repack", is_flag=True, help="Also join each repository's packs into one.")
 def gc(root: Path, grace_hours: float, repack: bool) -> None:
-    """Remove large files no revision refers to, and what stopped uploads left behind."""
+    """Remove large files no revision refers to, and what stopped uploads left behind.
+
+    Example: evokd-data hub gc --grace-hours 1
+    """
     from dataclasses import asdict
 
     from evokd_data.localhub.gc import collect

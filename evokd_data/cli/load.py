@@ -23,6 +23,8 @@ def command(repo: str, round: int | None, out: Path | None, head: int | None, en
     """Load round N of REPO: the training set of rounds 0 to N, every digest checked.
 
     Without --out or --head, prints the number of rows of each split.
+
+    Example: evokd-data load org/reviews --round 3 --out rows.jsonl
     """
     from datasets import disable_progress_bars
 

@@ -39,6 +39,8 @@ def command(
 
     MODEL is a run (its last adopted round), a student's folder, an exported one, or ORG/NAME@ROUND-003 on the Hub. FILE is any
     that `seeds` reads, labels in it or not, or - for lines on stdin, each a text.
+
+    Example: evokd-data predict reviews new.csv --out labelled.csv
     """
     from evokd_data.deployment.opening import open_model
     from evokd_data.deployment.predicting import blocks_of_lines, blocks_of_source, predict_file, source_of

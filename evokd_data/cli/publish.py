@@ -20,6 +20,8 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, mirror: str | 
     """Publish every complete round of RECIPE that is not on its Hub yet. Prints a line a round: tag, commit.
 
     Rounds that are there already stay as they are.
+
+    Example: evokd-data publish recipe.yaml
     """
     from evokd_data.cli.live import live
     from evokd_data.loop.rounds import publish_complete

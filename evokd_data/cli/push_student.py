@@ -22,6 +22,8 @@ def command(recipe: Path, round: int | None, overrides: tuple[str, ...], runs: P
 
     A student that is there already stays as it is. Prints repository, tag, commit. With publish.student in the recipe,
     `run` and `publish` push each round's student before they publish the round, and its manifest names it.
+
+    Example: evokd-data push-student recipe.yaml --round 3
     """
     from evokd_data.cli.live import live
     from evokd_data.loop.rounds import push_student_of_round

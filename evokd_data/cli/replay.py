@@ -29,6 +29,8 @@ def command(
     and the weaknesses it was aimed at from the predictions of the round before.
 
     Tells the first rows that differ, and exits with 1.
+
+    Example: evokd-data replay org/reviews --round 3
     """
     from evokd_data.recipe import load
     from evokd_data.revisions.replay import replay

@@ -27,8 +27,8 @@ def command(names: tuple[str, ...], out: Path | None, comparison: Path | None) -
     The page is one file that needs no network: outcome, curve, teacher, student, weaknesses, rejections, samples, lineage.
 
     \b
-    evokd-data report my-run
-    evokd-data report my-run another-run --out both.html
+    Example: evokd-data report reviews
+             evokd-data report reviews other-run --out both.html
     """
     from evokd_data.reporting.html_report import report
     from evokd_data.storage.workspace import Workspace

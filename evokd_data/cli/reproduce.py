@@ -44,6 +44,8 @@ def command(
     """Ask the teacher for round N of REPO again, on this machine; tell how many answers and rows are as they were.
 
     Exits with 1 when any is not, and tells what can explain it. Killed and rerun, it asks only for what is missing.
+
+    Example: evokd-data reproduce org/reviews --round 3 --requests 20
     """
     from evokd_data.cli.live import live
     from evokd_data.recipe import load

@@ -15,7 +15,10 @@ from evokd_data.cli.echo import echo
 @options.endpoint
 @options.as_json
 def command(repo: str, endpoint: str | None, as_json: bool) -> None:
-    """List the rounds of REPO with samples, test scores, sizes and commits."""
+    """List the rounds of REPO with samples, test scores, sizes and commits.
+
+    Example: evokd-data rounds org/reviews
+    """
     from evokd_data.cli.console import score_name, table
     from evokd_data.reporting.primary_metric import primary_metric
     from evokd_data.revisions.load import list_rounds

@@ -14,6 +14,8 @@ def command() -> None:
     """Print the JSON Schema of a recipe.
 
     For completion in an editor begin the recipe with: # yaml-language-server: $schema=recipe.schema.json
+
+    Example: evokd-data schema > recipe.schema.json
     """
     from evokd_data.recipe import schema
 

@@ -35,8 +35,8 @@ def command(
     """Show RUN: a folder, or the name of one under runs/.
 
     \b
-    evokd-data show my-run --samples
-    evokd-data show my-run --rejections near_duplicate --round 2
+    Example: evokd-data show reviews --samples
+             evokd-data show reviews --rejections near_duplicate --round 2
     """
     from evokd_data.cli.console import plan_table, rounds_table, table
     from evokd_data.reporting import shown_rows

@@ -21,6 +21,8 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, mirror: str | 
     """Train the student of RECIPE on every shard so far and score it. Prints the test metrics as JSON.
 
     On several accelerators: torchrun --nproc-per-node 2 -m evokd_data train-round RECIPE
+
+    Example: evokd-data train-round recipe.yaml
     """
     from evokd_data.cli.live import live
     from evokd_data.loop.rounds import train_next

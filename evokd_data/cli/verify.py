@@ -20,6 +20,8 @@ def command(repo: str, round: int | None, endpoint: str | None, cached: bool, as
     """Check round N of REPO: every file, row and sample id, the manifests, and their chain back to round 0.
 
     Names each thing that is not as published, and exits with 1.
+
+    Example: evokd-data verify org/reviews --round 3
     """
     from evokd_data.revisions.verify import verify
 

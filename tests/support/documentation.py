@@ -6,10 +6,13 @@ A section stands between `<!-- name -->` and `<!-- /name -->`.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from evokd_data.cli import COMMANDS
+import click
+
+from evokd_data.cli import COMMANDS, cli
 from evokd_data.recipe import FAMILIES
 from evokd_data.registry import resolve
 from tests.support import ROOT
@@ -63,6 +66,40 @@ def links(page: Path) -> Iterator[str]:
     for target in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if path := target.partition("#")[0]:
             yield path
+
+
+def leaf_commands(
+    group: click.Group = cli, before: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """(words, command) of every command that does something: ("hub", "token", "add"), not "hub"."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from leaf_commands(command, (*before, name))
+        else:
+            yield (*before, name), command
+
+
+def help_examples(command: click.Command) -> list[list[str]]:
+    """The words behind `evokd-data` of each example in a command's help, up to a redirection."""
+    _, _, text = (command.help or "").partition("Example:")
+    lines = re.findall(r"^ *evokd-data (.*)$", text, flags=re.M)
+    return [shlex.split(line.partition(" > ")[0]) for line in lines]
+
+
+def parse(words: list[str]) -> click.Command:
+    """The command that the words call, its options and arguments read and checked by click. Raises click.UsageError."""
+    command: click.Command = cli
+    while isinstance(command, click.Group):
+        name, words = (words or [""])[0], words[1:]
+        inner = command.get_command(click.Context(command), name)
+        if inner is None:
+            raise click.UsageError(f"no command {name!r}")
+        command = inner
+    with command.make_context(command.name, list(words)):
+        return command
 
 
 def command_lines(page: Path) -> Iterator[list[str]]:
