@@ -117,3 +117,37 @@ def test_the_help_of_every_command_has_an_example_that_it_accepts(
 def test_an_example_that_is_wrong_is_not_accepted(example: str) -> None:
     with pytest.raises(click.UsageError):
         parse(example.split())
+
+
+MESSAGES = [
+    message
+    for line in (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8").splitlines()
+    for message in re.findall(r"^\| `(.*?)` \|", line)
+]
+
+
+def text_constants() -> list[tuple[str, ...]]:
+    """The fixed words of every string in the package, those of one f-string together."""
+    strings = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        inside = {id(value) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for value in node.values}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                values = [value.value for value in node.values if isinstance(value, ast.Constant)]
+                strings.append(tuple(str(value) for value in values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside:
+                strings.append((node.value,))
+    return strings
+
+
+def test_every_message_of_the_troubleshooting_page_is_one_that_the_package_can_print() -> None:
+    strings = text_constants()
+
+    def is_printed(message: str) -> bool:
+        fixed = [part.strip() for part in message.split("…") if len(part.strip()) > 2]
+        return bool(fixed) and any(all(any(part in text for text in string) for part in fixed) for string in strings)
+
+    assert len(MESSAGES) > 50
+    assert [message for message in MESSAGES if not is_printed(message)] == []
+    assert not is_printed("the teacher … is not amused; give it tea")
