@@ -246,11 +246,13 @@ class Publish:
 @from_user("to", "project")
 @dataclass(frozen=True)
 class Tracking:
-    """An experiment tracker that is told the numbers of each complete round. Off by default. `project`: of the tracker; TensorBoard
-    writes into the run's folder instead. Addresses and keys are the tracker's own, from its own environment variables."""
+    """An experiment tracker that is told the numbers of each complete round. Off by default. Addresses and keys are the tracker's own,
+    from its own environment variables."""
 
     to: Literal["tensorboard", "trackio", "wandb", "mlflow"] = field(metadata=NOT_IDENTITY)
+    """The tracker. TensorBoard writes into the run's folder."""
     project: Annotated[str, Field(min_length=1)] = field(default="evokd-data", metadata=NOT_IDENTITY)
+    """The project of the tracker that holds the runs. TensorBoard has none."""
 
 
 @from_user("license", "languages", "title", "limits", "comparison")
