@@ -102,12 +102,20 @@ def parse(words: list[str]) -> click.Command:
         return command
 
 
+def blocks(page: Path, *languages: str) -> list[tuple[str, str]]:
+    """(language, code) of the page's fenced blocks in these languages, in order. `sh` and `python` of a tutorial are run; what only
+    a reader can run is `bash`."""
+    fenced = re.findall(r"^```(\w+)\n(.*?)^```$", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    return [(language, code) for language, code in fenced if language in languages]
+
+
 def command_lines(page: Path) -> Iterator[list[str]]:
-    """The words of every `evokd-data ...` line in the page's code blocks, without comments."""
-    for line in page.read_text(encoding="utf-8").splitlines():
-        match = re.match(r"^(?: {4}|\$ )(?:\S*/)?evokd-data (.*)$", line)
-        if match:
-            yield re.sub(r"\s+#.*$|\s{2,}.*$", "", match[1]).split()
+    """The words of every `evokd-data ...` line in the page's code blocks, indented or fenced, without comments."""
+    indented = re.findall(r"^(?: {4}|\$ )(.*)$", page.read_text(encoding="utf-8"), flags=re.M)
+    fenced = [line for _, code in blocks(page, "sh", "bash") for line in code.splitlines()]
+    for line in dict.fromkeys([*indented, *fenced]):
+        if match := re.match(r"(?:\S*/)?evokd-data (.*)$", line):
+            yield shlex.split(re.sub(r"\s+#.*$|\s{2,}.*$|\s[>|].*$", "", match[1]))
 
 
 def named_files(page: Path) -> Iterator[str]:
