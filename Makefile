@@ -32,7 +32,7 @@ AUDIT := if ! .venv/bin/python -c 'import pip_audit' 2>/dev/null; \
     if grep -qiE 'connection|timed out|resolv|proxy|unreachable' <<< "$$report"; \
     then echo 'check: no network; dependencies were not audited' >&2; else echo "$$report" >&2; exit 1; fi; fi
 
-.PHONY: help setup quickstart test check docs golden bench bench-gpu faults clients lock clean
+.PHONY: help setup quickstart test check docs site golden bench bench-gpu faults clients lock clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -80,6 +80,9 @@ check: setup  ## format, lint, types, architecture, names, documentation; known 
 
 docs: setup  ## writes the generated sections of the pages anew
 	@.venv/bin/python -m tests.support.documentation
+
+site: setup  ## the documentation as a site, in build/site; needs pip install -e .[docs]
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict && echo 'build/site/index.html'
 
 golden: setup  ## writes the files of tests/golden anew; read the difference before you commit it
 	@UPDATE_GOLDEN=1 .venv/bin/python -m pytest -q -m "not gpu" -k golden tests/test_golden.py tests/reporting/test_dataset_card.py

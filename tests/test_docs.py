@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -151,3 +155,19 @@ def test_every_message_of_the_troubleshooting_page_is_one_that_the_package_can_p
     assert len(MESSAGES) > 50
     assert [message for message in MESSAGES if not is_printed(message)] == []
     assert not is_printed("the teacher … is not amused; give it tea")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("material") is None, reason="mkdocs-material is not installed")
+def test_the_site_is_built_without_a_warning_and_fetches_nothing_from_elsewhere(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(
+        words, cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    pages = list(tmp_path.rglob("*.html"))
+    assert {"index.html", "tutorial.html", "settings.html", "troubleshooting.html"} <= {page.name for page in pages}
+    fetched = re.compile(
+        r"<(?:script|img|iframe)[^>]*src=\"https?:|<link[^>]*rel=\"(?:stylesheet|preload|icon)\"[^>]*href=\"https?:"
+    )
+    assert [page.name for page in pages if fetched.search(page.read_text(encoding="utf-8"))] == []
