@@ -14,6 +14,7 @@ import click
 import pytest
 
 from evokd_data.cli import COMMANDS, cli
+from evokd_data.intake.recipe_text import TEACHERS
 from tests.support import ROOT
 from tests.support.documentation import (
     PAGES,
@@ -171,3 +172,12 @@ def test_the_site_is_built_without_a_warning_and_fetches_nothing_from_elsewhere(
         r"<(?:script|img|iframe)[^>]*src=\"https?:|<link[^>]*rel=\"(?:stylesheet|preload|icon)\"[^>]*href=\"https?:"
     )
     assert [page.name for page in pages if fetched.search(page.read_text(encoding="utf-8"))] == []
+
+
+def test_the_page_about_teachers_names_the_models_of_init_and_quotes_the_results_as_they_are() -> None:
+    page = (ROOT / "docs" / "teachers.md").read_text(encoding="utf-8")
+    models = re.findall(r"^\| (\S+/\S+) \| (\d+) GiB \|$", page, flags=re.M)
+    assert models == [(model.name, str(model.needs_gib)) for model in TEACHERS]
+    results = (ROOT / "docs" / "results" / "general-teachers" / "README.md").read_text(encoding="utf-8")
+    figures = re.findall(r"\b0\.\d{3}\b", page)
+    assert len(figures) >= 4 and [figure for figure in figures if figure not in results] == []
