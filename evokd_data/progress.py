@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,3 +47,23 @@ class Progress:
 
     def note(self, text: str) -> None:
         """One line about an event: the engine starts, a request is repeated, the run waits."""
+
+
+class LoggedProgress(Progress):
+    """Writes stages and notes to the log `evokd_data.progress`, at level INFO: what a program sees that asks for nothing else."""
+
+    def __init__(self) -> None:
+        self._log = logging.getLogger(__name__)
+
+    def stage(self, name: str, round: int, **facts: Any) -> None:
+        """See Progress."""
+        self._log.info("round %d: %s %s", round, name, facts or "")
+
+    def done(self, name: str, round: int, **facts: Any) -> None:
+        """See Progress. The metrics of a round are too long for a line."""
+        short = {key: value for key, value in facts.items() if key != "metrics"}
+        self._log.info("round %d: %s is done %s", round, name, short or "")
+
+    def note(self, text: str) -> None:
+        """See Progress."""
+        self._log.info("%s", text)

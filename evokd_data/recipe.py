@@ -7,6 +7,7 @@ Checking imports none of torch, vllm, transformers, datasets, pyarrow.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -92,6 +93,14 @@ class Recipe:
     path: Path = Path("recipe.yaml")
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def load(cls, path: Path | str, overrides: Iterable[str] | Mapping[str, Any] = ()) -> Recipe:
+        """The recipe in a file, with settings overridden: {"rounds.count": 2}, or ["rounds.count=2"] as `--set` has them.
+
+        Raises RecipeError listing every problem.
+        """
+        return load(path, _written(overrides) if isinstance(overrides, Mapping) else overrides)
+
     @property
     def fingerprint(self) -> str:
         """Digest of every setting that can change a row. What data files and models hold has digests of its own."""
@@ -161,6 +170,11 @@ def load(path: Path | str, overrides: Iterable[str] = ()) -> Recipe:
     if problems or recipe is None:
         raise RecipeError(*(f"{path}{file.line_of(problem)}: {problem}" for problem in problems))
     return recipe
+
+
+def _written(overrides: Mapping[str, Any]) -> list[str]:
+    """Overrides as `--set` has them: JSON is YAML."""
+    return [f"{key}={json.dumps(value, default=str)}" for key, value in overrides.items()]
 
 
 def schema() -> dict[str, Any]:

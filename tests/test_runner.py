@@ -6,6 +6,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -73,6 +74,93 @@ def test_several_coroutines_run_on_one_loop_and_none_leaves_its_task_to_the_next
             assert handler.first is None and signal.getsignal(signal.SIGINT) is handler
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_where_a_loop_runs_already_all_coroutines_still_share_one_loop_of_their_own():
+    async def loop_and_thread() -> tuple[asyncio.AbstractEventLoop, str]:
+        return asyncio.get_running_loop(), threading.current_thread().name
+
+    async def cell() -> None:
+        callers = asyncio.get_running_loop()
+        with Runner() as runner:
+            first, thread = runner.run(loop_and_thread())
+            second, _ = await runner.call(runner.run, loop_and_thread())
+            assert first is second is not callers and thread.startswith("evokd-data")
+            assert await runner.call(int, "7", base=8) == 7
+        assert first.is_closed() and asyncio.get_running_loop() is callers
+
+    asyncio.run(cell())
+
+
+def test_an_error_and_a_result_come_back_from_the_other_thread():
+    async def fails() -> None:
+        raise ValueError("its own")
+
+    async def cell() -> None:
+        with Runner() as runner:
+            with pytest.raises(ValueError, match="its own"):
+                runner.run(fails())
+            with pytest.raises(ValueError, match="its own"):
+                await runner.call(runner.run, fails())
+            assert runner.run(asyncio.sleep(0, "a result")) == "a result"
+
+    asyncio.run(cell())
+
+
+def test_a_cancelled_call_ends_with_its_coroutine_and_one_between_two_coroutines_at_the_next():
+    steps: list[str] = []
+    pause = threading.Event()
+
+    async def work(name: str) -> None:
+        try:
+            steps.append(name)
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.05)
+            steps.append(f"{name} closed")
+
+    async def cancelled(runner: Runner, function: Callable[[], None], ready: Callable[[], bool]) -> None:
+        task = asyncio.create_task(runner.call(function))
+        while not ready():
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.sleep(0.01)
+        pause.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    async def cell() -> None:
+        with Runner() as runner:
+            await cancelled(runner, lambda: runner.run(work("first")), lambda: steps == ["first"])
+            assert steps == ["first", "first closed"]
+            pause.clear()
+
+            def trains() -> None:
+                steps.append("trains")
+                pause.wait(60)
+                runner.run(work("never"))
+
+            await cancelled(runner, trains, lambda: steps[-1] == "trains")
+            assert steps == ["first", "first closed", "trains"]
+            assert runner.run(asyncio.sleep(0, "works on")) == "works on"
+
+    asyncio.run(cell())
+
+
+def test_ctrl_c_in_a_call_that_waits_inside_a_loop_closes_first():
+    steps: list[str] = []
+
+    async def cell() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a kernel of Jupyter
+        with Runner() as runner:
+            main = threading.get_ident()
+            press = threading.Timer(0.1, lambda: signal.pthread_kill(main, signal.SIGINT))
+            press.start()
+            with pytest.raises(KeyboardInterrupt):
+                runner.run(interrupted(steps, lambda: None))
+            assert steps == ["the step went on", "closed"]
+
+    asyncio.run(cell())
 
 
 STUCK = """

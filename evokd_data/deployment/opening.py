@@ -9,13 +9,16 @@ org/name@round-003             a student in a model repository; without a revisi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from evokd_data import repo_layout, settings
 from evokd_data.deployment.onnx_student import ONNX, OnnxStudent
+from evokd_data.deployment.predicted_rows import BLOCK, predicted_rows
 from evokd_data.errors import DataError, PublishError, RecipeError, StudentError, WorkspaceError
 from evokd_data.models import HUB_NAME
 from evokd_data.published_recipe import load_published
@@ -30,7 +33,7 @@ from evokd_data.seeds import read_samples
 from evokd_data.stages.adopt import best_student
 from evokd_data.stages.publish_student import fetch_checkpoint
 from evokd_data.storage.workspace import RoundFolder, Workspace
-from evokd_data.students import STUDENTS, Student
+from evokd_data.students import STUDENTS, Predict, Student
 from evokd_data.students.checkpoint import METADATA_FILE, read_metadata
 from evokd_data.tasks import TASKS, Task, iob
 
@@ -49,6 +52,18 @@ class OpenedModel:
     seed: int = 0
     workspace: Workspace | None = None
     recipe: Recipe | None = None
+
+    def predict(self, texts: Iterable[str]) -> list[dict[str, Any]]:
+        """One row for each text, in order: its label or spans, and the probability (see `predicted_rows`). The first call loads the
+        student."""
+        remaining, rows = iter(texts), list[dict[str, Any]]()
+        while block := list(islice(remaining, BLOCK)):
+            rows += predicted_rows(self.task, self._predict, block)
+        return rows
+
+    @cached_property
+    def _predict(self) -> Predict:
+        return self.student.predictor(self.checkpoint)
 
     def test_samples(self, source: Source | None = None) -> list[Sample]:
         """The labelled texts to measure it on: those of `source`, or the test set of its run.

@@ -1,35 +1,21 @@
-"""Predict texts in blocks: memory does not grow with their number.
-
-A row of classification, and one of tagging:
-
-    {"text": "play some jazz", "label": "PlayMusic", "probability": 0.9871}
-    {"text": "play jazz in Rome", "spans": [{"start": 13, "end": 17, "type": "city", "surface": "Rome"}], "probability": 0.9527}
-
-`probability` is that of the label; with spans the mean over the words of their tag's. Offsets count characters.
-"""
+"""Predict the texts of a file or a stream in blocks: memory does not grow with their number. A row: see `predicted_rows`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from evokd_data.deployment.opening import OpenedModel
+from evokd_data.deployment.predicted_rows import BLOCK, predicted_rows
 from evokd_data.deployment.prediction_files import RowWriter
 from evokd_data.errors import DataError
 from evokd_data.recipe_sections import Source
 from evokd_data.seeds import refuse_lone_surrogates
 from evokd_data.sources import Row, open_source
-from evokd_data.students import Predict
-from evokd_data.tasks import unlabelled
 
-BLOCK = 2048
-"""Texts in memory: enough of them that batches of similar length have little padding."""
 READ_BYTES = 65_536
-DIGITS = 6
-"""Decimals of a probability: the last bits depend on the machine."""
 
 Block = Sequence[str]
 
@@ -39,23 +25,10 @@ def predict_file(model: OpenedModel, blocks: Iterable[Block], writer: RowWriter)
     predict = model.student.predictor(model.checkpoint)
     count = 0
     for block in blocks:
-        rows = predicted_rows(model, predict, block)
+        rows = predicted_rows(model.task, predict, block)
         writer.write(rows)
         count += len(rows)
     return count
-
-
-def predicted_rows(model: OpenedModel, predict: Predict, texts: Block) -> list[dict[str, Any]]:
-    """One row for each text, as at the top of this page."""
-    task = model.task
-    examples = [unlabelled(task, text) for text in texts]
-    rows = []
-    for text, example, probabilities in zip(texts, examples, predict(examples), strict=True):
-        target, confidence = task.decode(example, probabilities)
-        if not isinstance(target, str):  # an example does not hold what stands between its words
-            target = tuple(replace(span, surface=text[span.start : span.end]) for span in target)
-        rows.append({"text": text, **task.to_row(target), "probability": round(float(confidence), DIGITS)})
-    return rows
 
 
 def blocks_of_source(model: OpenedModel, source: Source) -> Iterator[Block]:

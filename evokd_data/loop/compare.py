@@ -14,7 +14,7 @@ from typing import Any
 
 from evokd_data.atomic_files import write_json, write_text
 from evokd_data.errors import RecipeError
-from evokd_data.loop.rounds import Run, run_all
+from evokd_data.loop.rounds import LockedRun, run_all
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe, load
 from evokd_data.reporting import comparison_tables
@@ -99,7 +99,7 @@ def compare(trials: Sequence[Trial], runs: Path, into: Path, command: str, progr
     return results
 
 
-def collect(trials: Sequence[Trial], finished: Sequence[Run], command: str) -> dict[str, Any]:
+def collect(trials: Sequence[Trial], finished: Sequence[LockedRun], command: str) -> dict[str, Any]:
     """Everything that the page and the plots show, as one table for JSON. `finished` holds the run of each trial.
 
     {"command", "metric", "test": {"n", "digest"}, "differences": [...],

@@ -19,7 +19,7 @@ from evokd_data.atomic_files import write_json
 from evokd_data.errors import RecipeError, WorkspaceError
 from evokd_data.generation.scheduler import TeacherOnDemand, in_order
 from evokd_data.generation.seed_student import seed_student, with_student
-from evokd_data.loop.rounds import Run, metered_teacher, open_run
+from evokd_data.loop.rounds import LockedRun, metered_teacher, open_run
 from evokd_data.progress import Progress
 from evokd_data.recipe import FORCE, Recipe
 from evokd_data.records import Completion, Draft, GenerationRequest, Prompt, Sample
@@ -68,7 +68,7 @@ def is_refused(recipe: Recipe, content: Mapping[str, Any]) -> bool:
     return content["verdict"] in REFUSED and recipe.teacher_trust != FORCE
 
 
-async def _preview(run: Run, progress: Progress, samples: int) -> dict[str, Any]:
+async def _preview(run: LockedRun, progress: Progress, samples: int) -> dict[str, Any]:
     recipe, workspace = run.recipe, run.workspace
     async with metered_teacher(run, progress) as teacher:
         await generate(recipe, workspace, 0, run.splits, teacher, progress)
@@ -140,14 +140,14 @@ class _Watch:
         self.seconds, self.timed_calls = estimate.get("measured_seconds", 0.0), estimate.get("measured_requests", 0)
 
 
-def _earlier_estimate(run: Run) -> Mapping[str, Any]:
+def _earlier_estimate(run: LockedRun) -> Mapping[str, Any]:
     stored = read_json(run.workspace.preview) if run.workspace.preview.exists() else {}
     estimate: Mapping[str, Any] = stored.get("estimate", {})
     return estimate
 
 
 def _fates(
-    run: Run, drafts: Sequence[tuple[GenerationRequest, Sequence[Draft]]], samples: int
+    run: LockedRun, drafts: Sequence[tuple[GenerationRequest, Sequence[Draft]]], samples: int
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """The rows to show, and the rejections of all drafts by reason."""
     recipe = run.recipe
@@ -169,7 +169,7 @@ def _fates(
     return rows, dict(sorted(rejected.items()))
 
 
-def _estimate(run: Run, watch: _Watch, chosen: Sequence[GenerationRequest], rejected: int) -> dict[str, Any]:
+def _estimate(run: LockedRun, watch: _Watch, chosen: Sequence[GenerationRequest], rejected: int) -> dict[str, Any]:
     """What the whole run will ask, in proportion to what the preview asked: {"rounds", "texts", "requests", "prompt_tokens",
     "completion_tokens", "seconds_at_most", "measured_seconds", "measured_requests", "cost_usd"}.
 

@@ -40,7 +40,7 @@ TEACHER_LOG = "teacher.log"
 
 
 @dataclass(frozen=True)
-class Run:
+class LockedRun:
     """A recipe with its locked folder and its data. The data are those that the run was begun with."""
 
     recipe: Recipe
@@ -84,7 +84,7 @@ def open_run(
     progress: Progress | None = None,
     mirror: str | None = None,
     preview: bool = False,
-) -> Iterator[Run]:
+) -> Iterator[LockedRun]:
     """The run of a recipe, locked against other processes. Data and models are checked before anything is written.
 
     `origin` (org/name@round-003): a published round that the run goes on from; its files are fetched first.
@@ -118,7 +118,7 @@ def open_run(
         link_best(workspace)
         if not preview:
             workspace.preview.unlink(missing_ok=True)
-        yield Run(recipe, workspace, splits)
+        yield LockedRun(recipe, workspace, splits)
 
 
 def taste(recipe: Recipe, limit: int) -> list[str]:
@@ -153,8 +153,19 @@ def generate_next(
 ) -> dict[str, Any]:
     """Generate the next round. Returns its totals with its number. `origin` and `mirror` as in `open_run`."""
     with open_run(recipe, runs, origin, progress, mirror) as run, Runner() as loop:
-        index = run.next_to_generate()
-        return {"round": index, **loop.run(_generate_once(run, index, progress))}
+        return loop.run(_generate_once(run, progress))
+
+
+async def _generate_once(run: LockedRun, progress: Progress) -> dict[str, Any]:
+    async with teacher_of(run, progress) as teacher:
+        return await generate_round(run, teacher, progress)
+
+
+async def generate_round(run: LockedRun, teacher: TeacherOnDemand, progress: Progress) -> dict[str, Any]:
+    """Generate the next round. Returns its totals with its number, `round`. Raises BudgetSpent when the budget allows no more."""
+    index = run.next_to_generate()
+    with metered(run.recipe, run.workspace, run.first_own_round) as teacher.meter:
+        return {"round": index, **await generate(run.recipe, run.workspace, index, run.splits, teacher, progress)}
 
 
 def take_exam(
@@ -165,23 +176,31 @@ def take_exam(
         return loop.run(_take_exam(run, progress))
 
 
-async def _take_exam(run: Run, progress: Progress) -> Mapping[str, Any]:
+async def _take_exam(run: LockedRun, progress: Progress) -> Mapping[str, Any]:
     async with metered_teacher(run, progress) as teacher:
         await generate(run.recipe, run.workspace, 0, run.splits, teacher, progress)
         return await examine(run.recipe, run.workspace, 1, run.splits, teacher, progress)
 
 
-async def _generate_once(run: Run, index: int, progress: Progress) -> dict[str, Any]:
-    async with metered_teacher(run, progress) as teacher:
-        return await generate(run.recipe, run.workspace, index, run.splits, teacher, progress)
+def teacher_of(run: LockedRun, progress: Progress) -> TeacherOnDemand:
+    """The run's teacher, not open yet."""
+    return TeacherOnDemand(run.recipe.teacher, run.workspace.root / TEACHER_LOG, progress)
 
 
 @asynccontextmanager
-async def metered_teacher(run: Run, progress: Progress) -> AsyncIterator[TeacherOnDemand]:
+async def metered_teacher(run: LockedRun, progress: Progress) -> AsyncIterator[TeacherOnDemand]:
     """The run's teacher, which is asked no more than the budget allows."""
-    async with TeacherOnDemand(run.recipe.teacher, run.workspace.root / TEACHER_LOG, progress) as teacher:
+    async with teacher_of(run, progress) as teacher:
         with metered(run.recipe, run.workspace, run.first_own_round) as teacher.meter:
             yield teacher
+
+
+@contextmanager
+def asleep(loop: Runner, teacher: TeacherOnDemand) -> Iterator[None]:
+    """The student has the accelerator during the block. After an error in it the teacher is closed, or woken by the next block."""
+    loop.run(teacher.sleep())
+    yield
+    loop.run(teacher.wake())
 
 
 def train_next(recipe: Recipe, runs: Path, progress: Progress, mirror: str | None = None) -> dict[str, Any] | None:
@@ -191,12 +210,12 @@ def train_next(recipe: Recipe, runs: Path, progress: Progress, mirror: str | Non
             train_on_other_ranks(recipe, Workspace(runs / recipe.name))
             return None
         with open_run(recipe, runs, progress=progress, mirror=mirror) as run:
-            metrics = _complete_round(run, run.next_to_train(), progress)
+            metrics = complete_round(run, run.next_to_train(), progress)
         distributed.broadcast(None)
         return metrics
 
 
-def _complete_round(run: Run, index: int, progress: Progress) -> dict[str, Any]:
+def complete_round(run: LockedRun, index: int, progress: Progress) -> dict[str, Any]:
     """Probe, train, evaluate and write the manifest of a generated round. Each is done once. Returns the metrics."""
     recipe, workspace = run.recipe, run.workspace
     if (path := workspace.round(index).metrics).exists():
@@ -226,7 +245,7 @@ def run_all(
     origin: str | None = None,
     mirror: str | None = None,
     every_round: bool = False,
-) -> list[Run]:
+) -> list[LockedRun]:
     """Work through every round of every recipe, one recipe after the other. A round is published as soon as it is complete.
 
     A teacher stays open while consecutive recipes have the same teacher settings. `origin` and `mirror`, as in `open_run`,
@@ -238,7 +257,7 @@ def run_all(
                 raise RecipeError(
                     f"{recipe.path}: name: {recipe.name!r} is that of {earlier.path} too; give it another"
                 )
-    runs_done: list[Run] = []
+    runs_done: list[LockedRun] = []
     with Runner() as loop, ExitStack() as stack:
         teacher: TeacherOnDemand | None = None
         teacher_settings = None
@@ -247,7 +266,7 @@ def run_all(
             if recipe.teacher != teacher_settings:
                 if teacher is not None:
                     _close(loop, teacher)
-                teacher = TeacherOnDemand(recipe.teacher, run.workspace.root / TEACHER_LOG, progress)
+                teacher = teacher_of(run, progress)
                 stack.callback(_close, loop, teacher)
                 teacher_settings = recipe.teacher
             assert teacher is not None
@@ -256,7 +275,9 @@ def run_all(
     return runs_done
 
 
-def run_rounds(loop: Runner, run: Run, teacher: TeacherOnDemand, progress: Progress, every_round: bool = False) -> None:
+def run_rounds(
+    loop: Runner, run: LockedRun, teacher: TeacherOnDemand, progress: Progress, every_round: bool = False
+) -> None:
     """Every round of a run, then the teacher's own score. Rounds that are complete are not made again.
 
     The run ends early when REJECTIONS_TO_END rounds in a row are not adopted, unless `every_round` is wanted, and when its
@@ -271,7 +292,7 @@ def run_rounds(loop: Runner, run: Run, teacher: TeacherOnDemand, progress: Progr
             progress.note(f"{run.recipe.name} ends here, and {rounds}: {spent} with the same command")
 
 
-def _run_rounds(loop: Runner, run: Run, teacher: TeacherOnDemand, progress: Progress, every_round: bool) -> None:
+def _run_rounds(loop: Runner, run: LockedRun, teacher: TeacherOnDemand, progress: Progress, every_round: bool) -> None:
     recipe, workspace = run.recipe, run.workspace
     if recipe.publish:
         from evokd_data.stages.publish import Publication
@@ -281,9 +302,8 @@ def _run_rounds(loop: Runner, run: Run, teacher: TeacherOnDemand, progress: Prog
                 teacher.meter.require_left()
             loop.run(generate(recipe, workspace, index, run.splits, teacher, progress))
             if not workspace.round(index).manifest.exists():
-                loop.run(teacher.sleep())
-                _complete_round(run, index, progress)
-                loop.run(teacher.wake())
+                with asleep(loop, teacher):
+                    complete_round(run, index, progress)
             if publication is not None:
                 _publish(run, publication, index)
             track(recipe, workspace, progress)
@@ -302,26 +322,31 @@ def _close(loop: Runner, teacher: TeacherOnDemand) -> None:
 
 
 def publish_complete(recipe: Recipe, runs: Path, progress: Progress, mirror: str | None = None) -> list[Revision]:
-    """Publish every complete round, in order.
+    """Publish every complete round of a recipe's run; see `publish_rounds`."""
+    with open_run(recipe, runs, progress=progress, mirror=mirror) as run:
+        return publish_rounds(run, progress)
+
+
+def publish_rounds(run: LockedRun, progress: Progress) -> list[Revision]:
+    """Publish every complete round, in order. Rounds that are published already stay as they are.
 
     Raises WorkspaceError when no round is complete or the recipe has no `publish` section, PublishError when the Hub cannot
     be used, RevisionConflict when another client published to the repository.
     """
     from evokd_data.stages.publish import Publication
 
-    with open_run(recipe, runs, progress=progress, mirror=mirror) as run:
-        complete = run.complete_rounds()
-        if not complete:
-            raise WorkspaceError(
-                f"{run.workspace.root}: no round is complete; next: evokd-data train-round {recipe.path}"
-            )
-        with Publication.of(recipe, progress) as publication:
-            if publication is None:
-                raise WorkspaceError(f"{recipe.path}: has no publish section; add publish: {{repo: org/name}}")
-            return [_publish(run, publication, index) for index in complete]
+    complete = run.complete_rounds()
+    if not complete:
+        raise WorkspaceError(
+            f"{run.workspace.root}: no round is complete; next: evokd-data train-round {run.recipe.path}"
+        )
+    with Publication.of(run.recipe, progress) as publication:
+        if publication is None:
+            raise WorkspaceError(f"{run.recipe.path}: has no publish section; add publish: {{repo: org/name}}")
+        return [_publish(run, publication, index) for index in complete]
 
 
-def _publish(run: Run, publication: Publication, index: int) -> Revision:
+def _publish(run: LockedRun, publication: Publication, index: int) -> Revision:
     """Publish a round, after its student when the recipe names a repository for students: then the round's manifest can name
     the student's commit. Only adopted students are pushed, so that the newest of the model repository is the best. The students of
     restored rounds are not pushed: these rounds' manifests name theirs already."""

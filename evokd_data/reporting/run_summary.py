@@ -40,6 +40,23 @@ def bars(run: Mapping[str, Any]) -> list[tuple[str, PrimaryMetric]]:
     return scores
 
 
+def flat_rounds(run: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rounds of a summary, each with the cells of the table of rounds: `metric` (the primary one), `score`, `interval` (95 %, low
+    and high), `adopted`. Each is None where it is missing yet."""
+    rows = []
+    for entry in run["rounds"]:
+        metrics = entry["metrics"] or {}
+        score = primary_metric(metrics["test"]) if metrics else None
+        cells = {
+            "metric": score and score.key,
+            "score": score and score.value,
+            "interval": score and score.interval,
+            "adopted": (metrics.get("adoption") or {}).get("adopted"),
+        }
+        rows.append({**entry, **cells})
+    return rows
+
+
 SUMMARISED = ("test", "dev", "seeds_only", "adoption", "probe", "diversity", "detector")
 RATE = 0.5  # the weight of the newest round in an estimate
 

@@ -227,7 +227,8 @@ class Workspace:
             lock.acquire()
         except Timeout:
             raise WorkspaceError(
-                f"{self.root}: another evokd-data process works on this run; wait for it, or give the recipe another name"
+                f"{self.root}: another evokd-data process works on this run, or another Run of this program: wait for it, close it, or "
+                "give the recipe another name"
             ) from None
         except OSError as error:
             raise WorkspaceError(

@@ -127,6 +127,8 @@ class Task(Protocol):
     """The folder below evokd_data/prompts with its prompt templates. A task that is shown as another is names the other's."""
     suffixes: ClassVar[tuple[str, ...]]
     """Of files that only this task reads, see `read_lines`."""
+    class_field: ClassVar[str]
+    """The field of `columns` whose values are `labels`, such as "label" or "spans.type": readers get class numbers with names."""
 
     @property
     def labels(self) -> tuple[str, ...]:

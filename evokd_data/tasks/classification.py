@@ -56,6 +56,7 @@ class Classification:
     hub_category: ClassVar[str] = "text-classification"
     templates: ClassVar[str] = "classification"
     suffixes: ClassVar[tuple[str, ...]] = ()
+    class_field: ClassVar[str] = "label"
 
     labels: Annotated[tuple[str, ...], Field(min_length=2)]
     """The labels, as your files and the student have them. At least two."""

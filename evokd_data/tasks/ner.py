@@ -55,6 +55,7 @@ class NER:
     hub_category: ClassVar[str] = "token-classification"
     templates: ClassVar[str] = "ner"
     suffixes: ClassVar[tuple[str, ...]] = conll.SUFFIXES
+    class_field: ClassVar[str] = "spans.type"
 
     types: Annotated[tuple[str, ...], Field(min_length=1)]
     """The types of spans that the student must find."""

@@ -211,7 +211,7 @@ def test_student_best_is_a_folder_for_transformers_pipelines(tiny_encoder, tmp_p
     workspace = play(load(tmp_path / "recipe.yaml"), tmp_path / "runs", 1)
     answers = pipeline("text-classification", str(workspace.best_student))(["a red rose", "the deep sea"])
     opened = open_model(str(workspace.root))
-    rows = predicted_rows(opened, opened.student.predictor(opened.checkpoint), ["a red rose", "the deep sea"])
+    rows = predicted_rows(opened.task, opened.student.predictor(opened.checkpoint), ["a red rose", "the deep sea"])
     assert [answer["label"] for answer in answers] == [row["label"] for row in rows]
     assert [answer["score"] for answer in answers] == pytest.approx([row["probability"] for row in rows], abs=1e-5)
 

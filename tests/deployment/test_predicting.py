@@ -79,14 +79,14 @@ def test_every_kind_of_file_gives_a_row_for_each_text_in_order(run, tmp_path, na
     assert [row["text"] for row in rows] == TEXTS
     assert [list(row) for row in rows] == [["text", "label", "probability"]] * len(TEXTS)
     opened = open_model(str(run.root))
-    assert rows == predicted_rows(opened, opened.student.predictor(opened.checkpoint), TEXTS)
+    assert rows == predicted_rows(opened.task, opened.student.predictor(opened.checkpoint), TEXTS)
     assert result.stderr == "colours, round 0: 4 texts\n"
 
 
 def test_the_label_is_the_most_probable_class_and_the_probability_its_own(run):
     opened = open_model(str(run.root))
     texts = [text for texts in SEEDS.values() for text in texts]
-    rows = predicted_rows(opened, opened.student.predictor(opened.checkpoint), texts)
+    rows = predicted_rows(opened.task, opened.student.predictor(opened.checkpoint), texts)
     from evokd_data.tasks import unlabelled
 
     probabilities = opened.student.predict([unlabelled(opened.task, text) for text in texts], opened.checkpoint)

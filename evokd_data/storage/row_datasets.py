@@ -1,0 +1,78 @@
+"""The rows of a run as `datasets.Dataset`, and the features of rows: labels and types are ClassLabels, named as the recipe names them.
+
+The files hold labels as text, which every reader understands. `datasets` casts text to class numbers wherever it is told the names:
+in the card of a published round, and here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from evokd_data.digest import digest
+from evokd_data.storage.shards import read_table, rejection_schema, sample_schema, shard_content
+
+if TYPE_CHECKING:
+    from datasets import Dataset, Features
+
+    from evokd_data.tasks import Task
+
+
+def sample_features(task: Task) -> Features:
+    """The features of a task's samples: those of `sample_schema`, with a ClassLabel at `Task.class_field`."""
+    from datasets import Features
+
+    features = Features.from_arrow_schema(sample_schema(task))
+    column, *path = task.class_field.split(".")
+    features[column] = _with_classes(features[column], path, task.labels)
+    return features
+
+
+def _with_classes(feature: Any, path: Sequence[str], names: Sequence[str]) -> Any:
+    """The feature with a ClassLabel at the end of a path through structs; lists on the way are no step of it."""
+    from datasets import ClassLabel, List
+
+    if isinstance(feature, List):
+        return List(_with_classes(feature.feature, path, names))
+    if not path:
+        return ClassLabel(names=list(names))
+    return {**feature, path[0]: _with_classes(feature[path[0]], path[1:], names)}
+
+
+def samples_dataset(task: Task, shards: Sequence[Path]) -> Dataset:
+    """The samples of some shards, in order. All but the class numbers stays on disk, memory-mapped.
+
+    Raises WorkspaceError when a shard is damaged.
+    """
+    return _dataset(
+        shards, sample_schema(task), sample_features(task), digest([shard_content(path) for path in shards])
+    )
+
+
+def rejections_dataset(files: Sequence[Path], reason: str | None = None) -> Dataset:
+    """The rejections of some files, in order, all or those of one reason, memory-mapped.
+
+    Raises WorkspaceError when a file is damaged.
+    """
+    from datasets import Features
+
+    schema = rejection_schema()
+    rows = _dataset(files, schema, Features.from_arrow_schema(schema), digest([shard_content(path) for path in files]))
+    if reason is None:
+        return rows
+    chosen = [index for index, other in enumerate(rows.data.column("reason").to_pylist()) if other == reason]
+    return rows.select(chosen)
+
+
+def _dataset(files: Iterable[Path], schema: pa.Schema, features: Features, fingerprint: str) -> Dataset:
+    from datasets import Dataset, DatasetInfo
+    from datasets.table import InMemoryTable, table_cast
+
+    schema = schema.remove_metadata()
+    tables = [read_table(path).select(schema.names).replace_schema_metadata(None) for path in files]
+    table = pa.concat_tables(tables) if tables else schema.empty_table()
+    rows = table_cast(table, features.arrow_schema)
+    return Dataset(InMemoryTable(rows), info=DatasetInfo(features=features), fingerprint=fingerprint[:16])
