@@ -66,8 +66,9 @@ READERS = {
     ),
     "datasets-config": Reader(
         "datasets, each round's config",
-        "from datasets import load_dataset\n"
-        "rows = [r for i in range(int(tag[6:]) + 1) for r in load_dataset(repo, f'round-{i:03d}', revision=tag, split='train')]",
+        "from datasets import concatenate_datasets, load_dataset\n"
+        "names = [f'round-{i:03d}' for i in range(int(tag[6:]) + 1)]\n"
+        "rows = concatenate_datasets([load_dataset(repo, name, revision=tag, split='train') for name in names])",
     ),
     "datasets-streaming": Reader(
         "datasets, streaming",
@@ -143,7 +144,9 @@ repo, tag, folder, endpoint, *files = sys.argv[2:]
 def run(command, *line):
     subprocess.run([os.path.join(os.path.dirname(sys.executable), command), *line], check=True, stdout=subprocess.DEVNULL)
 exec(sys.argv[1])
-found = [[row["id"], row["text"], row["label"], int(row["round"])] for row in rows]
+features = getattr(rows, "features", {})  # of datasets alone
+label = features["label"].int2str if "label" in features else str
+found = [[row["id"], row["text"], label(row["label"]), int(row["round"])] for row in rows]
 print("digest", hashlib.sha256(json.dumps(found).encode()).hexdigest(), len(found), flush=True)
 os._exit(0)
 """

@@ -42,6 +42,7 @@ from evokd_data.records import Bundle
 from evokd_data.repo_layout import round_tag
 from evokd_data.stages import manifest
 from evokd_data.storage import parquet
+from evokd_data.storage.row_datasets import in_card, text_features
 from evokd_data.storage.shards import sample_schema
 from evokd_data.storage.snapshot import encode_manifest, with_checksum
 from evokd_data.tasks.classification import Classification
@@ -166,7 +167,7 @@ def publish(server: RunningHub, folder: Path, rows: int, rounds: int) -> int:
 
 
 def card(files: list[str], rows: int) -> str:
-    features = parquet.features(sample_schema(TASK))
+    features = in_card(text_features(sample_schema(TASK)))
     head = {
         "configs": [{"config_name": "default", "data_files": [{"split": repo_layout.SPLIT, "path": files}], "default": True}],
         "dataset_info": [{"config_name": "default", "features": features, "splits": [{"name": repo_layout.SPLIT, "num_examples": rows}]}],

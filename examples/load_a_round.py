@@ -19,12 +19,11 @@ def main() -> None:
     options = parser.parse_args()
     endpoint = None if options.endpoint == "hub" else options.endpoint
 
-    rows = load_round(options.repo, options.round, endpoint=endpoint)
+    rows = load_round(options.repo, options.round, endpoint=endpoint)["train"]
     print(f"{options.repo}, rounds 0 to {options.round}: {len(rows)} samples, columns {rows.column_names}")
     fresh = rows.filter(lambda row: row["round"] == options.round)
-    print(
-        f"of them {len(fresh)} are round {options.round}'s own; the first: {fresh[0]['text']!r} -> {fresh[0]['label']}"
-    )
+    label = rows.features["label"].int2str(fresh[0]["label"])
+    print(f"of them {len(fresh)} are round {options.round}'s own; the first: {fresh[0]['text']!r} -> {label}")
     if endpoint is None:
         print(f'without this package: load_dataset("{options.repo}", revision="round-{options.round:03d}")')
 

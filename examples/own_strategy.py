@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from evokd_data.loop.rounds import run_all
-from evokd_data.progress import Progress
-from evokd_data.recipe import load
+from evokd_data import Recipe, Run
 from evokd_data.records import Draft, GenerationRequest, Quota
 from evokd_data.strategies import STRATEGIES, Ask, Brief, Write
 from evokd_data.strategies.labelling import label_texts
@@ -32,6 +30,7 @@ teacher: {engine: scripted}
 strategy: {name: short-texts}
 rounds: {count: 2, samples: 30}
 student: {kind: linear}
+teacher_trust: force
 """
 
 
@@ -69,12 +68,9 @@ def main() -> None:
             ]
             (Path(folder) / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         (Path(folder) / "recipe.yaml").write_text(RECIPE)
-        (run,) = run_all([load(Path(folder) / "recipe.yaml")], Path(folder) / "runs", Progress())
-        for round_folder in run.workspace.rounds():
-            metrics = json.loads(round_folder.metrics.read_text())
-            print(
-                f"{round_folder.tag}: macro-F1 {metrics['test']['macro_f1']:.3f} on {metrics['test']['n']} test texts"
-            )
+        with Run.open(Recipe.load(Path(folder) / "recipe.yaml"), Path(folder) / "runs") as run:
+            for row in run.finish_sync():
+                print(f"round {row['round']}: {row['kept']} texts, macro-F1 {row['score']:.3f}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import inspect
 import logging
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -15,9 +17,11 @@ import pytest
 from nbclient import NotebookClient
 
 import evokd_data
-from evokd_data import Run
+from evokd_data import Run, localhub
+from evokd_data.storage.shards import ShardedSamples
 from tests.support import ROOT
 from tests.support.example_task import write_rows
+from tests.support.published_runs import published
 
 pytestmark = pytest.mark.slow
 
@@ -94,3 +98,26 @@ def test_a_notebook_runs_in_a_kernel_of_jupyter(path: Path, tmp_path: Path, monk
     assert not [output for cell in cells for output in cell.outputs if output.output_type == "error"]
     shown = "\n".join(output.data["text/plain"] for output in results)
     assert "complete rounds: []" in shown and "macro_f1" in shown and "'probability'" in shown
+
+
+def example(name: str, *words: str) -> str:
+    """What an example prints."""
+    line = [sys.executable, str(ROOT / "examples" / name), *words]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_example_of_a_strategy_runs() -> None:
+    lines = example("own_strategy.py").splitlines()
+    assert [
+        re.fullmatch(rf"round {i}: \d+ texts, macro-F1 [01]\.\d+", line) is None for i, line in enumerate(lines)
+    ] == [False] * 3
+
+
+def test_the_example_that_loads_a_round_runs(tmp_path: Path) -> None:
+    with localhub.running(tmp_path / "hub") as server:
+        run = published(server, tmp_path, "org/colours", 2)
+        printed = example("load_a_round.py", "org/colours", "1", "--endpoint", server.endpoint)
+    sample = next(iter(ShardedSamples(run.recipe.task, run.workspace.round(1).shard_files())))
+    assert f"the first: {sample.text!r} -> {sample.target}\n" in printed

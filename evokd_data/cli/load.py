@@ -32,7 +32,7 @@ def command(repo: str, round: int | None, out: Path | None, head: int | None, en
     from evokd_data.revisions.row_files import write_rows
 
     disable_progress_bars()
-    loaded = load_round(repo, round, endpoint=options.endpoint_of(repo, endpoint))
+    loaded = load_round(repo, round, class_labels=False, endpoint=options.endpoint_of(repo, endpoint))
     if head is not None:
         for row in loaded["train"].select(range(min(head, len(loaded["train"])))):
             echo(json.dumps(row, ensure_ascii=False))

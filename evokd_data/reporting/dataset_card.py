@@ -194,8 +194,9 @@ def title(recipe: Recipe) -> str:
 def metadata(recipe: Recipe, rounds: Sequence[RoundFacts]) -> dict[str, Any]:
     """The card's YAML block. It lists only configs that have files at this revision: when a config has none, a client reads
     its cache instead, without a warning."""
-    from evokd_data.storage.parquet import JOURNAL_SCHEMA, features
-    from evokd_data.storage.shards import probe_schema, rejection_schema, sample_schema
+    from evokd_data.storage.parquet import JOURNAL_SCHEMA
+    from evokd_data.storage.row_datasets import in_card, sample_features, text_features
+    from evokd_data.storage.shards import probe_schema, rejection_schema
 
     rows = sum(facts.rows for facts in rounds)
     table: dict[str, Any] = {
@@ -215,14 +216,17 @@ def metadata(recipe: Recipe, rounds: Sequence[RoundFacts]) -> dict[str, Any]:
     teacher = model_name(rounds[-1].manifest["identity"]["teacher"], {})
     if HUB_ID.match(teacher):
         table["base_model"] = [teacher]
-    samples = features(sample_schema(recipe.task))
-    # The config of a single round needs no columns: readers take them from the files.
+    # The files hold labels as text, for all readers. `datasets` makes class numbers of it because the card has their names.
+    samples = in_card(sample_features(recipe.task))
     configs: list[tuple[str, str, Sequence[RoundFacts], Any]] = [("default", repo_layout.DATA, rounds, samples)]
-    configs += [(facts.tag, repo_layout.DATA, [facts], None) for facts in rounds]
+    configs += [(facts.tag, repo_layout.DATA, [facts], samples) for facts in rounds]
     configs += [
-        ("rejections", repo_layout.REJECTIONS, rounds, features(rejection_schema())),
-        ("journal", repo_layout.JOURNAL, rounds, features(JOURNAL_SCHEMA)),
-        ("probe", repo_layout.PROBE, rounds, features(probe_schema())),
+        (name, kind, rounds, in_card(text_features(schema)))
+        for name, kind, schema in (
+            ("rejections", repo_layout.REJECTIONS, rejection_schema()),
+            ("journal", repo_layout.JOURNAL, JOURNAL_SCHEMA),
+            ("probe", repo_layout.PROBE, probe_schema()),
+        )
     ]
     table["configs"], table["dataset_info"] = [], []
     for name, kind, config_rounds, columns in configs:
@@ -231,21 +235,13 @@ def metadata(recipe: Recipe, rounds: Sequence[RoundFacts]) -> dict[str, Any]:
             continue
         config = {"config_name": name, "data_files": [{"split": repo_layout.SPLIT, "path": list(files)}]}
         table["configs"].append({**config, "default": True} if name == "default" else config)
-        if columns is not None:
-            # With the number of rows: `load_dataset` refuses a split that has another number.
-            size = sum(entry["size"] for entry in files.values())
-            number = sum(entry["rows"] for entry in files.values())
-            # Without `num_bytes` it calls the card malformed; it compares them with nothing, and the files' are those we know.
-            split = {"name": repo_layout.SPLIT, "num_bytes": size, "num_examples": number}
-            table["dataset_info"].append(
-                {
-                    "config_name": name,
-                    "features": columns,
-                    "splits": [split],
-                    "download_size": size,
-                    "dataset_size": size,
-                }
-            )
+        # With the number of rows: `load_dataset` refuses a split that has another number.
+        size = sum(entry["size"] for entry in files.values())
+        number = sum(entry["rows"] for entry in files.values())
+        # Without `num_bytes` it calls the card malformed; it compares them with nothing, and the files' are those we know.
+        split = {"name": repo_layout.SPLIT, "num_bytes": size, "num_examples": number}
+        info = {"config_name": name, "features": columns, "splits": [split]}
+        table["dataset_info"].append({**info, "download_size": size, "dataset_size": size})
     return table
 
 
@@ -374,13 +370,14 @@ def as_yaml(table: Mapping[str, Any]) -> str:
     one of them could read as another type (no, 1e3, 2024-01-01) are quoted."""
     from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-    def plain(value: Any) -> Any:
+    def plain(value: Any, exact: bool = False) -> Any:
         if isinstance(value, Mapping):
-            return {plain(key): plain(item) for key, item in value.items()}
+            # Names of classes must be those in the files, also with a joiner in them: `datasets` refuses every other label.
+            return {plain(key): plain(item, exact or key == "class_label") for key, item in value.items()}
         if isinstance(value, list | tuple):
             return [plain(item) for item in value]
         if isinstance(value, str) and (not _HARMLESS.fullmatch(value) or value.lower() in _WORDS):
-            return DoubleQuotedScalarString(_HIDDEN.sub("\ufffd", value))
+            return DoubleQuotedScalarString(value if exact else _HIDDEN.sub("\ufffd", value))
         return value
 
     return dump_yaml(plain(table), width=10_000)

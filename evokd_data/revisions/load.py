@@ -20,16 +20,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evokd_data import repo_layout
+from evokd_data import repo_layout, settings
 from evokd_data.digest import digest
-from evokd_data.errors import PublishError, VerificationError
+from evokd_data.errors import EvokdError, PublishError, VerificationError
 from evokd_data.publishers.open_hub import open_hub
+from evokd_data.recipe_file import read_recipe_file
+from evokd_data.registry import resolve
 from evokd_data.repo_layout import round_tag
 from evokd_data.storage import parquet
+from evokd_data.storage.row_datasets import sample_features, text_features
+from evokd_data.storage.shards import sample_schema
 from evokd_data.storage.snapshot import Snapshot, altered_files, of_known_form, read_snapshot
+from evokd_data.tasks import TASKS, Task
 
 if TYPE_CHECKING:
-    from datasets import DatasetDict, IterableDatasetDict
+    from datasets import DatasetDict, Features, IterableDatasetDict
 
     from evokd_data.publishers.hub import Hub
 
@@ -45,6 +50,7 @@ def load_round(
     only: bool = False,
     columns: Sequence[str] | None = None,
     streaming: bool = False,
+    class_labels: bool = True,
     endpoint: str | None = None,
     token: str | None = None,
     cache_dir: Path | str | None = None,
@@ -52,7 +58,8 @@ def load_round(
     """`{"train": rows}` of a round and all rounds before it, in index order, as they were published.
 
     `round`: a number, a tag or a commit; None for the newest. `rounds` selects some rounds (numbers up to `round`), `only`
-    selects `round` alone. `endpoint`: None for the Hub (or HF_ENDPOINT), "local" for the local Hub at ./hub, which runs
+    selects `round` alone. Labels, and the types of spans, are ClassLabels, as `load_dataset` has them; without `class_labels` they are
+    text, as in the files. `endpoint`: None for the Hub (or HF_ENDPOINT), "local" for the local Hub at ./hub, which runs
     during this call. A round that was loaded before needs no Hub. With `streaming` every file is fetched and verified, too;
     only the Arrow copy is saved. The bytes are verified here; `verify` also compares the rows with their digests.
 
@@ -62,14 +69,55 @@ def load_round(
     cache = Path(cache_dir) if cache_dir is not None else None
     with open_hub(endpoint, token, cache_dir=cache) as hub:
         select = partial(_selected_rounds, rounds=None if rounds is None else list(rounds), only=only)
-        snapshot = fetch_rounds(hub, repo, round, kinds=[repo_layout.DATA], of=select)
+        snapshot = fetch_rounds(hub, repo, round, kinds=[repo_layout.DATA], of=select, also=[repo_layout.RECIPE])
     files = [str(path) for path in snapshot.paths(repo_layout.DATA, select(len(snapshot.rounds) - 1))]
     arguments = {"data_files": {repo_layout.SPLIT: files}, "columns": list(columns) if columns is not None else None}
+    key = digest([arguments, class_labels])[:16]
+    if class_labels and (features := _features(snapshot, files)) is not None:
+        arguments["features"] = features if columns is None else _selected(features, columns)
     if streaming:
         from datasets import load_dataset
 
         return load_dataset("parquet", **arguments, streaming=True)
-    return _memory_mapped(arguments, _arrow_cache(cache) / repo / snapshot.commit / digest(arguments)[:16])
+    from datasets.exceptions import DatasetGenerationError
+
+    try:
+        return _memory_mapped(arguments, _arrow_cache(cache) / repo / snapshot.commit / key)
+    except DatasetGenerationError as error:
+        if "features" in arguments and isinstance(error.__cause__, ValueError):
+            raise VerificationError(
+                f"{snapshot.name}: holds a label that its recipe does not name ({error.__cause__}); read it as text with "
+                "class_labels=False"
+            ) from error
+        raise
+
+
+def _features(snapshot: Snapshot, files: Sequence[str]) -> Features | None:
+    """The columns with their classes, which the round's recipe names; None where they are not those of the files but for the classes."""
+    import pyarrow.parquet as pq
+
+    task = _published_task(snapshot.folder / repo_layout.RECIPE)
+    if task is None or not files:
+        return None
+    in_files = text_features(pq.read_schema(files[0]))
+    return sample_features(task) if text_features(sample_schema(task)) == in_files else None
+
+
+def _published_task(recipe: Path) -> Task | None:
+    """The task of a revision's recipe. None when this version does not know it: its rows are read as they are in the files."""
+    try:
+        table = dict(read_recipe_file(recipe).table["task"])
+        task, problems = settings.build(resolve(TASKS, table.pop("type")), table, "task")
+    except (EvokdError, KeyError, TypeError, ValueError) as error:
+        log.info("%s: names no task: %s", recipe, error)
+        return None
+    return None if problems else task
+
+
+def _selected(features: Features, columns: Sequence[str]) -> Features:
+    from datasets import Features
+
+    return Features({column: features[column] for column in columns if column in features})
 
 
 DIGESTS = "made.json"

@@ -178,13 +178,6 @@ def _incomplete(file: Path, error: BaseException) -> VerificationError:
     return VerificationError(f"{file}: no whole Parquet file ({reason}); download it again")
 
 
-def features(schema: pa.Schema) -> dict[str, Any]:
-    """The columns as the dataset card's `dataset_info` describes them."""
-    from datasets import DatasetInfo, Features
-
-    return DatasetInfo(features=Features.from_arrow_schema(schema))._to_yaml_dict()["features"]
-
-
 def write_files(batches: Iterable[pa.RecordBatch], schema: pa.Schema, folder: Path) -> list[Path]:
     """Write batches of any size as files of about `FILE_BYTES`, in order, named 00000.parquet, 00001.parquet, ..."""
     import pyarrow.parquet as pq

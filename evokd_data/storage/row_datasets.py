@@ -23,12 +23,25 @@ if TYPE_CHECKING:
 
 def sample_features(task: Task) -> Features:
     """The features of a task's samples: those of `sample_schema`, with a ClassLabel at `Task.class_field`."""
-    from datasets import Features
-
-    features = Features.from_arrow_schema(sample_schema(task))
+    features = text_features(sample_schema(task))
     column, *path = task.class_field.split(".")
     features[column] = _with_classes(features[column], path, task.labels)
     return features
+
+
+def text_features(schema: pa.Schema) -> Features:
+    """The features of rows without classes."""
+    from datasets import Features
+
+    return Features.from_arrow_schema(schema)
+
+
+def in_card(features: Features) -> list[dict[str, Any]]:
+    """Features as the `dataset_info` of a card describes them."""
+    from datasets import DatasetInfo
+
+    described: list[dict[str, Any]] = DatasetInfo(features=features)._to_yaml_dict()["features"]
+    return described
 
 
 def _with_classes(feature: Any, path: Sequence[str], names: Sequence[str]) -> Any:
@@ -57,10 +70,8 @@ def rejections_dataset(files: Sequence[Path], reason: str | None = None) -> Data
 
     Raises WorkspaceError when a file is damaged.
     """
-    from datasets import Features
-
     schema = rejection_schema()
-    rows = _dataset(files, schema, Features.from_arrow_schema(schema), digest([shard_content(path) for path in files]))
+    rows = _dataset(files, schema, text_features(schema), digest([shard_content(path) for path in files]))
     if reason is None:
         return rows
     chosen = [index for index, other in enumerate(rows.data.column("reason").to_pylist()) if other == reason]

@@ -100,7 +100,10 @@ def test_datasets_reads_the_cards_columns_and_sizes(run: tuple[Recipe, list[data
     loaded, round_facts = run
     metadata = front(dataset_card.render(loaded, "o/n", round_facts))
     infos = DatasetInfosDict.from_dataset_card_data(DatasetCardData(**metadata))
-    assert sorted(infos) == ["default", "journal", "probe", "rejections"]
+    rounds = ["round-000", "round-001", "round-002"]
+    assert sorted(infos) == ["default", "journal", "probe", "rejections", *rounds]
+    for name in ("default", *rounds):
+        assert infos[name].features["label"].names == list(loaded.task.labels), name
     for name, info in infos.items():
         assert info.splits is not None and info.features is not None, name
         assert info.splits["train"].num_bytes == info.download_size > 0, name

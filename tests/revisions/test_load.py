@@ -110,7 +110,8 @@ def faults(server: RunningHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
 
 
 def samples(published: Published, loaded: Any) -> list[Any]:
-    return [row_sample(published.recipe.task, row) for row in loaded["train"]]
+    names = loaded["train"].features["label"].names
+    return [row_sample(published.recipe.task, {**row, "label": names[row["label"]]}) for row in loaded["train"]]
 
 
 class TestLoad:

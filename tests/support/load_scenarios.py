@@ -112,7 +112,8 @@ class Loads:
         return Path(shutil.copytree(whole, self.sandbox.folder / "cache", symlinks=True))
 
     def load(self, index: int, cache: Path) -> list[Any]:
-        rows = load_round(REPO, index, endpoint=self.hub.endpoint, token="x", cache_dir=cache)["train"]
+        at = {"endpoint": self.hub.endpoint, "token": "x", "cache_dir": cache}
+        rows = load_round(REPO, index, class_labels=False, **at)["train"]
         return [row_sample(self.run[0].task, row) for row in rows]
 
     def rows(self, index: int) -> list[Any]:
