@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 import evokd_data
 from evokd_data import Progress, Recipe, Run
-from evokd_data.errors import RecipeError, TeacherError, WorkspaceError
+from evokd_data.errors import RecipeError, StudentError, TeacherError, WorkspaceError
+from evokd_data.loop import rounds
 from evokd_data.storage.workspace import Workspace
+from evokd_data.teachers import Engine
+from evokd_data.teachers.scripted import Scripted, ScriptedEngine
 from tests.support.example_tagging_task import places
 from tests.support.example_task import QUICK, SEEDS, contents, play, quick
 from tests.support.published_runs import ROUGH
@@ -180,6 +186,56 @@ def test_after_an_error_of_the_teacher_the_next_call_opens_it_anew(rough, tmp_pa
             with pytest.raises(TeacherError):
                 run.generate_sync()
     assert notes.openings == 2
+
+
+@dataclass(frozen=True)
+class Napping(Scripted):
+    """Says what its engine does."""
+
+    told: list[str] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def serve(self, log: Path) -> AsyncIterator[Engine]:
+        async with super().serve(log) as engine:
+            self.told.append("open")
+            yield _NappingEngine(engine.settings, self.told)
+            self.told.append("closed")
+
+
+@dataclass(frozen=True)
+class _NappingEngine(ScriptedEngine):
+    told: list[str]
+
+    async def sleep(self) -> None:
+        self.told.append("asleep")
+
+    async def wake(self) -> None:
+        self.told.append("awake")
+
+
+def test_the_teacher_sleeps_while_the_student_trains_and_is_closed_when_that_fails(
+    rough, tmp_path, monkeypatch
+) -> None:
+    teacher = Napping(wrong_labels=0.3)
+    with Run.open(replace(rough, teacher=teacher), tmp_path / "runs") as run:
+        run.generate_sync()
+        run.train_round()
+        run.generate_sync()
+        fit = rounds.train
+
+        def fails(*_: object) -> None:
+            teacher.told.append("trains")
+            raise StudentError("out of memory")
+
+        monkeypatch.setattr(rounds, "train", fails)
+        with pytest.raises(StudentError, match="out of memory"):
+            run.train_round()
+        assert teacher.told == ["open", "asleep", "trains", "closed"]
+        monkeypatch.setattr(rounds, "train", fit)
+        run.train_round()
+        run.generate_sync()
+        run.train_round()
+    assert teacher.told[4:] == ["open", "asleep", "awake", "closed"]
 
 
 def test_a_run_is_held_until_it_is_closed_and_can_be_read_afterwards(rough, tmp_path) -> None:
