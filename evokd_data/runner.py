@@ -20,6 +20,10 @@ from evokd_data.interrupts import Interrupts
 T = TypeVar("T")
 P = ParamSpec("P")
 
+LOOK_S = 0.25
+"""So often a waiting loop wakes. The stop button of Jupyter needs it: ipykernel's handler of the signal does not wake an idle loop, and
+`await asyncio.sleep(8)` ended 8.5 s after the button was pressed."""
+
 
 class Runner:
     """asyncio's, but a second Ctrl-C raises nothing inside of its tasks, as long as it is an echo or the process is a command.
@@ -63,14 +67,15 @@ class Runner:
         self._cancelled = False
         outcome = asyncio.wrap_future(self._submit(function, *args, **kwargs))
         try:
-            return await asyncio.shield(outcome)
+            while not outcome.done():
+                await asyncio.wait((outcome,), timeout=LOOK_S)
         except asyncio.CancelledError:
-            if not outcome.done():
-                self._cancel()
-                await asyncio.wait((outcome,))
-                if not outcome.cancelled():
-                    outcome.exception()  # asyncio logs an error that nobody looks at
+            self._cancel()
+            await asyncio.wait((outcome,))
+            if not outcome.cancelled():
+                outcome.exception()  # asyncio logs an error that nobody looks at
             raise
+        return outcome.result()
 
     def _elsewhere(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The same for a caller that waits. After Ctrl-C it raises KeyboardInterrupt, when the function has ended; at once after another."""

@@ -10,10 +10,14 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 
 import evokd_data
@@ -48,11 +52,15 @@ SEEDS = {
 TEST = {label: [f"{text}, today" for text in texts] for label, texts in SEEDS.items()}
 
 
+def write_inputs(folder: Path) -> None:
+    write_rows(folder / "seeds.jsonl", SEEDS)
+    write_rows(folder / "test.jsonl", TEST)
+    (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
+
+
 def test_every_block_of_the_page_runs_in_the_order_of_the_page(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    write_rows(tmp_path / "seeds.jsonl", SEEDS)
-    write_rows(tmp_path / "test.jsonl", TEST)
-    (tmp_path / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
+    write_inputs(tmp_path)
     assert len(BLOCKS) == 7
     variables: dict[str, object] = {}
     monkeypatch.setattr(logging.getLogger("evokd_data"), "level", logging.NOTSET)  # the page sets it
@@ -78,26 +86,69 @@ def test_the_page_names_every_public_method_and_every_exported_name() -> None:
     assert {name for name in evokd_data.__all__ if name not in PAGE} == {"__version__"}
 
 
+@pytest.fixture
+def jupyter(tmp_path: Path, monkeypatch) -> Path:
+    """Folders of Jupyter's own, and a kernel that sees this checkout."""
+    for name in ("JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR", "TMPDIR"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+        (tmp_path / name.lower()).mkdir()
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))))
+    monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    return tmp_path
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-def test_a_notebook_runs_in_a_kernel_of_jupyter(path: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_notebook_runs_in_a_kernel_of_jupyter(path: Path, jupyter: Path) -> None:
     assert path.name in (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert len(cells) > 5
     assert [cell.outputs for cell in cells] == [[]] * len(cells), "outputs grow old: clear them before you commit"
-    for name in ("JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR", "TMPDIR"):
-        monkeypatch.setenv(name, str(tmp_path / name.lower()))
-        (tmp_path / name.lower()).mkdir()
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))))
-    monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}})
+    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": jupyter}})
     client.execute()  # raises the error of a cell with its traceback
     results = [output for cell in cells for output in cell.outputs if output.output_type == "execute_result"]
     assert len(results) >= 6
     assert not [output for cell in cells for output in cell.outputs if output.output_type == "error"]
     shown = "\n".join(output.data["text/plain"] for output in results)
     assert "complete rounds: []" in shown and "macro_f1" in shown and "'probability'" in shown
+
+
+SLOW = """
+from evokd_data import Recipe, Run
+recipe = Recipe.load("recipe.yaml", {"teacher.latency_s": 0.1, "teacher.window": 1, "publish": None})
+run = Run.open(recipe)
+run.generate_sync(), run.train_round()
+"""
+
+
+@pytest.mark.parametrize("call", ["run.finish_sync()", "await run.generate()"])
+def test_the_kernels_stop_button_ends_a_call_in_order_and_the_next_cell_works(jupyter: Path, call: str) -> None:
+    write_inputs(jupyter)
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(jupyter))
+    try:
+
+        def cell(code: str) -> dict[str, object]:
+            return client.execute_interactive(code, timeout=120, output_hook=lambda _: None)["content"]
+
+        assert cell(SLOW)["status"] == "ok"
+        journal = jupyter / "runs" / "support" / "round-001" / "journal"
+        stop = threading.Thread(target=lambda: (wait_for(journal.is_dir), manager.interrupt_kernel()))
+        stop.start()
+        assert cell(call)["ename"] in ("KeyboardInterrupt", "CancelledError")
+        stop.join()
+        assert not (journal.parent / "generated.json").exists()
+        assert cell("run.close(); run = Run.open(Recipe.load('recipe.yaml', {'publish': None}))")["status"] == "ok"
+        assert cell("assert (await run.generate())['round'] == 1; run.train_round(); run.close()")["status"] == "ok"
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def wait_for(is_true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_true() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def example(name: str, *words: str) -> str:
