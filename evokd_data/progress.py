@@ -59,6 +59,10 @@ class LoggedProgress(Progress):
         """See Progress."""
         self._log.info("round %d: %s %s", round, name, facts or "")
 
+    def waits(self, for_what: str, log: Path) -> None:
+        """See Progress."""
+        self._log.info("%s; its log: %s", for_what, log)
+
     def done(self, name: str, round: int, **facts: Any) -> None:
         """See Progress. The metrics of a round are too long for a line."""
         short = {key: value for key, value in facts.items() if key != "metrics"}

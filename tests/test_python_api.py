@@ -27,17 +27,12 @@ pytestmark = pytest.mark.slow
 
 
 class Notes(Progress):
-    """Keeps all notes."""
+    """Counts how often a teacher is opened."""
 
-    def __init__(self) -> None:
-        self.lines: list[str] = []
+    openings = 0
 
-    def note(self, text: str) -> None:
-        self.lines.append(text)
-
-    @property
-    def openings(self) -> int:
-        return sum("opening the teacher" in line for line in self.lines)
+    def waits(self, for_what: str, log: Path) -> None:
+        self.openings += for_what == "opening the teacher"
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +124,18 @@ def test_a_run_goes_on_from_a_script_into_a_loop_and_back(rough, tmp_path, expec
         run.train_round()
         assert digests(run) == expected
     assert notes.openings == 1
+
+
+def test_without_a_progress_stages_and_waits_are_logged(rough, tmp_path, caplog) -> None:
+    caplog.set_level("INFO", "evokd_data.progress")
+    with Run.open(rough, tmp_path / "runs") as run:
+        run.generate_sync()
+        run.train_round()
+        run.generate_sync()
+    lines = [record.getMessage() for record in caplog.records if record.name == "evokd_data.progress"]
+    assert "round 0: train-round is done" in [line.strip() for line in lines]
+    assert any(line.startswith("opening the teacher; its log: ") for line in lines)
+    assert any(line.startswith("round 1: generate {'texts': 24") for line in lines)
 
 
 def slow(recipe: Recipe) -> Recipe:

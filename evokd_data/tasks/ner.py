@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import orjson
@@ -92,11 +93,9 @@ class NER:
         for type_ in self.type_descriptions:
             if type_ not in self.types:
                 raise ValueError(f"type_descriptions: {type_!r} is no type{nearest(type_, self.types)}")
-        columns = ("text_column", "spans_column", "tokens_column", "tags_column")
-        for index, column in enumerate(columns):
-            for other in columns[:index]:
-                if getattr(self, column) == getattr(self, other):
-                    raise ValueError(f"{other} and {column} are both {getattr(self, column)!r}")
+        for first, second in combinations(("text_column", "spans_column", "tokens_column", "tags_column"), 2):
+            if getattr(self, first) == getattr(self, second):
+                raise ValueError(f"{first} and {second} are both {getattr(self, first)!r}")
 
     @property
     def labels(self) -> tuple[str, ...]:
