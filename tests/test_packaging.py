@@ -96,7 +96,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert missing(wheel) == set()
     assert {"evokd_data/py.typed", "evokd_data/prompts/ner/label.j2", "evokd_data/cards/dataset.md.j2"} <= names(wheel)
     info = f"evokd_data-{evokd_data.__version__}.dist-info"
-    metadata = {f"{info}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")}
+    licences = [f"licenses/{path}" for path in PROJECT["project"]["license-files"]]
+    metadata = {f"{info}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt", *licences)}
     assert names(wheel) - in_wheel(sources("evokd_data", "cards")) == metadata
 
 
