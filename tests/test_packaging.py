@@ -109,7 +109,7 @@ def test_the_wheels_metadata_are_the_projects(wheel: Path) -> None:
         entry_points = archive.read(info.replace("METADATA", "entry_points.txt")).decode()
         licence = archive.read(info.replace("METADATA", "licenses/LICENSE")).decode()
     assert (metadata["Name"], metadata["Version"]) == ("evokd-data", evokd_data.__version__)
-    assert metadata["License-Expression"] == "Apache-2.0" and "Apache License" in licence
+    assert metadata["License-Expression"] == project["license"] and "Apache License" in licence
     assert set(metadata.get_all("Provides-Extra")) == set(project["optional-dependencies"])
     required = [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line]
     assert distributions(required) == distributions(project["dependencies"])
