@@ -23,6 +23,7 @@ from evokd_data.tasks import Task, sample_id
 from evokd_data.tasks.classification import Classification
 from evokd_data.tasks.marking import word_offsets
 from evokd_data.tasks.ner import NER
+from evokd_data.tasks.spans import without_invisible_edges
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +53,7 @@ def target(task: Task, written: str, chance: random.Random):
             spans.append(Span(start, last, chance.choice(task.types), written[start:last]))
             end = last
         end = max(end, stop if not spans else end)
-    return tuple(spans)
+    return tuple(without_invisible_edges(written, spans))
 
 
 def samples(task: Task, count: int) -> list[Sample]:
