@@ -23,9 +23,11 @@ def reasons(rejected: Mapping[str, int]) -> str:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, to_stderr: bool = False) -> None:
     """Print a table on stdout, or on stderr where stdout is for results that programs read. Numbers are right-aligned. When the
-    output is not a terminal the table is 160 characters wide."""
-    stream = sys.stderr if to_stderr else sys.stdout
-    console = Console(highlight=False, stderr=to_stderr, width=None if stream.isatty() else 160)
+    output is not a terminal the table is 160 characters wide. A table without rows is one line."""
+    console = _console(to_stderr)
+    if not rows:
+        console.print(Text(f"{printable_line(title)}: none"))
+        return
     rich_table = Table(
         title=Text(printable_line(title), style="table.title"),
         title_justify="left",
@@ -35,10 +37,15 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     )
     for index, column in enumerate(columns):
         numeric = all(row[index] is None or isinstance(row[index], int | float) for row in rows)
-        rich_table.add_column(Text(printable_line(column)), justify="right" if numeric else "left")
+        rich_table.add_column(Text(printable_line(column)), justify="right" if numeric else "left", no_wrap=numeric)
     for row in rows:
         rich_table.add_row(*(Text("-" if cell is None else printable_line(str(cell))) for cell in row))
     console.print(rich_table)
+
+
+def _console(to_stderr: bool) -> Console:
+    stream = sys.stderr if to_stderr else sys.stdout
+    return Console(highlight=False, stderr=to_stderr, width=None if stream.isatty() else 160)
 
 
 def round_cells(entry: Mapping[str, Any]) -> list[object]:
@@ -70,15 +77,26 @@ def score_name(entries: Sequence[Mapping[str, Any]]) -> str:
     return next((primary_metric(e["metrics"]["test"]).name for e in entries if (e["metrics"] or {}).get("test")), "F1")
 
 
+REASONS_FROM = 130
+"""Characters: a narrower terminal gets the number of rejections without the reasons, which `show --rejections` has."""
+
+
 def rounds_table(run: Mapping[str, Any], *, to_stderr: bool = False) -> None:
-    """Print the rounds in a run's summary."""
+    """Print the rounds in a run's summary. A column in which no round has a value is left out."""
     columns = (
         "round", "kept", "rejected", score_name(run["rounds"]), "95 % interval", "adopted", "tokens", "s", "revision",
     )  # fmt: skip
     rows = [round_cells(entry) for entry in run["rounds"]]
+    if _console(to_stderr).width < REASONS_FROM:
+        for row, entry in zip(rows, run["rounds"], strict=True):
+            row[2] = None if entry["rejected"] is None else sum(entry["rejected"].values())
     blank = [None] * (len(columns) - 5)
-    others = [[name, None, None, f"{score.value:.3f}", score.within, *blank] for name, score in bars(run)]
-    table(run["name"], columns, [*others, *rows], to_stderr=to_stderr)
+    others: list[list[object]] = [
+        [name, None, None, f"{score.value:.3f}", score.within, *blank] for name, score in bars(run)
+    ]
+    cells = [*others, *rows]
+    filled = [index for index in range(len(columns)) if any(row[index] is not None for row in cells)]
+    table(run["name"], [columns[i] for i in filled], [[row[i] for i in filled] for row in cells], to_stderr=to_stderr)
 
 
 def exam_tables(content: Mapping[str, Any]) -> None:

@@ -63,7 +63,7 @@ def command(
         plan_table(content)
     elif samples or rejections is not None:
         for title, rows in content.items():
-            columns = list(rows[0]) if rows else ["none"]
+            columns = list(rows[0]) if rows else []
             table(f"round {folder.index}: {title}", columns, [list(row.values()) for row in rows])
     else:
         rounds_table(content)

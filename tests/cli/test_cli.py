@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from evokd_data.cli import COMMANDS, cli
 from evokd_data.generation.near_duplicates import normal_form
@@ -246,3 +247,13 @@ def test_show_tells_which_text_a_duplicate_repeats_and_which_reasons_there_are(r
     wrong = call("show", "colours", "--rejections", "near_duplicat")
     assert wrong.exit_code == 1 and "'near_duplicat' is no reason; did you mean 'near_duplicate'?" in wrong.stderr
     assert "has no round 7; it has 0, 1" in call("show", "colours", "--samples", "--round", 7).stderr
+
+
+def test_a_table_without_rows_is_one_line_and_one_of_rounds_fits_80_columns(recipe_file, tmp_path, monkeypatch):
+    play(quick(recipe_file()), tmp_path / "runs", 2)
+    assert call("show", "colours", "--rejections", "truncated").stdout == "round 1: rejections: none\n"
+    monkeypatch.setattr("evokd_data.cli.console._console", lambda to_stderr: Console(width=80, highlight=False))
+    lines = call("show", "colours").stdout.splitlines()
+    heading = next(line for line in lines if line.startswith("round "))
+    assert heading.split()[:3] == ["round", "kept", "rejected"] and "revision" not in heading
+    assert max(map(len, lines)) <= 80 and [line for line in lines if re.match(r"1 +24 +0 ", line)]
