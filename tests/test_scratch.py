@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -76,3 +77,30 @@ def test_folders_of_others_links_and_other_names_stay(temporary: Path, tmp_path:
     assert sorted(path.name for path in temporary.iterdir()) == sorted(
         [f"{PREFIX}link", f"{PREFIX}new", "evokd-other", "precious"]
     )
+
+
+BUSY = """
+from evokd_data.scratch import scratch_folder
+for _ in range(400):
+    with scratch_folder("race") as folder:
+        (folder / "file").write_text("x")
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_begin_at_the_same_moment_take_no_folder_from_each_other(temporary: Path) -> None:
+    processes = [
+        subprocess.Popen([sys.executable, "-c", BUSY], cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(4)
+    ]
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    assert errors == [""] * 4
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_folder_whose_process_was_killed_before_it_was_locked_is_removed_when_it_is_old(temporary: Path) -> None:
+    old, new = temporary / f"{PREFIX}old", temporary / f"{PREFIX}new"
+    for folder in (old, new):
+        folder.mkdir()
+    os.utime(old, (0, 0))
+    remove_abandoned()
+    assert not old.exists() and new.exists()
