@@ -38,11 +38,12 @@ def command(
     """
     from evokd_data.cli.console import metrics_tables
     from evokd_data.deployment.opening import open_model
-    from evokd_data.deployment.predicting import source_of
+    from evokd_data.deployment.predicting import naming_options, source_of
     from evokd_data.stages.evaluate import score
 
     opened = open_model(model, round, runs, endpoint)
-    samples = opened.test_samples(source_of(file, text, label))
+    with naming_options("--text COLUMN, --label COLUMN"):
+        samples = opened.test_samples(source_of(file, text, label))
     metrics = score(opened.task, opened.student, opened.checkpoint, samples, opened.seed)
     if as_json:
         echo(json.dumps(metrics, indent=2, ensure_ascii=False))

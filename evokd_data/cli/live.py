@@ -33,6 +33,8 @@ HEARTBEAT_S = 30.0
 REFRESH_PER_S = 4
 RATE_OVER_S = 60.0
 """The rate is that of the last minute: an engine gets faster when it is warm, and slower when prompts get longer."""
+WARM_UP_S = 15.0
+"""After the first count; before it no rate is shown."""
 LOG_TAIL = 4096
 
 
@@ -65,9 +67,12 @@ class Rate:
 
     def __init__(self) -> None:
         self._points: deque[tuple[float, int]] = deque()
+        self._first = 0.0
 
     def at(self, now: float, count: int) -> None:
         """The count at a moment. Points of one second are one point."""
+        if not self._points:
+            self._first = now
         if self._points and now - self._points[-1][0] < 1 and len(self._points) > 1:
             self._points[-1] = (self._points[-1][0], count)
             return
@@ -76,8 +81,8 @@ class Rate:
             self._points.popleft()
 
     def per_second(self, now: float) -> float | None:
-        """None as long as nothing has been counted twice."""
-        if len(self._points) < 2:
+        """None as long as nothing has been counted twice, and in the first seconds: an engine's first answers say nothing."""
+        if len(self._points) < 2 or now - self._first < WARM_UP_S:
             return None
         (since, before), (_, count) = self._points[0], self._points[-1]
         return (count - before) / max(now - since, 1e-3) or None

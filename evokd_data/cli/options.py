@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from evokd_data.cli.echo import LOG_JSON, QUIET, echo
+from evokd_data.cli.echo import LOG_JSON, QUIET, echo, failure
 
 recipe = click.argument("recipe", type=click.Path(path_type=Path))
 recipes = click.argument("recipes", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -31,7 +31,7 @@ model_round = click.option(
     "--round", "round", type=int, help="Of a run or a repository: the round; without it the last adopted one."
 )
 text_column = click.option("--text", metavar="COLUMN", help="The column with the text, where it is not the task's.")
-repo = click.argument("repo")
+repo = click.argument("repo", callback=lambda _, __, value: _without_round(value))
 endpoint = click.option(
     "--endpoint",
     help="A Hub's URL, or 'local' for the local Hub under ./hub. Without it: where a run under ./runs published REPO, else "
@@ -64,6 +64,16 @@ def _remember(key: str) -> Callable[[click.Context, click.Parameter, bool], None
         context.meta[key] = value
 
     return callback
+
+
+def _without_round(repo: str) -> str:
+    name, _, tag = repo.partition("@")
+    if tag:
+        number = tag.removeprefix("round-").lstrip("0") or "0"
+        raise failure(
+            f"{repo}: the round is an option here; write: {name} --round {number if number.isdigit() else tag}"
+        )
+    return repo
 
 
 def endpoint_of(repo: str, endpoint: str | None) -> str | None:

@@ -43,7 +43,13 @@ def command(
     Example: evokd-data predict reviews new.csv --out labelled.csv
     """
     from evokd_data.deployment.opening import open_model
-    from evokd_data.deployment.predicting import blocks_of_lines, blocks_of_source, predict_file, source_of
+    from evokd_data.deployment.predicting import (
+        blocks_of_lines,
+        blocks_of_source,
+        naming_options,
+        predict_file,
+        source_of,
+    )
     from evokd_data.deployment.prediction_files import open_writer
 
     opened = open_model(model, round, runs, endpoint)
@@ -51,11 +57,12 @@ def command(
         blocks = blocks_of_lines(sys.stdin.buffer)
     else:
         blocks = blocks_of_source(opened, source_of(file, text, None))
-    if out is None:
-        count = predict_file(opened, blocks, _Stdout())
-    else:
-        with open_writer(out, opened.task) as writer:
-            count = predict_file(opened, blocks, writer)
+    with naming_options("--text COLUMN"):
+        if out is None:
+            count = predict_file(opened, blocks, _Stdout())
+        else:
+            with open_writer(out, opened.task) as writer:
+                count = predict_file(opened, blocks, writer)
     echo(f"{opened.name}: {count} texts", err=True)
     if out is not None:
         echo(str(out))

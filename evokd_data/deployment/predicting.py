@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -22,9 +23,10 @@ Block = Sequence[str]
 
 def predict_file(model: OpenedModel, blocks: Iterable[Block], writer: RowWriter) -> int:
     """Predict blocks of texts and write their rows, in order, each block as soon as it is predicted. Returns the number of rows."""
-    predict = model.student.predictor(model.checkpoint)
+    predict = None
     count = 0
     for block in blocks:
+        predict = predict or model.student.predictor(model.checkpoint)  # a file that cannot be read loads no model
         rows = predicted_rows(model.task, predict, block)
         writer.write(rows)
         count += len(rows)
@@ -70,6 +72,17 @@ def _texts(lines: Sequence[bytes], before: int) -> Iterator[Block]:
             texts.append(text)
     for start in range(0, len(texts), BLOCK):
         yield texts[start : start + BLOCK]
+
+
+@contextmanager
+def naming_options(options: str) -> Iterator[None]:
+    """An error about a missing column says which options of the command name it."""
+    try:
+        yield
+    except DataError as error:
+        message = str(error).removeprefix("test: ")  # the file is scored as a recipe's `test` is
+        what, _, settings = message.partition("; set task.text_column")
+        raise DataError(f"{what}; name it: {options}" if settings else message) from None
 
 
 def source_of(path: Path, text: str | None, label: str | None) -> Source:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from evokd_data.errors import BudgetSpent, RecipeError, WorkspaceError
 from evokd_data.generation.budget import metered
 from evokd_data.generation.scheduler import TeacherOnDemand
+from evokd_data.loop.previewed import begin_anew_after_a_preview, but_rounds
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.records import Revision
@@ -101,8 +102,7 @@ def open_run(
     frozen = inputs(recipe, splits.digests())
     workspace = Workspace(runs / recipe.name)
     with workspace.lock(), mirrored(workspace, mirror, progress):
-        if workspace.discard_preview(frozen) and progress is not None:
-            progress.note(f"{workspace.root}: held a preview of the recipe before it was changed, which is removed")
+        begin_anew_after_a_preview(workspace, frozen, progress or Progress())
         if preview:
             workspace.begin_preview()
         start = None
@@ -133,14 +133,8 @@ def share_exam(recipe: Recipe, tasted: Recipe, runs: Path) -> None:
     if not source.round(1).exam.exists() or target.round(1).root.exists():
         return
     with open_run(tasted, runs) as run:
-        if _but_rounds(read_json(source.inputs)) == _but_rounds(read_json(target.inputs)):
+        if but_rounds(read_json(source.inputs)) == but_rounds(read_json(target.inputs)):
             write_checked_json(run.workspace.round(1).exam, read_json(source.round(1).exam))
-
-
-def _but_rounds(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run was begun with, but for the number of texts."""
-    settings = {key: value for key, value in inputs["settings"].items() if key != "rounds"}
-    return {**inputs, "settings": settings, "recipe": None}
 
 
 def resolved(recipe: Recipe) -> str:

@@ -35,8 +35,10 @@ def bars(run: Mapping[str, Any]) -> list[tuple[str, PrimaryMetric]]:
     if first and first["seeds_only"]:
         scores.append((f"seeds only, {first['seeds_only']['kind']}", primary_metric(first["seeds_only"])))
     if teacher := run["teacher"]:
-        scores.append(("teacher, no examples", primary_metric(teacher["zero_shots"])))
-        scores.append(("teacher, seeds shown", primary_metric(teacher["with_seeds"])))
+        tested = first["test"]["n"] if first and first["test"] else teacher["n"]
+        part = f", {teacher['n']} texts" if teacher["n"] != tested else ""
+        scores.append((f"teacher, no examples{part}", primary_metric(teacher["zero_shots"])))
+        scores.append((f"teacher, seeds shown{part}", primary_metric(teacher["with_seeds"])))
     return scores
 
 

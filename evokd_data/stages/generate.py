@@ -210,7 +210,8 @@ async def examine(
 ) -> Mapping[str, Any]:
     """The teacher's exam before round `index`, its answers in the round's journal. Returns the content of exam.json."""
     seeds, forms = sum(map(len, folds_of(recipe, splits.seeds))), len(forms_to_try(recipe))
-    progress.stage("exam", index, seeds=seeds, forms=forms)
+    if not workspace.round(index).exam.exists():
+        progress.stage("exam", index, seeds=seeds, forms=forms)
     count = 0
 
     def on_answer(*_: object) -> None:

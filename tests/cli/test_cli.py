@@ -257,3 +257,20 @@ def test_a_table_without_rows_is_one_line_and_one_of_rounds_fits_80_columns(reci
     heading = next(line for line in lines if line.startswith("round "))
     assert heading.split()[:3] == ["round", "kept", "rejected"] and "revision" not in heading
     assert max(map(len, lines)) <= 80 and [line for line in lines if re.match(r"1 +24 +0 ", line)]
+
+
+@pytest.mark.parametrize("command", ["verify", "load", "replay", "reproduce", "rounds"])
+def test_a_round_written_into_the_repositorys_name_is_answered_with_the_option(command):
+    result = call(command, "org/name@round-003")
+    assert result.exit_code == 1
+    assert result.stderr == "Error: org/name@round-003: the round is an option here; write: org/name --round 3\n"
+
+
+@pytest.mark.slow
+def test_a_column_that_a_file_lacks_is_answered_with_the_commands_options(recipe_file, tmp_path):
+    play(quick(recipe_file()), tmp_path / "runs", 1)
+    (tmp_path / "own.csv").write_text("remark,kind\nthe sky,blue\n")
+    for command, options in (("predict", "--text COLUMN"), ("evaluate", "--text COLUMN, --label COLUMN")):
+        result = call(command, "colours", "own.csv")
+        assert result.exit_code == 1
+        assert result.stderr == f"Error: own.csv, row 1: no column 'text'; valid: kind, remark; name it: {options}\n"

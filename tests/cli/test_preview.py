@@ -159,9 +159,29 @@ def test_the_exam_says_how_many_answers_are_still_to_come(
     measured: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("evokd_data.cli.live.LINE_EVERY_S", 0.2)
+    monkeypatch.setattr("evokd_data.cli.live.WARM_UP_S", 0)
     slow = ["--set", "teacher.latency_s=0.1", "--set", "teacher.window=4"]
     shown = call("exam", measured, *FAST, *slow, "--runs", runs)
     assert "round 1: exam: 15 seeds, 10 forms" in shown.stderr
     lines = re.findall(r"^  (\d+)/150 answers, [\d.]+ a second, (\d+) s left$", shown.stderr, re.M)
     counts = [int(count) for count, _ in lines]
     assert len(counts) >= 3 and counts == sorted(counts)
+
+
+def test_an_exam_is_not_taken_again_when_only_the_number_of_texts_changes(measured: Path, runs: Path) -> None:
+    assert call("preview", measured, *FAST, "--runs", runs, "--json").exit_code == 0
+    exam = Workspace(runs / "colours").round(1).exam.read_bytes()
+    fewer = call("run", measured, *FAST, "--runs", runs, "--set", "rounds.samples=12")
+    assert fewer.exit_code == 0, fewer.stderr
+    assert "held a preview with other rounds; its texts are removed, its exam still holds" in fewer.stderr
+    run = Workspace(runs / "colours")
+    assert run.round(1).exam.read_bytes() == exam and "round 1: exam" not in fewer.stderr
+    assert not any(row["key"].startswith("exam") for row in read_answers(run.round(1).journal))
+
+
+def test_an_exam_is_taken_again_when_its_questions_change(measured: Path, runs: Path) -> None:
+    assert call("preview", measured, *FAST, "--runs", runs, "--json").exit_code == 0
+    other = call("run", measured, *FAST, "--runs", runs, "--set", "task.noun=colourful remark")
+    assert other.exit_code == 0, other.stderr
+    assert "before it was changed (task), which is removed; the exam is taken again" in other.stderr
+    assert "round 1: exam" in other.stderr
