@@ -37,14 +37,22 @@ def command(
     Example: evokd-data evaluate reviews labelled-by-people.csv
     """
     from evokd_data.cli.console import metrics_tables
-    from evokd_data.deployment.opening import open_model
+    from evokd_data.deployment.opening import learned, open_model
     from evokd_data.deployment.predicting import naming_options, source_of
+    from evokd_data.reporting.primary_metric import primary_metric
     from evokd_data.stages.evaluate import score
 
     opened = open_model(model, round, runs, endpoint)
     with naming_options("--text COLUMN, --label COLUMN"):
         samples = opened.test_samples(source_of(file, text, label))
     metrics = score(opened.task, opened.student, opened.checkpoint, samples, opened.seed)
+    if seeds := {sample.text for sample in learned(opened, samples)}:
+        unseen = [sample for sample in samples if sample.text not in seeds]
+        warning = f"warning: {len(samples) - len(unseen)} of {len(samples)} texts are seeds of this run, which the student has learned"
+        if unseen:
+            others = primary_metric(score(opened.task, opened.student, opened.checkpoint, unseen, opened.seed))
+            warning += f"; {others.name} on the other {len(unseen)}: {others.value:.3f}"
+        echo(warning, err=True)
     if as_json:
         echo(json.dumps(metrics, indent=2, ensure_ascii=False))
     else:

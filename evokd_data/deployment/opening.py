@@ -9,7 +9,7 @@ org/name@round-003             a student in a model repository; without a revisi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -32,6 +32,7 @@ from evokd_data.repo_layout import round_tag
 from evokd_data.seeds import read_samples
 from evokd_data.stages.adopt import best_student
 from evokd_data.stages.publish_student import fetch_checkpoint
+from evokd_data.storage.shards import ShardedSamples
 from evokd_data.storage.workspace import RoundFolder, Workspace
 from evokd_data.students import STUDENTS, Predict, Student
 from evokd_data.students.checkpoint import METADATA_FILE, read_metadata
@@ -77,6 +78,14 @@ class OpenedModel:
         if not samples:
             raise DataError(f"{source}: holds no labelled text; name a file with some")
         return samples
+
+
+def learned(model: OpenedModel, samples: Sequence[Sample]) -> list[Sample]:
+    """Those of the samples whose texts are seeds of the student's run, where that is on this machine."""
+    if model.workspace is None:
+        return []
+    seeds = {seed.text for seed in ShardedSamples(model.task, model.workspace.round(0).shard_files())}
+    return [sample for sample in samples if sample.text in seeds]
 
 
 def open_model(

@@ -344,10 +344,17 @@ def _score(test: Mapping[str, Any]) -> dict[str, Any]:
     return {"score": score.value, "second": test.get(SECOND[score.key]), "interval": Markdown(score.within)}
 
 
+ANONYMOUS = ("model", "checkpoint", "best")
+"""Names of folders that say nothing: the folder above names the model."""
+
+
 def model_name(identity: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     """The model's Hub id, or the last part of its path; empty when there is no model."""
     name = str(identity.get("model") or settings.get("model") or "")
-    return name if HUB_ID.match(name) else name.rstrip("/").rsplit("/", 1)[-1]
+    if HUB_ID.match(name):
+        return name
+    *folders, last = name.rstrip("/").split("/")
+    return folders[-1] if folders and last in ANONYMOUS else last
 
 
 def model_revision(identity: Mapping[str, Any]) -> Markdown:

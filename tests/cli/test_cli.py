@@ -274,3 +274,18 @@ def test_a_column_that_a_file_lacks_is_answered_with_the_commands_options(recipe
         result = call(command, "colours", "own.csv")
         assert result.exit_code == 1
         assert result.stderr == f"Error: own.csv, row 1: no column 'text'; valid: kind, remark; name it: {options}\n"
+
+
+@pytest.mark.slow
+def test_evaluate_warns_of_texts_that_the_student_has_learned(recipe_file, tmp_path):
+    play(quick(recipe_file(**{", per_class: 1": ""})), tmp_path / "runs", 1)
+    lines = (tmp_path / "seeds.jsonl").read_text() + (tmp_path / "test.jsonl").read_text()
+    (tmp_path / "all.jsonl").write_text(lines)
+    both = call("evaluate", "colours", "all.jsonl", "--json")
+    alone = json.loads(call("evaluate", "colours", "test.jsonl", "--json").stdout)
+    assert json.loads(both.stdout)["n"] == 18 and alone["n"] == 9
+    assert both.stderr == (
+        "warning: 9 of 18 texts are seeds of this run, which the student has learned; macro-F1 on the other 9: "
+        f"{alone['macro_f1']:.3f}\n"
+    )
+    assert call("evaluate", "colours", "test.jsonl", "--json").stderr == ""
