@@ -2,7 +2,7 @@
 
 A terminal, a shell and a wrapper may each send the signal for one press of the keys. asyncio answers the second one with an exception
 in whatever runs at that moment. Inside of a task or of asyncio itself that can lose the wake-up of another task, and the loop then
-waits for it for ever: 3 of 20 commands hung when the signals were half a millisecond apart.
+waits for it for ever: several in a few dozen commands did, on a busy machine, with the signals a millisecond apart or less.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Prompts that may have killed the engine. After its death the next process asks those that were inside it one at a time, alone.
 
-When the engine dies again then, that prompt is the cause: it counts as refused, and is never asked again. Otherwise it has its answer.
+When the engine dies again then, that prompt is the cause: it counts as refused, and is not asked again as long as the file is there
+(whoever has another engine removes it). Otherwise it has its answer.
 So one prompt that an engine cannot survive costs a run two restarts and one text, and not the run.
 """
 
@@ -75,7 +76,10 @@ class Suspects:
         except EngineStopped as error:
             if self._is_dead:  # before this prompt came
                 raise
-            self._killers[digest] = f"the engine died of it: {error}"
+            cause, _, _ = str(error).partition(
+                "; its log: "
+            )  # refusals are published, and paths of this machine are not
+            self._killers[digest] = f"the engine died of it: {cause}"
             self._suspected.discard(digest)
             self._died(set())
             return refused(self._killers[digest])

@@ -48,7 +48,7 @@ class Fragile:
                 [with_luck, asyncio.create_task(self.is_dead.wait())], return_when=asyncio.FIRST_COMPLETED
             )
             if self.is_dead.is_set():
-                raise EngineStopped("an illegal instruction")
+                raise EngineStopped("an illegal instruction; its log: /home/ann/runs/teacher.log")
             return Completion("red", "stop", 1, 1)
         finally:
             self.inside -= 1
