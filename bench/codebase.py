@@ -132,7 +132,7 @@ def _renames(function: Function) -> bool:
     calls = [
         node for node in inner_nodes(function) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
     ]
-    return any(call.func.attr in {"replace", "rename"} and len(call.args) == 1 and not call.keywords for call in calls)  # type: ignore[attr-defined]
+    return any(call.func.attr in {"replace", "rename"} and len(call.args) == 1 and not call.keywords for call in calls)  # type: ignore[attr-defined]  # all of `calls` call an attribute
 
 
 def figures(package: Path) -> dict[str, Any]:

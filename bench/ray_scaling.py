@@ -163,7 +163,7 @@ async def turn(kind: str, workers: int, samples: int, options: argparse.Namespac
     async with (
         fleet(kind, workers, options, folder / "teacher.log") as engine,
         # Opened has what TeacherOnDemand needs of a teacher; its engine is open already.
-        TeacherOnDemand(Opened(engine), folder / "teacher.log") as teacher,  # type: ignore[arg-type]
+        TeacherOnDemand(Opened(engine), folder / "teacher.log") as teacher,  # type: ignore[arg-type]  # a teacher as far as this asks
     ):
         await generate(recipe, workspace, 0, splits, teacher)
         cpu, wall = time.process_time(), time.perf_counter()

@@ -115,7 +115,7 @@ class Deadly(Scripted):
     lives: list[int] = field(default_factory=list, hash=False, compare=False)
 
     @asynccontextmanager
-    async def serve(self, log: Path) -> AsyncIterator[Any]:  # type: ignore[override]
+    async def serve(self, log: Path) -> AsyncIterator[Any]:  # type: ignore[override]  # its engine is wrapped
         self.lives.append(1)
         async with super().serve(log) as engine:
             yield DeadlyEngine(engine, self.key)
