@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from evokd_data.storage.shards import (
     write_shard,
 )
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, write_checked_json
-from evokd_data.strategies import Brief
+from evokd_data.strategies import Brief, Write
 from evokd_data.strategies.quotas import RequestPlan, refill
 
 
@@ -183,9 +184,14 @@ class _RoundWriter:
             work = StrategyWork(strategy, self.brief, planned, _parts_url(self.recipe, self.folder), self.student)
             count_tokens = _partition_counter(teacher, self.tally, self.journal)
             return written_by_workers(work, ranges, first, self.journal, teacher.open_partitioned, count_tokens)
-        complete = with_student(teacher.complete, self.student)
-        write = strategy.writer(self.brief, self.journal.asker(complete, self.tally.on_answer))
-        return in_order(map(planned.__getitem__, range(first, len(planned))), write, lambda: teacher.window)
+        requests = map(planned.__getitem__, range(first, len(planned)))
+        return in_order(requests, self._write_request, lambda: teacher.window)
+
+    @cached_property
+    def _write_request(self) -> Write:
+        """One for all waves of the round: it remembers the answers that many requests share, such as the advice on a weakness."""
+        complete = with_student(self.teacher.complete, self.student)
+        return self.recipe.strategy.writer(self.brief, self.journal.asker(complete, self.tally.on_answer))
 
 
 def _partition_counter(teacher: TeacherOnDemand, tally: Tally, journal: Journal) -> Callable[[int], None]:

@@ -123,6 +123,22 @@ def test_a_round_is_filled_with_what_was_asked_for_again(recipe_file, tmp_path):
     assert first == list(ShardedSamples(TASK, once.shard_files()))
 
 
+def test_a_filled_round_asks_once_for_what_its_requests_share(recipe_file, tmp_path):
+    """The advice on a weakness is asked for before the first wave of requests, and read by those that fill the round."""
+    path = recipe_file(**ROUGH, **{"strategy:": "filters: {label_disagreement: relabel}\nstrategy:"})
+    run = play(quick(path, "rounds.ask_at_most=4", "strategy.targeted=1"), tmp_path, 3)
+    refilled = [folder for folder in run.rounds() if any(q["weakness"] for q in _refill_quotas(folder))]
+    assert refilled
+    for folder in refilled:
+        rows = list(journal.read_answers(folder.journal))
+        assert any(row["stage"] == "analyse" for row in rows)
+        assert [key for key, count in Counter(row["key"] for row in rows).items() if count > 1] == []
+
+
+def _refill_quotas(folder):
+    return [quota for quotas in read_json(folder.plan)["refills"] for quota in quotas]
+
+
 @pytest.mark.parametrize("change", ["rounds.shard_size=1", "rounds.shard_size=1000", "teacher.window=1"])
 def test_a_filled_round_does_not_depend_on_shard_size_or_window(recipe_file, tmp_path, change):
     path = recipe_file(**REJECTING)
