@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from evokd_data.scratch import remove_abandoned
 from tests.support import ROOT
 
 pytestmark = pytest.mark.vllm
@@ -21,12 +23,13 @@ pytestmark = pytest.mark.vllm
 class Driver:
     """vllm_program.py in a process group of its own, as a shell would start it."""
 
-    def __init__(self, model: Path, folder: Path) -> None:
+    def __init__(self, model: Path, folder: Path, **environment: str) -> None:
         self.log = folder / "teacher.log"
         self.ready = folder / "ready.json"
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.vllm_program", str(model), str(self.log), str(self.ready)],
             cwd=ROOT,
+            env={**os.environ, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
@@ -84,15 +87,24 @@ def test_ctrl_c_ends_the_engine_and_nothing_was_printed(model: Path, tmp_path: P
     assert "Initializing a V1 LLM engine" in driver.log.read_text()
 
 
-def test_a_killed_driver_takes_its_engine_along(model: Path, tmp_path: Path, texts: list[list[str]]) -> None:
-    driver = Driver(model, tmp_path)
-    report = driver.wait_until_ready()
-    texts.append(report["texts"])
-    assert len(report["processes"]) >= 2
-    driver.process.kill()
-    assert alive(report["processes"], 5) == []
-    out, err = driver.process.communicate(timeout=5)
-    assert (out, err) == (b"", b"")
+def test_a_killed_driver_takes_its_engine_along(
+    model: Path, tmp_path: Path, texts: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the next process removes what it left in the temporary folder, the sockets of vLLM among it. One small file that torch
+    makes to find its processes stays, as after every killed program of torch."""
+    with tempfile.TemporaryDirectory(prefix="e") as temporary:  # short, as the path of a socket must be
+        driver = Driver(model, tmp_path, TMPDIR=temporary)
+        report = driver.wait_until_ready()
+        texts.append(report["texts"])
+        assert len(report["processes"]) >= 2
+        driver.process.kill()
+        assert alive(report["processes"], 5) == []
+        out, err = driver.process.communicate(timeout=5)
+        assert (out, err) == (b"", b"")
+        assert [path for path in Path(temporary).rglob("*") if path.is_socket()]
+        monkeypatch.setattr(tempfile, "tempdir", temporary)
+        remove_abandoned()
+        assert [path for path in Path(temporary).iterdir() if not path.name.startswith("vllm_dist_")] == []
 
 
 def test_a_restarted_engine_writes_the_same_texts(texts: list[list[str]]) -> None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
+from uuid import uuid4
 
 from evokd_data.errors import TeacherError
 from evokd_data.teachers import logs
@@ -21,6 +22,9 @@ FORWARDED_VARIABLES = ("VLLM_BATCH_INVARIANT", "VLLM_CPU_OMP_THREADS_BIND", "HF_
 each machine logs in for itself. On a machine without a GPU several engines all bind to its first cores, unless
 VLLM_CPU_OMP_THREADS_BIND is `nobind`."""
 
+SOCKET_PATH_BYTES = 107
+"""The longest path of a Unix socket."""
+
 SECONDARY_ERRORS = re.compile(
     r"See root cause above|Engine core initialization failed|WorkerProc initialization failed|EngineDeadError"
 )
@@ -31,7 +35,8 @@ SECONDARY_ERRORS = re.compile(
 def startup_environment(log: Path, scratch: Path) -> Iterator[None]:
     """Set the variables that vLLM reads, while it starts. The engine's processes inherit them.
 
-    `scratch`: a folder for vLLM's logging configuration, which must live until the engine is open.
+    `scratch`: a folder for vLLM's logging configuration and its sockets, which must live as long as the engine. Sockets are never
+    removed by vLLM, neither after a kill nor after a sound end.
     """
     file = {"class": "logging.FileHandler", "filename": str(log), "formatter": "line"}
     config = scratch / "logging.json"
@@ -48,6 +53,8 @@ def startup_environment(log: Path, scratch: Path) -> Iterator[None]:
         encoding="utf-8",
     )
     before = dict(os.environ)
+    if len(os.fsencode(scratch)) + len("/") + len(str(uuid4())) <= SOCKET_PATH_BYTES:
+        os.environ["VLLM_RPC_BASE_PATH"] = str(scratch)
     os.environ.update(
         {
             "VLLM_LOGGING_CONFIG_PATH": str(config),
