@@ -66,7 +66,8 @@ TEST = .venv/bin/python -m pytest
 test: setup  ## every test that needs no GPU; ARGS="-k name" for some, ARGS="-m vllm" for those of a marker
 ifeq ($(ARGS),)
 	@$(TEST) -m "not gpu and not live and not vllm and not ray" -n logical --maxprocesses 4 --dist loadfile --durations 20
-	@$(TEST) -m "(vllm or ray) and not gpu and not live" --durations 10  # an engine fills a machine by itself
+	@$(TEST) -m "vllm and not ray and not gpu and not live" -n 2 --dist loadfile --durations 10
+	@$(TEST) -m "ray and not gpu and not live" --durations 10  # its workers fill a machine by themselves
 else
 	@$(TEST) -m "not gpu and not live" $(ARGS)
 endif
