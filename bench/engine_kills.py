@@ -71,13 +71,16 @@ def main() -> None:
 
 def life(runs: Path, kill_after_s: float, folder: Path) -> bool:
     """One process, killed after so many seconds. Returns whether it had ended by itself."""
-    with subprocess.Popen(
-        [*COMMAND, "--runs", str(runs)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder
-    ) as process:
+    output = folder / "output.txt"
+    with (
+        output.open("w", encoding="utf-8") as file,
+        subprocess.Popen([*COMMAND, "--runs", str(runs)], stdout=file, stderr=file, cwd=folder) as process,
+    ):
         try:
             if process.wait(kill_after_s) == 0:
                 return True
-            raise SystemExit(f"the run ended with {process.returncode}; its log: {runs}/kills/teacher.log")
+            shutil.copytree(folder, kept := Path(tempfile.mkdtemp()) / "run")
+            raise SystemExit(f"{output.read_text()}\nthe run ended with {process.returncode}; its files: {kept}")
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             return False

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
+import re
 import shutil
 import subprocess
 
 import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from dulwich import porcelain
 from huggingface_hub import CommitOperationAdd
+
+from evokd_data.localhub import row_page
+from tests.support.chromium_page import CHROMIUM, chromium_page
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +82,7 @@ def test_a_browser_shows_repositories_readme_and_files(hub, published):
     assert f'href="/datasets/{published}"' in index.text
     assert hub.endpoint in index.text
     page = web.get(f"{hub.endpoint}/datasets/{published}")
-    assert "# &lt;b&gt;Hello&lt;/b&gt;" in page.text
+    assert "<h1>&lt;b&gt;Hello&lt;/b&gt;</h1>" in page.text
     assert "round%2F1" in page.text
     old = web.get(f"{hub.endpoint}/datasets/{published}/tree/round%2F1")
     assert old.status_code == 200
@@ -83,3 +91,106 @@ def test_a_browser_shows_repositories_readme_and_files(hub, published):
     readme = web.get(f"{hub.endpoint}/datasets/{published}/resolve/main/README.md")
     assert readme.headers["Content-Type"].startswith("text/plain")  # never HTML, because users wrote the files
     assert readme.headers["X-Content-Type-Options"] == "nosniff"
+
+
+CARD = """---
+configs:
+- config_name: default
+  data_files: [{split: train, path: [data/a.parquet, data/b.parquet]}]
+- config_name: other
+  data_files: "other/*.parquet"
+- config_name: absent
+  data_files: nothing.parquet
+---
+# A card
+| round | F1 |
+|---|---|
+| 1 | .5 |
+
+![curve](card/curve.svg) ![elsewhere](https://example.org/pixel.png) ![up](../../secret.png)
+[bad](javascript:alert(1)) [file](recipe.yaml) <script>alert(2)</script>
+"""
+
+
+def rows_file(rows):
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), buffer, row_group_size=7)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def with_rows(api, dataset):
+    files = {
+        "README.md": CARD.encode(),
+        "card/curve.svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        "data/a.parquet": rows_file([{"id": n, "text": f"row <{n}>", "label": "x"} for n in range(17)]),
+        "data/b.parquet": rows_file([{"id": n, "text": f"row <{n}>", "label": "y"} for n in range(17, 45)]),
+        "other/c.parquet": rows_file([{"tokens": ["Rome", "is", "old"], "ner_tags": ["B-city", "O", "O"]}]),
+        "broken.parquet": b"PAR1 not at all PAR1",
+    }
+    api.create_commit(
+        dataset, [CommitOperationAdd(*each) for each in files.items()], commit_message="rows <1>", repo_type="dataset"
+    )
+    return f"/datasets/{dataset}"
+
+
+def test_the_card_is_rendered_and_brings_nothing_from_elsewhere(hub, with_rows):
+    answer = web.get(hub.endpoint + with_rows)
+    assert "<h1>A card</h1>" in answer.text and "<td>.5</td>" in answer.text
+    assert "config_name" not in answer.text.partition('<section id="rows">')[0]
+    assert 'src="data:image/svg+xml;base64,PHN2Zy' in answer.text
+    assert "example.org" not in answer.text and "secret" not in answer.text
+    assert "<script" not in answer.text and 'href="javascript' not in answer.text
+    assert f"{with_rows}/resolve/" in answer.text.partition("recipe.yaml")[0][-120:]
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+def test_rows_are_read_across_row_groups_and_files(hub, with_rows):
+    def ids(query):
+        text = web.get(f"{hub.endpoint}{with_rows}?{query}").text
+        return [int(number) for number in re.findall(r"row &lt;(\d+)&gt;", text)], text
+
+    assert ids("")[0] == list(range(20)) and "rows 1 to 20 of 45" in ids("")[1]
+    assert ids("from=15")[0] == list(range(15, 35))
+    assert ids("from=40")[0] == list(range(40, 45)) and "later rows" not in ids("from=40")[1]
+    assert ids("from=45")[0] == [] and "no rows here" in ids("from=45")[1]
+    assert ids("from=-1")[0] == ids("from=x")[0] == ids("config=absent")[0] == list(range(20))
+    assert "<mark title='B-city'>Rome</mark> is old" in ids("config=other")[1]
+
+
+def test_a_file_that_cannot_be_shown_is_said(hub, api, with_rows):
+    api.delete_file("README.md", with_rows.removeprefix("/datasets/"), repo_type="dataset")
+    text = web.get(hub.endpoint + with_rows).text
+    assert "no Parquet file that can be read" in text and "broken.parquet" in text
+
+
+def test_commits_are_listed_with_their_tags(hub, api, with_rows):
+    dataset = with_rows.removeprefix("/datasets/")
+    api.create_tag(dataset, tag="round-000", repo_type="dataset")
+    text = web.get(hub.endpoint + with_rows).text.partition('<section id="commits">')[2].partition("</section>")[0]
+    assert text.index("rows &lt;1&gt;") < text.index("initial commit")
+    assert "round-000</a>, <a" in text and "main</a>" in text
+
+
+def test_rows_of_a_large_group_are_not_read(monkeypatch):
+    monkeypatch.setattr(row_page, "MAX_GROUP_BYTES", 100)
+    result = row_page.read_page([rows_file([{"text": "long " * 50}])], 0)
+    assert result.rows == () and "groups of more than" in result.problem
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH; on Debian: apt install chromium")
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (500, False), (500, True)])
+def test_a_browser_draws_a_repository_on_a_desk_and_on_a_phone(hub, with_rows, tmp_path, width, dark):
+    async def visit():
+        async with chromium_page(tmp_path / "profile") as page:
+            await page.open(hub.endpoint + with_rows, width, dark=dark)
+            assert await page.run("document.documentElement.scrollWidth") <= width
+            background = await page.run("getComputedStyle(document.body).backgroundColor")
+            assert background == ("rgb(20, 23, 28)" if dark else "rgb(255, 255, 255)")
+            assert await page.run("document.querySelector('.card img').naturalWidth") > 0
+            await page.run("[...document.querySelectorAll('a')].find(link => link.textContent == 'later rows').click()")
+            await page.settle()
+            assert page.errors == []
+            assert all(address.startswith((hub.endpoint, "data:image/svg+xml")) for address in page.requests)
+
+    asyncio.run(visit())

@@ -62,8 +62,8 @@ class ChromiumPage:
         await self._socket.send_json({"id": number, "method": method, "params": parameters})
         return await asyncio.wait_for(answer, TIMEOUT_S)
 
-    async def open(self, path: Path, width: int = 1280, height: int = 900, *, dark: bool = False) -> None:
-        """Load a file in a window of this size, in light colours or dark ones."""
+    async def open(self, page: Path | str, width: int = 1280, height: int = 900, *, dark: bool = False) -> None:
+        """Load a file or an address in a window of this size, in light colours or dark ones."""
         for domain in ("Page", "Runtime", "Log", "Network"):
             await self.call(f"{domain}.enable")
         await self.call(
@@ -72,7 +72,7 @@ class ChromiumPage:
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         await self.call("Emulation.setEmulatedMedia", features=scheme)
         self._loaded.clear()
-        await self.call("Page.navigate", url=path.absolute().as_uri())
+        await self.call("Page.navigate", url=page if isinstance(page, str) else page.absolute().as_uri())
         await asyncio.wait_for(self._loaded.wait(), TIMEOUT_S)
         await self.settle()
 
