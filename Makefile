@@ -109,8 +109,9 @@ bench-gpu:  ## the same and training on a GPU; needs pip install -e .[vllm,dev] 
 	@mkdir -p build
 	$(PYTHON) bench/gpu.py --json build/bench.json $(ARGS)
 
-faults: setup  ## kills, faults, altered files, hostile answers, strangers' repositories; ARGS for sizes; writes build/faults.json
+faults: setup  ## kills, faults, altered files, hostile answers, strangers' repositories, kills of a real engine; build/faults.json
 	@.venv/bin/python bench/faults.py --json build/faults.json $(ARGS)
+	.venv/bin/python bench/engine_kills.py --json build/faults.json
 
 clients: setup  ## which other clients read a published round; writes docs/clients.md
 	@.venv/bin/python bench/clients.py $(ARGS)
