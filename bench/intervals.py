@@ -14,11 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
+from evokd_data.records import Outcome
+from evokd_data.reporting.significance import interval_of_difference, paired_test
 from evokd_data.tasks import measures, span_measures
 from evokd_data.tasks.measures import margins, precision_recall_f1
 
 PAGE = Path(__file__).parents[1] / "docs" / "intervals.md"
 SIMULATED = 200
+SIMULATED_PAIRS = 500
 RESAMPLES = 500
 HEADER = """# Coverage of the intervals
 
@@ -26,6 +29,13 @@ By `python bench/intervals.py`: the share of {n} simulated test sets whose 95 % 
 often the interval left out its own estimate. *Plain* is the bootstrap over all texts that metrics of version 1 had. On infinitely many
 simulations a sound interval has 0.95.
 
+"""
+PAIRS = """## Two students on one test set
+
+How often, of {n} simulated pairs, the first student is called higher or lower than the second: text by text (the verdict of report and
+card), by the intervals of the two scores as if they had read other texts, and by McNemar's exact test at 0.05. Where both are equally
+good that is a mistake, and 0.05 is the most it should be; where one is better it is the power. Both find three texts in five
+equally hard, as students of one recipe do.
 """
 
 
@@ -113,6 +123,53 @@ def tagging(texts: int, types: int, quality: float, random: np.random.Generator)
     ]
 
 
+def two_students(
+    classes: int, texts: int, accuracies: tuple[float, float], random: np.random.Generator
+) -> tuple[list[Outcome], list[Outcome]]:
+    """What two students answer to the same `texts` of each class. Of three texts in five both find the same as hard as the other."""
+    students: tuple[list[Outcome], list[Outcome]] = ([], [])
+    for label in range(classes):
+        for _ in range(texts):
+            together, first, second = random.random(3)
+            for outcomes, accuracy, alone in zip(students, accuracies, (first, second), strict=True):
+                if (together / 0.6 if together < 0.6 else alone) < accuracy:
+                    outcomes.append(Outcome((label,), (label,), (label,)))
+                else:
+                    wrong = (label + 1 + int(random.integers(classes - 1))) % classes
+                    outcomes.append(Outcome((label,), (wrong,), ()))
+    return students
+
+
+def verdicts(classes: int, texts: int, accuracies: tuple[float, float], random: np.random.Generator) -> list[str]:
+    """Cells of a row: how often the first student is called higher or lower text by text, by its own interval, and by McNemar's test."""
+    outside = np.zeros(3)
+    for seed in range(SIMULATED_PAIRS):
+        first, second = two_students(classes, texts, accuracies, random)
+        paired = paired_test("macro_f1", first, second, classes, seed)
+        assert paired is not None
+        scores = []
+        for outcomes in (first, second):
+            expected, predicted = np.array([(outcome.expected[0], outcome.predicted[0]) for outcome in outcomes]).T
+            counts = measures.confusion(expected, predicted, classes)
+            scores += [macro_f1(counts), measures.intervals(counts, seed)[1]]
+        low, high = interval_of_difference(*scores)
+        outside += (paired.verdict != "not distinguishable", low > 0 or high < 0, paired.p < 0.05)
+    return [f"{share:.2f}" for share in outside / SIMULATED_PAIRS]
+
+
+def pairs() -> list[str]:
+    """The section on two students."""
+    random = np.random.default_rng(1)
+    lines = [PAIRS.format(n=SIMULATED_PAIRS), "| classes | texts of each | right: first, second | text by text | by their own intervals | McNemar |", "|---:|---:|---|---:|---:|---:|"]  # fmt: skip
+    for accuracies in ((0.8, 0.8), (0.95, 0.95), (0.9, 0.8)):
+        for classes in (2, 7):
+            for texts in (10, 30, 100):
+                cells = " | ".join(verdicts(classes, texts, accuracies, random))
+                lines.append(f"| {classes} | {texts} | {accuracies[0]}, {accuracies[1]} | {cells} |")
+                print(lines[-1], file=sys.stderr)
+    return lines
+
+
 def main() -> None:
     random = np.random.default_rng(0)
     lines = ["## Classification", "", "| classes | texts of each | share right | accuracy | macro-F1 | macro-F1, plain |", "|---:|---:|---:|---|---|---|"]  # fmt: skip
@@ -129,6 +186,7 @@ def main() -> None:
                 cells = " | ".join(tagging(texts, types, quality, random))
                 lines.append(f"| {types} | {texts} | {quality} | {cells} |")
                 print(lines[-1], file=sys.stderr)
+    lines += ["", *pairs()]
     PAGE.write_text(HEADER.format(n=SIMULATED) + "\n".join(lines) + "\n", encoding="utf-8")
 
 

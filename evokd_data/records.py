@@ -326,6 +326,16 @@ class Mistake:
 
 
 @dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a student made of one test text, without the text: a position in `Task.labels` for each label or span that was
+    `expected`, that was `predicted`, and that was `right`. A text with one label has one of each, or none right."""
+
+    expected: tuple[int, ...]
+    predicted: tuple[int, ...]
+    right: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Bundle:
     """A round that is ready to publish.
 

@@ -23,6 +23,7 @@ from evokd_data.repo_layout import round_tag
 from evokd_data.reporting import comparison_tables
 from evokd_data.reporting.label_trust import what_becomes_of_a_text
 from evokd_data.reporting.primary_metric import NAMES, primary_metric
+from evokd_data.reporting.verdict_words import paired_sentence
 from evokd_data.seeds import LEFT_OUT
 from evokd_data.yaml_files import dump_yaml
 
@@ -130,6 +131,7 @@ def render(recipe: Recipe, repo: str, rounds: Sequence[RoundFacts]) -> str:
         rounds=[_round(facts) for facts in rounds],
         last=_round(newest),
         seeds_only=_seeds_only(rounds[0].metrics),
+        paired=Markdown(paired_sentence(rounds[0].metrics, newest.index, newest.metrics)),
         adopted_by=(newest.metrics.get("adoption") or {"by": "seeds"})["by"],
         exam=newest.plan.get("exam"),
         trust=what_becomes_of_a_text(newest.plan),

@@ -59,7 +59,7 @@ def flat_rounds(run: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-SUMMARISED = ("test", "dev", "seeds_only", "adoption", "probe", "diversity", "detector")
+SUMMARISED = ("test", "dev", "seeds_only", "paired", "adoption", "probe", "diversity", "detector")
 RATE = 0.5  # the weight of the newest round in an estimate
 
 

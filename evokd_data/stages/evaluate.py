@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from evokd_data.digest import derive_seed
 from evokd_data.generation.diversity import detector, diversity
 from evokd_data.generation.seed_student import baseline_student, train_seed_student
 from evokd_data.recipe import Recipe
-from evokd_data.records import Sample
+from evokd_data.records import Outcome, Sample
+from evokd_data.reporting.primary_metric import primary_metric
+from evokd_data.reporting.significance import ROUND_0, paired_test
 from evokd_data.seeds import Splits
 from evokd_data.stages.adopt import adopt
 from evokd_data.stages.probe import probe
 from evokd_data.stages.train import TRAINING
+from evokd_data.storage.outcome_files import SEEDS_ONLY, STUDENT, read_outcomes, write_outcomes
 from evokd_data.storage.shards import ShardedSamples
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, write_checked_json
 from evokd_data.strategies import POOL
@@ -33,12 +37,16 @@ def evaluate(recipe: Recipe, workspace: Workspace, index: int, splits: Splits, s
     `started` is the `time.monotonic()` at which the probe began: `seconds` covers probe, training and evaluation.
     """
     folder = workspace.round(index)
+    test, outcomes = _scored(recipe.task, recipe.student, folder.student, splits.test, recipe.seed)
+    seeds_only, seeds_only_outcomes = _seeds_only(recipe, workspace, splits) if index == 0 else (None, None)
+    write_outcomes(folder.test_outcomes, recipe.task.labels, outcomes, seeds_only_outcomes)
     metrics = {
         "schema": "2",
         "round": index,
-        "test": _score(recipe, folder, splits.test),
-        "dev": _score(recipe, folder, splits.dev) if splits.dev else None,
-        "seeds_only": _seeds_only(recipe, workspace, splits) if index == 0 else None,
+        "test": test,
+        "dev": score(recipe.task, recipe.student, folder.student, splits.dev, recipe.seed) if splits.dev else None,
+        "seeds_only": seeds_only,
+        "paired": _paired(recipe, workspace, index, primary_metric(test).key, outcomes) if index else None,
         "adoption": adopt(recipe, workspace, index, splits),
         "probe": _probe_metrics(recipe, workspace, index),
         "training": read_json(folder.student / TRAINING),
@@ -49,19 +57,36 @@ def evaluate(recipe: Recipe, workspace: Workspace, index: int, splits: Splits, s
     return metrics
 
 
-def _score(recipe: Recipe, folder: RoundFolder, samples: Sequence[Sample]) -> dict[str, Any]:
-    return score(recipe.task, recipe.student, folder.student, samples, recipe.seed)
-
-
 def score(task: Task, student: Student, checkpoint: Path, samples: Sequence[Sample], seed: int) -> dict[str, Any]:
     """The metrics of a student on labelled samples, with the number of texts that it reads the beginning of, if any.
 
     `seed` is the recipe's: the same samples give the same intervals.
     """
+    return _scored(task, student, checkpoint, samples, seed)[0]
+
+
+def _scored(
+    task: Task, student: Student, checkpoint: Path, samples: Sequence[Sample], seed: int
+) -> tuple[dict[str, Any], list[Outcome]]:
+    """The metrics of `score`, and what they count, sample by sample."""
     examples = [task.supervise(sample) for sample in samples]
-    metrics = task.score(samples, student.predict(examples, checkpoint), derive_seed(seed, "bootstrap"))
-    truncated = student.truncated(examples, checkpoint)
-    return {**metrics, "truncated": truncated} if truncated else metrics
+    probabilities = student.predict(examples, checkpoint)
+    metrics = task.score(samples, probabilities, derive_seed(seed, "bootstrap"))
+    if truncated := student.truncated(examples, checkpoint):
+        metrics["truncated"] = truncated
+    return metrics, task.outcomes(samples, probabilities)
+
+
+def _paired(recipe: Recipe, workspace: Workspace, index: int, key: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """The round's student compared, text by text, with the two that know the seeds alone: {"round 0", "seeds_only"}, each a
+    `significance.PairedTest`; without those whose outcomes are not here, as in a run that goes on from a published round."""
+    first, seed = workspace.round(0).test_outcomes, derive_seed(recipe.seed, "paired")
+    tests = {}
+    for name, student in ((ROUND_0, STUDENT), (SEEDS_ONLY, SEEDS_ONLY)):
+        others = read_outcomes(first, student)
+        if others and (paired := paired_test(key, outcomes, others, len(recipe.task.labels), seed)):
+            tests[name] = asdict(paired)
+    return tests
 
 
 def remarks(metrics: Mapping[str, Any]) -> list[str]:
@@ -78,14 +103,12 @@ def remarks(metrics: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _seeds_only(recipe: Recipe, workspace: Workspace, splits: Splits) -> dict[str, Any]:
-    """The test score of the best simple student on the seeds alone: what a loop has to beat (see generation/seed_student.py)."""
-    examples = [recipe.task.supervise(sample) for sample in splits.test]
+def _seeds_only(recipe: Recipe, workspace: Workspace, splits: Splits) -> tuple[dict[str, Any], list[Outcome]]:
+    """The test score and outcomes of the best simple student on the seeds alone: what a loop has to beat (see generation/seed_student.py)."""
     train_seed_student(recipe, splits.seeds, workspace.seed_student)
     student = baseline_student(recipe)
-    probabilities = student.predict(examples, workspace.seed_student)
-    score = recipe.task.score(splits.test, probabilities, derive_seed(recipe.seed, "bootstrap"))
-    return {"kind": student.name, **score}
+    metrics, outcomes = _scored(recipe.task, student, workspace.seed_student, splits.test, recipe.seed)
+    return {"kind": student.name, **metrics}, outcomes
 
 
 def _probe_metrics(recipe: Recipe, workspace: Workspace, index: int) -> dict[str, Any] | None:

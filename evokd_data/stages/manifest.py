@@ -3,7 +3,7 @@
     {"schema", "round", "name", "digest",
      "identity": {round, recipe, inputs, prompts, teacher, student, parent, plan, requests, rows, content, rejections},
      "shards": [{file, first, last, rows, sha256, content}],
-     "round_files": {"plan.json", "generated.json", "metrics.json", "probe.arrow": sha256},
+     "round_files": {"plan.json", "generated.json", "metrics.json", "test-outcomes.json", "probe.arrow": sha256},
      "environment": {versions, hardware, engine, tokens, cost_usd (with prices), seconds, finished},
      "files": {path in the repository: {sha256, size}}}          (in the published copy)
 
@@ -92,7 +92,7 @@ def make_manifest(recipe: Recipe, workspace: Workspace, folder: RoundFolder) -> 
 
 
 def _round_files(folder: RoundFolder) -> tuple[Path, ...]:
-    return folder.plan, folder.generated, folder.metrics, folder.probe
+    return folder.plan, folder.generated, folder.metrics, folder.test_outcomes, folder.probe
 
 
 def check_complete_rounds(recipe: Recipe, workspace: Workspace) -> None:

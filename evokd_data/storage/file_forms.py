@@ -21,6 +21,7 @@ FORMS: dict[str, dict[str, Any]] = {
         "requests": COUNT, "seconds": NUMBER,
     },
     "metrics.json": {"test": OPTIONAL_TABLE, "dev": OPTIONAL_TABLE, "probe": OPTIONAL_TABLE, "training": TABLE, "seconds": NUMBER},
+    "test-outcomes.json": {"classes": LIST, "expected": LIST, "student": TABLE, "seeds_only": OPTIONAL_TABLE},
     "manifest.json": {"digest": TEXT, "identity": TABLE, "shards": LIST, "environment": TABLE},
     "revision.json": {"repo": TEXT, "tag": TEXT, "commit": TEXT},
     "student.json": {"repo": TEXT, "tag": TEXT, "commit": TEXT},

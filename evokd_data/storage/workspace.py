@@ -2,7 +2,7 @@
 
     runs/<name>/recipe.yaml  inputs.json  from.json  tokens/  student/best  .lock  .mirror  .recipe-folder
     runs/<name>/round-003/plan.json  shards/00000.arrow  rejections/00000.arrow  journal/  generated.json
-                          probe.arrow  student/  metrics.json  manifest.json  revision.json
+                          probe.arrow  student/  test-outcomes.json  metrics.json  manifest.json  revision.json
 
 A stage is done when its last file exists. Every file is written under a temporary name, synced, then renamed.
 """
@@ -81,6 +81,11 @@ class RoundFolder:
     def metrics(self) -> Path:
         """Scores of the student, and figures of its training."""
         return self.root / "metrics.json"
+
+    @property
+    def test_outcomes(self) -> Path:
+        """What the student made of each test text, without the texts (see `storage.outcome_files`). It is never published."""
+        return self.root / "test-outcomes.json"
 
     @property
     def manifest(self) -> Path:

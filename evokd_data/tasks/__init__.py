@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol
 
 import orjson
 
-from evokd_data.records import Constraint, Mistake, Origin, Prediction, Sample, SequenceExample, Target, TokenExample
+from evokd_data.records import (
+    Constraint,
+    Mistake,
+    Origin,
+    Outcome,
+    Prediction,
+    Sample,
+    SequenceExample,
+    Target,
+    TokenExample,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -192,3 +202,6 @@ class Task(Protocol):
 
     def score(self, samples: Sequence[Sample], probabilities: Sequence[Any], seed: int) -> dict[str, Any]:
         """Metrics over all samples, JSON-able, always with `n` and `macro_f1`; `seed` draws the bootstrap."""
+
+    def outcomes(self, samples: Sequence[Sample], probabilities: Sequence[Any]) -> list[Outcome]:
+        """What `score` counts, sample by sample: from the sums over all of them follow the scores."""

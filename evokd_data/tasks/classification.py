@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 
 from evokd_data.errors import DataError
-from evokd_data.records import Constraint, Mistake, Prediction, Sample, SequenceExample, Target, TokenExample
+from evokd_data.records import Constraint, Mistake, Outcome, Prediction, Sample, SequenceExample, Target, TokenExample
 from evokd_data.registry import nearest
 from evokd_data.settings import from_anyone
 from evokd_data.tasks import PLAIN, Layout, UnknownClass, Unreadable, cell
@@ -238,3 +238,10 @@ class Classification:
         index = {label: position for position, label in enumerate(self.labels)}
         expected = np.fromiter((index[str(sample.target)] for sample in samples), dtype=np.int64)
         return classification(expected, np.asarray(probabilities), self.labels, seed)
+
+    def outcomes(self, samples: Sequence[Sample], probabilities: Sequence[Any]) -> list[Outcome]:
+        rows = []
+        for sample, row in zip(samples, probabilities, strict=True):
+            expected, predicted = self.labels.index(str(sample.target)), int(row.argmax())
+            rows.append(Outcome((expected,), (predicted,), (expected,) if predicted == expected else ()))
+        return rows

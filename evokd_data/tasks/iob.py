@@ -12,8 +12,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from typing import Any
 
-from evokd_data.records import Span
+from evokd_data.records import Span, TokenExample
 from evokd_data.writing_systems import WITHOUT_SPACES
 
 Offsets = Sequence[tuple[int, int]]
@@ -126,3 +127,17 @@ def _adjacent(left: str, right: str) -> bool:
         return False  # without a blank it would become one character with the one before it
     unspaced = _UNSPACED.match(left) and _UNSPACED.match(right)
     return bool(unspaced or _WIDE_MARK.match(left) or _WIDE_MARK.match(right))
+
+
+def most_probable(example: TokenExample, probabilities: Any) -> list[int]:
+    """A class index for each word of the example; O where the student gave no probabilities."""
+    tags = probabilities.argmax(axis=1).tolist() if len(probabilities) else []
+    return tags + [0] * (len(example.words) - len(tags))
+
+
+def text_of(example: TokenExample) -> str:
+    """The words at their offsets, with blanks between them."""
+    text = ""
+    for word, (start, _) in zip(example.words, example.offsets, strict=True):
+        text = text.ljust(start) + word
+    return text

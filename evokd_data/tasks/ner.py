@@ -22,7 +22,17 @@ import orjson
 from pydantic import Field
 
 from evokd_data.errors import DataError
-from evokd_data.records import Constraint, Mistake, Prediction, Sample, SequenceExample, Span, Target, TokenExample
+from evokd_data.records import (
+    Constraint,
+    Mistake,
+    Outcome,
+    Prediction,
+    Sample,
+    SequenceExample,
+    Span,
+    Target,
+    TokenExample,
+)
 from evokd_data.registry import nearest
 from evokd_data.settings import Count, from_anyone
 from evokd_data.tasks import PLAIN, Layout, Unreadable, cell, conll, has, iob, marking, span_rows, spans
@@ -326,9 +336,9 @@ class NER:
         an example does not hold the characters between its words.
         """
         assert isinstance(example, TokenExample)
-        text = _text(example)
+        text = iob.text_of(example)
         names = self.classes
-        tags = [names[tag] for tag in _most_probable(example, probabilities)]
+        tags = [names[tag] for tag in iob.most_probable(example, probabilities)]
         confidence = float(probabilities.max(axis=1).mean()) if len(probabilities) else 1.0
         return iob.spans(iob.runs(tags), example.offsets, text), confidence
 
@@ -349,7 +359,7 @@ class NER:
 
         examples = [self.supervise(sample) for sample in samples]
         expected = [example.targets or () for example in examples]
-        predicted = [_most_probable(example, row) for example, row in zip(examples, probabilities, strict=True)]
+        predicted = [iob.most_probable(example, row) for example, row in zip(examples, probabilities, strict=True)]
         metrics = tagging(expected, predicted, self.types, seed)
         decoded = [_spans(self.decode(example, row)[0]) for example, row in zip(examples, probabilities, strict=True)]
         errors = spans.tally(
@@ -369,21 +379,15 @@ class NER:
             else 0.0,
         }
 
+    def outcomes(self, samples: Sequence[Sample], probabilities: Sequence[Any]) -> list[Outcome]:
+        """Of the most probable tags, not repaired, as `score` counts them."""
+        from evokd_data.tasks.span_measures import outcomes
+
+        examples = [self.supervise(sample) for sample in samples]
+        predicted = [iob.most_probable(example, row) for example, row in zip(examples, probabilities, strict=True)]
+        return outcomes([example.targets or () for example in examples], predicted, len(self.types))
+
 
 def _spans(target: Target) -> tuple[Span, ...]:
     assert isinstance(target, tuple)
     return target
-
-
-def _most_probable(example: TokenExample, probabilities: Any) -> list[int]:
-    """A class index for each word of the example; O where the student gave no probabilities."""
-    tags = probabilities.argmax(axis=1).tolist() if len(probabilities) else []
-    return tags + [0] * (len(example.words) - len(tags))
-
-
-def _text(example: TokenExample) -> str:
-    """The words at their offsets, with blanks between them."""
-    text = ""
-    for word, (start, _) in zip(example.words, example.offsets, strict=True):
-        text = text.ljust(start) + word
-    return text

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evokd_data.records import Outcome
 from evokd_data.tasks import bootstrap
 from evokd_data.tasks.bootstrap import Interval
 from evokd_data.tasks.measures import class_table, precision_recall_f1
@@ -66,6 +67,16 @@ def span_counts(expected: Rows, predicted: Rows, types: int) -> Floats:
             for type_, number in Counter(type_ for _, _, type_ in spans).items():
                 counts[text, kind, type_] = number
     return counts
+
+
+def outcomes(expected: Rows, predicted: Rows, types: int) -> list[Outcome]:
+    """The counts of `span_counts`, text by text: each type as often as there is a span of it."""
+
+    def positions(numbers: Floats) -> tuple[int, ...]:
+        return tuple(np.repeat(np.arange(types), numbers.astype(int)).tolist())
+
+    counts = span_counts(expected, predicted, types)
+    return [Outcome(*(positions(text[kind]) for kind in (2, 1, 0))) for text in counts]
 
 
 def _spans(rows: Rows) -> list[set[tuple[int, int, int]]]:

@@ -273,6 +273,24 @@ def test_scores_are_json_with_n_and_macro_f1_and_the_same_for_the_same_seed(name
 
 
 @every_task
+def test_its_outcomes_are_what_its_scores_count(name: str) -> None:
+    task, scored = build_task(name), samples(name) * 7
+    random = np.random.default_rng(3)
+    rows = [random.random(probabilities_of(task.supervise(sample), task).shape) for sample in scored]
+    rows[:7] = [probabilities_of(task.supervise(sample), task) for sample in scored[:7]]
+    outcomes, metrics = task.outcomes(scored, rows), task.score(scored, rows, seed=0)
+    for index, label in enumerate(task.labels):
+        right, predicted, expected = (
+            sum(getattr(outcome, kind).count(index) for outcome in outcomes)
+            for kind in ("right", "predicted", "expected")
+        )
+        figures = metrics["per_class"][label]
+        assert figures["support"] == expected
+        assert figures["f1"] == pytest.approx(2 * right / (predicted + expected))
+    assert all(set(outcome.right) <= set(outcome.expected) & set(outcome.predicted) for outcome in outcomes)
+
+
+@every_task
 def test_nothing_can_be_scored_without_samples(name: str) -> None:
     with pytest.raises(ValueError, match="cannot score"):
         build_task(name).score([], [], seed=0)

@@ -7,18 +7,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evokd_data.digest import derive_seed
 from evokd_data.errors import DataError
 from evokd_data.reporting.primary_metric import NAMES
 from evokd_data.reporting.report_sections.outcome import curve
 from evokd_data.reporting.report_sections.run_files import RunFiles
-from evokd_data.reporting.significance import interval_of_difference, spread
+from evokd_data.reporting.significance import interval_of_difference, paired_test, reading_of, spread
+from evokd_data.storage.outcome_files import read_outcomes
 
 
 def side_by_side(runs: Sequence[RunFiles]) -> dict[str, Any] | None:
     """{"metric", "same_test", "runs": [{"name", "strategy", "seed", "points", "best", "minus_first", ...}]}; None for one run.
 
     `minus_first` is {"mean", "low", "high", "verdict"}: the score of the adopted round minus that of the first run, with the 95 %
-    interval of another draw of test texts; None where there is nothing to compare. The words are those of `significance`.
+    interval of another draw of test texts, text by text where both runs keep their outcomes; None where there is nothing to compare. The words are those of `significance`.
     """
     if len(runs) < 2:
         return None
@@ -43,10 +45,26 @@ def side_by_side(runs: Sequence[RunFiles]) -> dict[str, Any] | None:
         )
     metrics = [shown["metric"] for run in runs if (shown := curve(run))]
     same_test = len({str(run.inputs["splits"].get("test")) for run in runs}) == 1 and len(set(metrics)) < 2
-    for entry in entries:
+    for run, entry in zip(runs, entries, strict=True):
         comparable = same_test and entry is not entries[0]
-        entry["minus_first"] = _difference(entry["best"], entries[0]["best"]) if comparable else None
+        entry["minus_first"] = (
+            _paired(run, runs[0]) or _difference(entry["best"], entries[0]["best"]) if comparable else None
+        )
     return {"metric": metrics[0] if metrics else "F1", "same_test": same_test, "runs": entries}
+
+
+def _paired(run: RunFiles, first: RunFiles) -> dict[str, Any] | None:
+    """The best students of two runs compared text by text; None where the outcomes of one are not there, or of other texts."""
+    if run.best is None or first.best is None or run.best.score is None:
+        return None
+    students = [read_outcomes(each.best.folder.test_outcomes) for each in (run, first) if each.best]
+    if students[0] is None or students[1] is None or run.labels != first.labels:
+        return None
+    seed = derive_seed(run.inputs["settings"]["seed"], "paired")
+    paired = paired_test(run.best.score.key, students[0], students[1], len(run.labels), seed)
+    if paired is None:
+        return None
+    return {"mean": paired.difference, "low": paired.low, "high": paired.high, "verdict": paired.verdict}
 
 
 def _difference(point: Mapping[str, Any] | None, first: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -55,7 +73,7 @@ def _difference(point: Mapping[str, Any] | None, first: Mapping[str, Any] | None
     low, high = interval_of_difference(
         point["value"], (point["low"], point["high"]), first["value"], (first["low"], first["high"])
     )
-    verdict = "higher" if low > 0 else "lower" if high < 0 else "not distinguishable"
+    verdict = reading_of(low, high)
     return {"mean": point["value"] - first["value"], "low": low, "high": high, "verdict": verdict}
 
 

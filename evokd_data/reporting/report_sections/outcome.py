@@ -8,7 +8,8 @@ from typing import Any
 from evokd_data.reporting.primary_metric import PrimaryMetric
 from evokd_data.reporting.report_sections.run_files import RunFiles
 from evokd_data.reporting.run_summary import bars
-from evokd_data.reporting.significance import interval_of_difference
+from evokd_data.reporting.significance import ROUND_0, SEEDS_ONLY, interval_of_difference, reading_of
+from evokd_data.reporting.verdict_words import READINGS, in_words
 
 OUTSIDE_HIGHER, OUTSIDE_LOWER, INSIDE, UNKNOWN = "higher", "lower", "inside", "unknown"
 """Verdicts: outside noise and higher, outside noise and lower, inside noise, not measured."""
@@ -105,7 +106,7 @@ def _result(run: RunFiles) -> tuple[dict[str, str], str]:
     if best is None or best.score is None:
         return {"kind": UNKNOWN, "words": "not scored yet"}, "No round is scored yet, so there is no result to judge."
     score, n = best.score, best.metrics["test"]["n"]
-    name, baseline = _baseline(run)
+    key, name, baseline = _baseline(run)
     reached = f"On {n:,} test texts {score.name} is {score.value:.3f}"
     if best.index == 0:
         words = "no round was adopted" if len(run.scored) > 1 else "round 0 only"
@@ -115,34 +116,39 @@ def _result(run: RunFiles) -> tuple[dict[str, str], str]:
         )
     which = "the adopted one" if best.metrics.get("adoption") else "the last one"
     against = f"{reached} in round {best.index}, {which}, against {baseline.value:.3f} of {name}"
-    if not (score.interval and baseline.interval):
+    paired = (best.metrics.get("paired") or {}).get(key)
+    if not paired and not (score.interval and baseline.interval):
         return {"kind": UNKNOWN, "words": "noise not measured"}, f"{against}; without intervals noise cannot be told."
-    low, high = interval_of_difference(score.value, score.interval, baseline.value, baseline.interval)
-    difference = (
-        f"a difference of {_signed(score.value - baseline.value)} (95 % interval {_signed(low)} to {_signed(high)})"
-    )
-    if low > 0:
-        verdict, reading = OUTSIDE_HIGHER, "outside noise: higher"
-    elif high < 0:
-        verdict, reading = OUTSIDE_LOWER, "outside noise: lower"
-    else:
-        verdict, reading = INSIDE, "inside noise"
-    return {"kind": verdict, "words": reading}, f"{against}: {difference}, {reading}."
+    low, high, texts = _interval(score, baseline, paired)
+    difference = f"a difference of {_signed(score.value - baseline.value)} (95 % interval {_signed(low)} to {_signed(high)}{texts})"
+    verdict = reading_of(low, high)
+    kind = {"higher": OUTSIDE_HIGHER, "lower": OUTSIDE_LOWER}.get(verdict, INSIDE)
+    return {"kind": kind, "words": READINGS[verdict]}, f"{against}: {difference}, {READINGS[verdict]}."
+
+
+def _interval(
+    score: PrimaryMetric, baseline: PrimaryMetric, paired: Mapping[str, Any] | None
+) -> tuple[float, float, str]:
+    """Low and high of the difference, and what it was taken from: the texts, one by one, where the round's files have that."""
+    if paired:
+        return paired["low"], paired["high"], f", {in_words(paired)}"
+    assert score.interval and baseline.interval
+    return *interval_of_difference(score.value, score.interval, baseline.value, baseline.interval), ""
 
 
 def _signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
-def _baseline(run: RunFiles) -> tuple[str, PrimaryMetric]:
-    """The better student that knows the seeds alone: what the loop has to beat."""
+def _baseline(run: RunFiles) -> tuple[str, str, PrimaryMetric]:
+    """The better student that knows the seeds alone: what the loop has to beat. Its key in the metrics' `paired`, name and score."""
     first = run.scored[0].score
     assert first is not None
-    baselines = [(SEED_ROUND, first)]
+    baselines = [(ROUND_0, SEED_ROUND, first)]
     if (others := bars(run.summary)) and others[0][0].startswith("seeds only"):
         kind = others[0][0].removeprefix("seeds only, ")
-        baselines.append((f"the best simple student on the seeds alone ({kind})", others[0][1]))
-    return max(baselines, key=lambda entry: entry[1].value)
+        baselines.append((SEEDS_ONLY, f"the best simple student on the seeds alone ({kind})", others[0][1]))
+    return max(baselines, key=lambda entry: entry[2].value)
 
 
 def _figures(run: RunFiles) -> list[dict[str, str]]:

@@ -1,0 +1,36 @@
+"""A comparison of two students, in words: for the report and the card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from evokd_data.reporting.primary_metric import primary_metric
+from evokd_data.reporting.significance import ROUND_0, SEEDS_ONLY
+
+READINGS = {"higher": "outside noise: higher", "lower": "outside noise: lower", "not distinguishable": "inside noise"}
+"""Verdict -> how reports and cards say it."""
+
+
+def in_words(paired: Mapping[str, Any]) -> str:
+    """On which texts the students of a `significance.PairedTest` differ, as words in a sentence."""
+    return (
+        f"text by text: {paired['only_first']} that only the first has right, {paired['only_second']} that only the second has; "
+        f"McNemar's p {paired['p']:.3f}"
+    )
+
+
+def paired_sentence(first: Mapping[str, Any], index: int, metrics: Mapping[str, Any]) -> str:
+    """The student of round `index` against the better one that knows the seeds alone, as a sentence after a blank; "" where that is
+    not measured. `first` are the metrics of round 0."""
+    tests = metrics.get("paired") or {}
+    baselines = {ROUND_0: first["test"], SEEDS_ONLY: first.get("seeds_only")}
+    scores = {key: primary_metric(baseline).value for key, baseline in baselines.items() if baseline and key in tests}
+    if not scores:
+        return ""
+    best = max(scores, key=scores.__getitem__)
+    test, name = tests[best], {ROUND_0: "round 0", SEEDS_ONLY: "the seeds-only student"}[best]
+    return (
+        f" Round {index} minus {name}: {test['difference']:+.3f} (95 % interval {test['low']:+.3f} to {test['high']:+.3f}), "
+        f"{READINGS[test['verdict']]}; {in_words(test)}."
+    )
