@@ -99,8 +99,11 @@ def rounds_table(run: Mapping[str, Any], *, to_stderr: bool = False) -> None:
     table(run["name"], [columns[i] for i in filled], [[row[i] for i in filled] for row in cells], to_stderr=to_stderr)
 
 
-def exam_tables(content: Mapping[str, Any]) -> None:
-    """Print an exam: its forms, the chosen one marked; its classes; then the verdict."""
+def exam_tables(content: Mapping[str, Any], filters: Any) -> None:
+    """Print an exam: its forms, the chosen one marked; its classes; then the verdict, and what follows for texts whose label is in
+    doubt. `filters` are the recipe's."""
+    from evokd_data.reporting.exam_words import mixture_in_words, rule_in_words
+
     chosen = content["chosen"]
     forms = [
         ["*" if form["form"] == chosen["form"] else "", form["form"]["answer"], "turns" if form["form"]["turns"] else "system",
@@ -110,14 +113,21 @@ def exam_tables(content: Mapping[str, Any]) -> None:
     title = f"how the teacher is asked, {content['questions']} seeds, each left out of the demonstrations"
     table(title, ("", "answers", "demonstrations in", "at most", "right", "score"), forms)
     if "student" in content:
+        pool = content["pool"]
         rows: list[list[object]] = [["teacher", f"{chosen['accuracy']:.3f}", f"{chosen['low']:.3f} to {chosen['high']:.3f}"],
-                ["seeds-only student", f"{content['student']['accuracy']:.3f}", None],
-                ["both together", f"{content['pool']['accuracy']:.3f}",
-                 f"{content['pool']['low']:.3f} to {content['pool']['high']:.3f}"]]  # fmt: skip
+                ["seeds-only student", f"{content['student']['accuracy']:.3f}", None]]  # fmt: skip
+        if chosen["student_weight"]:
+            rows.append(["both together", f"{pool['accuracy']:.3f}", f"{pool['low']:.3f} to {pool['high']:.3f}"])
         table("who labels the seeds right", ("", "share", "95 % interval"), rows)
         classes = [[name, counts["right"], counts["n"]] for name, counts in chosen["per_class"].items()]
         table("the teacher by class", ("class", "right", "of"), classes)
     echo(f"{content['verdict']}: {content['message']}")
+    for sentence in (
+        mixture_in_words(content),
+        rule_in_words(content, filters.label_disagreement, filters.label_confidence),
+    ):
+        if sentence:
+            echo(sentence)
 
 
 def plan_table(plan: Mapping[str, Any]) -> None:

@@ -29,7 +29,7 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, mirror: str | 
     from evokd_data.cli.live import live
     from evokd_data.loop.rounds import take_exam
     from evokd_data.recipe import load
-    from evokd_data.stages.exam import REFUSED
+    from evokd_data.reporting.exam_words import REFUSED
 
     loaded = load(recipe, overrides)
     with live() as progress:
@@ -37,6 +37,6 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, mirror: str | 
     if as_json:
         echo(json.dumps(content, indent=2, ensure_ascii=False))
     else:
-        exam_tables(content)
+        exam_tables(content, loaded.filters)
     if content["verdict"] in REFUSED:
         raise click.exceptions.Exit(1)

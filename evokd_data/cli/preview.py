@@ -46,7 +46,7 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, samples: int, 
         for prompt in content["prompts"]:
             _show_prompt(prompt)
         if content["exam"]:
-            exam_tables(content["exam"])
+            exam_tables(content["exam"], loaded.filters)
             echo()
         shown = len(content["samples"])
         kept = content["texts"] - sum(content["rejected"].values())

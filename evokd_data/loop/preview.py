@@ -23,8 +23,9 @@ from evokd_data.loop.rounds import LockedRun, metered_teacher, open_run
 from evokd_data.progress import Progress
 from evokd_data.recipe import FORCE, Recipe
 from evokd_data.records import Completion, Draft, GenerationRequest, Prompt, Sample
+from evokd_data.reporting.exam_words import REFUSED
 from evokd_data.runner import Runner
-from evokd_data.stages.exam import REFUSED, is_exam, needs_exam
+from evokd_data.stages.exam import is_exam, needs_exam
 from evokd_data.stages.generate import examine, generate, make_filter_pipeline
 from evokd_data.stages.plan import make_plan
 from evokd_data.storage.journal import Journal, read_answers

@@ -24,6 +24,17 @@ from evokd_data.generation.refusals import require_answers
 from evokd_data.generation.seed_student import cross_fitted, folds_of
 from evokd_data.recipe import FORCE, OFF, Recipe
 from evokd_data.records import LabelForm, Labelling, Sample
+from evokd_data.reporting.exam_words import (
+    ADDS_NOTHING,
+    CHANCE,
+    EASY,
+    FEW,
+    REFUSED,
+    SURE,
+    UNCERTAIN,
+    USEFUL,
+    message,
+)
 from evokd_data.seeds import Splits
 from evokd_data.storage.workspace import Workspace, read_json, write_checked_json
 from evokd_data.strategies import DEFAULT_LABELLING, Ask, Brief
@@ -46,17 +57,10 @@ from evokd_data.tasks import Unreadable
 SCHEMA_VERSION = "1"
 STUDENT_WEIGHTS = (2.0, 1.0, 0.0)
 """How much the seeds-only student's log-probabilities may count beside the teacher's; of equal ones the first is taken."""
-USEFUL, UNCERTAIN, CHANCE, ADDS_NOTHING = "useful", "uncertain", "no better than chance", "adds nothing"
-"""Verdicts. With those of REFUSED a run stops."""
-REFUSED = (CHANCE, ADDS_NOTHING)
 EXAM = "exam"
 """How the keys of an exam's prompts begin."""
-FEW = 12
-"""With fewer questions the exam is nearly a coin: it stops a run only when the teacher is not above chance at all."""
 MIN_GAIN = 0.02
 """Nats a question that the teacher must add to what the seeds-only student says."""
-SURE = 0.9
-"""From this accuracy on, at the lower end of its interval, a label counts whatever was asked for."""
 
 
 @dataclass(frozen=True)
@@ -275,7 +279,7 @@ def _content(recipe: Recipe, results: Sequence[FormResult], folds: Sequence[Sequ
         "rule": "relabel" if pool_low >= SURE else "reject",
         "verdict": _verdict(best, 1 / classes, pooled_score - student_score, _share_right(student, truths)),
     }
-    content["message"] = _message(content)
+    content["message"] = message(content)
     return content
 
 
@@ -283,12 +287,18 @@ def _verdict(best: FormResult, chance: float, gain: float, student_accuracy: flo
     """What the best form says of the teacher. `gain`: what it adds to the seeds-only student, in nats a question.
 
     Seeds are few, and a useful teacher that is refused costs more than one of no use, whose students the gate does not adopt. So a
-    teacher adds nothing only when neither measure says otherwise: log-probabilities of both together, nor its own right answers.
+    teacher adds nothing only when neither measure says otherwise: log-probabilities of both together, nor its own right answers. Where
+    the student is right on nearly all seeds, nothing is left to add, and a teacher that may be as good can show nothing.
     """
     beats_chance = chance_of_so_many(round(best.right), best.count, chance) <= SIGNIFICANCE
     if beats_chance and (gain >= MIN_GAIN or best.accuracy > student_accuracy):
         return USEFUL
     if best.count < FEW and best.accuracy > chance:
+        return UNCERTAIN
+    as_good = (
+        wilson_interval(best.right, best.count)[1] >= wilson_interval(student_accuracy * best.count, best.count)[0]
+    )
+    if beats_chance and student_accuracy >= EASY and as_good:
         return UNCERTAIN
     return ADDS_NOTHING if beats_chance else CHANCE
 
@@ -334,7 +344,7 @@ def _spans_content(recipe: Recipe, results: Sequence[FormResult]) -> dict[str, A
         "rule": _default_rule(recipe),
         "verdict": USEFUL if best.accuracy > 0 else UNCERTAIN if best.count < FEW else CHANCE,
     }
-    content["message"] = _message(content)
+    content["message"] = message(content)
     return content
 
 
@@ -360,23 +370,3 @@ def _per_class(recipe: Recipe, best: FormResult, truths: Sequence[int]) -> dict[
         entry["n"] += 1
         entry["right"] += bool(row) and max(range(len(row)), key=row.__getitem__) == truth
     return counts
-
-
-def _message(content: Mapping[str, Any]) -> str:
-    """The verdict in one sentence, with what can be done."""
-    chosen = content["chosen"]
-    shown = f"{chosen['accuracy']:.2f} ({chosen['low']:.2f} to {chosen['high']:.2f}, {content['questions']} seeds)"
-    remedy = "take a larger teacher, give more seeds, spell out task.label_names and label_descriptions, or set teacher_trust: force"
-    if content["verdict"] == USEFUL:
-        return f"the teacher labels the seeds with accuracy {shown}, asked by {LabelForm(**chosen['form']).name}"
-    if content["verdict"] == UNCERTAIN:
-        return (
-            f"{content['questions']} seeds are too few to say how well the teacher labels: it is right on {shown}, asked by "
-            f"{LabelForm(**chosen['form']).name}; the run goes on, and keeps a student only when it is no worse than the one before"
-        )
-    if content["verdict"] == ADDS_NOTHING:
-        return (
-            f"the teacher's labels add nothing to what a student trained on the seeds alone says of them: the teacher is right on "
-            f"{shown}, the student on {content['student']['accuracy']:.2f}; {remedy}"
-        )
-    return f"the teacher labels the seeds no better than chance ({content['chance']:.2f}): it is right on {shown}; {remedy}"

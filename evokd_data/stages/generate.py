@@ -23,6 +23,7 @@ from evokd_data.generation.tally import Tally, refill_note
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.records import Draft, GenerationRequest, Rejection, Sample
+from evokd_data.reporting.exam_words import mixture_in_words, rule_in_words
 from evokd_data.seeds import Splits, left_out_counts
 from evokd_data.stages.exam import exam, forms_to_try, labelling_of, needs_exam, require_useful
 from evokd_data.stages.plan import add_refill, make_brief, plan
@@ -229,6 +230,9 @@ async def examine(
         brief = make_brief(recipe, workspace, index, labelling_of(recipe, None))
         content = await exam(recipe, workspace, index, splits, brief, journal.asker(teacher.complete, on_answer))
     progress.note(content["message"])
+    if mixture := mixture_in_words(content):
+        progress.note(mixture)
+    progress.note(rule_in_words(content, recipe.filters.label_disagreement, recipe.filters.label_confidence))
     return content
 
 

@@ -56,6 +56,8 @@ def test_it_shows_prompts_exam_samples_and_the_estimate_and_what_comes_next(meas
     assert "--- prompt `generate`" in shown.stdout and "--- prompt `label`" in shown.stdout
     assert "[system]" in shown.stdout and "[the teacher's answer]" in shown.stdout
     assert "how the teacher is asked, 15 seeds" in shown.stdout and "useful: the teacher labels" in shown.stdout
+    assert "filters.label_disagreement: auto is " in shown.stdout and "of the seeds, and the lower end" in shown.stdout
+    assert "filters.label_disagreement: auto is " in shown.stderr
     assert "10 of " in shown.stdout and "the whole run, 2 rounds, 48 texts: about" in shown.stdout
     assert " dollars" in shown.stdout
     assert f"next: evokd-data run {path}, or a taste of it first: evokd-data run {path} --limit 20" in shown.stderr

@@ -189,6 +189,9 @@ def test_a_teacher_that_refuses_a_label_prompt_has_that_answer_wrong(measured, t
         (17, 21, 0.01, 0.81, "adds nothing"),
         (4, 21, 0.3, 0.10, "no better than chance"),
         (4, 6, -0.1, 0.90, "uncertain"),  # six seeds show nothing
+        (20, 21, 0.01, 1.0, "uncertain"),  # the student is right on every seed: no teacher could be better
+        (29, 30, 0.0, 29 / 30, "uncertain"),
+        (10, 21, 0.01, 1.0, "adds nothing"),  # far worse than the student: that can be told
     ],
 )
 def test_a_teacher_is_sent_away_only_when_nothing_speaks_for_it(right, count, gain, student, verdict):

@@ -1,0 +1,102 @@
+"""What the teacher's exam showed, in words: the verdict, what follows for the texts, and why the student has a say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from evokd_data.records import LabelForm
+
+USEFUL, UNCERTAIN, CHANCE, ADDS_NOTHING = "useful", "uncertain", "no better than chance", "adds nothing"
+"""Verdicts. With those of REFUSED a run stops."""
+REFUSED = (CHANCE, ADDS_NOTHING)
+FEW = 12
+"""With fewer questions the exam is nearly a coin: it stops a run only when the teacher is not above chance at all."""
+EASY = 0.95
+"""From this accuracy of the seeds-only student on, no teacher can show that it adds something: nothing is left to add."""
+SURE = 0.9
+"""From this accuracy on, at the lower end of its interval, a label counts whatever was asked for."""
+NO_LABELS = "spell out task.noun, label_names and label_descriptions"
+
+
+def message(content: Mapping[str, Any]) -> str:
+    """The verdict in plain words, with what can be done. `content` is that of exam.json."""
+    chosen, verdict = content["chosen"], content["verdict"]
+    form = LabelForm(**chosen["form"]).name
+    shown = f"{chosen['accuracy']:.2f} ({chosen['low']:.2f} to {chosen['high']:.2f}, {content['questions']} seeds)"
+    if verdict == USEFUL:
+        return f"the teacher labels the seeds with accuracy {shown}, asked by {form}"
+    if verdict == UNCERTAIN and content["questions"] < FEW:
+        return (
+            f"{content['questions']} seeds are too few to say how well the teacher labels: it is right on {shown}, asked by {form}; "
+            "the run goes on, and keeps a student only when it is no worse than the one before"
+        )
+    student = content["student"]["accuracy"] if "student" in content else 0.0
+    if verdict == UNCERTAIN:
+        return (
+            f"the seeds are too easy to say what the teacher adds: a small student that has learned the other seeds alone is right on "
+            f"{student:.2f} of them, the teacher on {shown}, asked by {form}; the run goes on, and keeps a student only when it is no "
+            "worse than the one before; give seeds that are harder to tell apart, or see first whether the student of round 0 is "
+            "good enough"
+        )
+    if verdict == ADDS_NOTHING:
+        return (
+            f"the run stops, because the teacher's labels add nothing to the seeds: a small student that has learned the other seeds "
+            f"alone is right on {student:.2f} of them, the teacher on {shown}, and both together say no more; give more seeds, or "
+            f"seeds that are harder to tell apart, take a larger teacher, {NO_LABELS}, or set teacher_trust: force to go on"
+        )
+    return (
+        f"the teacher labels the seeds no better than chance ({content['chance']:.2f}): it is right on {shown}; take a larger teacher, "
+        f"give more seeds, {NO_LABELS}, or set teacher_trust: force"
+    )
+
+
+def rule_in_words(content: Mapping[str, Any], disagreement: str, confidence: float) -> str:
+    """What `filters.label_disagreement` makes of a text whose label is not the one that was asked for, and why, in a sentence.
+
+    `disagreement` and `confidence` are the recipe's `filters.label_disagreement` and `filters.label_confidence`.
+    """
+    if disagreement != "auto":
+        return (
+            f"filters.label_disagreement is {disagreement}: such a text {_FATES[disagreement]}, whatever the exam shows"
+        )
+    least = f"; a label counts from a probability of {confidence:g} on (filters.label_confidence)" if confidence else ""
+    rule = content["rule"]
+    if "pool" not in content:
+        return (
+            f"filters.label_disagreement: auto is {rule} for spans: a text without the span that was asked for "
+            f"{_FATES[rule]}{least}"
+        )
+    pool = content["pool"]
+    reaches = "reaches" if rule == "relabel" else "does not reach"
+    return (
+        f"filters.label_disagreement: auto is {rule} here: a text that is labelled otherwise than it was asked for {_FATES[rule]}, "
+        f"because labels are right on {pool['accuracy']:.2f} of the seeds, and the lower end of that, {pool['low']:.2f}, {reaches} "
+        f"{SURE:.2f}{least}"
+    )
+
+
+_FATES = {
+    "relabel": "is kept with the label that it is given",
+    "reject": "is dropped",
+    "intended": "is kept with the label that was asked for",
+}
+
+
+def mixture_in_words(content: Mapping[str, Any]) -> str:
+    """Why the seeds-only student has a say in the labels, or none, where the shares alone do not show it; else ""."""
+    if "pool" not in content:
+        return ""
+    chosen, pool = content["chosen"], content["pool"]
+    if not chosen["student_weight"]:
+        return (
+            "the seeds-only student has no say in the labels: with it they fit the seeds worse than the teacher's alone"
+        )
+    if pool["accuracy"] >= chosen["accuracy"]:
+        return ""
+    fit = "better" if pool["log_likelihood"] > chosen["score"] else "no worse, within a standard error"
+    return (
+        f"both together are right on {pool['accuracy']:.2f} of the seeds, the teacher alone on {chosen['accuracy']:.2f}; the "
+        f"seeds-only student has a say all the same, because labels are judged by their probability, and by that both fit {fit} "
+        f"(mean log-probability of the right label {pool['log_likelihood']:.2f}, of the teacher alone {chosen['score']:.2f})"
+    )

@@ -1,0 +1,71 @@
+"""What the exam says in words, from the numbers in exam.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from evokd_data.reporting.exam_words import message, mixture_in_words, rule_in_words
+
+FORM = {"answer": "names", "turns": True, "demonstrations": 24}
+
+
+def content(**changes: Any) -> dict[str, Any]:
+    """An exam of 30 questions: the teacher alone is right on .87, with the student on .83."""
+    chosen = {"form": FORM, "accuracy": 0.87, "low": 0.7, "high": 0.95, "score": -0.52, "student_weight": 2.0}
+    whole: dict[str, Any] = {
+        "questions": 30, "chance": 0.25, "chosen": chosen, "student": {"accuracy": 0.8}, "verdict": "useful",
+        "pool": {"accuracy": 0.83, "low": 0.66, "high": 0.93, "log_likelihood": -0.41}, "rule": "reject",
+    }  # fmt: skip
+    return {key: {**whole[key], **changes[key]} if isinstance(changes.get(key), dict) else changes.get(key, whole[key])
+            for key in whole}  # fmt: skip
+
+
+def test_what_auto_decided_stands_in_a_sentence_with_the_number_it_follows_from() -> None:
+    assert rule_in_words(content(), "auto", 0.5) == (
+        "filters.label_disagreement: auto is reject here: a text that is labelled otherwise than it was asked for is dropped, because "
+        "labels are right on 0.83 of the seeds, and the lower end of that, 0.66, does not reach 0.90; a label counts from a "
+        "probability of 0.5 on (filters.label_confidence)"
+    )
+    sure = content(rule="relabel", pool={"accuracy": 1.0, "low": 0.95})
+    assert "auto is relabel here" in rule_in_words(sure, "auto", 0.0)
+    assert rule_in_words(sure, "auto", 0.0).endswith("the lower end of that, 0.95, reaches 0.90")
+    spans = {key: value for key, value in content(rule="relabel").items() if key not in ("pool", "student")}
+    assert "auto is relabel for spans" in rule_in_words(spans, "auto", 0.5)
+
+
+def test_a_rule_of_the_recipe_is_named_as_such() -> None:
+    assert rule_in_words(content(), "intended", 0.5) == (
+        "filters.label_disagreement is intended: such a text is kept with the label that was asked for, whatever the exam shows"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "fit better (mean log-probability of the right label -0.41, of the teacher alone -0.52)"),
+        ({"pool": {"log_likelihood": -0.54}}, "fit no worse, within a standard error"),
+        ({"chosen": {"student_weight": 0.0}}, "has no say in the labels"),
+    ],
+)
+def test_a_mixture_that_is_right_less_often_than_the_teacher_is_explained(changes: dict[str, Any], words: str) -> None:
+    assert words in mixture_in_words(content(**changes))
+
+
+def test_a_mixture_that_is_right_as_often_needs_no_words() -> None:
+    assert mixture_in_words(content(pool={"accuracy": 0.9})) == ""
+
+
+def test_easy_seeds_are_said_to_be_easy_and_what_can_be_done() -> None:
+    easy = message(content(verdict="uncertain", student={"accuracy": 1.0}))
+    assert easy.startswith("the seeds are too easy to say what the teacher adds: a small student")
+    assert "right on 1.00 of them, the teacher on 0.87 (0.70 to 0.95, 30 seeds)" in easy and "the run goes on" in easy
+    assert "6 seeds are too few" in message(content(verdict="uncertain", questions=6, student={"accuracy": 1.0}))
+
+
+def test_a_run_that_stops_says_so_and_what_can_be_done() -> None:
+    stopped = message(content(verdict="adds nothing", student={"accuracy": 0.93}))
+    assert stopped.startswith("the run stops, because the teacher's labels add nothing to the seeds: a small student")
+    assert "right on 0.93 of them" in stopped and "seeds that are harder to tell apart" in stopped
+    assert stopped.endswith("or set teacher_trust: force to go on")
