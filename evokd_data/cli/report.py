@@ -34,4 +34,5 @@ def command(names: tuple[str, ...], out: Path | None, comparison: Path | None) -
     from evokd_data.storage.workspace import Workspace
 
     workspaces = [Workspace(Path(name) if Path(name).is_dir() else Path("runs") / name) for name in names]
-    echo(str(report(workspaces, out or workspaces[0].root / "report.html", comparison)))
+    into = out or workspaces[0].root / "report.html"
+    echo(str(report(workspaces, into, comparison, lambda line: echo(f"warning: {line}", err=True))))

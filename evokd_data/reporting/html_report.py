@@ -10,7 +10,7 @@ import base64
 import hashlib
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,18 +39,37 @@ SCRIPTS = ("dom.js", "plots.js", "matrices.js", "sections.js", "details.js", "br
 MAX_BYTES = 3_000_000
 """Of the page. Rows and prompts of the sample browser that do not fit are left out, and the page says so."""
 RESERVE = 20_000
+MOST_DAMAGES = 5
+"""Damaged lines of a run's journals that are named; the others are counted."""
 PLACEHOLDER = re.compile(r"\{\{ (\w+) \}\}")
 
 
-def report(workspaces: Sequence[Workspace], into: Path, comparison: Path | None = None) -> Path:
-    """Write the page and return its path. `comparison` is the results.json of `evokd-data compare`, whose arms the page then shows;
+def report(
+    workspaces: Sequence[Workspace],
+    into: Path,
+    comparison: Path | None = None,
+    on_damage: Callable[[str], None] | None = None,
+) -> Path:
+    """Write the page and return its path. What of a journal is damaged is left out, and said on the page; `on_damage` is called with
+    each line of that. `comparison` is the results.json of `evokd-data compare`, whose arms the page then shows;
     without it that which the first run's recipe names in its `card` section.
 
     Raises WorkspaceError when a folder holds no run, or files of it are damaged, and DataError for another `comparison`.
     """
     runs = [read_run(workspace) for workspace in workspaces]
     write_text(into, page(payload(runs, comparison)))
+    for line in (line for run in runs for line in _damages(run)):
+        if on_damage is not None:
+            on_damage(line)
     return into
+
+
+def _damages(run: RunFiles) -> list[str]:
+    """What of a run's journals is not on the page, because it cannot be read."""
+    lines = list(run.damages)
+    if len(lines) > MOST_DAMAGES:
+        lines[MOST_DAMAGES:] = [f"{len(lines) - MOST_DAMAGES} more damaged lines"]
+    return [f"left out of the report: {run.summary['name']}/{line}" for line in lines]
 
 
 def payload(runs: Sequence[RunFiles], comparison: Path | None = None) -> dict[str, Any]:
@@ -67,6 +86,7 @@ def payload(runs: Sequence[RunFiles], comparison: Path | None = None) -> dict[st
     free = MAX_BYTES - RESERVE - len(page(content).encode())
     for run, entry in zip(runs, shown, strict=True):
         entry["browser"] = _whole(run, browser, max(0, free // len(runs)))
+        entry["outcome"]["remarks"] = [*_damages(run), *entry["outcome"]["remarks"]]
     return content
 
 

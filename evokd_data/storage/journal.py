@@ -26,7 +26,7 @@ from evokd_data.digest import canonical, digest
 from evokd_data.errors import EvokdError
 from evokd_data.records import Completion, Constraint, Message, Prompt, Sampling, sound_completion, token_count
 from evokd_data.settings import plain
-from evokd_data.storage.journal_lines import damaged, decode_line, encode_line, read_lines
+from evokd_data.storage.journal_lines import OnDamage, damaged, decode_line, encode_line, read_lines
 from evokd_data.strategies import Ask
 
 
@@ -316,13 +316,21 @@ def segments(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.jsonl") if path.stem.isdecimal())
 
 
-def read_answers(folder: Path) -> Iterator[dict[str, Any]]:
-    """All answers of a round's journal as `record` made them, in order of arrival. Raises as `read_lines` does."""
+def read_answers(folder: Path, on_damage: OnDamage | None = None) -> Iterator[dict[str, Any]]:
+    """All answers of a round's journal as `record` made them, in order of arrival. Raises as `read_lines` does, or leaves out with
+    `on_damage` what is damaged, and answers whose shared message is."""
     for path in segments(folder):
         shared = SharedMessages()
-        for _, _, row in read_lines(path):
-            if not shared.add_if_message(row):
-                yield shared.expand(row)
+        for _, _, row in read_lines(path, on_damage):
+            if shared.add_if_message(row):
+                continue
+            try:
+                answer = shared.expand(row)
+            except KeyError:
+                if on_damage is None:
+                    raise
+                continue
+            yield answer
 
 
 class SharedMessages:

@@ -6,7 +6,7 @@ the disk is seen. Lines of earlier versions have none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +58,13 @@ def damaged(path: Path, offset: int) -> WorkspaceError:
     )
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
+OnDamage = Callable[[WorkspaceError], None]
+
+
+def read_lines(path: Path, on_damage: OnDamage | None = None) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """Offset, length and row of each line of a segment. A torn last line is left out.
 
-    Raises WorkspaceError when a line was altered.
+    Raises WorkspaceError when a line was altered; with `on_damage` that is called instead, and the other lines are read.
     """
     offset = 0
     with path.open("rb") as file:
@@ -69,5 +72,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
             if (row := decode_line(line)) is not None:
                 yield offset, len(line), row
             elif line.endswith(b"\n"):
-                raise damaged(path, offset)
+                if on_damage is None:
+                    raise damaged(path, offset)
+                on_damage(damaged(path, offset))
             offset += len(line)

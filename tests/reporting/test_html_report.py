@@ -22,7 +22,7 @@ from evokd_data.reporting.report_sections.embedding import neutralised, script_j
 from evokd_data.reporting.report_sections.run_files import read_run
 from evokd_data.reporting.significance import fisher_exact, interval_of_difference
 from evokd_data.storage import shards
-from evokd_data.storage.journal import Journal
+from evokd_data.storage.journal import Journal, read_answers
 from evokd_data.storage.workspace import Workspace, read_json, write_checked_json
 from evokd_data.tasks import sample_id
 from tests.support.example_tagging_task import places
@@ -436,3 +436,24 @@ def test_the_interval_of_a_difference_and_an_exact_test_are_the_published_ones()
     assert (round(low, 4), round(high, 4)) == (0.0524, 0.3339)
     assert fisher_exact(3, 4, 1, 4) == pytest.approx(34 / 70)
     assert fisher_exact(0, 6, 3, 6) == pytest.approx(2 * 20 / 220)
+
+
+def test_a_damaged_journal_leaves_out_what_cannot_be_read_and_says_so(tmp_path: Path) -> None:
+    _, workspace = make_run(tmp_path, rounds=2)
+    whole = shown(workspace)["runs"][0]["browser"]
+    segment = next(workspace.round(1).journal.glob("*.jsonl"))
+    lines = segment.read_bytes().splitlines(keepends=True)
+    place = max(number for number, line in enumerate(lines) if b'"text"' in line)
+    lines[place] = lines[place].replace(b'"text"', b'"tuxt"')
+    segment.write_bytes(b"".join(lines))
+    with pytest.raises(WorkspaceError, match="damaged at byte"):
+        list(read_answers(workspace.round(1).journal))
+
+    run = shown(workspace)["runs"][0]
+    remark = f"left out of the report: intents/round-001/journal/{segment.name}: damaged at byte "
+    assert run["outcome"]["remarks"][0].startswith(remark)
+    assert len(run["browser"]["rows"]) == len(whole["rows"])
+    assert 0 < len(run["browser"]["answers"]) == len(whole["answers"]) - 1
+    result = CliRunner().invoke(cli, ["report", str(workspace.root), "--out", str(tmp_path / "r.html")])
+    assert result.exit_code == 0 and f"warning: {remark}" in result.stderr
+    assert remark in (tmp_path / "r.html").read_text(encoding="utf-8")

@@ -13,7 +13,6 @@ from typing import Any
 
 from evokd_data.reporting.report_sections.embedding import encoded_size
 from evokd_data.reporting.report_sections.run_files import RoundFiles, RunFiles
-from evokd_data.storage.journal import read_answers
 from evokd_data.strategies.labelling import CODES, LABEL_CODES, label_codes
 
 INDEX_BYTES = 7
@@ -101,7 +100,7 @@ def _journalled(run: RunFiles, places: set[Place]) -> dict[Place, list[dict[str,
         if not round_files.folder.journal.is_dir():
             continue
         codes = _codes(run, round_files)
-        for answer in read_answers(round_files.folder.journal):
+        for answer in run.answers(round_files.folder.journal):
             request, position = _path(answer["key"])
             meant = positions.get((round_files.index, request), []) if request is not None else []
             meant = [place for place in meant if position in (None, place[2])]

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from evokd_data.errors import RecipeError
+from evokd_data.errors import RecipeError, WorkspaceError
 from evokd_data.recipe_file import read_recipe_file
 from evokd_data.registry import resolve
 from evokd_data.reporting.dataset_card import model_name
 from evokd_data.reporting.primary_metric import PrimaryMetric, primary_metric
 from evokd_data.reporting.run_summary import summary
 from evokd_data.settings import build
+from evokd_data.storage.journal import read_answers
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
 from evokd_data.tasks import TASKS, Task
 
@@ -55,6 +56,16 @@ class RunFiles:
     summary: Mapping[str, Any]
     inputs: Mapping[str, Any]
     rounds: Sequence[RoundFiles]
+    damages: dict[str, None] = field(default_factory=dict)
+    """What of the journals cannot be read, a line each, in the order in which it was met."""
+
+    def answers(self, journal: Path) -> Iterator[Mapping[str, Any]]:
+        """The answers in a journal that can be read. A report of the rest is of more use than none."""
+
+        def note(error: WorkspaceError) -> None:
+            self.damages.setdefault(str(error).replace(f"{self.workspace.root}/", ""))
+
+        return read_answers(journal, note)
 
     @cached_property
     def recipe(self) -> Mapping[str, Any]:

@@ -12,7 +12,6 @@ from evokd_data.records import token_count
 from evokd_data.reporting.report_sections.run_files import RoundFiles, RunFiles
 from evokd_data.reporting.shown_rows import rejections as shown_rejections
 from evokd_data.settings import build
-from evokd_data.storage.journal import read_answers
 
 EXAMPLES = 5
 """Rejected texts shown of each reason, from the newest rounds."""
@@ -90,7 +89,7 @@ def spending(run: RunFiles) -> dict[str, Any]:
 
 def _teacher_test(run: RunFiles) -> dict[str, Any]:
     """The tokens of the teacher's test, at the prices of the recipe."""
-    answers = list(read_answers(run.workspace.teacher_test_journal))
+    answers = list(run.answers(run.workspace.teacher_test_journal))
     tokens = {
         key: sum(token_count(answer[key]) for answer in answers) for key in ("prompt_tokens", "completion_tokens")
     }

@@ -15,7 +15,6 @@ from typing import Any
 
 from evokd_data.reporting.report_sections.run_files import RoundFiles, RunFiles
 from evokd_data.reporting.significance import SIGNIFICANCE, fisher_exact
-from evokd_data.storage.journal import read_answers
 from evokd_data.storage.shards import read_probe, read_rejections, read_table
 
 EXAMPLES = 4
@@ -163,7 +162,7 @@ def _advice(run: RunFiles, round_files: RoundFiles, names: set[str]) -> dict[str
     """Weakness -> what the teacher advised the writer, from the journal. It is read up to the last advice: that stands early."""
     advice: dict[str, str] = {}
     if "analyse.j2" in run.inputs["prompts"] and round_files.folder.journal.is_dir():
-        for answer in read_answers(round_files.folder.journal):
+        for answer in run.answers(round_files.folder.journal):
             if names <= advice.keys():
                 break
             if answer["stage"] == "analyse":
