@@ -31,6 +31,7 @@ from evokd_data.students.batches import NO_SAMPLES, labels
 from evokd_data.students.checkpoint import read_metadata, write_metadata
 from evokd_data.students.embeddings import Floats, embed_texts, embed_words, losses, with_head
 from evokd_data.students.encoding import inherit, truncated
+from evokd_data.students.frozen_readme import README, frozen_readme
 from evokd_data.students.prediction import network_predictor
 
 log = logging.getLogger(__name__)
@@ -95,6 +96,9 @@ class Frozen(Student):
             np.savez(file, coefficients=coefficients, intercepts=intercepts)
         facts = {"words": words, "max_length": self.max_length, "base": dict(base.identity)}
         write_metadata(into, self.name, data.classes, **facts)
+        # Not among the checkpoint's files: a pushed student has its model card under this name.
+        name, revision = base.identity.get("model", self.model), base.identity.get("revision")
+        (into / README).write_text(frozen_readme(name, revision, data.classes, words), encoding="utf-8")
         figures = {
             "steps": steps,
             "losses": [round(math.log(len(data.classes)), 6), round(loss, 6)],

@@ -17,10 +17,11 @@ from evokd_data.records import Origin, Sample
 from evokd_data.stages import evaluate
 from evokd_data.students.encoding import inherit
 from evokd_data.students.frozen import Frozen
+from evokd_data.students.frozen_readme import frozen_readme
 from evokd_data.students.pretrained import check_pretrained, remarks, share_without_token
 from evokd_data.students.transformer import Transformer
 from evokd_data.tasks.ner import NER
-from tests.support.student_data import texts
+from tests.support.student_data import CLASSES, texts
 from tests.support.student_training import fit
 from tests.support.tiny_encoders import QUICK, make_base, make_tokenizer
 
@@ -214,3 +215,23 @@ def test_texts_that_were_read_in_part_are_remarked_on():
         )
     ]
     assert evaluate.remarks({**metrics, "test": {"n": 30}, "dev": {"n": 3}}) == []
+
+
+def test_the_page_of_a_student_with_frozen_embeddings_loads_it_in_ten_lines(base, tmp_path, monkeypatch, capsys):
+    student, examples = Frozen(str(base), name_weight=0.0), texts(30)
+    fit(student, tmp_path / "student", examples)
+    page = (tmp_path / "student" / "README.md").read_text(encoding="utf-8")
+    code = page.split("```python\n")[1].split("```")[0]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    monkeypatch.chdir(tmp_path / "student")
+    for example in examples[:5]:
+        exec(code.replace("a text", example.text), {})
+        (row,) = student.predict([example], tmp_path / "student")
+        assert capsys.readouterr().out.strip() == repr([CLASSES[row.argmax()]])
+    names = json.loads((tmp_path / "student" / "evokd.json").read_text())["files"]
+    assert list(names) == ["head.npz"], "a pushed student has its model card as README.md"
+
+
+def test_the_page_of_a_tagger_with_frozen_embeddings_names_the_command(base, tmp_path):
+    page = frozen_readme("org/name", "a1", ("O", "B-x", "I-x"), words=True)
+    assert "open_model" in page and "org/name a1" in page and "evokd-data predict FOLDER texts.csv" in page
