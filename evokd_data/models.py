@@ -39,6 +39,10 @@ WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 TOKENIZERS = ("tokenizer*.json", "vocab*", "*.model", "merges.txt", "*.bpe", "*.codes", "*.tiktoken")
 
 
+MAIN = "main"
+"""The revision that a first recipe has. It says nothing of a folder, so who puts a folder in need not remove it."""
+
+
 @dataclass(frozen=True)
 class ModelReference:
     """A model as a recipe names it: `name` as above, `revision` for a repository of the Hub."""
@@ -168,7 +172,7 @@ def _gguf_file(reference: ModelReference, section: str, error: type[EvokdError])
         raise error(
             f"student.model: {reference.name!r} is a language model in a GGUF file, no student; give an encoder's folder"
         )
-    if reference.revision is not None:
+    if reference.revision not in (None, MAIN):
         raise error(
             f"{section}.revision: {reference.revision!r} is for models of the Hub; drop it for the file {reference.name!r}"
         )
@@ -196,7 +200,7 @@ def _local_folder(reference: ModelReference, section: str, error: type[EvokdErro
         )
     else:
         return None
-    if revision is not None:
+    if revision not in (None, MAIN):
         raise error(f"{section}.revision: {revision!r} is for models of the Hub; drop it for {name!r}")
     if not _holds_model(folder, weights):
         beside = f" with {' or '.join(WEIGHTS)} beside it" if weights else ""

@@ -89,8 +89,8 @@ def test_another_architecture_and_settings_that_are_not_for_a_file_are_told(file
         download_model(ModelReference("./strange.gguf", None), "teacher", TeacherError)
     with pytest.raises(TeacherError, match=r"'strange.gguf' is a file; write './strange.gguf' for it"):
         download_model(ModelReference("strange.gguf", None), "teacher", TeacherError)
-    with pytest.raises(TeacherError, match=r"teacher.revision: 'main' is for models of the Hub; drop it for the file"):
-        download_model(ModelReference("./strange.gguf", "main"), "teacher", TeacherError)
+    with pytest.raises(TeacherError, match=r"teacher.revision: 'v1' is for models of the Hub; drop it for the file"):
+        download_model(ModelReference("./strange.gguf", "v1"), "teacher", TeacherError)
     with pytest.raises(StudentError, match=r"student.model: .* is a language model in a GGUF file, no student"):
         download_model(ModelReference("./strange.gguf", None), "student", StudentError)
     assert list((tmp_path / "cache").rglob("config.json")) == []

@@ -88,10 +88,12 @@ def test_a_model_that_is_nowhere_says_where_it_was_looked_for(name, message):
 
 
 def test_a_folder_has_no_revision_and_training_needs_its_weights(base, tmp_path):
-    with pytest.raises(StudentError, match=r"student\.revision: 'main' is for models of the Hub"):
-        download(base, "main")
-    with pytest.raises(TeacherError, match=r"teacher\.revision: 'main' is for models of the Hub"):
-        find(base, "main")
+    with pytest.raises(StudentError, match=r"student\.revision: 'v1' is for models of the Hub"):
+        download(base, "v1")
+    with pytest.raises(TeacherError, match=r"teacher\.revision: 'v1' is for models of the Hub"):
+        find(base, "v1")
+    # What a first recipe has: whoever puts a folder in need not know that it has no branches, and no Hub is asked.
+    assert download(base, "main") == download(base) and find(base, "main") == find(base)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(StudentError, match=r"holds no config\.json with "):
         download(tmp_path)

@@ -62,7 +62,10 @@ def examine(recipe: Recipe | None, runs: Path) -> list[Finding]:
             findings.append(Finding(PROBLEM, subject, *_parted(str(error))))
         except Exception as error:  # a library that is broken here is what one looks for
             findings.append(Finding(PROBLEM, subject, f"{type(error).__name__}: {error}", "mend or reinstall it"))
-    return findings
+    unique: dict[tuple[str, str], Finding] = {}
+    for finding in findings:  # the look at the recipe sees its models, too
+        unique.setdefault((finding.detail, finding.remedy or finding.subject), finding)
+    return [*unique.values()]
 
 
 def _parted(message: str) -> tuple[str, str]:

@@ -118,3 +118,13 @@ def test_lines_for_people_begin_with_the_state() -> None:
     assert any(line.startswith("warning  hub       ") for line in lines) and any(
         "-> connect, or" in line for line in lines
     )
+
+
+def test_a_problem_that_two_looks_see_is_listed_once(recipe_file: Callable[..., Path], tmp_path: Path) -> None:
+    model(tmp_path / "small", 0.01)
+    path = recipe_file(**{"engine: scripted": "engine: vllm, model: ./small, revision: v1"})
+    findings = doctor(path, code=1)
+    details = [finding["detail"] for subject in findings.values() for finding in subject]
+    assert [detail for detail in details if "teacher.revision: 'v1' is for models of the Hub" in detail] == [
+        "teacher.revision: 'v1' is for models of the Hub"
+    ]
