@@ -106,6 +106,7 @@ class Wishes:
         self.text: str | None = self.options["text"]
         self.label: str | None = self.options["label"]
         self.noun: str = self.options["noun"]
+        self.noun_from_column = False
         self.description: str = self.options["description"]
         self.may_ask = sys.stdin.isatty() and sys.stderr.isatty() and not self.options["yes"]
         for entry in self.options["label_map"]:
@@ -174,9 +175,14 @@ class Wishes:
         return f"; not read: {', '.join(columns.others)}" if columns.others else ""
 
     def ask(self, source: Source, columns: Columns) -> None:
-        """Ask, on a terminal, for what no file says: what the texts are, what numbers stand for."""
+        """Ask, on a terminal, for what no file says: what the texts are, where the column's name does not say it, and what numbers
+        stand for."""
         from evokd_data.intake import label_examples
+        from evokd_data.intake.columns import noun_of
 
+        if columns.task == "classification" and not self.noun:
+            self.noun = noun_of(columns.text)
+            self.noun_from_column = bool(self.noun)
         if not self.may_ask:
             return
         if columns.numbered and columns.task == "classification":
@@ -204,7 +210,7 @@ class Wishes:
             name=re.sub(r"[^\w.-]+", "-", recipe.stem).strip("-.") or "run", file=recipe.name,
             origin=f"{where}, columns {columns.text!r} and {columns.label!r}", task=columns.task, labels=(), names=(),
             seeds=seeds, test=test, typical=0, longest=0, multilingual=False, per_class=self.options["per_class"], noun=self.noun,
-            description=self.description,
+            noun_from_column=self.noun_from_column, description=self.description,
         )  # fmt: skip
 
 

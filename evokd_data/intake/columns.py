@@ -13,6 +13,7 @@ from typing import Any
 from evokd_data.errors import DataError
 from evokd_data.registry import nearest
 from evokd_data.tasks import UNANNOTATED, UnknownClass, cell, has
+from evokd_data.tasks.classification import in_words
 from evokd_data.tasks.iob import is_tag, type_of
 from evokd_data.tasks.span_rows import as_list, is_tag_like, parse
 
@@ -24,6 +25,13 @@ LABEL_NAMES = (
     "label_text", "label_name", "label", "intent", "category", "class", "sentiment", "topic", "target", "domain", "type",
     "tag", "labels",
 )  # fmt: skip
+NOUNS = frozenset(TEXT_NAMES) - {"text", "content", "body", "input", "description"} | {
+    "ticket",
+    "email",
+    "mail",
+    "request",
+}
+"""Words that say what one text is, when a column has one for a name."""
 TOKEN_NAMES = ("tokens", "words")
 TAG_NAMES = ("ner_tags", "tags", "slots", "labels", "label")
 SPAN_NAMES = ("spans", "entities", "annotations", "labels", "label")
@@ -277,3 +285,12 @@ def _first(columns: Sequence[Column], names: Sequence[str]) -> Column:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(repr(name) for name in names)
+
+
+def noun_of(column: str) -> str:
+    """What one text is, by the name of its column: "question", "customer message" of `customer_message`, "review" of `review_text`;
+    "" for a name that says nothing, such as `text`."""
+    words = in_words(column).replace("_", " ").replace("-", " ").lower().split()
+    if len(words) > 1 and words[-1] in ("text", "body", "content"):
+        words.pop()
+    return " ".join(words) if words and words[-1] in NOUNS else ""

@@ -57,6 +57,7 @@ class Facts:
     multilingual: bool
     per_class: int | None = None
     noun: str = ""
+    noun_from_column: bool = False
     description: str = ""
 
 
@@ -86,9 +87,12 @@ def _task(facts: Facts) -> str:
     lines.append(f"  {commented}description: {scalar(description)}")
     if key == "labels":
         noun = facts.noun or "text"
-        lines.append(
-            f"  noun: {scalar(noun):<27} # what the texts are: review, question, support ticket; prompts say it"
-        )
+        remark = "what one text is, and every prompt says it"
+        if facts.noun_from_column:
+            remark = f"the name of the column: {remark}"
+        elif not facts.noun:
+            remark = f"say {remark}: review, question, support ticket"
+        lines.append(f"  noun: {scalar(noun):<27} # {remark}")
         lines.append(
             "  # What each label is called in prompts. A teacher knows nothing of your abbreviations and codes: words help"
         )

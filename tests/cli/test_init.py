@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from evokd_data.cli import cli
+from evokd_data.intake.columns import noun_of
 from evokd_data.intake.division import normalized
 from evokd_data.recipe import load
 from evokd_data.seeds import load_splits
@@ -262,3 +263,31 @@ def test_on_a_terminal_it_asks_what_no_file_says(tmp_path):
     task = load(tmp_path / "t.yaml").task
     assert (task.labels, task.noun) == (("money", "line", "goodbye"), "ticket")
     assert task.description == "what a ticket is about"
+
+
+@pytest.mark.parametrize(
+    ("column", "noun"),
+    [
+        ("question", "question"), ("Review", "review"), ("customer_message", "customer message"), ("reviewText", "review"),
+        ("review_body", "review"), ("text", ""), ("content", ""), ("col1", ""), ("user input", ""), ("Title", "title"),
+    ],
+)  # fmt: skip
+def test_a_columns_name_says_what_the_texts_are_or_nothing(column, noun):
+    assert noun_of(column) == noun
+
+
+def test_the_noun_comes_from_the_columns_name_and_the_recipe_says_so(tmp_path):
+    write_csv(tmp_path / "q.csv", ["question", "label"], [list(row) for row in texts(10)])
+    assert call("init", "q.csv").exit_code == 0
+    assert load("q.yaml").task.noun == "question"
+    line = next(line for line in Path("q.yaml").read_text().splitlines() if line.startswith("  noun:"))
+    assert line.split("# ")[1] == "the name of the column: what one text is, and every prompt says it"
+    write_csv(tmp_path / "t.csv", ["text", "label"], [list(row) for row in texts(10)])
+    assert call("init", "t.csv").exit_code == 0
+    assert load("t.yaml").task.noun == "text"
+    assert (
+        "# say what one text is, and every prompt says it: review, question, support ticket"
+        in Path("t.yaml").read_text()
+    )
+    assert call("init", "q.csv", "--noun", "enquiry", "--force").exit_code == 0
+    assert load("q.yaml").task.noun == "enquiry"
