@@ -130,6 +130,7 @@ def test_a_taste_lies_in_a_folder_of_its_own_and_is_never_published(
 ) -> None:
     path = recipe_file(**{"strategy:": "publish: {repo: local/colours, endpoint: local}\nstrategy:"})
     result = call("run", path, *FAST, "--runs", tmp_path / "runs", "--limit", 6)
+    assert "the teacher does not label the test set (teacher_test_texts is 0 here, " in result.stderr
     assert result.exit_code == 0, result.stderr
     assert [folder.name for folder in (tmp_path / "runs").iterdir()] == ["colours-limit-6"]
     assert result.stdout.startswith("colours-limit-6 ") and result.stdout.endswith(" not published\n")

@@ -35,7 +35,6 @@ RATE_OVER_S = 60.0
 """The rate is that of the last minute: an engine gets faster when it is warm, and slower when prompts get longer."""
 WARM_UP_S = 15.0
 """After the first count; before it no rate is shown."""
-LOG_TAIL = 4096
 
 
 @contextmanager
@@ -175,8 +174,7 @@ class Lines(Progress):
         now = time.monotonic()
         if self._wait is not None:
             for_what, log, since = self._wait
-            last = last_line(log)
-            return f"{for_what}: {duration(now - since)}{': ' + last if last else ''}"
+            return f"{for_what}: {duration(now - since)}; its log: {log}"
         if self._totals is not None:
             return self._generating(self._totals, now)
         if self._answers[1]:
@@ -301,14 +299,3 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-
-
-def last_line(log: Path) -> str:
-    """The last line of a log, without what terminals would act on; "" when there is none."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(file.seek(0, 2) - LOG_TAIL, 0))
-            lines = file.read().decode("utf-8", "replace").replace("\r", "\n").split("\n")
-    except OSError:
-        return ""
-    return next((printable_line(line.strip())[:160] for line in reversed(lines) if line.strip()), "")

@@ -9,6 +9,8 @@ import click
 from evokd_data.cli import options
 from evokd_data.cli.echo import echo
 
+LEGEND = "samples and bytes are what each round added; the score is that of its student, trained on all rounds so far; --help says more"
+
 
 @click.command("rounds", short_help="List the rounds of a published data set.")
 @options.repo
@@ -16,6 +18,14 @@ from evokd_data.cli.echo import echo
 @options.as_json
 def command(repo: str, endpoint: str | None, as_json: bool) -> None:
     """List the rounds of REPO with samples, test scores, sizes and commits.
+
+    \b
+    round     the tag: what --round and revision= name
+    samples   texts that this round added; round 0 is the seeds
+    F1        the score of its student, trained on all rounds so far, on the test set
+    bytes     of the files that this round added
+    commit    what the tag names, the first ten digits
+    finished  when the round was complete, UTC
 
     Example: evokd-data rounds org/reviews
     """
@@ -42,3 +52,4 @@ def command(repo: str, endpoint: str | None, as_json: bool) -> None:
         ]
         title = f"{score_name(rounds)} (test)"
     table(repo, ("round", "samples", title, "bytes", "commit", "finished"), rows)
+    echo(LEGEND, err=True)

@@ -26,7 +26,7 @@ NEXT = (
 @options.origin
 @click.option(
     "--limit", type=click.IntRange(1), metavar="N",
-    help="A taste: N texts a round, in a folder of its own (NAME-limit-N), never published. It takes over the exam of a preview.",
+    help="A taste: N texts a round, in a folder of its own (NAME-limit-N), never published; the teacher's own test is left out. It takes over the exam of a preview.",
 )  # fmt: skip
 @options.output
 def command(
@@ -52,12 +52,18 @@ def command(
     from evokd_data.reporting.run_summary import summary
 
     loaded = [load(path, overrides) for path in recipes]
+    whole = loaded
     if limit is not None:
-        whole = loaded
         loaded = [load(path, [*overrides, *taste(recipe, limit)]) for path, recipe in zip(recipes, whole, strict=True)]
         for recipe, tasted in zip(whole, loaded, strict=True):
             share_exam(recipe, tasted, runs)
     with live() as progress:
+        for recipe in whole if limit is not None else ():
+            if recipe.teacher_test_texts:
+                progress.note(
+                    f"{recipe.name}: a taste of {limit} texts a round, not published; the teacher does not label the test set "
+                    f"(teacher_test_texts is 0 here, {recipe.teacher_test_texts} in a whole run)"
+                )
         done = run_all(loaded, runs, progress, origin, mirror)
     for run in done:
         content = summary(run.workspace)

@@ -5,7 +5,7 @@ Nothing is written, no weights are loaded, and the Hub is asked only where that 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -115,6 +115,7 @@ def _remarks(recipe: Recipe, splits: Splits | None, online: bool) -> list[str]:
                 for name in LOCAL_HUB
                 if find_spec(name) is None
             ]
+    remarks += _wording(recipe)
     for key, report in (splits.reports if splits else {}).items():
         remarks += [f"{key}: {line}" for line in notes(report)]
     for key in SOURCES:
@@ -125,3 +126,30 @@ def _remarks(recipe: Recipe, splits: Splits | None, online: bool) -> list[str]:
             )
             remarks.append(f"{key}: {source}: {looked} when the run begins")
     return remarks
+
+
+def _is_code(name: str) -> bool:
+    """Whether a name is in capitals, or has digits or underscores: the code of a label, not a word for it."""
+    return " " not in name and (name.isupper() or any(letter.isdigit() or letter == "_" for letter in name))
+
+
+def _wording(recipe: Recipe) -> Iterator[str]:
+    """What prompts will say to a teacher that it cannot understand."""
+    task = recipe.task.describe()
+    if task.get("noun") == "text" and recipe.strategy.prompt_templates:
+        yield (
+            "task.noun: text is the default, and every prompt says it; say what one of your texts is, such as question, review or "
+            "customer message"
+        )
+    described = task.get("label_descriptions", {})
+    codes = [
+        label
+        for label, name in task.get("names", {}).items()
+        if name == label and _is_code(label) and label not in described
+    ]
+    if codes:
+        listed = ", ".join(codes[:8]) + (f" and {len(codes) - 8} more" if len(codes) > 8 else "")
+        yield (
+            f"task.label_names: {listed}: the name is the code itself, which says little to a teacher; write what it stands for "
+            f"({{{codes[0]}: in words}}), or explain it in task.label_descriptions"
+        )

@@ -53,13 +53,39 @@ def test_a_misspelt_command_names_the_nearest():
 
 
 def test_check_says_what_is_sound_and_every_problem_of_the_rest(recipe_file, tmp_path):
-    good = recipe_file()
+    good = recipe_file(**{"labels: [red": "noun: remark, labels: [red"})
     bad = tmp_path / "bad.yaml"
     bad.write_text(good.read_text().replace("count: 2", "count: two").replace("per_class", "perclass"))
     result = call("check", good, bad, tmp_path / "none.yaml")
     assert result.exit_code == 1
     assert result.stdout == f"{good}: sound: classification with 3 classes, 3 seeds (9 rows), 9 test texts (9 rows)\n"
     assert len(result.stderr.splitlines()) == 3
+
+
+def test_check_warns_of_names_that_are_codes_and_of_the_default_noun(recipe_file, tmp_path):
+    path = recipe_file(**{"labels: [red": "label_names: {red: RED}, labels: [red"})
+    for name, colour in (("seeds", "red"), ("test", "red")):
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text(file.read_text().replace(f'"label": "{colour}"', '"label": "HUM_1"'))
+    path.write_text(
+        path.read_text().replace("label_names: {red: RED}, labels: [red", "label_names: {HUM_1: HUM_1}, labels: [HUM_1")
+    )
+    shown = call("check", path)
+    assert shown.exit_code == 0
+    assert "note: task.noun: text is the default, and every prompt says it" in shown.stderr
+    assert "note: task.label_names: HUM_1: the name is the code itself" in shown.stderr
+    assert "{HUM_1: in words}" in shown.stderr and "green" not in shown.stderr
+    described = ["--set", "task.label_descriptions={HUM_1: a colour like blood}", "--set", "task.noun=remark"]
+    assert "task.label_names" not in call("check", path, *described).stderr
+    assert "task.noun" not in call("check", path, *described).stderr
+    named = call("check", path, "--set", "task.label_names={HUM_1: warm colour}").stderr
+    assert "task.label_names" not in named and "task.noun" in named
+
+
+def test_the_columns_of_rounds_are_explained():
+    shown = call("rounds", "--help").stdout
+    assert "samples   texts that this round added; round 0 is the seeds" in shown
+    assert "F1        the score of its student" in shown and "finished  when the round was complete, UTC" in shown
 
 
 @pytest.mark.slow

@@ -103,15 +103,18 @@ def test_the_view_shows_where_the_round_stands_and_fits_the_terminal(clock: Cloc
     assert rows[7].strip() == "macro-F1 0.612 after round 1"
 
 
-def test_while_nothing_is_told_a_line_says_what_the_log_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_while_nothing_is_told_a_line_says_how_long_and_none_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(live, "HEARTBEAT_S", 0.5)
     written = io.StringIO()
     log = tmp_path / "teacher.log"
-    log.write_bytes(b"starting\nLoading weights: 10%\rLoading weights: 60%\r\n\n")
+    log.write_bytes(b"INFO 11-29 engine.py: starting\nLoading weights: 10%\rLoading weights: 60%\r\n\n")
     lines = Lines(Console(file=written))
     with lines.heartbeat():
         lines.waits("opening the teacher", log)
-        wait_for(lambda: "Loading weights: 60%" in written.getvalue())
+        wait_for(lambda: re.search(r"  opening the teacher: \d s; its log: .*teacher\.log", written.getvalue()))
+        assert "weights" not in written.getvalue() and "engine.py" not in written.getvalue()
         lines.stage("train", 1)
         wait_for(lambda: re.search(r"round 1: train: \d s so far", written.getvalue()))
         lines.done("train", 1)
