@@ -6,14 +6,13 @@ number of workers. Kept + rejected = asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evokd_data.generation.near_duplicates import MinHashIndex
-from evokd_data.generation.seed_form import SeedForm
-from evokd_data.records import Draft, Rejection, Sample, Target
-from evokd_data.strategies import POOL
+from evokd_data.generation.text_filters import TextFilters
+from evokd_data.records import Draft, Rejection, Sample
+from evokd_data.strategies import NO_PROBLEM
 from evokd_data.tasks import sample_id
 
 if TYPE_CHECKING:
@@ -40,8 +39,8 @@ REASONS = {
     "label_tie": "the labelling votes have no majority",
     "too_short": "fewer characters than filters.min_characters",
     "too_long": "more characters than filters.max_characters",
-    "duplicate": "the text was kept before, but for case, punctuation and white space",
-    "near_duplicate": "too alike to a text kept before",
+    "duplicate": "the text was kept before, or written before by the same request, but for case, punctuation and white space",
+    "near_duplicate": "too alike to a text kept before, or written before by the same request",
     "test_overlap": "repeats, or nearly repeats, a text of the test or dev set",
     "unlike_length": "far shorter or longer than any seed",
     "unlike_script": "in a script that no seed has",
@@ -55,39 +54,30 @@ REASONS = {
 
 
 class FilterPipeline:
-    """All filters of a round, and the texts that they remember of earlier rounds.
+    """All filters of a round, and the texts of the round that it has accepted.
 
-    `protected` are the texts of test and dev. They are only compared with; no rejection names one of them. `scratch` is the
-    folder for the scratch file of `MinHashIndex`. The round is full with `limit` texts; None is no limit.
+    `text_filters` come first; strategies apply them before they ask for a label, and here they meet what changed since, or was never
+    labelled. `scratch` is the folder for the scratch file of `MinHashIndex`. The round is full with `limit` texts; None is no limit.
     """
 
     def __init__(
         self,
         filters: Filters,
         task: Task,
-        protected: Iterable[str],
+        text_filters: TextFilters,
         scratch: Path | None = None,
         limit: int | None = None,
     ) -> None:
         self._filters = filters
         self._task = task
+        self.text_filters = text_filters
         self._accepted = MinHashIndex(filters.near_duplicates, scratch)
-        self._protected = MinHashIndex(filters.near_duplicates)
-        for text in protected:
-            self._protected.add(text, "")
-        self._seed_form = SeedForm()
         self._limit = limit
         self._count = 0
 
-    def remember(self, sample: Sample) -> None:
-        """A sample of an earlier round: later texts must differ from it. The seeds show what texts look like."""
-        self._accepted.add(sample.text, sample.id)
-        if sample.origin.round == 0:
-            self._seed_form.learn(sample)
-
     def accept(self, sample: Sample) -> None:
         """A sample of this round: later texts must differ from it, and the round holds one more."""
-        self.remember(sample)
+        self._accepted.add(sample.text, sample.id)
         self._count += 1
 
     def apply(self, draft: Draft) -> Sample | Rejection:
@@ -98,19 +88,16 @@ class FilterPipeline:
 
         if draft.problem:
             return reject(draft.problem, draft.detail)
-        length = len(draft.text)
-        if length < self._filters.min_characters:
-            return reject("too_short", f"{length} characters")
-        if length > self._filters.max_characters:
-            return reject("too_long", f"{length} characters")
+        problem = self.text_filters.problem(draft.text, draft.origin)
+        if problem != NO_PROBLEM:
+            return reject(*problem)
         assert draft.target is not None
-        if problem := self._task.check(draft.text, draft.target):
-            return reject("invalid_target", problem)
-        if self._protected.find(draft.text):
-            return reject("test_overlap")
-        reason, detail = self._form_problem(draft, draft.target)
-        if reason:
-            return reject(reason, detail)
+        if fault := self._task.check(draft.text, draft.target):
+            return reject("invalid_target", fault)
+        if self._filters.seed_form:
+            problem = self.text_filters.seed_form.span_problem(draft.text, draft.target)
+            if problem != NO_PROBLEM:
+                return reject(*problem)
         if match := self._accepted.find(draft.text):
             reason, name, similarity = match
             return reject(reason, f"{name} ({similarity:.2f})")
@@ -121,12 +108,3 @@ class FilterPipeline:
         )
         self.accept(sample)
         return sample
-
-    def _form_problem(self, draft: Draft, target: Target) -> tuple[str, str]:
-        if not self._filters.seed_form:
-            return "", ""
-        if draft.origin.strategy != POOL:  # a real text is as it is
-            reason, detail = self._seed_form.text_problem(draft.text)
-            if reason:
-                return reason, detail
-        return self._seed_form.span_problem(draft.text, target)

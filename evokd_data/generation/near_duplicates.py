@@ -67,7 +67,8 @@ def band_count(threshold: float) -> int:
 class MinHashIndex:
     """An index of texts under names of at most 32 bytes. With a `threshold` of 1 or more it finds equal texts only.
 
-    `scratch` is the folder for the scratch file: 560 bytes a text, removed with the index.
+    `scratch` is the folder for the scratch file: 560 bytes a text, removed with the index. A pickle of an index holds digests and
+    signatures of its texts, and none of the texts.
     """
 
     def __init__(self, threshold: float, scratch: Path | None = None) -> None:
@@ -76,9 +77,15 @@ class MinHashIndex:
         self._records = _Records(scratch)
         self._bands = _BandTable(self._band_count + 1)  # the normal form counts as one more band
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self.threshold, self._records.content())
+
     def add(self, text: str, name: str) -> None:
         """Remember a text under the name it will be reported by. Raises ValueError for a name of more than 32 bytes."""
-        fingerprint = _fingerprint(text, self._band_count)
+        self.append(_fingerprint(text, self._band_count), name)
+
+    def append(self, fingerprint: _Fingerprint, name: str) -> None:
+        """As `add`, of a text whose fingerprint is known."""
         self._records.append(fingerprint.form, name, fingerprint.signature)
         if self._bands.append(fingerprint):
             self._records.flush()
@@ -121,11 +128,14 @@ class _Fingerprint:
 _BAND_BITS = [band << 32 for band in range(PERMUTATIONS + 1)]
 
 
-@lru_cache(maxsize=1)  # a text is looked up in two indices, then added to one
+@lru_cache(maxsize=4096)  # a text is looked up before it is labelled and afterwards, each time in several indices
 def _fingerprint(text: str, count: int) -> _Fingerprint:
     normalised = normal_form(text)
     form = blake2b(normalised.encode(), digest_size=FORM).digest()
-    signature = _signature(normalised) if count else b""
+    return _fingerprint_of(form, _signature(normalised) if count else b"", count)
+
+
+def _fingerprint_of(form: bytes, signature: bytes, count: int) -> _Fingerprint:
     sums = [*map(crc32, _band_cutter(count)(signature)), crc32(form)]
     return _Fingerprint(form, signature, sums, list(map(or_, _BAND_BITS, sums)))
 
@@ -153,6 +163,17 @@ def _shingle_cutter(count: int) -> Any:
 
 
 FORM, NAME = 16, 32  # bytes
+
+
+def _restored(threshold: float, records: bytes) -> MinHashIndex:
+    """An index again, from the content of its records."""
+    index = MinHashIndex(threshold)
+    count = band_count(threshold) if threshold < 1 else 0
+    size = FORM + NAME + (4 * PERMUTATIONS if count else 0)
+    for start in range(0, len(records), size):
+        form, name, signature = struct.unpack(f"{FORM}s{NAME}s{size - FORM - NAME}s", records[start : start + size])
+        index.append(_fingerprint_of(form, signature, count), name.rstrip(b"\0").decode())
+    return index
 
 
 def _similarities(records: Words, signature: bytes) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -201,6 +222,11 @@ class _Records:
             unwritten = unwritten[os.write(self._file, unwritten) :]
         self._flushed += len(self._recent)
         self._mapped, self._recent = None, []  # the pages that were read go with the map
+
+    def content(self) -> bytes:
+        """All records, in order."""
+        flushed = os.pread(self._file, self._flushed * self._size, 0) if self._flushed else b""
+        return flushed + b"".join(self._recent)
 
     def table(self, numbers: Sequence[int]) -> Words:
         """(N, words of 32 bits): the records of these texts. `numbers` are sorted."""

@@ -10,7 +10,7 @@ from evokd_data.generation.refusals import Refusals
 from evokd_data.progress import Progress, Totals
 from evokd_data.recipe import MEASURED, Recipe
 from evokd_data.records import Completion, Prompt, Quota, Rejection, Sample
-from evokd_data.strategies.labelling import can_be_scored
+from evokd_data.strategies.labelling import can_be_scored, is_unlabelled
 from evokd_data.strategies.quotas import RequestPlan, kind_of
 from evokd_data.strategies.trust import SIGNIFICANCE, chance_of_so_many
 
@@ -31,6 +31,8 @@ class Tally:
         self.refusals = Refusals()
         self.agreed = self.disagreed = 0
         """Texts labelled as they were asked for, and otherwise."""
+        self.unlabelled = 0
+        """Texts dropped before a label was asked for."""
         self._examples: list[str] = []
         self._newest: deque[Sample] = deque(maxlen=NEWEST)
         self._tokens = 0
@@ -61,6 +63,7 @@ class Tally:
             self._compare(fate.target == fate.origin.intended, fate.text, f"labelled {fate.target}")
         else:
             self.rejected[fate.reason] += 1
+            self.unlabelled += is_unlabelled(fate)
             if fate.reason == "label_disagreement":
                 self._compare(False, fate.text, fate.detail)
             elif fate.reason == "refused":

@@ -11,12 +11,13 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from evokd_data.atomic_files import write_json
 from evokd_data.errors import RecipeError, WorkspaceError
+from evokd_data.generation.filters import FilterPipeline
 from evokd_data.generation.scheduler import TeacherOnDemand, in_order
 from evokd_data.generation.seed_student import seed_student, with_student
 from evokd_data.loop.rounds import LockedRun, metered_teacher, open_run
@@ -29,7 +30,6 @@ from evokd_data.stages.exam import is_exam, needs_exam
 from evokd_data.stages.generate import examine, generate, make_filter_pipeline
 from evokd_data.stages.plan import make_plan
 from evokd_data.storage.journal import Journal, read_answers
-from evokd_data.storage.shards import ShardedSamples
 from evokd_data.storage.workspace import read_json
 from evokd_data.strategies import Ask
 from evokd_data.strategies.labelling import STUDENT
@@ -75,6 +75,8 @@ async def _preview(run: LockedRun, progress: Progress, samples: int) -> dict[str
         await generate(recipe, workspace, 0, run.splits, teacher, progress)
         exam = await examine(recipe, workspace, 1, run.splits, teacher, progress) if needs_exam(recipe, 1) else None
         brief, quotas = make_plan(recipe, workspace, 1)
+        pipeline = make_filter_pipeline(recipe, run.splits, brief.earlier)
+        brief = replace(brief, check_texts=pipeline.text_filters.problems)
         planned = RequestPlan([quotas], recipe.strategy.per_request, brief.seed, 1)
         chosen = spread(planned, samples)
         progress.stage("preview", 1, texts=sum(request.count for request in chosen), requests=len(chosen))
@@ -89,7 +91,7 @@ async def _preview(run: LockedRun, progress: Progress, samples: int) -> dict[str
             results = in_order(chosen, write, lambda: teacher.window)
             async with aclosing(results):
                 drafts = [(request, request_drafts) async for request, request_drafts in results]
-    rows, rejected = _fates(run, drafts, samples)
+    rows, rejected = _fates(recipe, pipeline, drafts, samples)
     if not watch.seconds:  # every answer was in the journal: the preview that asked has measured the time
         watch.take_over(_earlier_estimate(run))
     return {
@@ -148,11 +150,12 @@ def _earlier_estimate(run: LockedRun) -> Mapping[str, Any]:
 
 
 def _fates(
-    run: LockedRun, drafts: Sequence[tuple[GenerationRequest, Sequence[Draft]]], samples: int
+    recipe: Recipe,
+    pipeline: FilterPipeline,
+    drafts: Sequence[tuple[GenerationRequest, Sequence[Draft]]],
+    samples: int,
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """The rows to show, and the rejections of all drafts by reason."""
-    recipe = run.recipe
-    pipeline = make_filter_pipeline(recipe, run.splits, ShardedSamples(recipe.task, run.workspace.earlier_shards(1)))
     rows: list[dict[str, Any]] = []
     rejected: Counter[str] = Counter()
     for request, request_drafts in drafts:

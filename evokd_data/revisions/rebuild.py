@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -147,36 +147,16 @@ def published_rejections(snapshot: Snapshot, index: int) -> Iterator[Rejection]:
         yield from map(row_rejection, parquet.read_rows(file))
 
 
-@dataclass(frozen=True)
-class ReplayFilterPipeline:
-    """The filters of a round for a user without its test set.
-
-    `overlaps` are the texts that were rejected because they repeat the test set, by their key.
-    """
-
-    recipe: Recipe
-    pipeline: FilterPipeline
-    overlaps: Mapping[TextKey, str]
-
-    def apply(self, draft: Draft) -> Fate:
-        """The fate of the next draft; see `FilterPipeline.apply`."""
-        if self.overlaps.get(text_key(draft)) != draft.text:
-            return self.pipeline.apply(draft)
-        # The draft's own text is the test set here: earlier filters decide first, as in the original run, then test_overlap.
-        return FilterPipeline(self.recipe.filters, self.recipe.task, [draft.text]).apply(draft)
-
-
 def replay_filter_pipeline(
     snapshot: Snapshot, recipe: Recipe, splits: Splits | None, earlier: Sequence[Sample], limit: int
-) -> ReplayFilterPipeline:
+) -> FilterPipeline:
     """The filters of a snapshot's last round, which is full with `limit` texts. They know the user's test and dev texts when `splits`
-    are given."""
-    overlaps = {}
+    are given; otherwise which texts were rejected because they repeat one."""
+    overlaps: dict[TextKey, str] = {}
     if splits is None:
         rejections = published_rejections(snapshot, len(snapshot.rounds) - 1)
         overlaps = {text_key(rejection): rejection.text for rejection in rejections if rejection.reason == TEST_OVERLAP}
-    pipeline = make_filter_pipeline(recipe, splits or Splits((), ()), earlier, limit=limit)
-    return ReplayFilterPipeline(recipe, pipeline, overlaps)
+    return make_filter_pipeline(recipe, splits or Splits((), ()), earlier, limit=limit, overlaps=overlaps)
 
 
 async def regenerate(
@@ -184,7 +164,7 @@ async def regenerate(
     brief: Brief,
     planned: Sequence[GenerationRequest],
     ask: Ask,
-    apply_filters: Callable[[Draft], Fate],
+    pipeline: FilterPipeline,
     window: Callable[[], int],
     on_unanswered: Callable[[GenerationRequest, NotJournalled], None],
 ) -> AsyncIterator[Fate]:
@@ -192,6 +172,7 @@ async def regenerate(
 
     `on_unanswered` is called with each request for which the journal has no answer; the others go on.
     """
+    brief = replace(brief, check_texts=pipeline.text_filters.problems)
     write = recipe.strategy.writer(brief, ask)
 
     async def attempt(request: GenerationRequest) -> Sequence[Draft] | NotJournalled:
@@ -206,7 +187,7 @@ async def regenerate(
                 on_unanswered(request, drafts)
                 continue
             for draft in drafts:
-                yield apply_filters(draft)
+                yield pipeline.apply(draft)
 
 
 async def pair_fates(

@@ -231,12 +231,11 @@ async def _compare_rows(
         if len(unanswered) <= MAX_EXAMPLES:
             problems.append(f"request {request.index}: {error}")
 
-    earlier = ShardedSamples(task, workspace.earlier_shards(index))
-    pipeline = replay_filter_pipeline(snapshot, recipe, splits, earlier, sum(quota.samples for quota in waves[0]))
+    pipeline = replay_filter_pipeline(snapshot, recipe, splits, brief.earlier, sum(quota.samples for quota in waves[0]))
     planned = RequestPlan(waves, recipe.strategy.per_request, brief.seed, index)
     accepted: list[Counter[Quota]] = [Counter() for _ in waves]
     content, rejections, differing = ContentDigest(), 0, 0
-    regenerated = regenerate(recipe, brief, planned, ask, pipeline.apply, lambda: WINDOW, on_unanswered)
+    regenerated = regenerate(recipe, brief, planned, ask, pipeline, lambda: WINDOW, on_unanswered)
     async for before, after in pair_fates(published_fates(snapshot, task, index), regenerated):
         if isinstance(after, Sample):
             content.add(task, after)

@@ -188,9 +188,8 @@ class _Reproduction:
         recipe, workspace, index = self._recipe, self._workspace, self._published.index
         seeds = Splits(tuple(ShardedSamples(recipe.task, workspace.round(0).shard_files())), ())
         brief, waves = plan(recipe, workspace, index, self._splits or seeds)
-        earlier = ShardedSamples(recipe.task, workspace.earlier_shards(index))
         round_size = sum(quota.samples for quota in waves[0])
-        pipeline = replay_filter_pipeline(self._snapshot, recipe, self._splits, earlier, round_size)
+        pipeline = replay_filter_pipeline(self._snapshot, recipe, self._splits, brief.earlier, round_size)
         planned = RequestPlan(waves, recipe.strategy.per_request, brief.seed, index)
         requests = planned[:limit]
         texts = sum(request.count for request in requests)
@@ -200,7 +199,7 @@ class _Reproduction:
         async with TeacherOnDemand(recipe.teacher, log, self._progress) as teacher:
             with Journal(workspace.round(index).journal) as journal:
                 regenerated = regenerate(
-                    recipe, brief, requests, journal.asker(self._complete(teacher), self._on_answer), pipeline.apply,
+                    recipe, brief, requests, journal.asker(self._complete(teacher), self._on_answer), pipeline,
                     lambda: teacher.window, lambda request, error: None,
                 )  # fmt: skip
                 decided = 0

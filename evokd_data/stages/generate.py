@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from evokd_data.generation.partitions import StrategyWork, written_by_workers
 from evokd_data.generation.scheduler import TeacherOnDemand, in_order
 from evokd_data.generation.seed_student import SeedStudent, folds_of, seed_student, with_student
 from evokd_data.generation.tally import Tally, refill_note
+from evokd_data.generation.text_filters import Overlaps, TextFilters
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.records import Draft, GenerationRequest, Rejection, Sample
@@ -66,6 +67,8 @@ async def generate(
         totals = await _generate_with_teacher(recipe, workspace, index, splits, teacher, progress)
     totals["seconds"] = round(time.monotonic() - started, 3)
     write_checked_json(folder.generated, totals)
+    if saved := totals.get("label_prompts_saved"):
+        progress.note(f"{saved} label prompts were saved: their texts were dropped before a label was asked for")
     progress.done("generate", index, kept=totals["kept"], rejected=totals["rejected"])
     return totals
 
@@ -108,8 +111,9 @@ async def _generate_with_teacher(
     student = None
     if brief.labelling.student_weight:
         student = await asyncio.to_thread(seed_student, recipe, workspace, splits.seeds)
-    earlier = ShardedSamples(recipe.task, workspace.earlier_shards(index))
-    pipeline = make_filter_pipeline(recipe, splits, earlier, folder.root, sum(quota.samples for quota in waves[0]))
+    limit = sum(quota.samples for quota in waves[0])
+    pipeline = make_filter_pipeline(recipe, splits, brief.earlier, folder.root, limit)
+    brief = replace(brief, check_texts=pipeline.text_filters.problems)
     planned = RequestPlan(waves, recipe.strategy.per_request, brief.seed, index)
     ranges = shard_ranges(planned, recipe.rounds.shard_size, planned.wave_ends)
     tally = Tally(planned, progress)
@@ -127,6 +131,7 @@ async def _generate_with_teacher(
             tally.ask_for_more(planned)
             await writer.write(planned, ranges, finished)
     totals = {"asked": tally.asked, "kept": tally.accepted, "rejected": dict(sorted(tally.rejected.items()))}
+    totals["label_prompts_saved"] = tally.unlabelled * brief.labelling.votes
     totals |= {"prompt_tokens": journal.prompt_tokens, "completion_tokens": journal.completion_tokens}
     totals["requests"] = len(planned)
     if recipe.prices is not None:
@@ -246,18 +251,21 @@ def _parts_url(recipe: Recipe, folder: RoundFolder) -> str:
 
 
 def make_filter_pipeline(
-    recipe: Recipe, splits: Splits, earlier: Iterable[Sample], scratch: Path | None = None, limit: int | None = None
+    recipe: Recipe,
+    splits: Splits,
+    earlier: Sequence[Sample],
+    scratch: Path | None = None,
+    limit: int | None = None,
+    overlaps: Overlaps | None = None,
 ) -> FilterPipeline:
     """The filters of a round, with the test and dev texts that it must not repeat and all samples of earlier rounds.
 
-    `scratch` is a folder for the file of the MinHash index; the round is full with `limit` texts.
+    `scratch` is a folder for the files of the MinHash indices; the round is full with `limit` texts; `overlaps` as in `TextFilters`.
     """
-    pipeline = FilterPipeline(
-        recipe.filters, recipe.task, (sample.text for sample in (*splits.test, *splits.dev)), scratch, limit
-    )
-    for sample in earlier:
-        pipeline.remember(sample)
-    return pipeline
+    protected = (sample.text for sample in (*splits.test, *splits.dev))
+    text_filters = TextFilters(recipe.filters, protected, earlier, overlaps, scratch)
+    text_filters.read_earlier()
+    return FilterPipeline(recipe.filters, recipe.task, text_filters, scratch, limit)
 
 
 def _finished_shards(

@@ -94,6 +94,7 @@ def make_brief(
         round=index,
         seed=derive_seed(recipe.seed, index),
         budget=recipe.rounds.samples,
+        earlier=earlier,
         demonstrations={label: SelectedSamples(earlier, indices) for label, indices in indices_by_label.items()},
         weaknesses=tuple(weaknesses),
         pool=tuple(pool),

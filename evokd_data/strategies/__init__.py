@@ -12,6 +12,7 @@ from evokd_data.records import (
     GenerationRequest,
     LabelForm,
     Labelling,
+    Origin,
     Prompt,
     Quota,
     Sample,
@@ -45,6 +46,19 @@ Ask = Callable[[Prompt], Awaitable[Completion]]
 DEFAULT_LABELLING = Labelling(LabelForm("names", turns=False, demonstrations=24))
 """Where nothing was measured: a label's name under demonstrations in the system message, which every template can show."""
 
+TextProblem = tuple[str, str]
+"""(reason of a rejection, its detail) that needs nothing but the text."""
+NO_PROBLEM: TextProblem = ("", "")
+
+CheckTexts = Callable[[Sequence[str], Sequence[Origin]], Sequence[TextProblem]]
+"""The problem of each text of one request, given where the texts come from; NO_PROBLEM for a text that may be labelled."""
+
+
+def no_problems(texts: Sequence[str], origins: Sequence[Origin]) -> list[TextProblem]:
+    """Every text may be labelled: where no filters are at work."""
+    return [NO_PROBLEM for _ in texts]
+
+
 Write = Callable[[GenerationRequest], Awaitable[Sequence[Draft]]]
 """Turns one request into its drafts."""
 
@@ -55,7 +69,9 @@ class Brief:
 
     `demonstrations` are the samples of all earlier rounds that may be shown to the teacher, by label, in index order: the
     seeds come first, because they are round 0's. `budget` is the number of texts to ask for. `pool` are real texts chosen to
-    be labelled; they count towards the budget. `soft_labels`: samples keep the probability of each class.
+    be labelled; they count towards the budget. `soft_labels`: samples keep the probability of each class. `earlier` are the samples of
+    all earlier rounds, in index order. `check_texts` says which
+    texts are dropped whatever their label: no label is asked for them. It knows test and dev by signatures alone.
     """
 
     task: Task
@@ -69,6 +85,8 @@ class Brief:
     pool: Sequence[str] = ()
     labelling: Labelling = DEFAULT_LABELLING
     soft_labels: bool = False
+    earlier: Sequence[Sample] = ()
+    check_texts: CheckTexts = no_problems
 
 
 class Strategy(Protocol):

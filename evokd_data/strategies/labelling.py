@@ -23,11 +23,13 @@ from evokd_data.records import (
     GenerationRequest,
     LabelForm,
     Message,
+    Origin,
     Prompt,
+    Rejection,
     Sampling,
     Target,
 )
-from evokd_data.strategies import Ask, Brief
+from evokd_data.strategies import NO_PROBLEM, Ask, Brief, TextProblem
 from evokd_data.strategies.demonstrations import permuted_demonstrations
 from evokd_data.strategies.prompts import make_prompt, prompt_key, task_variables
 from evokd_data.strategies.trust import calibrate, certain_label, pool
@@ -86,22 +88,43 @@ async def label_texts(
 ) -> list[Draft]:
     """One draft for each text asked for: labelled, or with the problem that keeps it from being labelled.
 
-    `problem` says why there are fewer texts than were asked for.
+    `problem` says why there are fewer texts than were asked for. Nothing is asked about a text that the round's filters drop.
     """
+    sources = [origin(brief, request, position, strategy) for position in range(request.count)]
+    written = [position for position, text in enumerate(texts) if text]
+    problems = brief.check_texts([texts[position] for position in written], [sources[position] for position in written])
+    problem_at = dict(zip(written, problems, strict=True))
 
     async def label_at(position: int) -> Draft:
-        source = origin(brief, request, position, strategy)
+        source = sources[position]
         if position >= len(texts):
             return lost("", source, problem or "missing")
         text = texts[position]
         if not text:
             return lost("", source, problem or "too_short")
+        if problem_at[position] != NO_PROBLEM:
+            return unlabelled(text, source, problem_at[position])
         try:
             return await label_text(brief, request, position, text, ask, strategy)
         except Unreadable as error:
             return lost(text, source, str(error))
 
     return list(await asyncio.gather(*(label_at(position) for position in range(request.count))))
+
+
+NOT_LABELLED = "not labelled"
+"""How the detail of a rejection ends when no label was asked for."""
+
+
+def unlabelled(text: str, source: Origin, problem: TextProblem) -> Draft:
+    """The draft of a text that is dropped before a label is asked for."""
+    reason, detail = problem
+    return Draft(text, None, source, problem=reason, detail=f"{detail}, {NOT_LABELLED}" if detail else NOT_LABELLED)
+
+
+def is_unlabelled(rejection: Rejection) -> bool:
+    """Whether a text was dropped before a label was asked for, as it would have been otherwise."""
+    return rejection.detail == NOT_LABELLED or rejection.detail.endswith(f", {NOT_LABELLED}")
 
 
 async def label_text(

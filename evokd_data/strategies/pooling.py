@@ -20,9 +20,9 @@ import orjson
 
 from evokd_data.digest import derive_seed
 from evokd_data.records import Completion, Constraint, Draft, GenerationRequest, Quota, Target
-from evokd_data.strategies import POOL, Ask, Brief, Strategy, Write
+from evokd_data.strategies import NO_PROBLEM, POOL, Ask, Brief, Strategy, Write
 from evokd_data.strategies.demonstrations import labelling_demonstrations
-from evokd_data.strategies.labelling import label_texts, majority
+from evokd_data.strategies.labelling import label_texts, majority, unlabelled
 from evokd_data.strategies.prompts import make_prompt, prompt_key, task_variables
 from evokd_data.strategies.schemas import explained_label_schema
 from evokd_data.strategies.writing import lost, origin, unanswered
@@ -79,6 +79,9 @@ async def explain(brief: Brief, request: GenerationRequest, ask: Ask) -> Draft:
     """
     text = request.quota.text
     source = origin(brief, request, 0, POOL)
+    (problem,) = brief.check_texts([text], [source])
+    if problem != NO_PROBLEM:
+        return unlabelled(text, source, problem)
     prompt = make_prompt(
         brief,
         "",

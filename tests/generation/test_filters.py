@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from evokd_data.generation.filters import REASONS, FilterPipeline
 from evokd_data.generation.near_duplicates import PERMUTATIONS, MinHashIndex, band_count, normal_form
+from evokd_data.generation.text_filters import TextFilters
 from evokd_data.recipe_sections import Filters
 from evokd_data.records import Draft, Origin, Rejection, Sample
 from tests.support.example_task import TASK, sample
@@ -24,8 +25,9 @@ drafts = st.lists(
 )  # fmt: skip
 
 
-def pipeline(protected=(), **settings) -> FilterPipeline:
-    return FilterPipeline(Filters(**settings), TASK, protected)
+def pipeline(protected=(), earlier=(), **settings) -> FilterPipeline:
+    filters = Filters(**settings)
+    return FilterPipeline(filters, TASK, TextFilters(filters, protected, earlier))
 
 
 def draft(text: str, target: str = "red", intended: str = "red", problem: str = "") -> Draft:
@@ -58,12 +60,12 @@ def test_what_was_kept_is_kept_again_and_nothing_twice(some_drafts):
 
 @pytest.mark.slow
 @given(drafts, st.integers(0, 12))
-def test_remembering_finished_shards_is_as_good_as_having_filtered_them(some_drafts, cut):
+def test_accepting_finished_shards_is_as_good_as_having_filtered_them(some_drafts, cut):
     whole, first, second = pipeline(), pipeline(), pipeline()
     expected = [whole.apply(one_draft) for one_draft in some_drafts]
     for fate in map(first.apply, some_drafts[:cut]):
         if isinstance(fate, Sample):
-            second.remember(fate)
+            second.accept(fate)
     assert [second.apply(one_draft) for one_draft in some_drafts[cut:]] == expected[cut:]
 
 
@@ -84,10 +86,9 @@ def test_remembering_finished_shards_is_as_good_as_having_filtered_them(some_dra
 def test_each_filter_gives_its_reason(candidate, expected):
     filters = pipeline(
         ["moss covered the stones", "moss covered all the stones of the old wall by the mill"],
+        [sample("a fire engine came by"), sample("strawberries are ripe now and sweet in every garden of yours")],
         near_duplicates=0.8,
     )
-    filters.remember(sample("a fire engine came by"))
-    filters.remember(sample("strawberries are ripe now and sweet in every garden of yours"))
     assert reason(filters.apply(candidate)) == expected
 
 
@@ -97,16 +98,16 @@ def test_a_label_that_a_text_was_not_asked_for_is_no_matter_of_the_filters():
 
 
 def test_a_rejection_names_what_it_is_like_but_never_a_test_text():
-    filters = pipeline(["cold ice on the lake"])
-    filters.remember(sample("a red rose"))
+    filters = pipeline(["cold ice on the lake"], [sample("a red rose")])
     like, overlap = filters.apply(draft("A red rose!")), filters.apply(draft("Cold ice on the lake."))
     assert sample("a red rose").id in like.detail
     assert overlap.detail == ""
 
 
 def test_near_duplicates_can_be_switched_off_exact_ones_cannot():
-    filters = pipeline(near_duplicates=1.0)
-    filters.remember(sample("strawberries are ripe now and sweet in every garden of yours"))
+    filters = pipeline(
+        earlier=[sample("strawberries are ripe now and sweet in every garden of yours")], near_duplicates=1.0
+    )
     assert reason(filters.apply(draft("strawberries are ripe now and sweet in every garden of ours"))) == "kept"
     assert reason(filters.apply(draft("strawberries are ripe now, and sweet in every garden of ours"))) == "duplicate"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 
 import pytest
@@ -125,3 +126,16 @@ def test_a_name_that_does_not_fit_is_refused():
 def test_plain_ascii_takes_a_shorter_way_to_the_same_normal_form(text):
     assert normal_form(text) == normal_form(text + " \u200a")  # a space that is not ASCII takes the long one
     assert normal_form(text) == " ".join("".join(c.lower() if c.isalnum() else " " for c in text).split())
+
+
+@pytest.mark.parametrize("threshold", [0.85, 1.0])
+def test_a_pickled_index_finds_what_it_found(monkeypatch, threshold):
+    monkeypatch.setattr(near_duplicates, "MAX_RECENT", 20)  # most records lie in the scratch file
+    texts = sentences(150)
+    index = MinHashIndex(threshold)
+    for number, text in enumerate(texts[:100]):
+        index.add(text, str(number))
+    pickled = pickle.dumps(index)
+    arrived = pickle.loads(pickled)
+    assert [arrived.find(text) for text in texts] == [index.find(text) for text in texts]
+    assert not any(word.encode() in pickled for word in texts[0].split())

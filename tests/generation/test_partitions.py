@@ -36,7 +36,7 @@ from evokd_data.teachers.ray.coordinator import MAX_DEATHS
 from evokd_data.teachers.ray.plug import Ray
 from evokd_data.teachers.scripted import Scripted
 from evokd_data.teachers.vllm.plug import VLLM
-from tests.support.example_task import brief, play
+from tests.support.example_task import brief, play, quick
 from tests.support.in_process_cluster import InProcessCluster
 
 ROUGH = {"engine: scripted": "engine: scripted, wrong_labels: 0.4, broken_answers: 0.1"}
@@ -220,6 +220,24 @@ def test_a_round_that_workers_fill_is_the_one_that_one_engine_fills(recipe, tmp_
     assert plans[0] == plans[1] and plans[0]["refills"]
     assert shards(runs[0], 1) == shards(runs[1], 1)
     assert [(total["asked"], total["kept"]) for total in totals] == [(totals[0]["asked"], 60)] * 2
+
+
+@pytest.mark.slow
+def test_workers_drop_the_same_texts_before_they_label_them(recipe_file, tmp_path):
+    path = recipe_file(**ROUGH, **{"name: evokd": "name: static", "samples: 24": "samples: 60"})
+    copying = quick(path, "filters.near_duplicates=0.45")
+    totals = []
+    for name in ("alone", "many"):
+        play(copying, tmp_path / name, 2)
+        first = mortal_teacher(copying, window=6, latency_s=0.002, until=30)
+        cluster = RecipeCluster(copying, in_turn(first, mortal_teacher(copying, window=6)), 2, tmp_path / "log")
+        totals.append(write_round(copying, tmp_path / name, 2, copying.teacher if name == "alone" else cluster))
+    runs = [Workspace(tmp_path / name / "colours") for name in ("alone", "many")]
+    assert shards(runs[0], 2) == shards(runs[1], 2)
+    assert totals[0]["label_prompts_saved"] == totals[1]["label_prompts_saved"] > 5
+    assert totals[0]["rejected"] == totals[1]["rejected"]
+    keys = [sorted(row["key"] for row in read_answers(run.round(2).journal)) for run in runs]
+    assert keys[0] == keys[1]
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import pytest
 
 from evokd_data.generation.filters import FilterPipeline
 from evokd_data.generation.seed_form import SeedForm
+from evokd_data.generation.text_filters import TextFilters
 from evokd_data.recipe_sections import Filters
 from evokd_data.records import Draft, Origin, Rejection, Sample, Span, Target
 from evokd_data.strategies import POOL
@@ -77,9 +78,9 @@ def test_a_span_may_be_the_whole_text_where_a_seed_has_one():
     [({}, "static", "unlike_length"), ({}, POOL, ""), ({"seed_form": False}, "static", "")],
 )
 def test_the_pipeline_learns_the_form_from_round_0_alone_and_leaves_real_texts_as_they_are(settings, strategy, reason):
-    pipeline = FilterPipeline(Filters(**settings), NER(types=("person",)), [])
-    for number, text in enumerate(QUESTIONS):
-        pipeline.remember(Sample(str(number), text, (), Origin(0, -1, number, "seed")))
-    pipeline.remember(Sample("long", "long " * 60, (), Origin(1, 0, 0, "static")))
+    earlier = [Sample(str(number), text, (), Origin(0, -1, number, "seed")) for number, text in enumerate(QUESTIONS)]
+    earlier.append(Sample("long", "long " * 60, (), Origin(1, 0, 0, "static")))
+    filters = Filters(**settings)
+    pipeline = FilterPipeline(filters, NER(types=("person",)), TextFilters(filters, earlier=earlier))
     fate = pipeline.apply(Draft("word " * 60 + "?", (), Origin(2, 0, 0, strategy)))
     assert (fate.reason if isinstance(fate, Rejection) else "") == reason

@@ -101,15 +101,12 @@ def test_a_round_with_refusals_is_made_again_from_its_journal_though_some_were_a
     splits = load_splits(recipe)
     brief, waves = plan(recipe, workspace, 1, splits)
     planned = RequestPlan(waves, recipe.strategy.per_request, brief.seed, 1)
-    earlier = ShardedSamples(TASK, workspace.earlier_shards(1))
-    pipeline = make_filter_pipeline(recipe, splits, earlier, limit=sum(quota.samples for quota in waves[0]))
+    pipeline = make_filter_pipeline(recipe, splits, brief.earlier, limit=sum(quota.samples for quota in waves[0]))
     rows = list(read_answers(folder.journal))
     assert len({row["key"] for row in rows}) < len(rows), "nothing was asked twice"
 
     async def fates() -> list[Any]:
-        return [
-            fate async for fate in regenerate(recipe, brief, planned, from_rows(rows), pipeline.apply, lambda: 8, fail)
-        ]
+        return [fate async for fate in regenerate(recipe, brief, planned, from_rows(rows), pipeline, lambda: 8, fail)]
 
     def fail(request: Any, error: Exception) -> None:
         raise error

@@ -17,6 +17,7 @@ from functools import cache
 from typing import Any
 
 from evokd_data.generation.filters import REASONS, FilterPipeline
+from evokd_data.generation.text_filters import TextFilters
 from evokd_data.recipe_sections import Filters
 from evokd_data.records import Completion, Draft, Origin, Rejection, Sample, Span
 from evokd_data.strategies.labelling import read_probabilities
@@ -59,7 +60,7 @@ class Outcome:
 
 def play(seed: int, completions: int = COMPLETIONS) -> Outcome:
     chance, outcome = random.Random(seed), Outcome(seed)
-    pipelines = [FilterPipeline(Filters(), task, PROTECTED) for task in TASKS]
+    pipelines = [FilterPipeline(Filters(), task, TextFilters(Filters(), PROTECTED)) for task in TASKS]
     began = time.process_time()
     for number in range(completions):
         raw = reply(chance)
