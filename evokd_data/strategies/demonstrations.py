@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import takewhile, zip_longest
@@ -28,11 +28,19 @@ def draw_demonstrations(
     seeds = seeds_of(brief, request.quota.target)
     chosen: list[Sample] = random.sample(seeds, min(1, count, len(seeds)))
     pool = brief.demonstrations.get(request.quota.target, ()) if candidates is None else candidates
-    for index in random.sample(range(len(pool)), min(count, len(pool))):  # indices, because samples are read from disk
-        sample = pool[index]
-        if len(chosen) < count and sample not in chosen:
-            chosen.append(sample)
-    return [brief.task.show(sample) for sample in chosen]
+    indices = random.sample(range(len(pool)), min(count, len(pool)))  # indices, because samples are read from disk
+    return [
+        brief.task.show(sample) for sample in without_repeats([*chosen, *(pool[index] for index in indices)])[:count]
+    ]
+
+
+def without_repeats(samples: Iterable[Sample]) -> list[Sample]:
+    """The samples whose texts differ from all texts before them by more than case and white space: a text that is shown twice counts
+    twice with the teacher."""
+    by_text: dict[str, Sample] = {}
+    for sample in samples:
+        by_text.setdefault(" ".join(sample.text.casefold().split()), sample)
+    return list(by_text.values())
 
 
 def draw_turns(
@@ -53,13 +61,16 @@ def draw_turns(
     others = [label for label in brief.task.labels if label not in (quota.target, quota.contrast)]
     contrast = [quota.contrast] if quota.contrast in brief.task.labels else []
     chosen = random.sample(others, min(len(others), max(0, contrasts - len(contrast))))
-    shown = [random.choice(seeds_of(brief, label)) for label in (*chosen, *contrast)]
+    contrasted = [random.choice(seeds_of(brief, label)) for label in (*chosen, *contrast)]
     seeds = seeds_of(brief, quota.target)
     last = random.choice(seeds)
     pool = brief.demonstrations.get(quota.target, ()) if candidates is None else candidates
     indices = random.sample(range(len(pool)), min(count, len(pool)))  # indices, because samples are read from disk
-    own = [sample for sample in (pool[index] for index in indices) if sample.id != last.id][: max(0, count - 1)]
-    return [brief.task.show(sample) for sample in (*shown, *own, *([last] if count else []))]
+    # What stands last is chosen first: of a text that is drawn twice, the turn nearest to the request stays. A text with spans of
+    # several types can be drawn for each of them.
+    own = without_repeats([*([last] if count else []), *(pool[index] for index in indices)])[:count]
+    contrasts_alone = without_repeats([*own, *contrasted])[len(own) :]
+    return [brief.task.show(sample) for sample in (*contrasts_alone, *own[1:], *own[:1])]
 
 
 def seeds_have_lines(brief: Brief) -> bool:
@@ -113,9 +124,5 @@ def _leading_seeds(samples: Sequence[Sample]) -> Iterator[Sample]:
 
 def in_turns(task: Task, by_label: Mapping[str, Sequence[Sample]], most: int) -> Sequence[Mapping[str, Any]]:
     """The first sample of each class, then the second of each, and so on, at most `most`, as templates see them."""
-    shown: dict[str, Mapping[str, Any]] = {}
-    for turn in zip_longest(*by_label.values()):
-        for sample in turn:
-            if sample is not None and len(shown) < most:
-                shown.setdefault(sample.id, task.show(sample))
-    return list(shown.values())
+    samples = (sample for turn in zip_longest(*by_label.values()) for sample in turn if sample is not None)
+    return [task.show(sample) for sample in without_repeats(samples)[:most]]

@@ -21,7 +21,7 @@ from math import isqrt
 from evokd_data.digest import derive_random, derive_seed
 from evokd_data.records import Prediction, Sample
 from evokd_data.strategies import Ask, Brief
-from evokd_data.strategies.demonstrations import seeds_of
+from evokd_data.strategies.demonstrations import seeds_of, without_repeats
 from evokd_data.strategies.labelling import label_prompt, read_answer
 from evokd_data.strategies.prompts import prompt_key
 from evokd_data.tasks import Unreadable
@@ -90,7 +90,7 @@ class UsefulDemonstrations:
         `companions` are the demonstrations of the other classes, one each.
         """
         brief = self._brief
-        shown = [brief.task.show(sample) for sample in (candidate, *companions)]
+        shown = [brief.task.show(sample) for sample in without_repeats((candidate, *companions))]
 
         async def score_on(index: int, sample: Sample) -> float:
             prompt = label_prompt(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import orjson
@@ -13,12 +14,18 @@ from hypothesis import strategies as st
 from evokd_data.errors import RecipeError
 from evokd_data.generation.filters import REASONS
 from evokd_data.records import Completion, Constraint, GenerationRequest, LabelForm, Prompt, Quota, Weakness
-from evokd_data.strategies.demonstrations import MAX_WHEN_LABELLING, draw_demonstrations, labelling_demonstrations
+from evokd_data.strategies.demonstrations import (
+    MAX_WHEN_LABELLING,
+    draw_demonstrations,
+    draw_turns,
+    labelling_demonstrations,
+)
 from evokd_data.strategies.labelling import LABEL_CODES, answer_forms, can_be_scored, label_codes
 from evokd_data.strategies.quotas import RequestPlan, divide, stratified_quotas
 from evokd_data.strategies.writing import read_texts
 from evokd_data.tasks.classification import Classification
 from evokd_data.templates import Templates
+from tests.support.example_tagging_task import TAGGING, TEXTS, tagged_sample
 from tests.support.example_task import SEEDS, TASK, brief, labelling, sample
 from tests.support.written_drafts import RecordingTeacher, build_strategy, plan, write
 
@@ -236,6 +243,19 @@ def test_demonstrations_are_of_the_target_begin_with_a_seed_and_never_repeat(cou
     texts = [s["text"] for s in shown]
     assert len(texts) == len(set(texts)) <= count and {s["target"] for s in shown} <= {"green"}
     assert not count or texts[0] in SEEDS["green"]
+
+
+@given(st.integers(1, 6), st.integers(0, 2**40), st.integers(0, 3))
+def test_a_text_with_spans_of_several_types_is_one_turn_and_stands_where_it_is_followed_most(count, seed, position):
+    seeds = [tagged_sample(text, entities) for text, entities in TEXTS]  # each has a place and a person
+    copies = [replace(seed, text=f"{seed.text} ", id=f"copy{i}") for i, seed in enumerate(seeds)]
+    tagging = brief(task=TAGGING, demonstrations={label: [*seeds, *copies] for label in TAGGING.labels})
+    request = GenerationRequest(0, Quota("place", 5), 5, seed)
+    texts = [turn["text"].strip() for turn in draw_turns(tagging, request, position, count, 3)]
+    assert len(texts) == len(set(texts)) <= count + 1
+    assert texts[-1] in {seed.text for seed in seeds}
+    shown = [turn["text"].strip() for turn in labelling_demonstrations(tagging)]
+    assert len(shown) == len(set(shown)) == len(seeds)
 
 
 # EvoKD's plan
