@@ -12,6 +12,7 @@ from rich.text import Text
 
 from evokd_data.cli.echo import echo
 from evokd_data.printable import printable_line
+from evokd_data.records import LabelForm
 from evokd_data.reporting.primary_metric import NAMES, primary_metric
 from evokd_data.reporting.run_summary import bars
 
@@ -112,6 +113,10 @@ def exam_tables(content: Mapping[str, Any], filters: Any) -> None:
     ]  # fmt: skip
     title = f"how the teacher is asked, {content['questions']} seeds, each left out of the demonstrations"
     table(title, ("", "answers", "demonstrations in", "at most", "right", "score"), forms)
+    if choice := content.get("choice"):
+        echo(
+            f"the chosen form is better than the second, {LabelForm(**choice['second']).name}, with a probability of {choice['sure']:.2f}"
+        )
     if "student" in content:
         pool = content["pool"]
         rows: list[list[object]] = [["teacher", f"{chosen['accuracy']:.3f}", f"{chosen['low']:.3f} to {chosen['high']:.3f}"],

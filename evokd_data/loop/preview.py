@@ -29,10 +29,11 @@ from evokd_data.runner import Runner
 from evokd_data.stages.exam import is_exam, needs_exam
 from evokd_data.stages.generate import examine, generate, make_filter_pipeline
 from evokd_data.stages.plan import make_plan
+from evokd_data.stages.second_exam import QUESTIONS, ROUND, WAYS
 from evokd_data.storage.journal import Journal, read_answers
 from evokd_data.storage.workspace import read_json
 from evokd_data.strategies import Ask
-from evokd_data.strategies.labelling import STUDENT
+from evokd_data.strategies.labelling import STUDENT, can_be_scored
 from evokd_data.strategies.quotas import RequestPlan
 
 SHOWN_OF_A_REQUEST = 2
@@ -177,7 +178,7 @@ def _estimate(run: LockedRun, watch: _Watch, chosen: Sequence[GenerationRequest]
     """What the whole run will ask, in proportion to what the preview asked: {"rounds", "texts", "requests", "prompt_tokens",
     "completion_tokens", "seconds_at_most", "measured_seconds", "measured_requests", "cost_usd"}.
 
-    Counted are the rounds, with what is asked for again because the filters reject it, the exam, and the teacher's own test
+    Counted are the rounds, with what is asked for again because the filters reject it, both exams, and the teacher's own test
     after the loop; not the advice on weaknesses, a few prompts a round. `seconds_at_most`: at the preview's speed; a run has
     more in flight. None where nothing was measured, or has no price.
     """
@@ -194,8 +195,10 @@ def _estimate(run: LockedRun, watch: _Watch, chosen: Sequence[GenerationRequest]
             requests += 1
             prompt_tokens += row["prompt_tokens"]
             completion_tokens += row["completion_tokens"]
-    tested = 2 * min(recipe.teacher_test_texts, len(run.splits.test)) if watch.calls["label"] else 0
-    if tested:
+    tested = 2 * min(recipe.teacher_test_texts, len(run.splits.test))
+    if recipe.rounds.count >= ROUND and needs_exam(recipe, 1) and can_be_scored(recipe.task):
+        tested += WAYS * min(QUESTIONS, recipe.rounds.samples)
+    if tested and watch.calls["label"]:
         requests += tested
         prompt_tokens += tested * watch.tokens["label", "prompt"] / watch.calls["label"]
         completion_tokens += tested * watch.tokens["label", "completion"] / watch.calls["label"]

@@ -21,7 +21,7 @@ from evokd_data.generation.filters import REASONS
 from evokd_data.recipe import Recipe
 from evokd_data.repo_layout import round_tag
 from evokd_data.reporting import comparison_tables
-from evokd_data.reporting.label_trust import what_becomes_of_a_text
+from evokd_data.reporting.label_trust import asked_again, what_becomes_of_a_text
 from evokd_data.reporting.primary_metric import NAMES, primary_metric
 from evokd_data.reporting.verdict_words import paired_sentence
 from evokd_data.seeds import LEFT_OUT
@@ -134,7 +134,7 @@ def render(recipe: Recipe, repo: str, rounds: Sequence[RoundFacts]) -> str:
         paired=Markdown(paired_sentence(rounds[0].metrics, newest.index, newest.metrics)),
         adopted_by=(newest.metrics.get("adoption") or {"by": "seeds"})["by"],
         exam=newest.plan.get("exam"),
-        trust=what_becomes_of_a_text(newest.plan),
+        trust=" ".join(filter(None, (asked_again(newest.plan), what_becomes_of_a_text(newest.plan)))),
         curve=Markdown(repo_layout.CURVE),
         teacher={
             "model": model_name(identity["teacher"], recipe.settings.get("teacher", {})),

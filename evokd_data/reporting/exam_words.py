@@ -8,8 +8,9 @@ from typing import Any
 from evokd_data.records import LabelForm
 
 USEFUL, UNCERTAIN, CHANCE, ADDS_NOTHING = "useful", "uncertain", "no better than chance", "adds nothing"
+BLIND = "blind to the texts"
 """Verdicts. With those of REFUSED a run stops."""
-REFUSED = (CHANCE, ADDS_NOTHING)
+REFUSED = (CHANCE, ADDS_NOTHING, BLIND)
 FEW = 12
 """With fewer questions the exam is nearly a coin: it stops a run only when the teacher is not above chance at all."""
 EASY = 0.95

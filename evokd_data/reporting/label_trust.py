@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 RULES = {
@@ -11,6 +11,33 @@ RULES = {
     "intended": "A text is kept with the label that it was asked for",
 }
 """Rule of labelling -> what becomes of a text."""
+
+
+def enumerated(parts: Sequence[str]) -> str:
+    """ "a, b and c"."""
+    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
+
+
+def asked_again(plan: Mapping[str, Any]) -> str:
+    """What the exam on the texts of an earlier round showed, in a sentence; "" where none was taken."""
+    again = (plan.get("exam") or {}).get("again")
+    if not again:
+        return ""
+    ways = [
+        f"{again[key]} the same label {how}"
+        for key, how in (
+            ("opposite_order", "with its demonstrations in the opposite order"),
+            ("second_form", "in its second form"),
+        )
+        if again[key] is not None
+    ]
+    ways.append(f"{again['questions_as_asked']} the label that they were asked for")
+    bound = (
+        f" So it is right on at most {again['at_most']:.2f} of such texts."
+        if again["opposite_order"] is not None
+        else ""
+    )
+    return f"Asked again about {again['texts']} texts of round {again['round']}, it gave {enumerated(ways)}.{bound}"
 
 
 def what_becomes_of_a_text(plan: Mapping[str, Any]) -> str:

@@ -50,6 +50,7 @@ from evokd_data.strategies.trust import (
     log_likelihood,
     paired_difference,
     pool,
+    probability_of_lead,
     wilson_interval,
 )
 from evokd_data.tasks import Unreadable
@@ -121,21 +122,22 @@ def labelling_of(recipe: Recipe, content: Mapping[str, Any] | None) -> Labelling
         # Scored where the student learns from it, as long as nobody measured anything else.
         scored = can_be_scored(recipe.task) and recipe.student.learns_soft_labels and votes == 1
         return Labelling(form, scored, votes=votes, rule=rule)
-    chosen = content["chosen"]
+    chosen = {**content["chosen"], "rule": content["rule"], **content.get("corrected", {})}
     return Labelling(
         LabelForm(**chosen["form"]),
         can_be_scored(recipe.task),
         temperature=chosen["temperature"],
         student_weight=chosen["student_weight"],
         votes=votes,
-        rule=content["rule"] if rule == "auto" else rule,
+        rule=chosen["rule"] if rule == "auto" else rule,
         accuracy=chosen["accuracy"],
         threshold=recipe.filters.label_confidence if rule == "auto" else 0.0,
     )
 
 
 def summary(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What plan, card and report say of an exam: {"verdict", "questions", "form", "accuracy", "low", "high", "student", "pool"}.
+    """What plan, card and report say of an exam: {"verdict", "questions", "form", "accuracy", "low", "high", "student", "pool"}, and
+    "again" after an exam that was taken again (see `stages.second_exam`).
 
     `student` and `pool` are accuracies of the seeds-only student and of both together; None for spans.
     """
@@ -147,6 +149,7 @@ def summary(content: Mapping[str, Any]) -> dict[str, Any]:
         **{key: chosen[key] for key in ("accuracy", "low", "high")},
         "student": content["student"]["accuracy"] if "student" in content else None,
         "pool": content["pool"]["accuracy"] if "pool" in content else None,
+        **({"again": content["again"]} if "again" in content else {}),
     }
 
 
@@ -213,12 +216,9 @@ def _truths(recipe: Recipe, samples: Sequence[Sample]) -> list[int]:
 def _score_form(form: LabelForm, rows: Sequence[tuple[float, ...]], truths: Sequence[int], classes: int) -> FormResult:
     uniform = (1 / classes,) * classes
     readings = [(truth, row or uniform) for truth, row in zip(truths, rows, strict=True)]
-    right = sum(
-        bool(row) and max(range(classes), key=row.__getitem__) == truth for truth, row in zip(truths, rows, strict=True)
-    )
     temperature = fit_temperature(readings)
     score = log_likelihood(readings, temperature) / max(1, len(readings))
-    return FormResult(form, tuple(rows), right, len(rows), score, temperature)
+    return FormResult(form, tuple(rows), _right(rows, truths), len(rows), score, temperature)
 
 
 def _micro_f1(recipe: Recipe, answered: Sequence[tuple[Sample, str]], task: Any) -> tuple[float, int]:
@@ -238,13 +238,11 @@ def _micro_f1(recipe: Recipe, answered: Sequence[tuple[Sample, str]], task: Any)
 def _content(recipe: Recipe, results: Sequence[FormResult], folds: Sequence[Sequence[Sample]]) -> dict[str, Any]:
     """exam.json of a task with one label a text."""
     classes = len(recipe.task.classes)
-    samples = [sample for fold in folds for sample in fold]
-    truths = _truths(recipe, samples)
+    truths = _truths(recipe, [sample for fold in folds for sample in fold])
     uniform = (1 / classes,) * classes
     student = [tuple(float(value) for value in row) for rows in cross_fitted(recipe, folds) for row in rows]
     student_readings = list(zip(truths, student, strict=True))
-    student_temperature = fit_temperature(student_readings)
-    student_score = log_likelihood(student_readings, student_temperature) / len(truths)
+    student_score = log_likelihood(student_readings, fit_temperature(student_readings)) / len(truths)
 
     best = max(results, key=lambda result: result.score)
     weight, pooled_score, temperature = _best_pool(best, truths, student, uniform)
@@ -253,9 +251,7 @@ def _content(recipe: Recipe, results: Sequence[FormResult], folds: Sequence[Sequ
         for row, opinion in zip(best.rows, student, strict=True)
     ]
     low, high = wilson_interval(best.right, best.count)
-    pool_right = sum(
-        max(range(classes), key=row.__getitem__) == truth for truth, row in zip(truths, pooled, strict=True)
-    )
+    pool_right = _right(pooled, truths)
     pool_low, pool_high = wilson_interval(pool_right, len(truths))
     content: dict[str, Any] = {
         "questions": len(truths),
@@ -269,7 +265,8 @@ def _content(recipe: Recipe, results: Sequence[FormResult], folds: Sequence[Sequ
             "student_weight": weight,
             "per_class": _per_class(recipe, best, truths),
         },
-        "student": {"accuracy": _share_right(student, truths), "log_likelihood": student_score},
+        "choice": _choice(results, best, truths, uniform),
+        "student": {"accuracy": _right(student, truths) / len(truths), "log_likelihood": student_score},
         "pool": {
             "accuracy": pool_right / len(truths),
             "low": pool_low,
@@ -277,10 +274,28 @@ def _content(recipe: Recipe, results: Sequence[FormResult], folds: Sequence[Sequ
             "log_likelihood": pooled_score,
         },
         "rule": "relabel" if pool_low >= SURE else "reject",
-        "verdict": _verdict(best, 1 / classes, pooled_score - student_score, _share_right(student, truths)),
+        "verdict": _verdict(best, 1 / classes, pooled_score - student_score, _right(student, truths) / len(truths)),
     }
     content["message"] = message(content)
     return content
+
+
+def _choice(
+    results: Sequence[FormResult], best: FormResult, truths: Sequence[int], uniform: tuple[float, ...]
+) -> dict[str, Any] | None:
+    """{"second": the form that came second, "sure": how probable it is that the chosen one is better}; None with a single form."""
+    others = [result for result in results if result is not best]
+    if not others:
+        return None
+    second = max(others, key=lambda result: result.score)
+    scores = [
+        [
+            log_likelihood([(truth, row or uniform)], result.temperature)
+            for truth, row in zip(truths, result.rows, strict=True)
+        ]
+        for result in (best, second)
+    ]
+    return {"second": asdict(second.form), "sure": round(probability_of_lead(*scores), 4)}
 
 
 def _verdict(best: FormResult, chance: float, gain: float, student_accuracy: float) -> str:
@@ -357,10 +372,11 @@ def _described(result: FormResult) -> dict[str, Any]:
     }
 
 
-def _share_right(rows: Sequence[Sequence[float]], truths: Sequence[int]) -> float:
+def _right(rows: Sequence[Sequence[float]], truths: Sequence[int]) -> int:
     return sum(
-        max(range(len(row)), key=row.__getitem__) == truth for row, truth in zip(rows, truths, strict=True)
-    ) / len(truths)
+        bool(row) and max(range(len(row)), key=row.__getitem__) == truth
+        for row, truth in zip(rows, truths, strict=True)
+    )
 
 
 def _per_class(recipe: Recipe, best: FormResult, truths: Sequence[int]) -> dict[str, dict[str, int]]:
@@ -368,5 +384,5 @@ def _per_class(recipe: Recipe, best: FormResult, truths: Sequence[int]) -> dict[
     for truth, row in zip(truths, best.rows, strict=True):
         entry = counts[recipe.task.classes[truth]]
         entry["n"] += 1
-        entry["right"] += bool(row) and max(range(len(row)), key=row.__getitem__) == truth
+        entry["right"] += _right([row], [truth])
     return counts

@@ -6,6 +6,7 @@ Round 0 has no teacher: its shard holds the seeds.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
@@ -28,6 +29,7 @@ from evokd_data.reporting.exam_words import mixture_in_words, rule_in_words
 from evokd_data.seeds import Splits, left_out_counts
 from evokd_data.stages.exam import exam, forms_to_try, labelling_of, needs_exam, require_useful
 from evokd_data.stages.plan import add_refill, make_brief, plan
+from evokd_data.stages.second_exam import QUESTIONS, WAYS, needs_second_exam, second_exam
 from evokd_data.storage.journal import Journal
 from evokd_data.storage.shards import (
     ShardedSamples,
@@ -105,8 +107,11 @@ async def _generate_with_teacher(
     recipe: Recipe, workspace: Workspace, index: int, splits: Splits, teacher: TeacherOnDemand, progress: Progress
 ) -> dict[str, Any]:
     folder = workspace.round(index)
-    if needs_exam(recipe, index) and not folder.plan.exists():
-        require_useful(recipe, await examine(recipe, workspace, index, splits, teacher, progress))
+    if not folder.plan.exists():
+        if needs_exam(recipe, index):
+            require_useful(recipe, await examine(recipe, workspace, index, splits, teacher, progress))
+        elif needs_second_exam(recipe, workspace, index):
+            require_useful(recipe, await examine_again(recipe, workspace, index, teacher, progress))
     brief, waves = plan(recipe, workspace, index, splits)
     student = None
     if brief.labelling.student_weight:
@@ -224,21 +229,38 @@ async def examine(
     seeds, forms = sum(map(len, folds_of(recipe, splits.seeds))), len(forms_to_try(recipe))
     if not workspace.round(index).exam.exists():
         progress.stage("exam", index, seeds=seeds, forms=forms)
-    count = 0
-
-    def on_answer(*_: object) -> None:
-        nonlocal count
-        count += 1
-        progress.answered(count, seeds * forms)
-
     with Journal(workspace.round(index).journal) as journal:
         brief = make_brief(recipe, workspace, index, labelling_of(recipe, None))
-        content = await exam(recipe, workspace, index, splits, brief, journal.asker(teacher.complete, on_answer))
+        ask = journal.asker(teacher.complete, _counter(progress, seeds * forms))
+        content = await exam(recipe, workspace, index, splits, brief, ask)
     progress.note(content["message"])
     if mixture := mixture_in_words(content):
         progress.note(mixture)
     progress.note(rule_in_words(content, recipe.filters.label_disagreement, recipe.filters.label_confidence))
     return content
+
+
+async def examine_again(
+    recipe: Recipe, workspace: Workspace, index: int, teacher: TeacherOnDemand, progress: Progress
+) -> Mapping[str, Any]:
+    """The exam on the texts of the round before `index`, as `examine`."""
+    if not workspace.round(index).exam.exists():
+        progress.stage("exam", index, texts=QUESTIONS, ways=WAYS)
+    with Journal(workspace.round(index).journal) as journal:
+        ask = journal.asker(teacher.complete, _counter(progress, QUESTIONS * WAYS))
+        content = await second_exam(recipe, workspace, index, ask)
+    progress.note(content["message"])
+    return content
+
+
+def _counter(progress: Progress, total: int) -> Callable[..., None]:
+    """Reports each answer of a stage that asks `total` prompts."""
+    counts = itertools.count(1)
+
+    def on_answer(*_: object) -> None:
+        progress.answered(next(counts), total)
+
+    return on_answer
 
 
 def _parts_url(recipe: Recipe, folder: RoundFolder) -> str:

@@ -99,6 +99,37 @@ def paired_difference(scores: Sequence[float], earlier: Sequence[float]) -> tupl
     return mean, math.sqrt(variance / len(differences))
 
 
+def probability_of_lead(scores: Sequence[float], others: Sequence[float]) -> float:
+    """How probable it is that the texts' `scores` are higher in the long run than `others`, of the same texts in the same order: by
+    the normal distribution of their mean difference. 0.5 when nothing tells them apart."""
+    mean, error = paired_difference(scores, others)
+    if not error:
+        return 0.5 if not mean else float(mean > 0)
+    return 0.5 * (1 + math.erf(mean / error / math.sqrt(2)))
+
+
+def temperature_for(rows: Sequence[Sequence[float]], confidence: float, least: float) -> float:
+    """The temperature, from `least` up to 8, at which the mean of the rows' largest probabilities is no more than `confidence`:
+    `least` itself where it is no more already, 8 where no temperature brings it so low."""
+
+    def mean_confidence(temperature: float) -> float:
+        return math.fsum(max(calibrate(row, (), temperature)) for row in rows) / len(rows)
+
+    if not rows or mean_confidence(least) <= confidence:
+        return least
+    low, high = math.log(least), math.log(max(least, 8.0))
+    for _ in range(60):  # the higher the temperature, the less sure: bisection finds the one crossing
+        middle = (low + high) / 2
+        low, high = (middle, high) if mean_confidence(math.exp(middle)) > confidence else (low, middle)
+    return round(math.exp(high), 4)
+
+
+def flatness(rows: Sequence[Sequence[float]]) -> float:
+    """The mean entropy of the rows as a share of what equal probabilities would have: 1 says nothing, 0 is certain."""
+    most = math.log(len(rows[0])) if rows and len(rows[0]) > 1 else 1.0
+    return math.fsum(-value * math.log(value) for row in rows for value in row if value > 0) / most / max(1, len(rows))
+
+
 def _softmax(logits: Sequence[float]) -> tuple[float, ...]:
     largest = max(logits)
     exponentials = [math.exp(logit - largest) for logit in logits]

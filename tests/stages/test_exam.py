@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -12,31 +13,19 @@ import pytest
 from evokd_data.errors import TeacherError
 from evokd_data.loop.rounds import generate_next, open_run, take_exam, train_next
 from evokd_data.progress import Progress
-from evokd_data.recipe import Recipe, load
 from evokd_data.records import Completion, LabelForm, Prompt
 from evokd_data.stages.exam import FormResult, _verdict, forms_to_try, labelling_of
 from evokd_data.storage.journal import read_answers
 from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.teachers.scripted import ScriptedEngine
-from tests.support.example_task import RECIPE, TEST, write_rows
-
-COLOURS = ("red", "green", "blue")
-SEEDS = {colour: [f"{colour} {colour}ish{number}" for number in range(5)] for colour in COLOURS}
-"""Seeds of a label share one word: the scripted teacher, which counts shared words, labels each of them right."""
+from tests.support.example_task import TEST
+from tests.support.measured_recipe import COLOURS, SEEDS, measured_recipe
 
 
 @pytest.fixture
 def measured(tmp_path):
     """A function: overrides, seeds of a class -> the recipe whose teacher is examined."""
-
-    def build(*overrides: str, per_class: int = 5) -> Recipe:
-        write_rows(tmp_path / "seeds.jsonl", {label: texts[:per_class] for label, texts in SEEDS.items()})
-        write_rows(tmp_path / "test.jsonl", TEST)
-        path = tmp_path / "recipe.yaml"
-        path.write_text(RECIPE.replace("teacher_trust: off\n", "").replace(", per_class: 1", ""), encoding="utf-8")
-        return load(path, ["student.buckets=1024", "student.min_steps=20", *overrides])
-
-    return build
+    return functools.partial(measured_recipe, tmp_path)
 
 
 def asked(journal: Path) -> list[tuple[str, list[str]]]:
@@ -48,6 +37,7 @@ def test_a_teacher_that_knows_the_labels_is_useful_and_the_plan_says_how_it_is_a
     recipe = measured()
     content = take_exam(recipe, tmp_path, Progress())
     assert (content["verdict"], content["questions"], content["chosen"]["accuracy"]) == ("useful", 15, 1.0)
+    assert 0.5 <= content["choice"]["sure"] <= 1 and content["choice"]["second"] != content["chosen"]["form"]
     assert content["chosen"]["per_class"] == {colour: {"n": 5, "right": 5} for colour in COLOURS}
     # 15 of 15 right: Wilson's interval begins at 15 / (15 + 1.96 ** 2).
     assert content["chosen"]["low"] == pytest.approx(15 / (15 + 1.96**2), abs=1e-6)

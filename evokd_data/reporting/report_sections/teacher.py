@@ -40,7 +40,7 @@ def teacher(run: RunFiles) -> dict[str, Any]:
 
 
 def _exam(run: RunFiles) -> dict[str, Any] | None:
-    """The last exam: its verdict, the forms that were tried, and each class with a Wilson interval."""
+    """The last exam, with what each exam said: its verdict, the forms that were tried, and each class with a Wilson interval."""
     exams = [round_files for round_files in run.rounds if round_files.folder.exam.exists()]
     if not exams:
         return None
@@ -52,11 +52,11 @@ def _exam(run: RunFiles) -> dict[str, Any] | None:
         if part in content
     ]
     return {
-        "round": exams[-1].index,
+        "round": exams[0].index,
         "questions": content["questions"],
         "chance": content["chance"],
         "verdict": content["verdict"],
-        "message": content["message"],
+        "message": ". ".join(read_json(taken.folder.exam)["message"] for taken in exams),
         "form": LabelForm(**chosen["form"]).name,
         "scores": [{"name": "teacher", **{key: chosen[key] for key in ("accuracy", "low", "high")}}, *others],
         "forms": [
