@@ -37,7 +37,8 @@ from evokd_data.strategies.trust import calibrate, flatness, probability_of_lead
 from tests.support.example_task import play
 from tests.support.measured_recipe import COLOURS, measured_recipe
 
-GUESSING = ("teacher.wrong_labels=1", "teacher_trust=force", "filters.label_confidence=0", "rounds.samples=90")
+GUESSING = ("teacher.wrong_labels=1", "teacher_trust=force", "filters.label_disagreement=intended")
+"""Texts keep the label they were asked for: nothing but the teacher's own labels says what the teacher knows."""
 Knows = Callable[[Prompt, str], str]
 """A prompt and the label that its text was asked for -> the label that a teacher gives."""
 
@@ -126,6 +127,17 @@ def test_a_teacher_whose_labels_say_nothing_of_the_texts_stops_the_run_unless_it
     require_useful(recipe, content)  # teacher_trust: force
     with pytest.raises(TeacherError, match=r"its labels say nothing of the texts; .* set teacher_trust: force"):
         require_useful(dataclasses.replace(recipe, teacher_trust="measured"), content)
+
+
+@pytest.mark.parametrize(("agreed", "is_blind"), [(12, True), (20, False)])
+def test_a_round_that_is_labelled_as_it_was_asked_for_speaks_for_the_teacher(played, agreed, is_blind):
+    recipe, workspace = played()
+    first = read_json(workspace.round(1).exam)
+    rows = [(0.5, 0.25, 0.25)] * 20  # the same label for every text
+    again = _measured(labelling_of(recipe, first), COLOURS, [*COLOURS * 7][:20], rows, rows, None)
+    again |= {"round": 1, "as_asked": {"red": {"n": 36, "agreed": agreed}}}
+    content = _content(recipe, first, labelling_of(recipe, first), again, rows)
+    assert (content["verdict"] == "blind to the texts") == is_blind
 
 
 def test_a_guess_does_not_stop_a_run_whose_texts_are_labelled_as_they_were_asked_for(played):
