@@ -176,6 +176,15 @@ def test_a_round_that_was_filled_is_replayed_with_its_refills(
         assert 0 < replayed.rows <= 24 and replayed.notes == []
 
 
+def test_a_round_that_a_second_exam_decided_is_replayed(server: RunningHub, tmp_path: Path) -> None:
+    text = RECIPE.replace("teacher_trust: off", "teacher_trust: force")
+    run = published(server, tmp_path, "org/examined-twice", 3, text=text)
+    again = read_json(run.workspace.round(2).plan)["exam"]["again"]
+    assert again["round"] == 1 and again["texts"] > 5
+    replayed = replay(run.repo, 2, cache_dir=tmp_path / "cache", **run.at)
+    assert replayed.rows > 0 and replayed.notes == []
+
+
 def test_a_refill_that_does_not_follow_from_what_was_kept_is_told(
     server: RunningHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

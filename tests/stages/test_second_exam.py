@@ -20,6 +20,7 @@ from evokd_data.loop.rounds import generate_next, train_next
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.records import Completion, Prompt
+from evokd_data.reporting.label_trust import asked_again, enumerated
 from evokd_data.stages.exam import is_exam, labelling_of, require_useful, summary
 from evokd_data.stages.second_exam import (
     QUESTIONS,
@@ -170,6 +171,8 @@ def test_round_2_is_planned_by_the_second_exam_and_comes_out_the_same_after_a_ki
     folder = workspace.round(2)
     content, plan = read_json(folder.exam), read_json(folder.plan)
     assert content["message"] in notes
+    assert asked_again(plan).startswith("Asked again about 20 texts of round 1, it gave ")
+    assert asked_again(read_json(workspace.round(1).plan)) == ""
     assert plan["exam"] == json.loads(json.dumps(summary(content))) and plan["exam"]["again"]["round"] == 1
     assert plan["labelling"]["temperature"] == labelling_of(recipe, content).temperature
     keys = [row["key"] for row in read_answers(folder.journal)]
@@ -219,6 +222,10 @@ def test_a_temperature_lowers_the_mean_confidence_to_what_is_asked_and_never_rai
     assert least <= temperature or temperature == pytest.approx(least, abs=1e-4)
     mean = sum(max(calibrate(row, (), temperature)) for row in rows) / len(rows)
     assert temperature == pytest.approx(max(least, 8.0), abs=1e-3) or mean <= confidence + 1e-3
+
+
+def test_parts_are_enumerated():
+    assert [enumerated(parts) for parts in (["a"], ["a", "b"], ["a", "b", "c"])] == ["a", "a and b", "a, b and c"]
 
 
 def test_flatness_and_lead():
