@@ -221,7 +221,7 @@ def _content(
         corrected["temperature"] = temperature
     if first["rule"] == "relabel" and again["at_most"] < SURE:
         corrected["rule"] = "reject"
-    content = {**first, "again": again, "corrected": corrected}
+    content = {**first, "rule": corrected.get("rule", first["rule"]), "again": again, "corrected": corrected}
     if _is_blind(again, 1 / len(recipe.task.classes)):
         content["verdict"] = BLIND
     return {**content, "message": message(content, labelling)}
