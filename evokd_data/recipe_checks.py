@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from evokd_data.errors import RecipeError
 from evokd_data.registry import nearest
+from evokd_data.strategies.labelling import in_form
 
 if TYPE_CHECKING:
     from evokd_data.recipe import Recipe
@@ -38,9 +39,10 @@ def _unfit_budget(recipe: Recipe) -> Iterator[str]:
 def _unfit_plugs(recipe: Recipe) -> Iterator[str]:
     if reason := recipe.strategy.accepts(recipe.task):
         yield f"strategy.name: {recipe.strategy.name!r} cannot work on a {recipe.task.name} task: {reason}"
-    constraint = recipe.task.label_constraint("a text")
-    if "label" in recipe.strategy.prompt_templates and (reason := recipe.teacher.refuses(constraint)):
-        yield f"teacher.engine: {recipe.teacher.name!r} cannot label this task's texts: {reason}"
+    tasks = [in_form(recipe.task, answer) for answer in recipe.task.answer_forms] or [recipe.task]
+    reasons = [recipe.teacher.refuses(task.label_constraint("a text")) for task in tasks]
+    if "label" in recipe.strategy.prompt_templates and all(reasons):
+        yield f"teacher.engine: {recipe.teacher.name!r} cannot label this task's texts: {reasons[0]}"
 
 
 def _unfit_sources(recipe: Recipe) -> Iterator[str]:

@@ -39,7 +39,7 @@ from evokd_data.seeds import Splits
 from evokd_data.storage.workspace import Workspace, read_json, write_checked_json
 from evokd_data.strategies import DEFAULT_LABELLING, Ask, Brief
 from evokd_data.strategies.demonstrations import MAX_WHEN_LABELLING, in_turns
-from evokd_data.strategies.labelling import answer_forms, can_be_scored, label_prompt, read_probabilities
+from evokd_data.strategies.labelling import answer_forms, can_be_scored, in_form, label_prompt, read_probabilities
 from evokd_data.strategies.prompts import prompt_key
 from evokd_data.strategies.trust import (
     SIGNIFICANCE,
@@ -53,7 +53,7 @@ from evokd_data.strategies.trust import (
     probability_of_lead,
     wilson_interval,
 )
-from evokd_data.tasks import Unreadable
+from evokd_data.tasks import Task, Unreadable
 
 SCHEMA_VERSION = "1"
 STUDENT_WEIGHTS = (2.0, 1.0, 0.0)
@@ -118,7 +118,7 @@ def labelling_of(recipe: Recipe, content: Mapping[str, Any] | None) -> Labelling
     votes = recipe.filters.label_votes
     if content is None:
         rule = _default_rule(recipe) if rule == "auto" else rule
-        form = replace(DEFAULT_LABELLING.form, answer=answer_forms(recipe.task, recipe.templates())[0])
+        form = replace(DEFAULT_LABELLING.form, answer=_answers(recipe)[0])
         # Scored where the student learns from it, as long as nobody measured anything else.
         scored = can_be_scored(recipe.task) and recipe.student.learns_soft_labels and votes == 1
         return Labelling(form, scored, votes=votes, rule=rule)
@@ -160,11 +160,20 @@ def forms_to_try(recipe: Recipe) -> list[LabelForm]:
     layouts = (True, False) if templates.has_turns("label") else (False,)
     shows = templates.has_turns("label") or "demonstrations" in templates.variables("label")
     counts = (MAX_WHEN_LABELLING, len(recipe.task.labels), 0) if shows else (0,)
+    answers = _answers(recipe)
+    if len(answers) > 1 and not can_be_scored(recipe.task):
+        counts = counts[:2]  # each question is a whole text again: of no demonstrations nothing is asked in three forms
     forms = []
-    for answer in answer_forms(recipe.task, templates):
+    for answer in answers:
         for count in dict.fromkeys(min(count, MAX_WHEN_LABELLING) for count in counts):
             forms += [LabelForm(answer, turns, count) for turns in layouts if count or not turns]
     return forms
+
+
+def _answers(recipe: Recipe) -> list[str]:
+    """The forms of an answer that the teacher's engine can be held to, the default first."""
+    answers = answer_forms(recipe.task, recipe.templates())
+    return [a for a in answers if not recipe.teacher.refuses(in_form(recipe.task, a).label_constraint("a text"))]
 
 
 async def _take(
@@ -204,9 +213,9 @@ async def _take(
     return _score_form(form, rows, _truths(recipe, samples), len(task.classes))
 
 
-def task_in_form(recipe: Recipe, form: LabelForm) -> Any:
+def task_in_form(recipe: Recipe, form: LabelForm) -> Task:
     """The recipe's task; a tagging task asks for spans in the way of the form."""
-    return recipe.task if can_be_scored(recipe.task) else replace(recipe.task, labelling=form.answer)  # type: ignore[type-var]
+    return in_form(recipe.task, form.answer)
 
 
 def _truths(recipe: Recipe, samples: Sequence[Sample]) -> list[int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import exp, isfinite
 from typing import Any
@@ -59,9 +59,14 @@ def can_be_scored(task: Task) -> bool:
 def answer_forms(task: Task, templates: Templates) -> tuple[str, ...]:
     """The forms of an answer that task and label template allow, the one that served most teachers best first."""
     if not can_be_scored(task):
-        return (str(task.describe()["labelling"]),)
+        return task.answer_forms
     codes = len(task.classes) <= len(LABEL_CODES) and "codes" in templates.variables("label")
     return (NAMES, CODES) if codes else (NAMES,)
+
+
+def in_form(task: Task, answer: str) -> Task:
+    """The task with its targets asked for in this form of an answer; a task with one label a text is the same in all of them."""
+    return task if can_be_scored(task) else replace(task, labelling=answer)  # type: ignore[type-var]
 
 
 def label_codes(classes: Sequence[str]) -> dict[str, str]:

@@ -126,7 +126,7 @@ class Task(Protocol):
     """A task is a frozen dataclass whose fields are the recipe's `task` table.
 
     Storage: `columns`, `to_row`, `from_row`, `check`, `read_example`, `read_text`, `read_lines`, `may_be_called`.
-    Prompts: `describe`, `show`, `label_constraint`, `read_label`, `target_of`, `carries`.
+    Prompts: `describe`, `show`, `answer_forms`, `label_constraint`, `read_label`, `target_of`, `carries`.
     Learning: `classes`, `labels`, `supervise`, `decode`, `mistakes`, `score`.
     """
 
@@ -139,6 +139,10 @@ class Task(Protocol):
     """Of files that only this task reads, see `read_lines`."""
     class_field: ClassVar[str]
     """The field of `columns` whose values are `labels`, such as "label" or "spans.type": readers get class numbers with names."""
+
+    answer_forms: tuple[str, ...]
+    """Values of its setting `labelling`: the forms in which a teacher can be asked for targets, the default first. Empty where a
+    target is a label out of a list."""
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -57,6 +57,7 @@ class Classification:
     templates: ClassVar[str] = "classification"
     suffixes: ClassVar[tuple[str, ...]] = ()
     class_field: ClassVar[str] = "label"
+    answer_forms: ClassVar[tuple[str, ...]] = ()  # type: ignore[misc]
 
     labels: Annotated[tuple[str, ...], Field(min_length=2)]
     """The labels, as your files and the student have them. At least two."""

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 Column = Annotated[str, Field(min_length=1)]
 
+ANSWER_FORMS = ("grammar", "enum", "json")
+"""The values of `NER.labelling` but for `auto`: those with which less can be invented come first."""
 MARK_REASONS = {
     "altered": "text_changed",
     "cut": "truncated",
@@ -74,8 +76,9 @@ class NER:
     """What the texts are and what is marked in them, as a phrase that goes into prompts."""
     type_descriptions: Mapping[str, str] = field(default_factory=dict)
     """What a type means, in a sentence for the teacher, e.g. whether a title belongs to a name."""
-    labelling: Literal["grammar", "json", "enum"] = "grammar"
-    """The form of the teacher's answer. `grammar`: the text with marks in it, under a grammar made from the text;
+    labelling: Literal["auto", "grammar", "json", "enum"] = "auto"
+    """The form of the teacher's answer. `auto`: that which serves your teacher best on the seeds, by its exam; without an
+    exam the first that its engine can be held to. `grammar`: the text with marks in it, under a grammar made from the text;
     nothing else can be written, and of a surface that occurs twice one occurrence can be marked. `enum`: a list of
     entities whose texts are runs of words of the text; nothing can be invented, and an entity stands for all its
     occurrences. `json`: the same list with free strings; an answer with a span that is not in the text is rejected."""
@@ -91,6 +94,14 @@ class NER:
     """The column of your files that holds the words of a text, beside `tags_column`."""
     tags_column: Column = "ner_tags"
     """The column of your files that holds a tag for each word."""
+
+    @property
+    def answer_forms(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ANSWER_FORMS if self.labelling == "auto" else (self.labelling,)
+
+    @property
+    def _form(self) -> str:
+        return self.answer_forms[0]
 
     def __post_init__(self) -> None:
         try:
@@ -240,7 +251,7 @@ class NER:
             "types": list(self.types),
             "description": self.description,
             "type_descriptions": dict(self.type_descriptions),
-            "labelling": self.labelling,
+            "labelling": self._form,
         }
 
     def show(self, sample: Sample) -> Mapping[str, Any]:
@@ -251,17 +262,17 @@ class NER:
         answer = {"entities": [{"text": surface, "type": type_} for surface, type_ in entities]}
         return {
             "text": sample.text,
-            "target": marked if self.labelling == "grammar" else orjson.dumps(answer).decode(),
+            "target": marked if self._form == "grammar" else orjson.dumps(answer).decode(),
             "marked": marked,
             **self.to_row(annotated),
         }
 
     def label_constraint(self, text: str) -> Constraint:
-        if self.labelling == "grammar":
+        if self._form == "grammar":
             return Constraint(grammar=marking.grammar(text, self.types) if text.strip() else 'root ::= ""\n')
         offsets = marking.word_offsets(text)
         surface: dict[str, Any] = {"type": "string"}
-        if self.labelling == "enum" and offsets:
+        if self._form == "enum" and offsets:
             runs = (
                 text[start:end]
                 for first, (start, _) in enumerate(offsets)
@@ -284,7 +295,7 @@ class NER:
         )
 
     def read_label(self, answer: str, text: str) -> Target:
-        """The spans in the teacher's answer, whose form is `labelling`.
+        """The spans in the teacher's answer, in the form of `labelling`.
 
         Raises Unreadable: "no_label" for an empty answer, "unreadable" for an answer of another form, "unknown_type", a key
         of `spans.REASONS`; for marks also "text_changed" when the answer differs from the text, "truncated" when it ends
@@ -295,7 +306,7 @@ class NER:
         return tuple(spans.without_invisible_edges(text, self._read_answer(answer, text)))
 
     def _read_answer(self, answer: str, text: str) -> tuple[Span, ...]:
-        if self.labelling == "grammar":
+        if self._form == "grammar":
             try:
                 return marking.read(answer, text, self.types)
             except ValueError as error:
