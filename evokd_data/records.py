@@ -37,7 +37,8 @@ class Sampling:
 class Constraint:
     """What the engine lets the teacher answer. Exactly one is set: a JSON schema, a list of choices, or an EBNF grammar.
 
-    `score`: return the log-probability of each choice as well (soft labels), where the engine can.
+    `score`: return the log-probability of each choice as well (soft labels), or under a schema or a grammar that of each token of
+    the answer, where the engine can.
     """
 
     json_schema: Mapping[str, Any] | None = None
@@ -75,7 +76,8 @@ class Completion:
 
     `finish_reason` is "stop", "length" (cut at max_tokens), "too_long" (the prompt does not fit into the model's context;
     `text` is empty) or, from `refused`, "refused: " and why. `choice_logprobs`: natural log-probability of each choice of the
-    constraint, renormalised over them.
+    constraint, renormalised over them; under a schema or a grammar that of each token, named by its characters in `text`
+    ("12:15"), without those that are as good as certain. None where the engine gives none.
     """
 
     text: str
@@ -232,7 +234,8 @@ class Labelling:
     that knows the seeds alone count beside the teacher's; 0: it is not asked. `votes`: labelling answers per text, each with the
     demonstrations in another order. `rule`: "reject" (a text must be labelled as it was asked for), "relabel" (the label given
     counts) or "intended" (the label asked for counts). `threshold`: the least probability of a label. `accuracy`: the probability
-    that a label is right that comes without probabilities.
+    that a label is right that comes without probabilities. `doubt`: the text of a span that is less probable is labelled a second
+    time (see strategies/span_trust.py); 0: none.
     """
 
     form: LabelForm
@@ -244,6 +247,7 @@ class Labelling:
     rule: str = "reject"
     accuracy: float = 0.8
     threshold: float = 0.0
+    doubt: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +269,8 @@ class Draft:
 class Sample:
     """A text and its target that passed all filters.
 
-    `id` is a digest of text and target. `soft` holds one probability per class, in the order of the task's classes.
+    `id` is a digest of text and target. `soft` holds one probability per class, in the order of the task's classes; where the
+    target is spans, one per span, in their order.
     """
 
     id: str

@@ -19,7 +19,7 @@ LENGTH_FACTOR = 4.0
 SPAN_FACTOR = 3.0
 """A span may be this many times as long as the longest of the seeds."""
 LARGE_SHARE = 0.8
-"""A span of more of a text is no part of it any more, unless a seed has one."""
+"""A span of as much of a text is no part of it any more, unless a seed has one as large."""
 QUESTION_MARKS = "?\uff1f\u061f\u037e\u055e\u1367"  # Latin, full-width, Arabic, Greek, Armenian, Ethiopic
 
 
@@ -32,6 +32,8 @@ class SeedForm:
         self._scripts: Counter[str] = Counter()
         self._longest_span = 0
         self._largest_share = 0.0
+        self._types_of_symbols: set[str] = set()
+        """Types of spans without letter or digit: emoticons, currency signs."""
 
     def learn(self, seed: Sample) -> None:
         """Another seed."""
@@ -44,6 +46,8 @@ class SeedForm:
         for span in _spans(seed.target):
             self._longest_span = max(self._longest_span, span.end - span.start)
             self._largest_share = max(self._largest_share, (span.end - span.start) / length)
+            if not _has_word(span):
+                self._types_of_symbols.add(span.type)
 
     def text_problem(self, text: str) -> tuple[str, str]:
         """(reason of a rejection, its detail) for a text that no seed resembles; ("", "") for any other."""
@@ -63,9 +67,9 @@ class SeedForm:
         """(reason of a rejection, its detail) for spans that are no part of a text as those of the seeds are; ("", "") for others."""
         for span in _spans(target):
             length = span.end - span.start
-            if not any(character.isalnum() for character in span.surface):
+            if not _has_word(span) and span.type not in self._types_of_symbols:
                 return "span_punctuation", f"{span.type}: {span.surface!r}"
-            if length / len(text) > max(LARGE_SHARE, self._largest_share):
+            if length / len(text) >= LARGE_SHARE and length / len(text) > self._largest_share:
                 return "span_whole_text", f"{span.type}: {length} of {len(text)} characters"
             if self._longest_span and length > SPAN_FACTOR * self._longest_span:
                 return "span_too_long", f"{span.type}: {length} characters, in the seeds at most {self._longest_span}"
@@ -79,6 +83,10 @@ def scripts(text: str) -> Counter[str]:
 
 def _is_question(text: str) -> bool:
     return text.rstrip(" \"'»”)").endswith(tuple(QUESTION_MARKS))
+
+
+def _has_word(span: Span) -> bool:
+    return any(character.isalnum() for character in span.surface)
 
 
 def _spans(target: Target) -> tuple[Span, ...]:

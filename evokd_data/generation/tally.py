@@ -13,6 +13,7 @@ from evokd_data.records import Completion, Prompt, Quota, Rejection, Sample
 from evokd_data.strategies.labelling import can_be_scored, is_unlabelled
 from evokd_data.strategies.quotas import RequestPlan, kind_of
 from evokd_data.strategies.trust import SIGNIFICANCE, chance_of_so_many
+from evokd_data.tasks import Task
 
 ENOUGH_TO_COMPARE = 60
 EXAMPLES = 3
@@ -21,9 +22,10 @@ NEWEST = 3
 
 class Tally:
     """Running totals of a round, reported to `progress`. `asked` is the number of texts asked for, `accepted_by_kind` the number
-    kept of each kind of quota."""
+    kept of each kind of quota. `rule`: see `records.Labelling`."""
 
-    def __init__(self, planned: RequestPlan, progress: Progress) -> None:
+    def __init__(self, planned: RequestPlan, progress: Progress, task: Task, rule: str) -> None:
+        self._task, self._rule = task, rule
         self.ask_for_more(planned)
         self.accepted = 0
         self.accepted_by_kind: Counter[Quota] = Counter()
@@ -60,7 +62,9 @@ class Tally:
             self.accepted += 1
             self._newest.append(fate)
             self.accepted_by_kind[kind_of(self._planned[fate.origin.request].quota)] += 1
-            self._compare(fate.target == fate.origin.intended, fate.text, f"labelled {fate.target}")
+            # By the rule "reject" nothing is kept that is labelled otherwise than it was asked for, be it without a span.
+            agrees = self._rule == "reject" or self._task.carries(fate.target, fate.origin.intended)
+            self._compare(agrees, fate.text, f"labelled {fate.target}")
         else:
             self.rejected[fate.reason] += 1
             self.unlabelled += is_unlabelled(fate)

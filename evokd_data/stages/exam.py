@@ -36,10 +36,17 @@ from evokd_data.reporting.exam_words import (
     message,
 )
 from evokd_data.seeds import Splits
+from evokd_data.stages.span_exam import SpanReading, calibration, score_spans
 from evokd_data.storage.workspace import Workspace, read_json, write_checked_json
 from evokd_data.strategies import DEFAULT_LABELLING, Ask, Brief
 from evokd_data.strategies.demonstrations import MAX_WHEN_LABELLING, in_turns
-from evokd_data.strategies.labelling import answer_forms, can_be_scored, in_form, label_prompt, read_probabilities
+from evokd_data.strategies.labelling import (
+    answer_forms,
+    can_be_scored,
+    in_form,
+    label_prompt,
+    read_probabilities,
+)
 from evokd_data.strategies.prompts import prompt_key
 from evokd_data.strategies.trust import (
     SIGNIFICANCE,
@@ -67,7 +74,8 @@ MIN_GAIN = 0.02
 @dataclass(frozen=True)
 class FormResult:
     """What one form showed. `rows`: for each question the teacher's probability of each class, or () where its answer could not be
-    read. `accuracy`: share of right answers, for spans micro-F1. `score`: what the form is chosen by."""
+    read. `accuracy`: share of right answers, for spans micro-F1. `score`: what the form is chosen by. `spans`: (is right, probability)
+    of each span in its answers, where the engine gives one."""
 
     form: LabelForm
     rows: tuple[tuple[float, ...], ...]
@@ -75,6 +83,7 @@ class FormResult:
     count: int
     score: float
     temperature: float = 1.0
+    spans: tuple[SpanReading, ...] = ()
 
     @property
     def accuracy(self) -> float:
@@ -125,13 +134,15 @@ def labelling_of(recipe: Recipe, content: Mapping[str, Any] | None) -> Labelling
     chosen = {**content["chosen"], "rule": content["rule"], **content.get("corrected", {})}
     return Labelling(
         LabelForm(**chosen["form"]),
-        can_be_scored(recipe.task),
+        can_be_scored(recipe.task) or chosen.get("doubt", 0.0) > 0,
+        prior=tuple(chosen.get("prior", ())),
         temperature=chosen["temperature"],
         student_weight=chosen["student_weight"],
         votes=votes,
         rule=chosen["rule"] if rule == "auto" else rule,
         accuracy=chosen["accuracy"],
         threshold=recipe.filters.label_confidence if rule == "auto" else 0.0,
+        doubt=chosen.get("doubt", 0.0),
     )
 
 
@@ -159,7 +170,7 @@ def forms_to_try(recipe: Recipe) -> list[LabelForm]:
     templates = recipe.templates()
     layouts = (True, False) if templates.has_turns("label") else (False,)
     shows = templates.has_turns("label") or "demonstrations" in templates.variables("label")
-    counts = (MAX_WHEN_LABELLING, len(recipe.task.labels), 0) if shows else (0,)
+    counts = [MAX_WHEN_LABELLING, len(recipe.task.labels), 0] if shows else [0]
     answers = _answers(recipe)
     if len(answers) > 1 and not can_be_scored(recipe.task):
         counts = counts[:2]  # each question is a whole text again: of no demonstrations nothing is asked in three forms
@@ -170,10 +181,11 @@ def forms_to_try(recipe: Recipe) -> list[LabelForm]:
     return forms
 
 
-def _answers(recipe: Recipe) -> list[str]:
+def _answers(recipe: Recipe) -> Sequence[str]:
     """The forms of an answer that the teacher's engine can be held to, the default first."""
     answers = answer_forms(recipe.task, recipe.templates())
-    return [a for a in answers if not recipe.teacher.refuses(in_form(recipe.task, a).label_constraint("a text"))]
+    possible = [a for a in answers if not recipe.teacher.refuses(in_form(recipe.task, a).label_constraint("a text"))]
+    return possible or answers  # of none where the recipe asks for no label
 
 
 async def _take(
@@ -182,7 +194,7 @@ async def _take(
     """All questions in one form."""
     task = task_in_form(recipe, form)
     scored = can_be_scored(task)
-    brief = replace(brief, task=task, labelling=Labelling(form, scored))
+    brief = replace(brief, task=task, labelling=Labelling(form, scored=True))
     asked = []
     for number, fold in enumerate(folds):
         others = [sample for other, samples in enumerate(folds) if other != number for sample in samples]
@@ -202,8 +214,8 @@ async def _take(
     require_answers(recipe, answers)
     samples = [sample for fold in folds for sample in fold]
     if not scored:
-        right, count = _micro_f1(recipe, [(s, a.text) for s, a in zip(samples, answers, strict=True)], task)
-        return FormResult(form, (), right, count, right / count if count else 0.0)
+        micro_f1, spans = score_spans(list(zip(samples, answers, strict=True)), task)
+        return FormResult(form, (), micro_f1 * len(answers), len(answers), micro_f1, spans=spans)
     rows: list[tuple[float, ...]] = []
     for sample, answer in zip(samples, answers, strict=True):
         try:
@@ -228,20 +240,6 @@ def _score_form(form: LabelForm, rows: Sequence[tuple[float, ...]], truths: Sequ
     temperature = fit_temperature(readings)
     score = log_likelihood(readings, temperature) / max(1, len(readings))
     return FormResult(form, tuple(rows), _right(rows, truths), len(rows), score, temperature)
-
-
-def _micro_f1(recipe: Recipe, answered: Sequence[tuple[Sample, str]], task: Any) -> tuple[float, int]:
-    """(micro-F1 times the number of texts, texts): as `right` and `count` of a share."""
-    hits = mistakes = 0.0
-    for sample, answer in answered:
-        try:
-            predicted = task.read_label(answer, sample.text)
-        except Unreadable:
-            predicted = ()
-        expected, given = set(sample.target), set(predicted)
-        hits += 2 * len(expected & given)
-        mistakes += len(expected) + len(given)
-    return (hits / mistakes if mistakes else 0.0) * len(answered), len(answered)
 
 
 def _content(recipe: Recipe, results: Sequence[FormResult], folds: Sequence[Sequence[Sample]]) -> dict[str, Any]:
@@ -364,8 +362,14 @@ def _spans_content(recipe: Recipe, results: Sequence[FormResult]) -> dict[str, A
         "questions": best.count,
         "chance": 0.0,
         "forms": [_described(result) for result in results],
-        "chosen": {**_described(best), "low": low, "high": high, "temperature": 1.0, "student_weight": 0.0},
-        "rule": _default_rule(recipe),
+        "chosen": {
+            **_described(best),
+            "low": low,
+            "high": high,
+            "student_weight": 0.0,
+            **calibration(best.form, best.spans),
+        },
+        "rule": "relabel" if low >= SURE else _default_rule(recipe),
         "verdict": USEFUL if best.accuracy > 0 else UNCERTAIN if best.count < FEW else CHANCE,
     }
     content["message"] = message(content)

@@ -121,7 +121,7 @@ async def _generate_with_teacher(
     brief = replace(brief, check_texts=pipeline.text_filters.problems)
     planned = RequestPlan(waves, recipe.strategy.per_request, brief.seed, index)
     ranges = shard_ranges(planned, recipe.rounds.shard_size, planned.wave_ends)
-    tally = Tally(planned, progress)
+    tally = Tally(planned, progress, recipe.task, brief.labelling.rule)
     finished = _finished_shards(recipe, folder, ranges, pipeline, tally)
     progress.stage("generate", index, texts=tally.asked, requests=len(planned), shards=len(ranges), finished=finished)
     with Journal(folder.journal) as journal:

@@ -118,7 +118,7 @@ def as_json(index: int, brief: Brief, quotas: list[Quota], exam: Mapping[str, An
     return {
         "round": index,
         "budget": brief.budget,
-        "labelling": asdict(brief.labelling),
+        "labelling": {key: value for key, value in asdict(brief.labelling).items() if key != "doubt" or value},
         "exam": exam and summary(exam),
         "weaknesses": weaknesses_as_json(brief.weaknesses),
         "cells": quotas_as_json(quotas),

@@ -32,6 +32,7 @@ from evokd_data.records import (
 from evokd_data.strategies import NO_PROBLEM, Ask, Brief, TextProblem
 from evokd_data.strategies.demonstrations import permuted_demonstrations
 from evokd_data.strategies.prompts import make_prompt, prompt_key, task_variables
+from evokd_data.strategies.span_trust import Spans, calibrated, confirmed, disagreement, with_intended
 from evokd_data.strategies.trust import calibrate, certain_label, pool
 from evokd_data.strategies.writing import lost, origin, unanswered
 from evokd_data.tasks import Task, Unreadable
@@ -89,11 +90,18 @@ def label_answers(task: Task, templates: Templates, form: LabelForm) -> Mapping[
 
 
 async def label_texts(
-    brief: Brief, request: GenerationRequest, ask: Ask, strategy: str, texts: Sequence[str], problem: str
+    brief: Brief,
+    request: GenerationRequest,
+    ask: Ask,
+    strategy: str,
+    texts: Sequence[str],
+    problem: str,
+    intended: Sequence[Spans] | None = None,
 ) -> list[Draft]:
     """One draft for each text asked for: labelled, or with the problem that keeps it from being labelled.
 
-    `problem` says why there are fewer texts than were asked for. Nothing is asked about a text that the round's filters drop.
+    `problem` says why there are fewer texts than were asked for. `intended`: the spans that each text was written for, where the
+    strategy knows more than that they have the quota's type. Nothing is asked about a text that the round's filters drop.
     """
     sources = [origin(brief, request, position, strategy) for position in range(request.count)]
     written = [position for position, text in enumerate(texts) if text]
@@ -110,7 +118,9 @@ async def label_texts(
         if problem_at[position] != NO_PROBLEM:
             return unlabelled(text, source, problem_at[position])
         try:
-            return await label_text(brief, request, position, text, ask, strategy)
+            return await label_text(
+                brief, request, position, text, ask, strategy, None if intended is None else intended[position]
+            )
         except Unreadable as error:
             return lost(text, source, str(error))
 
@@ -133,32 +143,27 @@ def is_unlabelled(rejection: Rejection) -> bool:
 
 
 async def label_text(
-    brief: Brief, request: GenerationRequest, position: int, text: str, ask: Ask, strategy: str
+    brief: Brief,
+    request: GenerationRequest,
+    position: int,
+    text: str,
+    ask: Ask,
+    strategy: str,
+    intended: Spans | None = None,
 ) -> Draft:
     """The text with its label, or with the reason why no label of it can be trusted. Raises Unreadable.
 
     With several votes the demonstrations stand in another order for each: of probabilities the mean counts, of labels the
     majority (self-consistency, Wang et al. 2023).
     """
-    key = prompt_key("label", request.index, position)
-    prompts = [
-        label_prompt(
-            brief,
-            text,
-            permuted_demonstrations(brief, vote),
-            f"{key}/{vote:06d}",
-            derive_seed(request.seed, "label", position, vote),
-        )
-        for vote in range(brief.labelling.votes)
-    ]
+    prompts = [_vote(brief, request, position, text, vote) for vote in range(brief.labelling.votes)]
     answers = await asyncio.gather(*map(ask, prompts)) if len(prompts) > 1 else [await ask(prompts[0])]
     if problem := next(filter(None, map(unanswered, answers)), ""):
         raise Unreadable(problem)
     source = origin(brief, request, position, strategy)
     if not can_be_scored(brief.task):
-        return _judge_spans(
-            brief, Draft(text, majority([brief.task.read_label(a.text, text) for a in answers]), source)
-        )
+        draft = await _read_spans(brief, request, Draft(text, None, source), answers, ask)
+        return draft if draft.problem else _judge_spans(brief, draft, intended)
     readings = [read_probabilities(brief, answer, text) for answer in answers]
     probabilities = tuple(sum(values) / len(readings) for values in zip(*readings, strict=True))
     probabilities = calibrate(probabilities, brief.labelling.prior, brief.labelling.temperature)
@@ -166,6 +171,72 @@ async def label_text(
         opinion = await ask(student_prompt(brief, text, prompt_key(STUDENT, request.index, position)))
         probabilities = pool(probabilities, read_student(brief, opinion), brief.labelling.student_weight)
     return _judge(brief, Draft(text, None, source), probabilities)
+
+
+def _vote(brief: Brief, request: GenerationRequest, position: int, text: str, vote: int) -> Prompt:
+    """The prompt for one of the answers that a text gets."""
+    return label_prompt(
+        brief,
+        text,
+        permuted_demonstrations(brief, vote),
+        prompt_key("label", request.index, position, vote),
+        derive_seed(request.seed, "label", position, vote),
+    )
+
+
+async def _read_spans(
+    brief: Brief, request: GenerationRequest, draft: Draft, answers: Sequence[Completion], ask: Ask
+) -> Draft:
+    """The draft with the spans of the answers, and where there is one answer with their probabilities; see `span_trust`.
+
+    A text with a span that is too uncertain is labelled a second time. Raises Unreadable.
+    """
+    if len(answers) > 1:
+        return replace(draft, target=majority([brief.task.read_label(answer.text, draft.text) for answer in answers]))
+    spans = _spans(brief.task.read_label(answers[0].text, draft.text))
+    sure = read_span_probabilities(brief, answers[0], draft.text)
+    if not sure or min(sure) >= max(brief.labelling.doubt, brief.labelling.threshold):
+        return replace(draft, target=spans, soft=_rounded(sure))
+    least, doubted = min(zip(sure, spans, strict=True), key=lambda pair: pair[0])
+    detail = f"{doubted.surface!r} as {doubted.type} has a probability of {least:.2f}"
+    if len(permuted_demonstrations(brief, 0)) < 2:  # there is no other order to ask in
+        return (
+            _uncertain(draft, detail)
+            if least < brief.labelling.threshold
+            else replace(draft, target=spans, soft=_rounded(sure))
+        )
+    answer = await ask(_vote(brief, request, draft.origin.position, draft.text, 1))
+    if problem := unanswered(answer):
+        raise Unreadable(problem)
+    try:
+        again = _spans(brief.task.read_label(answer.text, draft.text))
+        both, sure_of_both = confirmed(spans, sure, again, read_span_probabilities(brief, answer, draft.text))
+    except Unreadable as error:
+        return _uncertain(draft, f"{detail}, and a second answer is {error}")
+    if not both:
+        return _uncertain(draft, f"{detail}, and a second answer has no span of the first")
+    return replace(draft, target=both, soft=_rounded(sure_of_both))
+
+
+def read_span_probabilities(brief: Brief, answer: Completion, text: str) -> list[float] | None:
+    """The calibrated probability of each span in an answer; None where the engine gives none. Raises Unreadable."""
+    if not brief.labelling.scored or answer.choice_logprobs is None:
+        return None
+    values = brief.task.span_probabilities(answer.text, text, answer.choice_logprobs)
+    return None if values is None else [calibrated(value, brief.labelling) for value in values]
+
+
+def _rounded(probabilities: Sequence[float] | None) -> tuple[float, ...] | None:
+    return None if probabilities is None else tuple(round(value, DECIMALS) for value in probabilities)
+
+
+def _uncertain(draft: Draft, detail: str) -> Draft:
+    return replace(draft, problem="label_uncertain", detail=detail)
+
+
+def _spans(target: Target) -> Spans:
+    assert isinstance(target, tuple)
+    return target
 
 
 def student_prompt(brief: Brief, text: str, key: str) -> Prompt:
@@ -234,13 +305,22 @@ def _judge(brief: Brief, draft: Draft, probabilities: Sequence[float]) -> Draft:
     return Draft(draft.text, classes[chosen], draft.origin, soft)
 
 
-def _judge_spans(brief: Brief, draft: Draft) -> Draft:
-    """A tagged text must hold the type it was written for, unless the teacher's labels count whatever they are."""
-    intended, target = draft.origin.intended, draft.target
-    assert target is not None
-    if brief.labelling.rule == "reject" and intended and not brief.task.carries(target, intended):
-        return Draft(draft.text, None, draft.origin, problem="label_disagreement", detail=f"asked for {intended}")
-    return draft
+def _judge_spans(brief: Brief, draft: Draft, intended: Spans | None) -> Draft:
+    """A tagged text must hold the spans it was written for, or where these are not known their type, unless the teacher's labels
+    count whatever they are. By the rule "intended" the spans it was written for count, and the labelled ones beside them."""
+    rule, asked = brief.labelling.rule, draft.origin.intended
+    assert draft.target is not None
+    target = _spans(draft.target)
+    if rule == "intended" and intended is not None:
+        counted = with_intended(intended, target)
+        return replace(draft, target=counted, soft=draft.soft if counted == target else None)
+    if rule != "reject":
+        return draft
+    if intended is not None:
+        detail = disagreement(intended, target)
+    else:
+        detail = f"asked for {asked}" if asked and not brief.task.carries(target, asked) else ""
+    return replace(draft, target=None, soft=None, problem="label_disagreement", detail=detail) if detail else draft
 
 
 def majority(votes: Sequence[Target]) -> Target:
@@ -254,7 +334,7 @@ def majority(votes: Sequence[Target]) -> Target:
 def label_prompt(brief: Brief, text: str, shown: Sequence[Mapping[str, Any]], key: str, seed: int) -> Prompt:
     """A labelling prompt with the demonstrations `shown`, in the form of the round."""
     answers = _answers(brief)
-    constraint = answers.constraint or brief.task.label_constraint(text)
+    constraint = answers.constraint or replace(brief.task.label_constraint(text), score=brief.labelling.scored)
     tokens = MAX_LABEL_TOKENS if constraint.choices else MAX_LABEL_TOKENS + 2 * len(text.encode())
     turns = brief.labelling.form.turns
     variables = {

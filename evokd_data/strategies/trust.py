@@ -10,7 +10,7 @@ often than either on all seven cells that were measured (TREC .61 and .52 -> .71
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 SIGNIFICANCE = 0.05
 """A count that chance brings about with no smaller probability shows nothing."""
@@ -56,8 +56,26 @@ def fit_temperature(readings: Sequence[tuple[int, Sequence[float]]], strength: f
     def loss(log_temperature: float) -> float:
         return -log_likelihood(readings, math.exp(log_temperature)) + strength * log_temperature**2 / 2
 
-    low, high = math.log(0.25), math.log(8.0)
-    # The loss has one minimum: a golden-section search finds it without any randomness.
+    return round(math.exp(_minimum(loss, math.log(0.25), math.log(8.0))), 4)
+
+
+def fit_prior(readings: Sequence[tuple[bool, float]], strength: float = 1.0) -> tuple[float, float]:
+    """The prior of (right, wrong), see `calibrate`, under which (is right, probability) of some answers are most likely.
+
+    A normal prior on its log-odds around 0, worth `strength` answers, keeps a few from saying much.
+    """
+
+    def loss(log_odds: float) -> float:
+        share = 1 / (1 + math.exp(-log_odds))
+        rows = [(0 if right else 1, calibrate((value, 1 - value), (share, 1 - share))) for right, value in readings]
+        return -log_likelihood(rows) + strength * log_odds**2 / 2
+
+    share = round(1 / (1 + math.exp(-_minimum(loss, -8.0, 8.0))), 4)
+    return share, round(1 - share, 4)
+
+
+def _minimum(loss: Callable[[float], float], low: float, high: float) -> float:
+    """Where a function with one minimum has it: a golden-section search, without any randomness."""
     ratio = (math.sqrt(5) - 1) / 2
     for _ in range(60):
         left, right = high - ratio * (high - low), low + ratio * (high - low)
@@ -65,7 +83,7 @@ def fit_temperature(readings: Sequence[tuple[int, Sequence[float]]], strength: f
             high = right
         else:
             low = left
-    return round(math.exp((low + high) / 2), 4)
+    return (low + high) / 2
 
 
 def log_likelihood(readings: Sequence[tuple[int, Sequence[float]]], temperature: float = 1.0) -> float:

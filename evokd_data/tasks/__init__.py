@@ -126,7 +126,7 @@ class Task(Protocol):
     """A task is a frozen dataclass whose fields are the recipe's `task` table.
 
     Storage: `columns`, `to_row`, `from_row`, `check`, `read_example`, `read_text`, `read_lines`, `may_be_called`.
-    Prompts: `describe`, `show`, `answer_forms`, `label_constraint`, `read_label`, `target_of`, `carries`.
+    Prompts: `describe`, `show`, `answer_forms`, `label_constraint`, `read_label`, `span_probabilities`, `target_of`, `carries`.
     Learning: `classes`, `labels`, `supervise`, `decode`, `mistakes`, `score`.
     """
 
@@ -188,6 +188,10 @@ class Task(Protocol):
 
     def read_label(self, answer: str, text: str) -> Target:
         """The target in a labelling answer. Raises Unreadable."""
+
+    def span_probabilities(self, answer: str, text: str, logprobs: Mapping[str, float]) -> tuple[float, ...] | None:
+        """The probability of each span that `read_label` reads in the answer, in order, from the log-probabilities of its tokens
+        (see Completion.choice_logprobs); None where they do not say. Empty where targets are no spans. Raises Unreadable."""
 
     def target_of(self, label: str) -> Target | None:
         """The target of any text written for `label`; None where the label does not decide it (spans must be located)."""

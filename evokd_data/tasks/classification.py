@@ -57,7 +57,7 @@ class Classification:
     templates: ClassVar[str] = "classification"
     suffixes: ClassVar[tuple[str, ...]] = ()
     class_field: ClassVar[str] = "label"
-    answer_forms: ClassVar[tuple[str, ...]] = ()  # type: ignore[misc]
+    answer_forms: ClassVar[tuple[str, ...]] = ()
 
     labels: Annotated[tuple[str, ...], Field(min_length=2)]
     """The labels, as your files and the student have them. At least two."""
@@ -209,6 +209,9 @@ class Classification:
         if len(candidates) != 1:
             raise Unreadable("label_not_allowed")
         return candidates[0]
+
+    def span_probabilities(self, answer: str, text: str, logprobs: Mapping[str, float]) -> tuple[float, ...] | None:
+        return ()
 
     def target_of(self, label: str) -> Target | None:
         return label

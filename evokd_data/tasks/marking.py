@@ -96,7 +96,12 @@ def mark(text: str, spans: Sequence[Span]) -> str:
 
 
 def read(answer: str, text: str, types: Sequence[str]) -> tuple[Span, ...]:
-    """The spans marked in `answer`, in order.
+    """The spans marked in `answer`, in order; see `read_marks`."""
+    return tuple(span for span, _ in read_marks(answer, text, types))
+
+
+def read_marks(answer: str, text: str, types: Sequence[str]) -> list[tuple[Span, tuple[int, int]]]:
+    """The spans marked in `answer`, in order, each with the characters [start, end) of its mark in the answer.
 
     Every answer that the grammar allows is read back as the same spans. A teacher without a grammar may write the text's
     own brackets and backslashes without a backslash; this is accepted where it has one meaning only.
@@ -108,11 +113,12 @@ def read(answer: str, text: str, types: Sequence[str]) -> tuple[Span, ...]:
     offsets = word_offsets(text)
     starts, ends = {start for start, _ in offsets}, {end for _, end in offsets}
     opening = re.compile(rf"\[({'|'.join(re.escape(type_) for type_ in sorted(types, key=len, reverse=True))}): ")
+    stripped = len(answer) - len(answer.lstrip())
     answer = answer.strip()
     position, text_end = (offsets[0][0], offsets[-1][1]) if offsets else (0, 0)  # in `text`
     index = 0  # in `answer`
-    spans: list[Span] = []
-    open_type, open_start = "", -1
+    marks: list[tuple[Span, tuple[int, int]]] = []
+    open_type, open_start, open_index = "", -1, 0
     while index < len(answer):
         plain = _PLAIN.match(answer, index)
         if plain and text.startswith(plain[0], position, text_end):  # most of the text, in long steps
@@ -128,7 +134,7 @@ def read(answer: str, text: str, types: Sequence[str]) -> tuple[Span, ...]:
         elif mark_open:
             if open_start >= 0:
                 raise ValueError("nested")
-            open_type, open_start, index = mark_open[1], position, mark_open.end()
+            open_type, open_start, open_index, index = mark_open[1], position, index, mark_open.end()
         elif answer[index] == "]" and open_start >= 0:
             next_open = opening.match(answer, index + 1)
             if character == "]" and answer[next_open.end() if next_open else index + 1 :][:1] != "\\":
@@ -137,7 +143,8 @@ def read(answer: str, text: str, types: Sequence[str]) -> tuple[Span, ...]:
                 raise ValueError("empty")
             if open_start not in starts or position not in ends:
                 raise ValueError("word")
-            spans.append(Span(open_start, position, open_type, text[open_start:position]))
+            span = Span(open_start, position, open_type, text[open_start:position])
+            marks.append((span, (open_index + stripped, index + 1 + stripped)))
             open_start, index = -1, index + 1
         elif answer[index] == character:
             index, position = index + 1, position + 1
@@ -145,7 +152,7 @@ def read(answer: str, text: str, types: Sequence[str]) -> tuple[Span, ...]:
             raise ValueError("type" if _UNKNOWN_MARK.match(answer, index) else "altered")
     if open_start >= 0 or position < text_end:
         raise ValueError("cut")
-    return tuple(spans)
+    return marks
 
 
 def _check(types: Sequence[str]) -> None:

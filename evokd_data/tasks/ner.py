@@ -35,7 +35,7 @@ from evokd_data.records import (
 )
 from evokd_data.registry import nearest
 from evokd_data.settings import Count, from_anyone
-from evokd_data.tasks import PLAIN, Layout, Unreadable, cell, conll, has, iob, marking, span_rows, spans
+from evokd_data.tasks import PLAIN, Layout, Unreadable, cell, conll, has, iob, marking, span_answers, span_rows, spans
 from evokd_data.tasks.span_rows import as_list, first_wrong, is_list, is_tag_like
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class NER:
     """The column of your files that holds a tag for each word."""
 
     @property
-    def answer_forms(self) -> tuple[str, ...]:  # type: ignore[override]
+    def answer_forms(self) -> tuple[str, ...]:
         return ANSWER_FORMS if self.labelling == "auto" else (self.labelling,)
 
     @property
@@ -279,20 +279,7 @@ class NER:
                 for _, end in offsets[first : first + self.enum_words]
             )
             surface = {"enum": list(dict.fromkeys(runs))}
-        entity = {
-            "type": "object",
-            "properties": {"text": surface, "type": {"enum": list(self.types)}},
-            "required": ["text", "type"],
-            "additionalProperties": False,
-        }
-        return Constraint(
-            json_schema={
-                "type": "object",
-                "properties": {"entities": {"type": "array", "items": entity, "maxItems": len(offsets)}},
-                "required": ["entities"],
-                "additionalProperties": False,
-            }
-        )
+        return Constraint(json_schema=span_answers.list_schema(surface, self.types, len(offsets)))
 
     def read_label(self, answer: str, text: str) -> Target:
         """The spans in the teacher's answer, in the form of `labelling`.
@@ -303,26 +290,32 @@ class NER:
         """
         if not answer.strip():
             raise Unreadable("no_label")
-        return tuple(spans.without_invisible_edges(text, self._read_answer(answer, text)))
+        return tuple(spans.without_invisible_edges(text, (span for span, _ in self._read_answer(answer, text))))
 
-    def _read_answer(self, answer: str, text: str) -> tuple[Span, ...]:
+    def span_probabilities(self, answer: str, text: str, logprobs: Mapping[str, float]) -> tuple[float, ...] | None:
+        """Of its mark, or of its entry in a list, given all that stands before it: the product over the tokens of words and type."""
+        places = [place for _, place in self._read_answer(answer, text)]
+        return span_answers.probabilities([place for place in places if place is not None], logprobs, len(places))
+
+    def _read_answer(self, answer: str, text: str) -> list[tuple[Span, span_answers.Place | None]]:
+        """The spans, each with its characters in the answer, as far as they are known."""
         if self._form == "grammar":
             try:
-                return marking.read(answer, text, self.types)
+                return [(span, [place]) for span, place in marking.read_marks(answer, text, self.types)]
             except ValueError as error:
                 raise Unreadable(MARK_REASONS.get(str(error), "unreadable")) from None
         try:
-            pairs = [(entity["text"], entity["type"]) for entity in orjson.loads(answer)["entities"]]
-        except (orjson.JSONDecodeError, KeyError, TypeError):
+            pairs = span_answers.read_list(answer)
+        except ValueError:
             raise Unreadable("unreadable") from None
-        if not all(isinstance(part, str) for pair in pairs for part in pair):
-            raise Unreadable("unreadable")
         if any(type_ not in self.types for _, type_ in pairs):
             raise Unreadable("unknown_type")
         try:
-            return spans.locate(text, pairs)
+            located = spans.locate(text, pairs)
         except ValueError as error:
             raise Unreadable(str(error)) from None
+        places = span_answers.entity_places(answer, pairs)
+        return [(span, places.get((span.surface, span.type))) for span in located]
 
     def target_of(self, label: str) -> Target | None:
         return None

@@ -141,6 +141,13 @@ class ChatTokenizer:
         """Whether `decode` can be used: the tokenizer is one of the tokenizers library."""
         return self._fast is not None
 
+    def pieces(self, prompt: Sequence[int], answer: Sequence[int]) -> list[str]:
+        """What each of the answer's tokens adds to the text; "" where its bytes complete no character. Together they are `decode`'s."""
+        from tokenizers.decoders import DecodeStream
+
+        stream = DecodeStream(ids=[] if self._is_byte_level else list(prompt), skip_special_tokens=True)
+        return [stream.step(self._fast, token) or "" for token in answer]
+
     def decode(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
         """The text with which the answer's tokens continue the prompt, without special tokens, decoded at once.
 

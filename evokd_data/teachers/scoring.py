@@ -1,5 +1,5 @@
 """Scores of choices: the first token of each choice stands for it, so one token of output gives the teacher's probability
-of every choice."""
+of every choice. Scores of an answer's tokens, by their characters."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import math
 from collections.abc import Sequence
 
 from evokd_data.errors import TeacherError
+from evokd_data.records import is_log_probability
+
+CERTAIN = -1e-6
+"""From this log-probability on a token says nothing about what was decided there, and is left out."""
 
 
 def first_tokens(choices: Sequence[str], tokens: Sequence[Sequence[int]]) -> tuple[int, ...]:
@@ -34,3 +38,22 @@ def renormalised(choices: Sequence[str], logprobs: Sequence[float]) -> dict[str,
     top = max(logprobs)
     total = top + math.log(sum(math.exp(value - top) for value in logprobs))
     return {choice: value - total for choice, value in zip(choices, logprobs, strict=True)}
+
+
+def token_logprobs(text: str, pieces: Sequence[str], logprobs: Sequence[float]) -> dict[str, float] | None:
+    """ "start:end" of a token's characters in `text` -> its log-probability, see Completion.choice_logprobs.
+
+    `pieces`: what each token of the answer adds to the text, "" where it completes no character. `text` is the answer, or the part
+    of it that counts. None when it is no part of it, or when a number is no log-probability.
+    """
+    position = -"".join(pieces).rfind(text)
+    if position > 0 or len(pieces) != len(logprobs) or not all(map(is_log_probability, logprobs)):
+        return None
+    scores: dict[str, float] = {}
+    for piece, value in zip(pieces, logprobs, strict=True):
+        start, end = max(0, position), min(len(text), position + max(1, len(piece)))
+        position += len(piece)
+        if start < end and value < CERTAIN:
+            name = f"{start}:{end}"  # two tokens may write one character
+            scores[name] = scores.get(name, 0.0) + value
+    return scores

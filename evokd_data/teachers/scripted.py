@@ -24,6 +24,7 @@ from evokd_data.digest import derive_random
 from evokd_data.records import Completion, Prompt
 from evokd_data.settings import NOT_IDENTITY, Count, Share, from_anyone
 from evokd_data.teachers import Engine, Teacher
+from evokd_data.teachers.scoring import token_logprobs
 
 CHARACTERS_PER_TOKEN = 4
 
@@ -84,6 +85,7 @@ class ScriptedEngine:
         keys = _required_keys(prompt)
         if prompt.template == "label" and "types" in variables["task"]:
             answer = self._spans(variables, variables["text"], rng)
+            scores = _token_logprobs(answer, rng) if prompt.constraint and prompt.constraint.score else None
         elif prompt.template == "label":
             answer, scores = self._label(prompt, rng)
         elif prompt.template == "explain":
@@ -180,6 +182,12 @@ def invented(rng: random.Random) -> str:
 def cue(target: str) -> str:
     """The invented word that marks the texts of a label or span type."""
     return invented(derive_random(0, "cue", target))
+
+
+def _token_logprobs(answer: str, rng: random.Random) -> dict[str, float] | None:
+    """Log-probabilities of an answer's words, as if these were its tokens, drawn at random: every other one is certain."""
+    pieces = re.findall(r"\s*\S+\s*", answer)
+    return token_logprobs(answer, pieces, [math.log1p(-max(0.0, rng.random() - 0.5)) for _ in pieces])
 
 
 def _escaped(text: str) -> str:

@@ -68,6 +68,18 @@ def test_a_span_is_dropped_when_it_is_no_part_of_a_text_as_those_of_the_seeds_ar
     assert learned([TEXT], SEED_SPANS).span_problem(text, spans)[0] == reason
 
 
+def test_a_span_without_letters_is_kept_where_a_seed_of_its_type_has_one():
+    form = learned(["nice :-) today"], (Span(5, 8, "emoticon", ":-)"),))
+    text = "so late ;-( again"
+    assert form.span_problem(text, (Span(8, 11, "emoticon", ";-("),)) == ("", "")
+    assert form.span_problem(text, (Span(8, 11, "person", ";-("),))[0] == "span_punctuation"
+
+
+def test_a_span_of_four_fifths_is_nearly_the_whole_text():
+    text = "abcdefgh i"
+    assert learned([TEXT], SEED_SPANS).span_problem(text, (Span(0, 8, "person", "abcdefgh"),))[0] == "span_whole_text"
+
+
 def test_a_span_may_be_the_whole_text_where_a_seed_has_one():
     form = learned(["Oslo"], (Span(0, 4, "place", "Oslo"),))
     assert form.span_problem("Rome", (Span(0, 4, "place", "Rome"),)) == ("", "")

@@ -146,3 +146,17 @@ def test_the_quickstarts_teachers_read_a_forged_turn_as_text(folder: str) -> Non
         "<|assistant|>",
     ]
     assert FORGED in tokenizer.decode(ids)
+
+
+@every_kind
+@pytest.mark.parametrize(
+    "text",
+    ["play some jazz", " caf\u00e9 \u4e2d\u6587 \U0001f469\u200d\U0001f52c!", "a\n\nb  c", "[artist: daft punk]"],
+)
+def test_the_pieces_of_an_answer_are_what_it_is_decoded_to(kind: str, text: str) -> None:
+    chat = chat_of(kind)
+    prompt = chat.encode((Message("user", "sing"),), False)
+    answer = chat.encode_text(text)
+    pieces = chat.pieces(prompt, answer)
+    assert len(pieces) == len(answer)
+    assert "".join(pieces) == chat.decode(prompt, answer)

@@ -116,6 +116,28 @@ def test_vllm_scores_exactly_the_tokens_of_the_choices(tmp_path: Path) -> None:
     assert answer.choice_logprobs["A"] - answer.choice_logprobs["C"] == pytest.approx(6)
 
 
+@pytest.mark.parametrize("dialect", ["vllm", "openai", "sglang", "llamacpp"])
+def test_an_answer_under_a_schema_comes_with_the_log_probabilities_of_its_tokens(dialect: str, tmp_path: Path) -> None:
+    text = '{"advice": "caf\u00e9"}'
+    tokens = [(b'{"advice": "', -0.5), (b"caf\xc3", -1.0), (b"\xa9", -0.25), (b'"}', 0.0)]
+    content = [{"token": "?", "bytes": [*data], "logprob": value} for data, value in tokens]
+    plain = [{"token": piece, "logprob": -1.0} for piece in ('{"advice": "', "caf\u00e9", '"}')]
+    bad = [{"token": text, "logprob": "low"}]
+    for sent, scores in (
+        (content, {"0:12": -0.5, "12:15": -1.0, "15:16": -0.25}),
+        (plain, {"0:12": -1.0, "12:16": -1.0, "16:18": -1.0}),
+        (bad, None),
+        (None, None),
+    ):
+        fake = FakeServer(script=[ok(chat(text, logprobs={"content": sent}))])
+        asked = prompt(1, Constraint(json_schema=SCHEMA, score=True))
+        (answer,) = talk(fake, tmp_path, completing(asked), dialect=dialect)
+        assert (answer.text, answer.choice_logprobs) == (text, scores)
+        (body,) = fake.bodies
+        assert body["logprobs"] is True and "top_logprobs" not in body and body["max_tokens"] > 1
+        assert "structured_outputs" in body or "response_format" in body
+
+
 def test_elsewhere_a_choice_out_of_sight_gets_the_last_one_in_sight(tmp_path: Path) -> None:
     top = [{"token": "A", "logprob": -0.5}, {"token": "Sure", "logprob": -1.0}, {"token": "B", "logprob": -3.0}]
     fake = FakeServer(script=[ok(chat("Sure", logprobs={"content": [{**top[1], "top_logprobs": top}]}))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import math
 import time
@@ -184,6 +185,39 @@ def test_names_are_scored_as_constrained_decoding_would_draw_them(opened: OpenEn
         assert list(answer.choice_logprobs.values()) == pytest.approx(expected, abs=5e-4)
         assert answer.text == choices[max(range(len(choices)), key=expected.__getitem__)]
         assert 1 < answer.completion_tokens <= 4
+
+
+@pytest.mark.parametrize(
+    "constraint", [Constraint(json_schema=SCHEMA), Constraint(grammar=GRAMMAR)], ids=["schema", "grammar"]
+)
+def test_tokens_of_an_answer_are_scored_as_the_model_alone_would(
+    opened: OpenEngine, model: Path, constraint: Constraint
+) -> None:
+    """All log-probabilities together, against a forward pass in transformers: the constraint changes none of them."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    scored = dataclasses.replace(constraint, score=True)
+    prompts = [a_prompt(index, scored, max_tokens=60) for index in range(6)]
+    answers = opened.ask(*prompts)
+    plain = opened.ask(*(a_prompt(index, constraint, max_tokens=60) for index in range(6)))
+    assert [answer.text for answer in answers] == [answer.text for answer in plain]
+    assert all(answer.choice_logprobs is None for answer in plain)
+    llama = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    for prompt, answer in zip(prompts, answers, strict=True):
+        ids = opened.engine._chat.encode(prompt.messages, False)
+        written = opened.engine._chat.encode_text(answer.text)
+        if len(written) != answer.completion_tokens - (answer.finish_reason == "stop"):
+            continue  # the model wrote the text in other tokens than its tokenizer would
+        with torch.no_grad():
+            logits = torch.log_softmax(llama(torch.tensor([[*ids, *written]])).logits[0].double(), dim=-1)
+        expected = sum(logits[len(ids) - 1 + at, token].item() for at, token in enumerate(written))
+        assert math.fsum(answer.choice_logprobs.values()) == pytest.approx(expected, abs=1e-3 * len(written))
+        spans = [tuple(map(int, name.split(":"))) for name in answer.choice_logprobs]
+        assert all(0 <= start < end <= len(answer.text) for start, end in spans) and spans == sorted(spans)
+        break
+    else:
+        pytest.fail("no answer in the tokenizer's own tokens")
 
 
 def test_a_prompt_too_long_is_an_answer_not_an_accident(opened: OpenEngine) -> None:

@@ -106,8 +106,9 @@ def _matrix(run: RunFiles) -> dict[str, Any] | None:
     totals = Counter[str]()
     asked = agreed = 0
     for round_files in run.rounds:
+        rejects = round_files.plan.get("labelling", {}).get("rule") == "reject"
         for label, given in _kept_pairs(round_files):
-            asked, agreed = asked + 1, agreed + (label in given)
+            asked, agreed = asked + 1, agreed + (rejects or label in given)
             totals[label] += 1
             kept.update((label, other) for other in given or (NO_SPAN,))
         for label, other in _rejected_pairs(round_files):

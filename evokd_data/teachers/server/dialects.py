@@ -101,7 +101,7 @@ DIALECTS = {
 def body_of(dialect: Dialect, teacher: Server, prompt: Prompt, tokens: Sequence[int] | None = None) -> Body:
     """The body of one request. With `tokens`, the first token ids of the choices, those are scored exactly."""
     sampling, constraint = prompt.sampling, prompt.constraint
-    scored = constraint is not None and constraint.score
+    scored = constraint is not None and constraint.score and constraint.choices is not None
     limit = 1 if scored else sampling.max_tokens
     draws = {"temperature": sampling.temperature, "top_p": sampling.top_p}
     seed = {"seed": prompt.seed % SMALL_SEEDS if dialect.small_seeds else prompt.seed}
@@ -117,7 +117,9 @@ def body_of(dialect: Dialect, teacher: Server, prompt: Prompt, tokens: Sequence[
         body |= {**draws, LIMIT: limit, **seed}
     body |= dialect.thinking(teacher.thinking and not scored)
     if constraint is not None:
-        body |= _scoring(dialect, tokens) if constraint.score else _constraint(dialect, constraint)
+        body |= _scoring(dialect, tokens) if scored else _constraint(dialect, constraint)
+        if constraint.score and not scored:
+            body["logprobs"] = True  # of the tokens that are written
     for key, value in teacher.extra_body.items():
         both = isinstance(value, Mapping) and isinstance(body.get(key), dict)
         body[key] = body[key] | dict(value) if both else value

@@ -31,6 +31,7 @@ from evokd_data.teachers.server.replies import (
     read_error,
     read_reply,
     read_scores,
+    read_token_logprobs,
     read_too_long,
 )
 
@@ -155,17 +156,18 @@ class ServerEngine:
     async def complete(self, prompt: Prompt) -> Completion:
         """See `teachers.Engine`. Tries again on 429, 5xx and lost connections, at another server if there is one."""
         self._note_control_tokens(prompt)
-        if prompt.constraint is not None and prompt.constraint.score:
-            assert prompt.constraint.choices
+        scored = prompt.constraint is not None and prompt.constraint.score
+        if scored and prompt.constraint is not None and prompt.constraint.choices is not None:
             completion = await self._complete_with_scores(prompt, prompt.constraint.choices)
             if completion is not None:
                 return completion
-            prompt = replace(prompt, constraint=Constraint(choices=prompt.constraint.choices))
+            scored, prompt = False, replace(prompt, constraint=Constraint(choices=prompt.constraint.choices))
         answer = await self._ask(prompt, body_of(self._dialect, self._teacher, prompt))
         if isinstance(answer, Completion):
             return answer
         thinking = self._teacher.thinking
-        return answer.completion(read_answer(restored(answer.text), prompt.constraint, thinking))
+        text = read_answer(restored(answer.text), prompt.constraint, thinking)
+        return answer.completion(text, read_token_logprobs(text, answer.choice) if scored else None)
 
     async def _complete_with_scores(self, prompt: Prompt, choices: tuple[str, ...]) -> Completion | None:
         """The choice drawn, with the probability of each; None where the server gives none for these choices."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
@@ -12,7 +13,7 @@ from typing import Any
 import orjson
 
 from evokd_data.records import Completion, is_log_probability, refused, token_count
-from evokd_data.teachers.scoring import renormalised
+from evokd_data.teachers.scoring import renormalised, token_logprobs
 
 STOPPED = ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", None)
 CUT = ("length", "max_tokens", "model_length", "max_output_tokens")
@@ -92,11 +93,11 @@ class Answer:
     choice: Mapping[str, Any]
     refusal: str = ""
 
-    def completion(self, text: str) -> Completion:
-        """The completion with this reading of the text."""
+    def completion(self, text: str, logprobs: Mapping[str, float] | None = None) -> Completion:
+        """The completion with this reading of the text, and the log-probabilities of its tokens."""
         if self.refusal:
             return refused(self.refusal, self.prompt_tokens, self.completion_tokens)
-        return Completion(text, self.reason, self.prompt_tokens, self.completion_tokens)
+        return Completion(text, self.reason, self.prompt_tokens, self.completion_tokens, logprobs)
 
 
 def read_reply(body: Mapping[str, Any], thinking: bool) -> Answer | None:
@@ -179,6 +180,20 @@ def read_scores(
     least = min(logprobs.values())
     known = [_total(values) if values else least for values in begun.values()]
     return renormalised(choices, known), _begun(choices, tokens, str(first["token"]))
+
+
+def read_token_logprobs(text: str, choice: Mapping[str, Any]) -> dict[str, float] | None:
+    """The log-probability of each token of the answer `text`, see `scoring.token_logprobs`; None where the server sent none of use."""
+    pieces, logprobs = [], []
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    try:
+        for entry in choice["logprobs"]["content"]:
+            written = entry.get("bytes")
+            pieces.append(decoder.decode(bytes(written)) if isinstance(written, list) else str(entry["token"]))
+            logprobs.append(float(entry["logprob"]))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        return None
+    return token_logprobs(text, pieces, logprobs)
 
 
 def _total(logprobs: Sequence[float]) -> float:

@@ -15,6 +15,7 @@ from evokd_data.teachers.answers import read_answer
 from evokd_data.teachers.chat import ChatTokenizer
 from evokd_data.teachers.label_trie import LabelTrie
 from evokd_data.teachers.logs import describe_error
+from evokd_data.teachers.scoring import token_logprobs
 from evokd_data.teachers.vllm.arguments import without_folders
 from evokd_data.teachers.vllm.names import version
 from evokd_data.teachers.vllm.startup import last_error
@@ -74,11 +75,12 @@ class VLLMEngine:
 
     async def _complete(self, prompt: Prompt) -> Completion:
         scored = prompt.constraint is not None and prompt.constraint.score
-        ids = self._chat.encode(prompt.messages, self._teacher.thinking and not scored)
+        chooses = prompt.constraint is not None and prompt.constraint.choices is not None
+        ids = self._chat.encode(prompt.messages, self._teacher.thinking and not (scored and chooses))
         room = self._max_model_len - len(ids)
         if room < 1:
             return Completion("", "too_long", len(ids), 0)
-        if scored:
+        if scored and chooses:
             return await self._score(prompt, ids)
         sampling = prompt.sampling
         constraint = _named_constraint(prompt.constraint)
@@ -93,6 +95,9 @@ class VLLMEngine:
             skip_clone=True,
             # Otherwise vLLM decodes every token of every request in flight at every step, in this process.
             detokenize=not self._chat.can_decode,
+            logprobs=0
+            if scored and self._chat.can_decode
+            else None,  # 0: of the tokens that are written, and of no other
         )
         output = await self._generate(prompt, ids, parameters)
         if constraint is not None and not checked:
@@ -103,7 +108,17 @@ class VLLMEngine:
             return refused(f"vLLM ended it: {output.finish_reason}", len(ids), len(output.token_ids))
         text = self._decode(ids, output) if self._chat.can_decode else output.text
         text = read_answer(text, prompt.constraint, self._teacher.thinking)
-        return Completion(text, output.finish_reason, len(ids), len(output.token_ids))
+        scores = self._token_logprobs(text, ids, output) if scored else None
+        return Completion(text, output.finish_reason, len(ids), len(output.token_ids), scores)
+
+    def _token_logprobs(self, text: str, ids: Sequence[int], output: Any) -> dict[str, float] | None:
+        """The model's own log-probabilities, at temperature 1 and before any mask, as `_score` gives them."""
+        if output.logprobs is None or not self._chat.can_decode:
+            return None
+        written = zip(output.token_ids, output.logprobs, strict=True)
+        logprobs = [entry[token].logprob for token, entry in written]
+        count = len(logprobs) - (output.finish_reason == "stop")
+        return token_logprobs(text, self._chat.pieces(ids, output.token_ids[:count]), logprobs[:count])
 
     def _decode(self, ids: Sequence[int], output: Any) -> str:
         # The token that ended the answer does not belong to its text, be it special or not.

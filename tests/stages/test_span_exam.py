@@ -1,0 +1,124 @@
+"""The exam of a teacher that marks spans: the form of its answers, and what the probabilities of its spans are worth."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from evokd_data.loop.rounds import generate_next, take_exam, train_next
+from evokd_data.progress import Progress
+from evokd_data.recipe import Recipe, load
+from evokd_data.records import Completion, LabelForm, Labelling, Prompt
+from evokd_data.stages.exam import forms_to_try, labelling_of
+from evokd_data.stages.span_exam import calibration
+from evokd_data.storage.journal import read_answers
+from evokd_data.storage.shards import ShardedSamples
+from evokd_data.storage.workspace import Workspace, read_json
+from evokd_data.strategies.span_trust import calibrated
+from evokd_data.teachers.scripted import ScriptedEngine
+from tests.support.example_tagging_task import RECIPE, row
+
+PEOPLE, PLACES = ("Ada", "Bob", "Cleo"), ("Oslo", "Rome", "Lima")
+FORM = LabelForm("grammar", turns=False, demonstrations=24)
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """A function: overrides -> the recipe. Each name occurs in three seeds, so that those of other folds show it."""
+
+    def build(*overrides: str) -> Recipe:
+        seeds = "".join(row(person, "went by train to", place) for person in PEOPLE for place in PLACES)
+        (tmp_path / "spans.jsonl").write_text(seeds, encoding="utf-8")
+        (tmp_path / "held.jsonl").write_text(row("Dan", "flew over", "Quito"), encoding="utf-8")
+        (tmp_path / "places.yaml").write_text(RECIPE, encoding="utf-8")
+        return load(tmp_path / "places.yaml", overrides)
+
+    return build
+
+
+def silent_under_grammars(monkeypatch: pytest.MonkeyPatch) -> None:
+    complete = ScriptedEngine.complete
+
+    async def answer(self: ScriptedEngine, prompt: Prompt) -> Completion:
+        completion = await complete(self, prompt)
+        is_marking = prompt.constraint is not None and prompt.constraint.grammar is not None
+        return dataclasses.replace(completion, text="I cannot say") if is_marking else completion
+
+    monkeypatch.setattr(ScriptedEngine, "complete", answer)
+
+
+def test_grammar_enum_and_json_are_tried_as_far_as_the_engine_can_be_held_to_them(recipe):
+    assert [form.name for form in forms_to_try(recipe())] == [
+        "grammar, system, 24", "grammar, system, 2", "enum, system, 24", "enum, system, 2", "json, system, 24", "json, system, 2",
+    ]  # fmt: skip
+    openai = "teacher={engine: server, model: m, urls: ['http://127.0.0.1:9/v1'], dialect: openai}"
+    assert {form.answer for form in forms_to_try(recipe(openai))} == {"enum", "json"}
+    assert labelling_of(recipe(openai), None).form.answer == "enum"
+    assert [form.name for form in forms_to_try(recipe("task.labelling=json"))] == [
+        "json, system, 24", "json, system, 2", "json, system, 0",
+    ]  # fmt: skip
+
+
+def test_the_form_with_the_best_micro_f1_labels_the_texts(recipe, tmp_path, monkeypatch):
+    assert take_exam(recipe("name=marks"), tmp_path, Progress())["chosen"]["form"]["answer"] == "grammar"
+    silent_under_grammars(monkeypatch)
+    listed = recipe()
+    for _ in range(2):
+        generate_next(listed, tmp_path, Progress())
+        train_next(listed, tmp_path, Progress())
+    folder = Workspace(tmp_path / "places").round(1)
+    content = read_json(folder.exam)
+    assert content["chosen"]["form"]["answer"] == "enum"
+    assert {form["form"]["answer"]: form["accuracy"] > 0 for form in content["forms"]} == {
+        "grammar": False, "enum": True, "json": True,
+    }  # fmt: skip
+    labels = [answer["text"] for answer in read_answers(folder.journal) if answer["key"].startswith("label/")]
+    assert labels and all("entities" in json.loads(text) for text in labels)
+
+
+def test_a_round_keeps_the_probability_of_each_span_and_asks_twice_for_uncertain_ones(recipe, tmp_path):
+    measured = recipe("filters.label_confidence=0")
+    for _ in range(2):
+        generate_next(measured, tmp_path, Progress())
+        train_next(measured, tmp_path, Progress())
+    folder = Workspace(tmp_path / "places").round(1)
+    labelling = read_json(folder.plan)["labelling"]
+    content = read_json(folder.exam)["chosen"]
+    assert (labelling["doubt"], labelling["prior"]) == (content["doubt"], content["prior"]) and labelling["doubt"] > 0
+    samples = list(ShardedSamples(measured.task, folder.shard_files()))
+    assert samples and all(sample.soft is not None and len(sample.soft) == len(sample.target) for sample in samples)
+    keys = [answer["key"] for answer in read_answers(folder.journal) if answer["key"].startswith("label/")]
+    again = [key for key in keys if key.endswith("/000001")]
+    assert 0 < len(again) < len(keys) - len(again)
+
+
+def test_without_probabilities_nothing_is_doubted(recipe, tmp_path, monkeypatch):
+    complete = ScriptedEngine.complete
+
+    async def without_scores(self: ScriptedEngine, prompt: Prompt) -> Completion:
+        return dataclasses.replace(await complete(self, prompt), choice_logprobs=None)
+
+    monkeypatch.setattr(ScriptedEngine, "complete", without_scores)
+    content = take_exam(recipe(), tmp_path, Progress())
+    labelling = labelling_of(recipe(), content)
+    assert (labelling.scored, labelling.doubt, labelling.prior, labelling.temperature) == (False, 0.0, (), 1.0)
+
+
+def test_a_plan_of_before_spans_had_probabilities_is_read_and_written_as_it_was(recipe, tmp_path):
+    off = recipe("teacher_trust=off")
+    for _ in range(2):
+        generate_next(off, tmp_path, Progress())
+        train_next(off, tmp_path, Progress())
+    plan = read_json(Workspace(tmp_path / "places").round(1).plan)
+    assert "doubt" not in plan["labelling"]
+
+
+def test_probabilities_of_a_teacher_that_is_surer_than_right_come_down():
+    readings = [(number % 2 == 0, 0.95 if number % 10 else 0.6) for number in range(200)]
+    fitted = calibration(FORM, readings)
+    labelling = Labelling(FORM, prior=tuple(fitted["prior"]), temperature=fitted["temperature"])
+    assert calibrated(0.95, labelling) == pytest.approx(90 / 180, abs=0.1), "half of them were right"
+    assert fitted["doubt"] == pytest.approx(calibrated(0.95, labelling), abs=1e-3), "a tenth lies below"
+    assert calibration(FORM, []) == {"prior": [], "temperature": 1.0, "doubt": 0.0}
