@@ -73,7 +73,8 @@ def rendered_prompts() -> Mapping[str, Mapping[str, Mapping[str, list[str]]]]:
             write(strategy, round_brief, teacher, plan(strategy, round_brief))
             seen: set[tuple[str, ...]] = set()
             for prompt in sorted(teacher, key=lambda prompt: prompt.key):
-                kind = (prompt.template, *(str(prompt.variables.get(name)) for name in SHOWN))
+                has_names = str(bool(prompt.variables.get("names")))
+                kind = (prompt.template, has_names, *(str(prompt.variables.get(name)) for name in SHOWN))
                 if kind not in seen:
                     seen.add(kind)
                     by_text = texts[f"{round_brief.task.name}/{prompt.template}"]

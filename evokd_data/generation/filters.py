@@ -25,6 +25,7 @@ REASONS = {
     "unreadable": "the answer is not of the form asked for",
     "too_long_prompt": "the prompt does not fit into the model's context",
     "refused": "the teacher's server or engine refused this prompt alone, or failed on it",
+    "name_not_in_text": "the text lacks a name that it was to be written around",
     "no_label": "the labelling answer is empty",
     "label_not_allowed": "the labelling answer is no label of the task",
     "span_not_in_text": "the labelling answer names a span that the text does not hold",

@@ -350,8 +350,9 @@ def _best_pool(
 
 def _default_rule(recipe: Recipe) -> str:
     """What becomes of a text whose label is not the intended one, where nothing was measured. A class that is not the intended one
-    is as often as not a mistake; a text without the span it was asked for is still a text with spans."""
-    return "reject" if can_be_scored(recipe.task) else "relabel"
+    is as often as not a mistake, and so is a label that does not hold the very names that a text was written around. A text that was
+    asked for by a type alone, and has none of this type, is still a text with spans."""
+    return "reject" if can_be_scored(recipe.task) or "contexts" in recipe.strategy.prompt_templates else "relabel"
 
 
 def _spans_content(recipe: Recipe, results: Sequence[FormResult]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ STRATEGIES = {
     "evokd": "evokd_data.strategies.evokd:EvoKD",
     "llmda": "evokd_data.strategies.llmda:LLMDA",
     "none": "evokd_data.strategies.none:NoGeneration",
+    "proggen": "evokd_data.strategies.proggen:ProgGen",
     "static": "evokd_data.strategies.static:Static",
     "sungen": "evokd_data.strategies.sungen:SunGen",
     "zerogen": "evokd_data.strategies.zerogen:ZeroGen",

@@ -173,18 +173,21 @@ async def write_labelled_texts(
     return drafts
 
 
-async def ask_for_names(brief: Brief, ask: Ask, kind: str, target: str, most: int, **variables: Any) -> list[str]:
+async def ask_for_names(
+    brief: Brief, ask: Ask, kind: str, target: str, most: int, *, call: int | None = None, **variables: Any
+) -> list[str]:
     """Topics, entities and the like that the teacher names for a target, at most `most`, each once.
 
-    `kind` is the name of the template and the key of the answer. The prompt is shared by all requests of the round. The
-    list is empty when the answer cannot be read.
+    `kind` is the name of the template and the key of the answer. The prompt is shared by all requests of the round; `call`
+    counts several of one kind and target. The list is empty when the answer cannot be read.
     """
+    place: tuple[int | str, ...] = (target,) if call is None else (target, call)
     prompt = make_prompt(
         brief,
-        prompt_key(kind, target),
+        prompt_key(kind, *place),
         kind,
         {"task": task_variables(brief), "target": target, "count": most, **variables},
-        seed=derive_seed(brief.seed, brief.round, kind, target),
+        seed=derive_seed(brief.seed, brief.round, kind, *place),
         constraint=Constraint(json_schema=names_schema(kind, most)),
     )
     answer = await ask(prompt)

@@ -90,6 +90,11 @@ class ScriptedEngine:
             answer, scores = self._label(prompt, rng)
         elif prompt.template == "explain":
             answer = orjson.dumps({"explanation": "its words say so", "label": self._label(prompt, rng)[0]}).decode()
+        elif prompt.template == "contexts":
+            answer = _around(variables, rng)
+        elif keys == ["names"]:
+            names = [f"{cue(variables['target'])}{invented(rng)}" for _ in range(variables["count"])]
+            answer = orjson.dumps({"names": names}).decode()
         elif keys == ["texts"]:
             answer = orjson.dumps({"texts": _texts(variables, rng)}).decode()
         elif keys == ["samples"]:
@@ -122,6 +127,9 @@ class ScriptedEngine:
         task = variables["task"]
         types: Sequence[str] = task["types"]
         type_by_surface = {cue(type_): type_ for type_ in types}
+        type_by_surface |= {  # names that this teacher listed begin with the cue
+            word: type_ for type_ in types for word in re.findall(rf"\b{cue(type_)}\w+", text)
+        }
         type_by_surface |= {
             span["surface"]: span["type"]
             for demonstration in variables.get("shown", variables["demonstrations"])
@@ -222,6 +230,14 @@ def _texts(variables: Mapping[str, Any], rng: random.Random) -> list[str]:
         middle = [invented(rng), mark, invented(rng)]
         texts.append(" ".join([*first[: (len(first) + 1) // 2], *middle, *last[len(last) // 2 :]]))
     return texts
+
+
+def _around(variables: Mapping[str, Any], rng: random.Random) -> str:
+    """A text of invented words with the names between them."""
+    words = [invented(rng), invented(rng)]
+    for name in variables["names"]:
+        words += [name["text"], invented(rng)]
+    return " ".join(words)
 
 
 def _advice(prompt: Prompt) -> dict[str, str]:

@@ -15,7 +15,7 @@ from evokd_data.generation.filters import REASONS
 from evokd_data.records import Completion, Prompt, Weakness
 from evokd_data.registry import resolve
 from evokd_data.storage.journal import prompt_digest
-from evokd_data.strategies import STRATEGIES, Brief, Strategy
+from evokd_data.strategies import DEFAULT_LABELLING, STRATEGIES, Brief, Strategy
 from tests.support.example_tagging_task import SAMPLES, TAGGING, tagging_brief
 from tests.support.example_task import TASK, brief, labelling, sample
 from tests.support.written_drafts import HOSTILE, RecordingTeacher, build_strategy, plan, write
@@ -40,6 +40,9 @@ BRIEFS = {
         "round 1": tagging_brief(),
         "weaknesses": replace(tagging_brief(30), round=2, weaknesses=TAGGING_WEAKNESSES),
         "one text": tagging_brief(1),
+        "probabilities": replace(
+            tagging_brief(30), labelling=replace(DEFAULT_LABELLING, rule="relabel", scored=True, doubt=0.9)
+        ),
     },
 }
 SETTINGS: list[tuple[str, Mapping[str, Any]]] = [
@@ -51,6 +54,7 @@ SETTINGS: list[tuple[str, Mapping[str, Any]]] = [
     ("static", {"easy": 1.0, "per_request": 50}),
     ("static", {"choose": "useful"}),
     ("evokd", {"choose": "useful", "separation": False}),
+    ("proggen", {"names": 3, "attributes": {"region": ("Asia", "Africa")}, "without": 0.5, "demonstrations": 0}),
 ]
 """Every strategy as it is, and some whose settings change what they ask for."""
 
@@ -144,7 +148,8 @@ def test_every_text_asked_for_ends_as_one_draft_that_knows_its_place(case: Case,
             (request.quota.target, request.quota.weakness)
         }
         assert [d.problem or task.check(d.text, d.target) for d in drafts] == [""] * request.count
-        assert all(d.soft is None or len(d.soft) == len(task.classes) for d in drafts)
+        parts = [len(d.target if isinstance(d.target, tuple) else task.classes) for d in drafts]
+        assert all(d.soft is None or len(d.soft) == count for d, count in zip(drafts, parts, strict=True))
 
 
 @every_brief
