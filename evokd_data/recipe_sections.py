@@ -165,8 +165,9 @@ class Filters:
     teacher's exam; `relabel` takes the teacher's label, `intended` the label that was asked for, `reject` drops the
     text."""
     label_confidence: Share = 0.5
-    """With `label_disagreement: auto`, the least probability that a label is right, as the exam lets one expect.
-    Increase it for fewer and cleaner samples."""
+    """With `label_disagreement: auto`, the least probability that a label is right, as the exam lets one expect. A text with
+    a less probable span is labelled a second time, and what both answers say is kept. Increase it for fewer and cleaner
+    samples."""
     label_votes: Count = 1
     """How many labelling answers each text gets, each with the demonstrations in another order; the majority decides.
     Labelling costs this many times as much."""

@@ -36,6 +36,7 @@ from evokd_data.teachers.ray.coordinator import MAX_DEATHS
 from evokd_data.teachers.ray.plug import Ray
 from evokd_data.teachers.scripted import Scripted
 from evokd_data.teachers.vllm.plug import VLLM
+from tests.support.example_tagging_task import measured_places
 from tests.support.example_task import brief, play, quick
 from tests.support.in_process_cluster import InProcessCluster
 
@@ -203,6 +204,23 @@ def test_a_round_of_many_workers_is_the_round_of_one_engine(recipe, played, tmp_
     if strategy != "eda":
         assert len({slot for _, slot in cluster.rows}) == slots
         assert totals["engine"] == {"engine": "mortal", "window": 6 * slots, "workers": slots, "deaths": 0}
+
+
+@pytest.mark.slow
+def test_names_are_listed_once_for_all_workers_and_their_round_is_the_one_of_one_engine(tmp_path):
+    teacher = "teacher={engine: scripted, wrong_labels: 0.2, broken_answers: 0.2}"
+    names = measured_places(tmp_path, teacher, "strategy={name: proggen, names: 30}", "rounds.samples=40")
+    for folder in ("alone", "many"):
+        play(names, tmp_path / folder, 1)
+    write_round(names, tmp_path / "alone", 1, names.teacher)
+    first = mortal_teacher(names, window=6, latency_s=0.002, until=150)  # dies after the exam
+    cluster = RecipeCluster(names, in_turn(first, mortal_teacher(names, window=6)), 2, tmp_path / "log")
+    write_round(names, tmp_path / "many", 1, cluster)
+    runs = [Workspace(tmp_path / folder / "places") for folder in ("alone", "many")]
+    assert shards(runs[0], 1) == shards(runs[1], 1)
+    keys = [sorted(row["key"] for row in read_answers(run.round(1).journal)) for run in runs]
+    assert keys[0] == keys[1] and len(set(keys[0])) == len(keys[0])
+    assert sum(key.startswith("names/") for key in keys[0]) == 6
 
 
 @pytest.mark.slow

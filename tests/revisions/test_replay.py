@@ -21,6 +21,7 @@ from evokd_data.progress import Progress
 from evokd_data.revisions.replay import replay
 from evokd_data.storage.shards import ShardedSamples, read_rejections
 from evokd_data.storage.workspace import read_json
+from tests.support.example_tagging_task import measured_places
 from tests.support.example_task import RECIPE, TEST, contents, play, quick
 from tests.support.published_runs import ROUGH, Played, alter, published, write_recipe
 
@@ -161,6 +162,20 @@ def test_every_strategy_can_be_replayed(server: RunningHub, tmp_path: Path, stra
     run = published(server, tmp_path, f"org/{strategy.split(',')[0]}", 2, text=text)
     replayed = replay(run.repo, 1, cache_dir=tmp_path / "cache", **run.at)
     assert (replayed.rows > 0) == (strategy != "none")
+
+
+def test_names_texts_and_second_answers_about_spans_are_replayed(server: RunningHub, tmp_path: Path) -> None:
+    teacher = "teacher={engine: scripted, wrong_labels: 0.3, broken_answers: 0.2}"
+    addresses = ("publish.repo=org/names", f"publish.endpoint={server.endpoint}")
+    recipe = measured_places(tmp_path, teacher, "strategy={name: proggen}", "rounds.ask_at_most=3", *addresses)
+    run = Played(server, "org/names", recipe, play(recipe, tmp_path / "runs", 3))
+    run.publish(2)
+    plans = [read_json(folder.plan) for folder in run.workspace.rounds()]
+    assert plans[1]["labelling"]["doubt"] > 0 and plans[1]["labelling"]["rule"] == "reject"
+    assert {"name_not_in_text", "label_disagreement"} & rejected(run, 1).keys()
+    for index in (1, 2):
+        replayed = replay(run.repo, index, cache_dir=tmp_path / "cache", **run.at)
+        assert replayed.rows > 0 and replayed.notes == []
 
 
 @pytest.mark.parametrize("strategy", ["static", "eda", "evokd"])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import partial
 
 import pytest
 
 from evokd_data.loop.rounds import generate_next, take_exam, train_next
 from evokd_data.progress import Progress
-from evokd_data.recipe import Recipe, load
 from evokd_data.records import Completion, LabelForm, Labelling, Prompt
 from evokd_data.stages.exam import forms_to_try, labelling_of
 from evokd_data.stages.span_exam import calibration
@@ -18,24 +18,15 @@ from evokd_data.storage.shards import ShardedSamples
 from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.strategies.span_trust import calibrated
 from evokd_data.teachers.scripted import ScriptedEngine
-from tests.support.example_tagging_task import RECIPE, row
+from tests.support.example_tagging_task import measured_places
 
-PEOPLE, PLACES = ("Ada", "Bob", "Cleo"), ("Oslo", "Rome", "Lima")
 FORM = LabelForm("grammar", turns=False, demonstrations=24)
 
 
 @pytest.fixture
 def recipe(tmp_path):
-    """A function: overrides -> the recipe. Each name occurs in three seeds, so that those of other folds show it."""
-
-    def build(*overrides: str) -> Recipe:
-        seeds = "".join(row(person, "went by train to", place) for person in PEOPLE for place in PLACES)
-        (tmp_path / "spans.jsonl").write_text(seeds, encoding="utf-8")
-        (tmp_path / "held.jsonl").write_text(row("Dan", "flew over", "Quito"), encoding="utf-8")
-        (tmp_path / "places.yaml").write_text(RECIPE, encoding="utf-8")
-        return load(tmp_path / "places.yaml", overrides)
-
-    return build
+    """A function: overrides -> the recipe."""
+    return partial(measured_places, tmp_path)
 
 
 def silent_under_grammars(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
+import shutil
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -11,11 +13,18 @@ from itertools import pairwise
 import orjson
 import pytest
 
+from evokd_data.generation.filters import REASONS
+from evokd_data.loop.rounds import generate_next
+from evokd_data.progress import Progress
 from evokd_data.records import Completion, Draft, Prompt, Span
+from evokd_data.storage.journal import read_answers, segments
+from evokd_data.storage.shards import ShardedSamples
+from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.strategies import Brief
 from evokd_data.strategies.proggen import Name, ProgGen, draw_names, place_names
-from tests.support.example_tagging_task import SAMPLES, TAGGING, tagging_brief
-from tests.support.example_task import TASK
+from evokd_data.tasks.ner import NER
+from tests.support.example_tagging_task import SAMPLES, TAGGING, measured_places, tagging_brief
+from tests.support.example_task import TASK, play
 from tests.support.written_drafts import RecordingTeacher, plan, write
 
 NAMES = {"place": ["Quito", "  El  Paso ", "quito", "Oslo", 7, "?!", "x" * 90], "person": ["Ann Lee", "Li Wei", "Bo"]}
@@ -179,3 +188,55 @@ def test_names_are_placed_where_they_stand_as_whole_words(text, names, expected)
         assert [(span.start, span.end) for span in placed] == expected
         assert all(isinstance(span, Span) and text[span.start : span.end] == span.surface for span in placed)
         assert TAGGING.check(text, placed) == ""
+
+
+# Whole rounds
+
+NOISY = ("teacher={engine: scripted, wrong_labels: 0.3, broken_answers: 0.2}", "strategy={name: proggen, names: 20}")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return play(measured_places(folder, *NOISY), folder / "runs", 2)
+
+
+def test_a_round_ends_in_samples_that_hold_their_names_and_rejections_with_reasons(undisturbed):
+    task, folder = NER(types=("person", "place")), undisturbed.round(1)
+    samples = list(ShardedSamples(task, folder.shard_files()))
+    prompts = {row["key"]: row for row in read_answers(folder.journal)}
+    for sample in samples:
+        key = f"contexts/{sample.origin.request:06d}/{sample.origin.position:06d}"
+        given = re.findall(r"(?:^|; )(.+?) \((\w+)\)", prompts[key]["messages"][-1]["content"])
+        assert {(name, type_) for name, type_ in given} <= {(span.surface, span.type) for span in sample.target}
+        assert given or not sample.target
+    totals = read_json(folder.generated)
+    assert samples and set(totals["rejected"]) <= set(REASONS)
+    assert totals["rejected"]["label_disagreement"] > 0
+    assert sum(totals["rejected"].values()) + totals["kept"] == totals["asked"]
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.8, 0.99])
+def test_a_round_that_was_killed_anywhere_goes_on_to_the_same_rows(undisturbed, tmp_path, part):
+    """As kill -9 leaves it: the journal ends in the middle of a line, and nothing that follows from it is there."""
+    shutil.copytree(undisturbed.root.parent, tmp_path / "runs")
+    recipe = measured_places(tmp_path, *NOISY)
+    run = Workspace(tmp_path / "runs" / "places")
+    folder = run.round(1)
+    for path in (*folder.shard_files(), *folder.rejection_files(), folder.generated, folder.plan, folder.exam):
+        path.unlink(missing_ok=True)
+    for path in (folder.manifest, folder.metrics, folder.probe):
+        path.unlink(missing_ok=True)
+    left = int(part * sum(path.stat().st_size for path in segments(folder.journal)))
+    for segment in segments(folder.journal):  # of the exam, then of the texts
+        size = segment.stat().st_size
+        os.truncate(segment, min(size, max(0, left)))
+        left -= size
+    before = {row["key"] for row in read_answers(folder.journal)}
+    generate_next(recipe, tmp_path / "runs", Progress())
+    assert [path.read_bytes() for path in folder.shard_files()] == [
+        path.read_bytes() for path in undisturbed.round(1).shard_files()
+    ]
+    keys = [row["key"] for row in read_answers(folder.journal)]
+    assert len(keys) == len(set(keys)) > len(before), "what was answered is not asked again"
+    assert sorted(keys) == sorted(row["key"] for row in read_answers(undisturbed.round(1).journal))

@@ -46,6 +46,17 @@ def places(folder: Path, *overrides: str) -> Recipe:
     return load(folder / "places.yaml", overrides)
 
 
+def measured_places(folder: Path, *overrides: str) -> Recipe:
+    """The recipe with nine seeds. Each name stands in three of them, so that those of an exam's other folds show it."""
+    places(folder)
+    seeds = (
+        row(person, "went by train to", city) for person in ("Ada", "Bob", "Cleo") for city in ("Oslo", "Rome", "Lima")
+    )
+    (folder / "spans.jsonl").write_text("".join(seeds), encoding="utf-8")
+    (folder / "held.jsonl").write_text(row("Dan", "flew over", "Quito"), encoding="utf-8")
+    return load(folder / "places.yaml", overrides)
+
+
 TAGGING = NER(types=("place", "person"), description="places and people")
 TEXTS = [
     ("Anna Berg lives in Oslo.", [("Anna Berg", "person"), ("Oslo", "place")]),
