@@ -314,10 +314,12 @@ class _Reproduction:
 
 
 def _comparable(row: Mapping[str, Any]) -> tuple[str, str, Any]:
-    """The parts of an answer that decide rows: text, finish reason, and each choice's probability with 4 decimals."""
+    """The parts of an answer that decide rows: text, finish reason, and with 4 decimals the probability of each choice, or of each
+    token that is not certain."""
     scores = row["choice_logprobs"]
-    shares = None if scores is None else {choice: round(exp(value), 4) for choice, value in sorted(scores.items())}
-    return row["text"], row["finish_reason"], shares
+    shares = None if scores is None else {name: round(exp(value), 4) for name, value in sorted(scores.items())}
+    uncertain = None if shares is None else {name: share for name, share in shares.items() if share < 1}
+    return row["text"], row["finish_reason"], uncertain
 
 
 def _changes(owner: str, before: Mapping[str, Any], after: Mapping[str, Any], keys: Any) -> Iterator[str]:

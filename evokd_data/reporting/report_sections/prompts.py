@@ -132,6 +132,8 @@ def _codes(run: RunFiles, round_files: RoundFiles) -> Mapping[str, str]:
 def _shortened(answer: Mapping[str, Any], codes: Mapping[str, str]) -> dict[str, Any]:
     """What the page shows of an answer. Beside a code stands the label that it means."""
     scores = answer["choice_logprobs"] or {}
+    if answer["text"] not in scores:  # of tokens, not of choices
+        scores = {}
     names = codes if answer["stage"] == "label" else {}
     return {
         **{key: answer[key] for key in ("stage", "finish_reason", "prompt_tokens", "completion_tokens")},
