@@ -150,7 +150,8 @@ class Weakness:
 
     `expected` is the right class, `got` the predicted one ("" when no class was predicted there). `missed` counts the
     mistakes of this kind, `seen` the samples of class `expected` that were predicted. `wrong` and `right` are such samples
-    with and without the mistake.
+    with and without the mistake. `rate` is what weaknesses are ranked by: the share of mistakes where labels can be trusted, see
+    generation/weakness.py; 0: none of them can be.
     """
 
     kind: str
@@ -160,6 +161,7 @@ class Weakness:
     seen: int
     wrong: tuple[Sample, ...] = ()
     right: tuple[Sample, ...] = ()
+    rate: float = 0.0
 
     @property
     def name(self) -> str:

@@ -32,7 +32,7 @@ SHOWN = ("difficulty", "contrast", "kind", "codes", "rewriting")
 
 def briefs() -> Iterator[tuple[str, Brief]]:
     """Rounds in which all templates are rendered, each with a word for it."""
-    confused = Weakness("confused", "red", "blue", 5, 9, (sample("a red sea"),), (sample("a blue sea", "blue"),))
+    confused = Weakness("confused", "red", "blue", 5, 9, (sample("a red sea"),), (sample("a blue sea", "blue"),), 0.5)
     described = replace(TASK, label_descriptions={"red": "the colour of blood", "blue": "the colour of the sky"})
     classification = replace(brief(round=2, budget=40, weaknesses=(confused,)), task=described)
     yield "classification", classification
@@ -50,7 +50,7 @@ def briefs() -> Iterator[tuple[str, Brief]]:
 def _tagging_weaknesses() -> Iterator[Weakness]:
     pairs = [("missed", "place", ""), ("spurious", "", "person"), ("wrong_type", "place", "person")]
     for kind, expected, got in [*pairs, ("wrong_boundary", "person", "")]:
-        yield Weakness(kind, expected, got, 3, 9, tuple(SAMPLES[:2]), tuple(SAMPLES[2:]))
+        yield Weakness(kind, expected, got, 3, 9, tuple(SAMPLES[:2]), tuple(SAMPLES[2:]), 0.3)
 
 
 def strategies(round_brief: Brief) -> Iterator[tuple[str, Any]]:

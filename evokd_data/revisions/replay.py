@@ -198,7 +198,7 @@ def _plan_problems(
         )
     yield from _exam_problems(snapshot, recipe, stored)
     if index > 1 and restore_probe(snapshot, workspace.round(index - 1)):
-        yield from _weakness_problems(snapshot, recipe, workspace, stored["weaknesses"])
+        yield from _weakness_problems(snapshot, recipe, workspace, stored)
     elif index > 1:
         notes.append(
             f"{round_tag(index - 1)} was published without its probe: the weaknesses are as the plan lists them"
@@ -277,7 +277,7 @@ def _refill_problems(
 
 
 def _weakness_problems(
-    snapshot: Snapshot, recipe: Recipe, workspace: Workspace, stored: Sequence[Mapping[str, Any]]
+    snapshot: Snapshot, recipe: Recipe, workspace: Workspace, plan: Mapping[str, Any]
 ) -> Iterator[str]:
     """Where a plan's weaknesses do not follow from the predictions of the round before."""
     newest, before = snapshot.rounds[-1], snapshot.rounds[-2]
@@ -290,7 +290,12 @@ def _weakness_problems(
     if ids != [sample.id for sample in ShardedSamples(recipe.task, folder.shard_files())]:
         yield f"{source}: its predictions are not of the rows of {before.tag}, one each, in their order"
         return
-    weaknesses = weaknesses_as_json(find_weaknesses(recipe, workspace, newest.index))
+    stored = plan["weaknesses"]
+    try:
+        weaknesses = weaknesses_as_json(find_weaknesses(recipe, workspace, newest.index, plan.get("exam")))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        yield f"{repo_layout.plan(newest.tag)}: its exam cannot be read ({error!r})"
+        return
     recomputed = {weakness["name"]: weakness for weakness in weaknesses}
     listed = {weakness["name"]: weakness for weakness in stored}
     if list(recomputed.items()) == list(listed.items()) and len(listed) == len(stored):

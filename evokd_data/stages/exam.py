@@ -147,10 +147,11 @@ def labelling_of(recipe: Recipe, content: Mapping[str, Any] | None) -> Labelling
 
 
 def summary(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What plan, card and report say of an exam: {"verdict", "questions", "form", "accuracy", "low", "high", "student", "pool"}, and
-    "again" after an exam that was taken again (see `stages.second_exam`).
+    """What plan, card and report say of an exam: {"verdict", "questions", "form", "accuracy", "low", "high", "student", "pool",
+    "per_class"}, and "again" after an exam that was taken again (see `stages.second_exam`).
 
-    `student` and `pool` are accuracies of the seeds-only student and of both together; None for spans.
+    `student` and `pool` are accuracies of the seeds-only student and of both together, `per_class` what both together label right of
+    each class; None for spans.
     """
     chosen = content["chosen"]
     return {
@@ -160,6 +161,7 @@ def summary(content: Mapping[str, Any]) -> dict[str, Any]:
         **{key: chosen[key] for key in ("accuracy", "low", "high")},
         "student": content["student"]["accuracy"] if "student" in content else None,
         "pool": content["pool"]["accuracy"] if "pool" in content else None,
+        "per_class": content["pool"].get("per_class") if "pool" in content else None,
         **({"again": content["again"]} if "again" in content else {}),
     }
 
@@ -270,7 +272,7 @@ def _content(recipe: Recipe, results: Sequence[FormResult], folds: Sequence[Sequ
             "high": high,
             "temperature": temperature,
             "student_weight": weight,
-            "per_class": _per_class(recipe, best, truths),
+            "per_class": _per_class(recipe, best.rows, truths),
         },
         "choice": _choice(results, best, truths, uniform),
         "student": {"accuracy": _right(student, truths) / len(truths), "log_likelihood": student_score},
@@ -279,6 +281,7 @@ def _content(recipe: Recipe, results: Sequence[FormResult], folds: Sequence[Sequ
             "low": pool_low,
             "high": pool_high,
             "log_likelihood": pooled_score,
+            "per_class": _per_class(recipe, pooled, truths),
         },
         "rule": "relabel" if pool_low >= SURE else "reject",
         "verdict": _verdict(best, 1 / classes, pooled_score - student_score, _right(student, truths) / len(truths)),
@@ -393,9 +396,10 @@ def _right(rows: Sequence[Sequence[float]], truths: Sequence[int]) -> int:
     )
 
 
-def _per_class(recipe: Recipe, best: FormResult, truths: Sequence[int]) -> dict[str, dict[str, int]]:
+def _per_class(recipe: Recipe, rows: Sequence[Sequence[float]], truths: Sequence[int]) -> dict[str, dict[str, int]]:
+    """Class -> {"n": seeds of the class, "right": those whose most probable class it is}. A row may be ()."""
     counts = {label: {"n": 0, "right": 0} for label in recipe.task.classes}
-    for truth, row in zip(truths, best.rows, strict=True):
+    for truth, row in zip(truths, rows, strict=True):
         entry = counts[recipe.task.classes[truth]]
         entry["n"] += 1
         entry["right"] += _right([row], [truth])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from evokd_data.digest import derive_seed
 from evokd_data.errors import WorkspaceError
 from evokd_data.generation import weakness
+from evokd_data.generation.neighbours import neighbours
 from evokd_data.recipe import Recipe
 from evokd_data.records import LabelForm, Labelling, Quota, Sample, Sampling, Weakness
 from evokd_data.seeds import Splits
@@ -18,6 +19,7 @@ from evokd_data.stages.pool import choose
 from evokd_data.storage.shards import SelectedSamples, ShardedSamples, read_probe
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, write_checked_json
 from evokd_data.strategies import Brief
+from evokd_data.strategies.demonstrations import seeds_of
 from evokd_data.strategies.labelling import can_be_scored
 
 
@@ -41,7 +43,8 @@ def plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tu
         labelling = read_labelling(stored)
     else:  # a plan that a person wrote
         labelling = labelling_of(recipe, latest_exam(workspace, index))
-    return make_brief(recipe, workspace, index, labelling, weaknesses, chosen), waves
+    brief = make_brief(recipe, workspace, index, labelling, weaknesses, chosen)
+    return replace(brief, neighbours=_of_the_task(recipe, stored.get("neighbours", {}))), waves
 
 
 def add_refill(folder: RoundFolder, quotas: Sequence[Quota]) -> None:
@@ -52,12 +55,29 @@ def add_refill(folder: RoundFolder, quotas: Sequence[Quota]) -> None:
 
 def make_plan(recipe: Recipe, workspace: Workspace, index: int, pool: Sequence[str] = ()) -> tuple[Brief, list[Quota]]:
     """The brief and the quotas of round `index`, from the rounds before; nothing is written. Raises as `plan` does."""
-    labelling = labelling_of(recipe, latest_exam(workspace, index))
-    brief = make_brief(recipe, workspace, index, labelling, find_weaknesses(recipe, workspace, index), pool)
+    exam = latest_exam(workspace, index)
+    weaknesses = find_weaknesses(recipe, workspace, index, exam and summary(exam))
+    brief = make_brief(recipe, workspace, index, labelling_of(recipe, exam), weaknesses, pool)
+    brief = replace(brief, neighbours=_neighbours(recipe, workspace, brief))
     quotas = list(recipe.strategy.allot(brief))
     if sum(quota.samples for quota in quotas) > brief.budget:
         raise WorkspaceError(f"strategy {recipe.strategy.name!r} allotted more than its budget of {brief.budget}")
     return brief, quotas
+
+
+def _neighbours(recipe: Recipe, workspace: Workspace, brief: Brief) -> Mapping[str, Sequence[str]]:
+    """The neighbours of each class for a strategy that writes texts; as the plan before has them, because seeds stay the same."""
+    if "generate" not in recipe.strategy.prompt_templates:
+        return {}
+    before = workspace.round(brief.round - 1).plan
+    stored: Mapping[str, Sequence[str]] | None = read_json(before).get("neighbours") if before.exists() else None
+    return stored or neighbours(recipe, {label: seeds_of(brief, label) for label in recipe.task.labels})
+
+
+def _of_the_task(recipe: Recipe, stored: Mapping[str, Sequence[str]]) -> Mapping[str, Sequence[str]]:
+    """Neighbours as a plan has them, without labels that the task does not know: a person, or a stranger, may have written it."""
+    labels = recipe.task.labels
+    return {label: [other for other in stored[label] if other in labels] for label in labels if label in stored}
 
 
 def latest_exam(workspace: Workspace, index: int) -> Mapping[str, Any] | None:
@@ -103,13 +123,14 @@ def make_brief(
     )
 
 
-def find_weaknesses(recipe: Recipe, workspace: Workspace, index: int) -> list[Weakness]:
-    """The weaknesses that the probe of the round before shows. None before round 2: round 0 has seeds only, and no probe."""
+def find_weaknesses(recipe: Recipe, workspace: Workspace, index: int, exam: Mapping[str, Any] | None) -> list[Weakness]:
+    """The weaknesses that the probe of the round before shows. None before round 2: round 0 has seeds only, and no probe. `exam` is the
+    summary of the plan."""
     if index < 2:
         return []
     folder = workspace.round(index - 1)
     samples = ShardedSamples(recipe.task, folder.shard_files())
-    return weakness.find(recipe.task, samples, read_probe(recipe.task, folder.probe))
+    return weakness.find(recipe.task, samples, read_probe(recipe.task, folder.probe), exam)
 
 
 def as_json(index: int, brief: Brief, quotas: list[Quota], exam: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -120,6 +141,7 @@ def as_json(index: int, brief: Brief, quotas: list[Quota], exam: Mapping[str, An
         "budget": brief.budget,
         "labelling": {key: value for key, value in asdict(brief.labelling).items() if key != "doubt" or value},
         "exam": exam and summary(exam),
+        "neighbours": {label: list(nearest) for label, nearest in brief.neighbours.items()},
         "weaknesses": weaknesses_as_json(brief.weaknesses),
         "cells": quotas_as_json(quotas),
         "refills": [],
@@ -141,6 +163,7 @@ def weaknesses_as_json(weaknesses: Iterable[Weakness]) -> list[dict[str, Any]]:
             "got": w.got,
             "missed": w.missed,
             "seen": w.seen,
+            "rate": w.rate,
             "wrong": [{"id": s.id, "text": s.text} for s in w.wrong],
             "right": [{"id": s.id, "text": s.text} for s in w.right],
         }
@@ -162,6 +185,11 @@ def _read_weaknesses(recipe: Recipe, workspace: Workspace, index: int, stored: M
         return tuple(sample_by_id[entry["id"]] for entry in entries if entry["id"] in sample_by_id)
 
     return [
-        Weakness(w["kind"], w["expected"], w["got"], w["missed"], w["seen"], samples(w["wrong"]), samples(w["right"]))
+        Weakness(
+            *(w[key] for key in ("kind", "expected", "got", "missed", "seen")),
+            wrong=samples(w["wrong"]),
+            right=samples(w["right"]),
+            rate=w.get("rate", 0.0),
+        )
         for w in stored["weaknesses"]
     ]

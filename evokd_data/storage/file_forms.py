@@ -55,6 +55,14 @@ def check_form(name: str, value: Any) -> None:
                 raise ValueError(f"the 'refills' of it is {refills!r:.40}")
             for quotas in refills:
                 _check_entries(quotas, "refills", ENTRIES["plan.json"]["cells"])
+            _check_neighbours(value.get("neighbours", {}))
+
+
+def _check_neighbours(value: Any) -> None:
+    """Raises ValueError when it is no table of lists of labels."""
+    lists = value.values() if isinstance(value, dict) else [None]
+    if not all(isinstance(labels, list) and all(isinstance(label, str) for label in labels) for labels in lists):
+        raise ValueError(f"the 'neighbours' of it is {value!r:.40}")
 
 
 def _check_entries(entries: Any, key: str, form: dict[str, Any]) -> None:

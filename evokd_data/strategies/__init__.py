@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from evokd_data.records import (
@@ -70,9 +70,10 @@ class Brief:
 
     `demonstrations` are the samples of all earlier rounds that may be shown to the teacher, by label, in index order: the
     seeds come first, because they are round 0's. `budget` is the number of texts to ask for. `pool` are real texts chosen to
-    be labelled; they count towards the budget. `soft_labels`: samples keep the probability of each class. `earlier` are the samples of
-    all earlier rounds, in index order. `check_texts` says which
-    texts are dropped whatever their label: no label is asked for them. It knows test and dev by signatures alone.
+    be labelled; they count towards the budget. `soft_labels`: samples keep the probability of each class. `neighbours`: the classes
+    most like each class, the nearest first; empty where nobody compared them. `earlier` are the samples of all earlier rounds, in index
+    order. `check_texts` says which texts are dropped whatever their label: no label is asked for them. It knows test and dev by
+    signatures alone.
     """
 
     task: Task
@@ -86,6 +87,7 @@ class Brief:
     pool: Sequence[str] = ()
     labelling: Labelling = DEFAULT_LABELLING
     soft_labels: bool = False
+    neighbours: Mapping[str, Sequence[str]] = field(default_factory=dict)
     earlier: Sequence[Sample] = ()
     check_texts: CheckTexts = no_problems
 

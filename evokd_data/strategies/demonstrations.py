@@ -51,17 +51,22 @@ def draw_turns(
     contrasts: int,
     candidates: Sequence[Sample] | None = None,
 ) -> list[Mapping[str, Any]]:
-    """Samples to show as turns when one text is written: seeds of other labels, one each, then `count` of the label's own.
+    """Samples to show as turns when one text is written: `contrasts` seeds of other labels, then `count` of the label's own.
 
-    The last one is a seed of the label: what stands nearest to the request is followed most. The label that the quota contrasts
-    with is always among the others. Each text draws anew.
+    The others are drawn from the label's neighbours, one seed each; a quota that contrasts with a label shows seeds of that one alone,
+    and so where the border between the two runs. The last one is a seed of the label: what stands nearest to the request is followed
+    most. Each text draws anew.
     """
     random = derive_random(request.seed, "turns", position)
     quota = request.quota
-    others = [label for label in brief.task.labels if label not in (quota.target, quota.contrast)]
-    contrast = [quota.contrast] if quota.contrast in brief.task.labels else []
-    chosen = random.sample(others, min(len(others), max(0, contrasts - len(contrast))))
-    contrasted = [random.choice(seeds_of(brief, label)) for label in (*chosen, *contrast)]
+    if quota.contrast in brief.task.labels:
+        of_contrast = seeds_of(brief, quota.contrast)
+        contrasted = random.sample(of_contrast, min(len(of_contrast), contrasts))
+    else:
+        others = brief.neighbours.get(quota.target) or [label for label in brief.task.labels if label != quota.target]
+        contrasted = [
+            random.choice(seeds_of(brief, label)) for label in random.sample(others, min(len(others), contrasts))
+        ]
     seeds = seeds_of(brief, quota.target)
     last = random.choice(seeds)
     pool = brief.demonstrations.get(quota.target, ()) if candidates is None else candidates

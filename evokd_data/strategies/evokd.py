@@ -26,7 +26,7 @@ from evokd_data.strategies.auggpt import AugGPT, rephrase
 from evokd_data.strategies.demonstrations import draw_demonstrations
 from evokd_data.strategies.labelling import label_texts
 from evokd_data.strategies.prompts import make_prompt, prompt_key, task_variables
-from evokd_data.strategies.quotas import divide, stratified_quotas, uniform_quotas
+from evokd_data.strategies.quotas import contrasted_quotas, divide, stratified_quotas, uniform_quotas
 from evokd_data.strategies.schemas import object_schema
 from evokd_data.strategies.useful import UsefulDemonstrations
 from evokd_data.strategies.writing import write_labelled_texts, write_texts
@@ -38,6 +38,7 @@ from evokd_data.tasks import Task
     "targeted",
     "targeted_from",
     "weaknesses",
+    "contrast",
     "analyse",
     "correct",
     "separation",
@@ -66,7 +67,10 @@ class EvoKD:
     targeted_from: Annotated[int, Field(ge=1)] = 2
     """The first round that aims at weaknesses. Earlier students are too weak to show useful ones."""
     weaknesses: Annotated[int, Field(ge=1)] = 5
-    """The most weaknesses that a round aims at, the most frequent first."""
+    """The most weaknesses that a round aims at, the highest rate first (generation/weakness.py)."""
+    contrast: Share = 0.0
+    """The share of each label's other texts that is written against the labels most like it, with seeds of both in the
+    prompt. No measurement says yet that it helps; it may with many labels that are alike (IDGF, at 64 to 150 labels)."""
     analyse: bool = True
     """Ask the teacher for advice on each weakness before it writes."""
     correct: bool = True
@@ -105,9 +109,10 @@ class EvoKD:
         """The targeted quotas first, for both labels of each confused pair; then every label alike, easy and hard."""
         if self._initial(brief):
             return uniform_quotas(brief.task.labels, brief.budget, brief.round)
-        chosen = brief.weaknesses[: self.weaknesses] if brief.round >= self.targeted_from else ()
+        aims = [weakness for weakness in brief.weaknesses if weakness.rate] if brief.round >= self.targeted_from else []
+        chosen = aims[: self.weaknesses]
         targeted: list[Quota] = []
-        budgets = divide(int(brief.budget * self.targeted), [w.missed for w in chosen]) if chosen else []
+        budgets = divide(int(brief.budget * self.targeted), [w.rate for w in chosen]) if chosen else []
         for weakness, share in zip(chosen, budgets, strict=True):
             sides = [(weakness.expected, weakness.got), (weakness.got, weakness.expected)]
             sides = [(label, contrast) for label, contrast in sides if label in brief.task.labels]
@@ -115,7 +120,8 @@ class EvoKD:
                 if samples:
                     targeted.append(Quota(label, samples, "hard", contrast, weakness.name))
         untargeted = brief.budget - sum(quota.samples for quota in targeted)
-        return [*targeted, *stratified_quotas(brief.task.labels, untargeted, self.easy, brief.round)]
+        stratified = stratified_quotas(brief.task.labels, untargeted, self.easy, brief.round)
+        return [*targeted, *contrasted_quotas(stratified, brief.neighbours, self.contrast, brief.round)]
 
     def _initial(self, brief: Brief) -> bool:
         return self.init == "auggpt" and brief.round <= self.init_rounds

@@ -46,6 +46,25 @@ def stratified_quotas(labels: Sequence[str], budget: int, easy: float, turn: int
     return [quota for quota in quotas if quota.samples]
 
 
+CONTRASTED_WITH = 2
+"""The neighbours that a label's texts are written against, in equal parts."""
+
+
+def contrasted_quotas(
+    quotas: Sequence[Quota], neighbours: Mapping[str, Sequence[str]], share: float, turn: int
+) -> list[Quota]:
+    """The same numbers of texts for every label and difficulty, a `share` of each quota written against the label's nearest
+    neighbours. `turn` as in `divide`: where a part is too small for all of them, it is another one's in each round."""
+    divided = []
+    for quota in quotas:
+        nearest = list(neighbours.get(quota.target, ()))[:CONTRASTED_WITH] if share else []
+        plain, contrasted = divide(quota.samples, [1 - share, share]) if nearest else (quota.samples, 0)
+        parts = divide(contrasted, [1.0] * len(nearest), turn)
+        divided.append(replace(quota, samples=plain))
+        divided += [replace(quota, samples=part, contrast=label) for label, part in zip(nearest, parts, strict=True)]
+    return [quota for quota in divided if quota.samples]
+
+
 MAX_REFILLS = 4
 HOPELESS = 0.1
 """A quota of which a smaller share is kept is given up, once `ENOUGH` of its texts were asked for."""

@@ -68,7 +68,7 @@ async def write_texts(
     return read_texts(answer, request.count)
 
 
-CONTRASTS = 3  # texts of other labels that are shown before those of the label itself
+CONTRASTS = 3  # texts of neighbouring labels that are shown before those of the label itself
 
 
 async def _write_by_turns(

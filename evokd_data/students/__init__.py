@@ -119,6 +119,11 @@ class Student(Protocol):
         """`predict` of one checkpoint, for examples that come in many pieces: it is read and checked once. Raises like `predict`."""
         return lambda examples: self.predict(examples, checkpoint)
 
+    def features(self, texts: Sequence[str]) -> Any | None:
+        """(N, D) float: what the student makes of texts before it has learned anything, to compare them by cosine. None for a student
+        without an encoder of its own."""
+        return None
+
     def network(self, checkpoint: Path) -> Network:
         """The checkpoint as one network, for exporters. Raises StudentError, with the reason, for a student that is none."""
         raise StudentError(

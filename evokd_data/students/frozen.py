@@ -174,6 +174,9 @@ class Frozen(Student):
         loss = log_loss(targets, regression.predict_proba(features), sample_weight=weights, labels=present)
         return coefficients, intercepts, int(regression.n_iter_.max()), float(loss)
 
+    def features(self, texts: Sequence[str]) -> Floats:
+        return embed_texts(self._base(), texts, self.max_length)
+
     def truncated(self, examples: Examples, checkpoint: Path) -> int:
         return truncated(self._base().folder, examples, read_metadata(checkpoint, self.name)["max_length"])
 

@@ -9,8 +9,12 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from evokd_data.records import TokenExample
+from evokd_data.records import SequenceExample, TokenExample
 from evokd_data.students.batches import Example
+
+COMPARED = 4096
+CHARACTERS = (2, 5)
+"""Buckets and runs of characters of texts that are compared with each other."""
 
 SparseRow = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Buckets and values of one text's, or one word's, features."""
@@ -31,6 +35,15 @@ def hashed_rows(example: Example, buckets: int, characters: Sequence[int]) -> It
         if len(values):
             values = values / np.linalg.norm(values)
         yield np.concatenate([[0], hashed]).astype(np.int64), np.concatenate([[1.0], values])
+
+
+def hashed_matrix(texts: Sequence[str]) -> NDArray[np.float64]:
+    """(N, COMPARED): the same of whole texts as dense rows, without the constant."""
+    matrix = np.zeros((len(texts), COMPARED))
+    for row, text in zip(matrix, texts, strict=True):
+        for buckets, values in hashed_rows(SequenceExample(text, None), COMPARED, CHARACTERS):
+            row[buckets[1:]] = values[1:]
+    return matrix
 
 
 def _text_features(text: str, shortest: int, longest: int) -> Iterator[str]:

@@ -21,12 +21,12 @@ from tests.support.example_task import TASK, brief, labelling, sample
 from tests.support.written_drafts import HOSTILE, RecordingTeacher, build_strategy, plan, write
 
 WEAKNESSES = (
-    Weakness("confused", "red", "blue", 5, 9, (sample("a red sea"),), (sample("a blue sea", "blue"),)),
-    Weakness("confused", "green", "red", 2, 9, (sample("red grass", "green"),)),
+    Weakness("confused", "red", "blue", 5, 9, (sample("a red sea"),), (sample("a blue sea", "blue"),), 0.5),
+    Weakness("confused", "green", "red", 2, 9, (sample("red grass", "green"),), rate=0.2),
 )
 TAGGING_WEAKNESSES = (
-    Weakness("wrong_type", "place", "person", 5, 9, (SAMPLES[0],), (SAMPLES[1],)),
-    Weakness("missed", "person", "", 2, 9, (SAMPLES[2],)),
+    Weakness("wrong_type", "place", "person", 5, 9, (SAMPLES[0],), (SAMPLES[1],), 0.5),
+    Weakness("missed", "person", "", 2, 9, (SAMPLES[2],), rate=0.2),
 )
 BRIEFS = {
     "classification": {

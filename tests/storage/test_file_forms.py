@@ -29,3 +29,11 @@ def test_refills_are_lists_of_quotas(refills, problem):
     with pytest.raises(ValueError) as raised:
         check_form("plan.json", plan)
     assert str(raised.value) == problem
+
+
+@pytest.mark.parametrize("neighbours", [[], None, {"red": "blue"}, {"red": [3]}])
+def test_neighbours_are_lists_of_labels(neighbours):
+    plan = {"weaknesses": [], "cells": [QUOTA]}
+    check_form("plan.json", {**plan, "neighbours": {"red": ["blue"]}})
+    with pytest.raises(ValueError, match="'neighbours'"):
+        check_form("plan.json", {**plan, "neighbours": neighbours})

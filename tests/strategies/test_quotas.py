@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evokd_data.records import Quota
-from evokd_data.strategies.quotas import MAX_REFILLS, RequestPlan, kind_of, refill
+from evokd_data.strategies.quotas import MAX_REFILLS, RequestPlan, contrasted_quotas, kind_of, refill
 
 FIRST = [Quota("red", 10), Quota("blue", 10, "hard", "red")]
 
@@ -72,3 +72,26 @@ def test_requests_go_on_counting_from_wave_to_wave():
     assert [(request.index, request.count, request.quota.target) for request in list(both)[5:]] == [
         (5, 2, "blue"), (6, 2, "blue"),
     ]  # fmt: skip
+
+
+def test_a_share_of_each_quota_is_written_against_the_two_nearest_labels_in_turn():
+    """Of 8 hard texts .25 are 2: one against each; of 4 easy ones 1, against the first or the second by the round."""
+    quotas = [Quota("a", 4, "easy"), Quota("a", 8, "hard"), Quota("d", 5)]
+    near = {"a": ("b", "c", "d")}
+    assert contrasted_quotas(quotas, near, 0.25, turn=0) == [
+        Quota("a", 3, "easy"), Quota("a", 1, "easy", "b"),
+        Quota("a", 6, "hard"), Quota("a", 1, "hard", "b"), Quota("a", 1, "hard", "c"), Quota("d", 5),
+    ]  # fmt: skip
+    assert Quota("a", 1, "easy", "c") in contrasted_quotas(quotas, near, 0.25, turn=1)
+    assert contrasted_quotas(quotas, near, 0.0, turn=0) == contrasted_quotas(quotas, {}, 0.25, turn=0) == quotas
+
+
+@given(st.lists(st.integers(1, 30), max_size=8), st.floats(0, 1), st.integers(0, 5))
+def test_contrast_changes_no_number_of_texts_of_a_label(sizes, share, turn):
+    quotas = [Quota("ab"[index % 2], size, "easy") for index, size in enumerate(sizes)]
+    divided = contrasted_quotas(quotas, {"a": ["b"]}, share, turn)
+    for label in "ab":
+        assert sum(q.samples for q in divided if q.target == label) == sum(
+            q.samples for q in quotas if q.target == label
+        )
+    assert {quota.contrast for quota in divided if quota.target == "b"} <= {""}

@@ -30,8 +30,8 @@ from tests.support.example_task import SEEDS, TASK, brief, labelling, sample
 from tests.support.written_drafts import RecordingTeacher, build_strategy, plan, write
 
 WEAKNESSES = (
-    Weakness("confused", "red", "blue", 5, 9, (sample("a red sea"),), (sample("a blue sea", "blue"),)),
-    Weakness("confused", "green", "red", 2, 9, (sample("red grass", "green"),)),
+    Weakness("confused", "red", "blue", 5, 9, (sample("a red sea"),), (sample("a blue sea", "blue"),), 0.5),
+    Weakness("confused", "green", "red", 2, 9, (sample("red grass", "green"),), rate=0.2),
 )
 # Dividing a budget
 
@@ -258,7 +258,43 @@ def test_a_text_with_spans_of_several_types_is_one_turn_and_stands_where_it_is_f
     assert len(shown) == len(set(shown)) == len(seeds)
 
 
+def turns_of(quota, **changes):
+    request = GenerationRequest(0, quota, 1, 5)
+    return [
+        [(turn["target"], turn["text"]) for turn in draw_turns(brief(**changes), request, position, 3, 3)]
+        for position in range(9)
+    ]
+
+
+def test_turns_show_seeds_of_the_nearest_labels_then_of_the_label_itself():
+    for turns in turns_of(Quota("red", 1), neighbours={"red": ["blue"]}):
+        assert [target for target, _ in turns][:2] == ["blue", "red"] and {target for target, _ in turns} == {
+            "blue",
+            "red",
+        }
+    assert {target for turns in turns_of(Quota("red", 1)) for target, _ in turns} == {"red", "green", "blue"}
+
+
+def test_turns_against_a_label_show_three_of_its_seeds_and_three_of_the_label_s_own():
+    for turns in turns_of(Quota("red", 1, contrast="green"), neighbours={"red": ["blue", "green"]}):
+        assert [target for target, _ in turns[:3]] == ["green"] * 3 and {target for target, _ in turns[3:]} == {"red"}
+        assert {text for _, text in turns[:3]} == set(SEEDS["green"])
+
+
 # EvoKD's plan
+
+
+def test_evokd_writes_a_share_against_the_nearest_labels_where_it_is_told_to():
+    near = {"red": ["blue", "green"], "green": ["red"], "blue": ["red"]}
+    quotas = build_strategy("evokd", {"contrast": 0.5}).allot(brief(budget=60, neighbours=near))
+    by_pair = {(q.target, q.contrast): 0 for q in quotas}
+    for quota in quotas:
+        by_pair[quota.target, quota.contrast] += quota.samples
+    assert by_pair == {
+        ("red", ""): 10, ("red", "blue"): 4, ("red", "green"): 6, ("green", ""): 10, ("green", "red"): 10,
+        ("blue", ""): 10, ("blue", "red"): 10,
+    }  # fmt: skip
+    assert not any(quota.contrast for quota in build_strategy("evokd", {}).allot(brief(budget=60, neighbours=near)))
 
 
 def test_evokd_targets_weaknesses_from_round_two_on_both_sides_and_no_more_than_its_share():
@@ -271,6 +307,12 @@ def test_evokd_targets_weaknesses_from_round_two_on_both_sides_and_no_more_than_
         ("red", "blue"), ("blue", "red"), ("green", "red"), ("red", "green")
     }  # fmt: skip
     assert all(quota.difficulty == "hard" for quota in targeted)
+
+
+def test_evokd_aims_at_no_weakness_whose_texts_have_doubtful_labels():
+    doubted = replace(WEAKNESSES[0], rate=0.0)
+    quotas = build_strategy("evokd", {}).allot(brief(round=2, weaknesses=(doubted, WEAKNESSES[1]), budget=100))
+    assert {quota.weakness for quota in quotas} == {"", "confused:green>red"}
 
 
 def test_evokd_asks_for_one_analysis_a_weakness_and_hands_its_advice_on():

@@ -82,7 +82,10 @@ def make_samples(loaded: Recipe, index: int, rows: int, variant: str = "", words
         text = f"round {index} text {i} on {label}{variant}" if i else f"{HOSTILE} {index}{variant}"
         text = " ".join([text, *draw.choices(vocabulary, k=words)])
         origin = Origin(index, i // 5, i % 5, "evokd", "hard" if i % 2 else "easy", "confused:music>books", label)
-        soft = tuple(0.5 if other == label else 0.25 for other in labels) if i % 3 else None
+        sure = (1.0, 0.9, 0.5)[
+            i % 3
+        ]  # with three labels: those of the first have no probabilities, those of the last are in doubt
+        soft = tuple(sure if other == label else (1 - sure) / 2 for other in labels) if i % 3 else None
         samples.append(Sample(sample_id(loaded.task, text, label), text, label, origin, soft))
     return samples
 
