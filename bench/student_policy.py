@@ -5,6 +5,12 @@
 FOLDER holds train.parquet and test.parquet with columns text and label. Round 0 is one text per class; each later round
 adds `--samples` texts drawn at random from the training set. Prints, per round, accuracy on the test set, its mean and
 standard deviation over seeds, and the CPU seconds of `fit`.
+
+    python bench/student_policy.py --data FOLDER --run RUN [--draws 8] [--json FILE] [--arm 'NAME key=value ...']...
+
+What the settings of a student do with the rows of RUN, a run's folder with its teacher's labels. A draw is 80 % of the rows of all rounds,
+with the run's seeds in even draws and as many others in odd ones. Scores are macro-F1 on texts of train.parquet that are no seeds; the
+test set is not read. `seed_weight` is a setting of an arm, too. All arms train on a draw before the next one; FILE holds what is done.
 """
 
 from __future__ import annotations
@@ -17,14 +23,20 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault(
     "GOMP_SPINCOUNT", "0"
 )  # waiting threads sleep, so CPU seconds count only work, also on a shared machine
 
+from evokd_data.generation.seed_student import class_names
+from evokd_data.recipe import load
+from evokd_data.recipe_sections import Training
 from evokd_data.records import Origin, Sample
 from evokd_data.registry import resolve
+from evokd_data.storage.shards import ShardedSamples
+from evokd_data.storage.workspace import Workspace
 from evokd_data.students import STUDENTS, TrainingData
 from evokd_data.tasks.classification import Classification
 
@@ -38,6 +50,19 @@ ARMS = [
     "scratch-frozen freeze_word_embeddings=true",
     'linear name="linear"',
 ]
+
+
+RUN_ARMS = [
+    "default",
+    "seed-weight-1 seed_weight=1",
+    "seed-weight-10 seed_weight=10",
+    "c-1 c=1",
+    "c-100 c=100",
+    "no-names name_weight=0",
+    "hard-labels soft_labels=false",
+]
+HELD_OUT = 1500
+SHARE = 0.8
 
 
 def read(path: Path) -> list[tuple[str, str]]:
@@ -77,6 +102,57 @@ def run(settings: dict, task: Classification, rounds: list[list[Sample]], test: 
     return results
 
 
+def compare_on_run(folder: Path, data: Path, arms: list[tuple[str, dict]], draws: int, done: Path | None) -> dict:
+    """Arm -> its macro-F1 in each draw. `done` holds those of an earlier call."""
+    workspace = Workspace(folder)
+    task = load(folder / "recipe.yaml", ["student={kind: linear}"]).task
+    seeds = list(ShardedSamples(task, workspace.round(0).shard_files()))
+    rounds = [round_folder for round_folder in workspace.rounds() if round_folder.index]
+    generated = list(ShardedSamples(task, [path for each in rounds for path in each.shard_files()]))
+    seed_texts = {seed.text for seed in seeds}
+    rows = [row for row in dict.fromkeys(read(data / "train.parquet")) if row[0] not in seed_texts]
+    random.Random(7).shuffle(rows)
+    held_out, rest = samples(rows[:HELD_OUT]), samples(rows[HELD_OUT:])
+    scores: dict[str, list[float]] = json.loads(done.read_text()) if done and done.exists() else {}
+    for draw in range(draws):
+        chance = random.Random(draw)
+        rows_of_draw = chance.sample(generated, round(SHARE * len(generated))) if draw else generated
+        shots = len(seeds) // len(task.labels)
+        others = [
+            each for label in task.labels for each in chance.sample([r for r in rest if r.target == label], shots)
+        ]
+        for name, settings in arms:
+            if len(scores.setdefault(name, [])) <= draw:
+                scores[name].append(score_on(settings, task, others if draw % 2 else seeds, rows_of_draw, held_out))
+                if done:
+                    done.write_text(json.dumps(scores, indent=1))
+    return scores
+
+
+def score_on(
+    settings: dict, task: Classification, seeds: list[Sample], rows: list[Sample], held_out: list[Sample]
+) -> float:
+    """Macro-F1 of a student of these settings, on real texts."""
+    settings = {"name": "frozen", **settings}
+    weight = settings.pop("seed_weight", Training().seed_weight)
+    student = resolve(STUDENTS, settings.pop("name"))(**settings)
+    examples = [task.supervise(replace(seed, weight=weight)) for seed in seeds] + [task.supervise(row) for row in rows]
+    with tempfile.TemporaryDirectory() as checkpoint:
+        data = TrainingData(examples, (), task.classes, 0, class_names=class_names(task))
+        student.fit(data, Path(checkpoint))
+        rows_of_probabilities = student.predict([task.supervise(each) for each in held_out], Path(checkpoint))
+    return task.score(held_out, rows_of_probabilities, seed=0)["macro_f1"]
+
+
+def print_differences(scores: dict[str, list[float]]) -> None:
+    """A line for each arm: median, and the paired difference from the first arm in points with its standard deviation."""
+    first = next(iter(scores.values()))
+    for name, values in scores.items():
+        differences = [100 * (value - other) for value, other in zip(values, first, strict=True)]
+        spread = statistics.stdev(differences) if len(differences) > 1 else 0.0
+        print(f"| {name} | {statistics.median(values):.3f} | {statistics.mean(differences):+.2f} ({spread:.2f}) |")
+
+
 def arm(text: str, model: str) -> tuple[str, dict]:
     """Name and settings of the student, from "NAME key=JSON ..."."""
     name, *pairs = text.split()
@@ -93,9 +169,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--test", type=int, help="score on this many texts of the test set, drawn once (default: all)")
     parser.add_argument("--arm", action="append", help="NAME key=JSON ...: settings of the student")
+    parser.add_argument("--run", type=Path, help="a run's folder: train on its rows")
+    parser.add_argument("--draws", type=int, default=8, help="with --run")
+    parser.add_argument("--json", type=Path, help="with --run: keeps the scores that are there, and adds the others")
     options = parser.parse_args()
     if not (options.data / "train.parquet").is_file():
         sys.exit(f"skipped: {options.data} holds no train.parquet; give a data set with --data")
+    if options.run:
+        arms = [arm(text, options.model) for text in options.arm or RUN_ARMS]
+        print_differences(compare_on_run(options.run, options.data, arms, options.draws, options.json))
+        return
     train, test = read(options.data / "train.parquet"), samples(read(options.data / "test.parquet"))
     test = random.Random(0).sample(test, min(options.test or len(test), len(test)))
     task = Classification(tuple(sorted({label for _, label in train})))
