@@ -186,7 +186,11 @@ def _read_weaknesses(recipe: Recipe, workspace: Workspace, index: int, stored: M
 
     return [
         Weakness(
-            *(w[key] for key in ("kind", "expected", "got", "missed", "seen")),
+            w["kind"],
+            w["expected"],
+            w["got"],
+            w["missed"],
+            w["seen"],
             wrong=samples(w["wrong"]),
             right=samples(w["right"]),
             rate=w.get("rate", 0.0),
