@@ -67,7 +67,7 @@ class EvoKD:
     targeted_from: Annotated[int, Field(ge=1)] = 2
     """The first round that aims at weaknesses. Earlier students are too weak to show useful ones."""
     weaknesses: Annotated[int, Field(ge=1)] = 5
-    """The most weaknesses that a round aims at, the highest rate first (generation/weakness.py)."""
+    """The most weaknesses that a round aims at, the highest rate first (docs/report.md says what that is)."""
     contrast: Share = 0.0
     """The share of each label's other texts that is written against the labels most like it, with seeds of both in the
     prompt. No measurement says yet that it helps; it may with many labels that are alike (IDGF, at 64 to 150 labels)."""
