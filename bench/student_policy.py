@@ -6,10 +6,10 @@ FOLDER holds train.parquet and test.parquet with columns text and label. Round 0
 adds `--samples` texts drawn at random from the training set. Prints, per round, accuracy on the test set, its mean and
 standard deviation over seeds, and the CPU seconds of `fit`.
 
-    python bench/student_policy.py --data FOLDER --run RUN [--draws 8] [--json FILE] [--arm 'NAME key=value ...']...
+    python bench/student_policy.py --data FOLDER --run RUN --recipe RECIPE [--draws 8] [--json FILE] [--arm 'NAME key=value ...']...
 
-What the settings of a student do with the rows of RUN, a run's folder with its teacher's labels. A draw is 80 % of the rows of all rounds,
-with the run's seeds in even draws and as many others in odd ones. Scores are macro-F1 on texts of train.parquet that are no seeds; the
+What the settings of a student do with the rows of RUN, a run's folder with its teacher's labels, made by RECIPE. The first draw
+is all rows of all rounds, each other one 80 % of them; with the run's seeds in even draws and as many others in odd ones. Scores are macro-F1 on texts of train.parquet that are no seeds; the
 test set is not read. `seed_weight` is a setting of an arm, too. All arms train on a draw before the next one; FILE holds what is done.
 """
 
@@ -102,10 +102,12 @@ def run(settings: dict, task: Classification, rounds: list[list[Sample]], test: 
     return results
 
 
-def compare_on_run(folder: Path, data: Path, arms: list[tuple[str, dict]], draws: int, done: Path | None) -> dict:
+def compare_on_run(
+    folder: Path, recipe: Path, data: Path, arms: list[tuple[str, dict]], draws: int, done: Path | None
+) -> dict:
     """Arm -> its macro-F1 in each draw. `done` holds those of an earlier call."""
     workspace = Workspace(folder)
-    task = load(folder / "recipe.yaml", ["student={kind: linear}"]).task
+    task = load(recipe, ["student={kind: linear}"]).task
     seeds = list(ShardedSamples(task, workspace.round(0).shard_files()))
     rounds = [round_folder for round_folder in workspace.rounds() if round_folder.index]
     generated = list(ShardedSamples(task, [path for each in rounds for path in each.shard_files()]))
@@ -170,6 +172,7 @@ def main() -> None:
     parser.add_argument("--test", type=int, help="score on this many texts of the test set, drawn once (default: all)")
     parser.add_argument("--arm", action="append", help="NAME key=JSON ...: settings of the student")
     parser.add_argument("--run", type=Path, help="a run's folder: train on its rows")
+    parser.add_argument("--recipe", type=Path, help="with --run: its recipe")
     parser.add_argument("--draws", type=int, default=8, help="with --run")
     parser.add_argument("--json", type=Path, help="with --run: keeps the scores that are there, and adds the others")
     options = parser.parse_args()
@@ -177,7 +180,7 @@ def main() -> None:
         sys.exit(f"skipped: {options.data} holds no train.parquet; give a data set with --data")
     if options.run:
         arms = [arm(text, options.model) for text in options.arm or RUN_ARMS]
-        print_differences(compare_on_run(options.run, options.data, arms, options.draws, options.json))
+        print_differences(compare_on_run(options.run, options.recipe, options.data, arms, options.draws, options.json))
         return
     train, test = read(options.data / "train.parquet"), samples(read(options.data / "test.parquet"))
     test = random.Random(0).sample(test, min(options.test or len(test), len(test)))
