@@ -78,8 +78,12 @@ def find(
 
 
 def is_trusted(task: Task, sample: Sample) -> bool:
-    """Whether the label of a text is as sure as TRUSTED, or nobody said how sure it is."""
-    return sample.soft is None or sample.soft[task.classes.index(str(sample.target))] >= TRUSTED
+    """Whether the label of a text, or each of its spans, is as sure as TRUSTED, or nobody said how sure it is."""
+    if sample.soft is None:
+        return True
+    if isinstance(sample.target, str):
+        return sample.soft[task.classes.index(sample.target)] >= TRUSTED
+    return min(sample.soft, default=1.0) >= TRUSTED
 
 
 def class_trust(exam: Mapping[str, Any] | None) -> Mapping[str, float]:

@@ -53,6 +53,7 @@ from evokd_data.strategies.trust import (
     SMALLEST,
     calibrate,
     chance_of_so_many,
+    count_right,
     fit_temperature,
     log_likelihood,
     paired_difference,
@@ -241,7 +242,7 @@ def _score_form(form: LabelForm, rows: Sequence[tuple[float, ...]], truths: Sequ
     readings = [(truth, row or uniform) for truth, row in zip(truths, rows, strict=True)]
     temperature = fit_temperature(readings)
     score = log_likelihood(readings, temperature) / max(1, len(readings))
-    return FormResult(form, tuple(rows), _right(rows, truths), len(rows), score, temperature)
+    return FormResult(form, tuple(rows), count_right(rows, truths), len(rows), score, temperature)
 
 
 def _content(recipe: Recipe, results: Sequence[FormResult], folds: Sequence[Sequence[Sample]]) -> dict[str, Any]:
@@ -260,7 +261,7 @@ def _content(recipe: Recipe, results: Sequence[FormResult], folds: Sequence[Sequ
         for row, opinion in zip(best.rows, student, strict=True)
     ]
     low, high = wilson_interval(best.right, best.count)
-    pool_right = _right(pooled, truths)
+    pool_right, student_accuracy = count_right(pooled, truths), count_right(student, truths) / len(truths)
     pool_low, pool_high = wilson_interval(pool_right, len(truths))
     content: dict[str, Any] = {
         "questions": len(truths),
@@ -275,7 +276,7 @@ def _content(recipe: Recipe, results: Sequence[FormResult], folds: Sequence[Sequ
             "per_class": _per_class(recipe, best.rows, truths),
         },
         "choice": _choice(results, best, truths, uniform),
-        "student": {"accuracy": _right(student, truths) / len(truths), "log_likelihood": student_score},
+        "student": {"accuracy": student_accuracy, "log_likelihood": student_score},
         "pool": {
             "accuracy": pool_right / len(truths),
             "low": pool_low,
@@ -284,7 +285,7 @@ def _content(recipe: Recipe, results: Sequence[FormResult], folds: Sequence[Sequ
             "per_class": _per_class(recipe, pooled, truths),
         },
         "rule": "relabel" if pool_low >= SURE else "reject",
-        "verdict": _verdict(best, 1 / classes, pooled_score - student_score, _right(student, truths) / len(truths)),
+        "verdict": _verdict(best, 1 / classes, pooled_score - student_score, student_accuracy),
     }
     content["message"] = message(content)
     return content
@@ -389,18 +390,11 @@ def _described(result: FormResult) -> dict[str, Any]:
     }
 
 
-def _right(rows: Sequence[Sequence[float]], truths: Sequence[int]) -> int:
-    return sum(
-        bool(row) and max(range(len(row)), key=row.__getitem__) == truth
-        for row, truth in zip(rows, truths, strict=True)
-    )
-
-
 def _per_class(recipe: Recipe, rows: Sequence[Sequence[float]], truths: Sequence[int]) -> dict[str, dict[str, int]]:
     """Class -> {"n": seeds of the class, "right": those whose most probable class it is}. A row may be ()."""
     counts = {label: {"n": 0, "right": 0} for label in recipe.task.classes}
     for truth, row in zip(truths, rows, strict=True):
         entry = counts[recipe.task.classes[truth]]
         entry["n"] += 1
-        entry["right"] += _right([row], [truth])
+        entry["right"] += count_right([row], [truth])
     return counts

@@ -91,6 +91,14 @@ def log_likelihood(readings: Sequence[tuple[int, Sequence[float]]], temperature:
     return math.fsum(math.log(max(calibrate(row, (), temperature)[right], 1e-12)) for right, row in readings)
 
 
+def count_right(rows: Sequence[Sequence[float]], truths: Sequence[int]) -> int:
+    """How many rows of probabilities have their largest at the right class. A row may be ()."""
+    return sum(
+        bool(row) and max(range(len(row)), key=row.__getitem__) == truth
+        for row, truth in zip(rows, truths, strict=True)
+    )
+
+
 def wilson_interval(right: float, count: int, z: float = 1.96) -> tuple[float, float]:
     """95 % interval of a share (Wilson 1927): it stays within 0 and 1, and is wide when `count` is small. (0, 1) for none."""
     if not count:

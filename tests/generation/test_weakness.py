@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evokd_data.generation.weakness import EXAMPLES, class_trust, find
+from evokd_data.generation.weakness import EXAMPLES, class_trust, find, is_trusted
 from evokd_data.records import Prediction, Weakness
+from tests.support.example_tagging_task import TAGGING, TEXTS, tagged_sample
 from tests.support.example_task import TASK, sample
 
 labels = st.sampled_from(TASK.labels)
@@ -70,6 +71,12 @@ def test_texts_of_doubtful_labels_are_shown_last_and_do_not_count():
     assert (weakness.missed, weakness.seen, weakness.rate) == (4, 4, 1.0)
     (doubted,) = find(TASK, [samples[1], samples[3]], [predictions[1], predictions[3]])
     assert (doubted.missed, doubted.rate) == (2, 0.0)
+
+
+@pytest.mark.parametrize(("soft", "trusted"), [(None, True), ((), True), ((0.9, 0.8), True), ((0.9, 0.79), False)])
+def test_a_tagged_text_is_trusted_when_each_of_its_spans_is(soft, trusted):
+    text, entities = TEXTS[0]
+    assert is_trusted(TAGGING, replace(tagged_sample(text, entities), soft=soft)) is trusted
 
 
 def test_a_rate_is_shrunken_towards_the_mean_of_all_kinds():
