@@ -75,3 +75,19 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.support.tiny_encoders import make_base
 
     return make_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="session")
+def tiny_static(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a Model2Vec model that model2vec distilled from `tiny_encoder`."""
+    from tests.support.tiny_encoders import make_static
+
+    return make_static(tmp_path_factory.mktemp("static") / "model", tiny_encoder)
+
+
+@pytest.fixture(scope="session")
+def tiny_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny Qwen2 of random weights."""
+    from tests.support.tiny_encoders import make_base
+
+    return make_base(tmp_path_factory.mktemp("decoder"), "qwen2")

@@ -17,15 +17,13 @@ from typing import Any
 
 from evokd_data.atomic_files import whole_folder
 from evokd_data.digest import derive_random, derive_seed
-from evokd_data.models import ModelReference
 from evokd_data.recipe import Recipe
 from evokd_data.records import Completion, Prompt, Sample, SequenceExample
-from evokd_data.registry import resolve
 from evokd_data.scratch import scratch_folder
 from evokd_data.storage.workspace import Workspace
 from evokd_data.strategies import Ask
 from evokd_data.strategies.labelling import DECIMALS, STUDENT
-from evokd_data.students import STUDENTS, Student, TrainingData
+from evokd_data.students import Student, TrainingData
 from evokd_data.tasks import Task
 
 GATHER_S = 0.02
@@ -36,10 +34,7 @@ SMALLEST = 10**-DECIMALS
 
 def baseline_student(recipe: Recipe) -> Student:
     """The kind of student that does best on a handful of seeds: frozen embeddings of the recipe's own base model, else its student."""
-    if recipe.student.name == "frozen" or recipe.student.base_model is None:
-        return recipe.student
-    reference: ModelReference = recipe.student.base_model
-    return resolve(STUDENTS, "frozen")(model=reference.name, revision=reference.revision)
+    return recipe.student.few_shot()
 
 
 def training_data_of(recipe: Recipe, samples: Sequence[Sample], *path: str | int) -> TrainingData:

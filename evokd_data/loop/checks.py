@@ -65,10 +65,8 @@ def _student(recipe: Recipe, online: bool) -> None:
         return
     folder = folder_here(model, "student", StudentError)
     if folder is not None:
-        from evokd_data.students.pretrained import check_pretrained
-
         with suppress(ImportError):  # torch and transformers are not needed to check a recipe
-            check_pretrained(folder)
+            recipe.student.check_base(folder)
     elif online:
         ask_hub(model, "student", StudentError)
 
@@ -108,6 +106,7 @@ def _remarks(recipe: Recipe, splits: Splits | None, online: bool) -> list[str]:
     ]
     with suppress(ImportError):  # a finder of modules that refuses to look
         remarks += [f"teacher: {line}" for line in recipe.teacher.lacks()]
+        remarks += [f"student: {line}" for line in recipe.student.lacks()]
         remarks += lacks(recipe)
         if recipe.publish is not None and recipe.publish.endpoint == "local":
             remarks += [

@@ -318,8 +318,10 @@ def _student(recipe: Recipe) -> Iterator[Finding]:
     if model is None:
         yield Finding(OK, "student", f"{recipe.student.name}: needs no model")
         return
+    for line in recipe.student.lacks():
+        yield Finding(PROBLEM, "student", *_parted(line))
     size, is_here = weights_size(model, "student", StudentError)
-    needed = size * (1 if recipe.student.name == "frozen" else TRAINING_COPIES) + GIB
+    needed = size * (TRAINING_COPIES if recipe.student.tunes_base else 1) + GIB
     available = max([memory()[1], *(gpu.free for gpu in accelerators())])
     detail = f"{model.name}: {gib(size)} of weights{'' if is_here else ', not downloaded yet'}"
     if needed > available:
@@ -354,7 +356,7 @@ def _disk(recipe: Recipe, runs: Path) -> Iterator[Finding]:
         yield Finding(PROBLEM, "disk", f"{runs}: cannot be written", "give --runs a folder that you can write to")
         return
     each = 0
-    if recipe.student.base_model is not None and recipe.student.name != "frozen":
+    if recipe.student.base_model is not None and recipe.student.keeps_base:
         with suppress(EvokdError):
             each, _ = weights_size(recipe.student.base_model, "student", StudentError)
     needed = (recipe.rounds.count + 1) * each + GIB

@@ -28,7 +28,6 @@ class StudentFacts:
     metrics: Mapping[str, Any]
     rows: Sequence[int]
     revision: str
-    transformers: bool
 
     @property
     def index(self) -> int:
@@ -70,7 +69,7 @@ def render(recipe: Recipe, facts: StudentFacts) -> str:
             for key in KINDS
             if key in test
         ],
-        transformers=facts.transformers,
+        library=recipe.student.library,
         limits=Markdown(recipe.card.limits.strip()),
         version=facts.manifest["environment"]["versions"].get("evokd-data", ""),
     )  # fmt: skip
@@ -85,7 +84,7 @@ def metadata(recipe: Recipe, facts: StudentFacts) -> dict[str, Any]:
     table: dict[str, Any] = {
         "license": recipe.card.license,
         "language": list(recipe.card.languages),
-        "library_name": "transformers" if facts.transformers else "evokd-data",
+        "library_name": recipe.student.library,
         "pipeline_tag": recipe.task.hub_category,
         "tags": [*dataset_card.TAGS, recipe.student.name],
         "datasets": [recipe.publish.repo],

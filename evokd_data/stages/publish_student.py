@@ -98,7 +98,6 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
     assert recipe.publish.student is not None
     manifest, metrics = read_json(folder.manifest), read_json(folder.metrics)
     files = {path.name: path for path in sorted(folder.student.iterdir()) if path.is_file()}
-    transformers = "config.json" in files
 
     def write(path: str, text: str) -> None:
         files[path] = draft / path
@@ -111,7 +110,7 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
     rounds = [*workspace.before(folder.index), folder]
     rows = [read_json(earlier.manifest)["identity"]["rows"] for earlier in rounds]
     write(repo_layout.RECIPE, public_recipe(workspace.recipe))  # so that whoever has the student knows its task
-    write(repo_layout.CARD, model_card.render(recipe, StudentFacts(manifest, metrics, rows, revision, transformers)))
+    write(repo_layout.CARD, model_card.render(recipe, StudentFacts(manifest, metrics, rows, revision)))
     write(repo_layout.metrics(folder.tag), read_checked(folder.metrics))
     # Without card and training figures: they may differ between two attempts to publish the same student.
     identity = {

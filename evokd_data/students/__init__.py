@@ -14,6 +14,8 @@ from evokd_data.records import SequenceExample, TokenExample
 STUDENTS = {
     "transformer": "evokd_data.students.transformer:Transformer",
     "frozen": "evokd_data.students.frozen:Frozen",
+    "static": "evokd_data.students.static:Static",
+    "lora": "evokd_data.students.lora:Lora",
     "linear": "evokd_data.students.linear:Linear",
     "reweighted": "evokd_data.students.reweighted:ReweightedTransformer",
     "reweighted-linear": "evokd_data.students.reweighted:ReweightedLinear",
@@ -78,11 +80,23 @@ class Student(Protocol):
     """
 
     name: ClassVar[str]
+    library: ClassVar[str] = "evokd-data"
+    """The library that reads a checkpoint, as the Hub calls it."""
 
     @property
     def base_model(self) -> ModelReference | None:
         """The pretrained model it starts from; None for a student without one."""
         return None
+
+    @property
+    def tunes_base(self) -> bool:
+        """Capability: it trains the parameters of its base model, and so needs memory for their gradients and moments."""
+        return False
+
+    @property
+    def keeps_base(self) -> bool:
+        """Whether a checkpoint holds the base model's parameters. One that does not cannot be used without the base model."""
+        return False
 
     @property
     def learns_soft_labels(self) -> bool:
@@ -94,6 +108,18 @@ class Student(Protocol):
         """Whether `fit` starts from the last round's checkpoint, so that all earlier checkpoints are needed."""
         return False
 
+    def lacks(self) -> Sequence[str]:
+        """What this machine lacks to train it, each with what to do. Nothing is loaded to find out."""
+        return ()
+
+    def few_shot(self) -> Student:
+        """The student with the same base model that does best on a handful of samples."""
+        return self
+
+    def check_base(self, folder: Path) -> None:
+        """Refuse, as far as it can be seen in seconds, the files of a base model that cannot be used. Raises StudentError."""
+        return
+
     def identity(self) -> Mapping[str, Any]:
         """What decides the trained weights besides the data: base model with revision (or digest), and settings."""
 
@@ -103,6 +129,10 @@ class Student(Protocol):
         Returns JSON-able figures of the training (losses, steps, seconds, tokens). Raises StudentError when there are no
         samples, the model cannot be loaded or the loss is not finite.
         """
+
+    def weights(self, checkpoint: Path) -> Sequence[Path]:
+        """All files with the parameters that it predicts with, those of a base model that the checkpoint does not hold, too."""
+        return sorted(checkpoint.glob("*.safetensors"))
 
     def truncated(self, examples: Examples, checkpoint: Path) -> int:
         """How many of the examples are longer than what `predict` reads."""

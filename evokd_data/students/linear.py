@@ -109,6 +109,9 @@ class Linear(Student):
         log.info("student: %d steps, loss %.4f, %.1f s", steps, figures["losses"][-1], figures["seconds"])
         return figures
 
+    def weights(self, checkpoint: Path) -> Sequence[Path]:
+        return [checkpoint / WEIGHTS]
+
     def predict(self, examples: Examples, checkpoint: Path) -> Sequence[Any]:
         return self.predictor(checkpoint)(examples)
 

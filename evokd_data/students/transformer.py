@@ -28,7 +28,7 @@ from evokd_data.students.deterministic import deterministic
 from evokd_data.students.encoding import ExampleEncoder, position_limit, truncated
 from evokd_data.students.loop import MicroBatch, split_batch, train
 from evokd_data.students.prediction import network_predictor
-from evokd_data.students.pretrained import load_pretrained
+from evokd_data.students.pretrained import check_pretrained, load_pretrained
 from evokd_data.students.tokens import TokenRows, tokenised
 from evokd_data.students.vocabulary import trimmed_embeddings
 
@@ -66,6 +66,7 @@ class Transformer(Student):
     """
 
     name: ClassVar[str] = "transformer"
+    library: ClassVar[str] = "transformers"
 
     model: Annotated[str, Field(min_length=1)]
     """The pretrained encoder: ORG/NAME on the Hub, a folder (./model), or package:NAME for one in an installed package."""
@@ -116,8 +117,24 @@ class Transformer(Student):
         return ModelReference(self.model, self.revision)
 
     @property
+    def tunes_base(self) -> bool:
+        return True
+
+    @property
+    def keeps_base(self) -> bool:
+        return True
+
+    @property
     def learns_soft_labels(self) -> bool:
         return self.soft_labels
+
+    def few_shot(self) -> Student:
+        from evokd_data.students.frozen import Frozen
+
+        return Frozen(self.model, self.revision)
+
+    def check_base(self, folder: Path) -> None:
+        check_pretrained(folder)
 
     @property
     def continues(self) -> bool:
@@ -140,7 +157,7 @@ class Transformer(Student):
             raise StudentError(f"{previous} knows other classes than the task; set student.from_scratch: true")
         words = isinstance((data.fresh or data.earlier)[0], TokenExample)
         with deterministic(data.seed) as seed, _enough_memory(), fast_cpu_dropout.fast_dropout():
-            model, tokenizer, new_parameters = _load(previous or base.folder, data.classes, words)
+            model, tokenizer, new_parameters = self._load(previous or base.folder, data.classes, words)
             encoder = ExampleEncoder(tokenizer, model, position_limit(model, tokenizer, self.max_length))
             with tokenised(data, encoder, words, self.soft_labels, base.identity, into) as tokens:
                 replay = None if previous is None else self.replay
@@ -151,14 +168,14 @@ class Transformer(Student):
                 batches = sampler.batches(steps, seed, length=tokens.lengths.__getitem__)
                 micro_batches = (self._micro_batches(batch, tokens, encoder, len(data.classes)) for batch in batches)
                 with (
-                    contextlib.nullcontext()
-                    if self.freeze_word_embeddings
-                    else trimmed_embeddings(model, tokens.vocabulary(tokenizer.pad_token_id))
+                    trimmed_embeddings(model, tokens.vocabulary(tokenizer.pad_token_id))
+                    if self._trains_embeddings()
+                    else contextlib.nullcontext()
                 ):
                     figures = self._train(model, new_parameters, micro_batches, steps)
                 figures.update(truncated=tokens.truncated, **tokens.losses(tokenizer))
             if distributed.rank() == 0:
-                _save(model, tokenizer, encoder.limit, into)
+                self._save(model, tokenizer, encoder.limit, into)
                 facts = {"words": words, "max_length": encoder.limit, "base": dict(base.identity)}
                 write_metadata(into, self.name, data.classes, **facts)
         figures.update(
@@ -243,6 +260,22 @@ class Transformer(Student):
         capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
         return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
+    def _trains_embeddings(self) -> bool:
+        """Whether the embeddings of tokens are trained."""
+        return not self.freeze_word_embeddings
+
+    def _load(self, folder: Path, classes: tuple[str, ...], words: bool) -> tuple[Any, Any, set[str]]:
+        """The model to train, its tokenizer, and the names of the parameters that the base model does not have."""
+        return load_with_head(folder, classes, words)
+
+    def _save(self, model: Any, tokenizer: Any, limit: int, into: Path) -> None:
+        tokenizer.model_max_length = limit
+        if tokenizer.is_fast:  # its file would store the truncation and padding of its last call
+            tokenizer.backend_tokenizer.no_truncation()
+            tokenizer.backend_tokenizer.no_padding()
+        model.save_pretrained(into)
+        tokenizer.save_pretrained(into)
+
     def truncated(self, examples: Examples, checkpoint: Path) -> int:
         return truncated(checkpoint, examples, read_metadata(checkpoint, self.name)["max_length"])
 
@@ -265,11 +298,11 @@ class Transformer(Student):
         metadata = read_metadata(checkpoint, self.name)
         classes, words = tuple(metadata["classes"]), metadata["words"]
         with deterministic(0):
-            model, tokenizer, _ = _load(checkpoint, classes, words)
-        return Network(_logits(model), tokenizer, model.config, metadata["max_length"], classes, words)
+            model, tokenizer, _ = load_with_head(checkpoint, classes, words)
+        return Network(logits_of(model), tokenizer, model.config, metadata["max_length"], classes, words)
 
 
-def _logits(model: Any) -> Any:
+def logits_of(model: Any) -> Any:
     """The model as a module that returns nothing but its logits."""
     import torch
 
@@ -284,16 +317,7 @@ def _logits(model: Any) -> Any:
     return Logits().eval()
 
 
-def _save(model: Any, tokenizer: Any, limit: int, into: Path) -> None:
-    tokenizer.model_max_length = limit
-    if tokenizer.is_fast:  # its file would store the truncation and padding of its last call
-        tokenizer.backend_tokenizer.no_truncation()
-        tokenizer.backend_tokenizer.no_padding()
-    model.save_pretrained(into)
-    tokenizer.save_pretrained(into)
-
-
-def _load(folder: Path, classes: tuple[str, ...], words: bool) -> tuple[Any, Any, set[str]]:
+def load_with_head(folder: Path, classes: tuple[str, ...], words: bool) -> tuple[Any, Any, set[str]]:
     """Model, tokenizer, and the names of the parameters that are not in the folder or belong to the head."""
     from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 

@@ -21,12 +21,18 @@ from evokd_data.registry import resolve
 from evokd_data.settings import build
 from evokd_data.students import STUDENTS
 from evokd_data.students.frozen import Frozen
+from evokd_data.students.static import Static
 from tests.support.student_data import TAGS, tagged, texts
 from tests.support.student_training import digests, fit, right, weights_file
 from tests.support.tiny_encoders import QUICK
 
-PRETRAINED = {"transformer": QUICK, "reweighted": QUICK, "frozen": {"c": 1000.0, "name_weight": 0.0}}
+HEAD = {"c": 1000.0, "name_weight": 0.0}
+PRETRAINED = {"transformer": QUICK, "reweighted": QUICK, "frozen": HEAD, "static": HEAD, "lora": QUICK}
+BASES = {"static": "tiny_static", "lora": "tiny_decoder"}
+"""The base model of a student, where it is no encoder."""
 """Students that start from a pretrained model, and settings with which they learn a few texts by heart."""
+REGRESSIONS = (Frozen, Static)
+"""Students whose training is a logistic regression on fixed features."""
 every_student = [pytest.param(name, marks=[] if name == "linear" else [pytest.mark.slow]) for name in sorted(STUDENTS)]
 
 
@@ -35,7 +41,8 @@ def student(request):
     name = request.param
     if name not in PRETRAINED:
         return resolve(STUDENTS, name)()
-    return resolve(STUDENTS, name)(model=str(request.getfixturevalue("tiny_encoder")), **PRETRAINED[name])
+    base = request.getfixturevalue(BASES.get(name, "tiny_encoder"))
+    return resolve(STUDENTS, name)(model=str(base), **PRETRAINED[name])
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +98,8 @@ def test_its_capabilities_are_declared(student):
     assert student.learns_soft_labels is student.soft_labels
     assert with_settings(student, soft_labels=False).learns_soft_labels is False
     assert isinstance(student.continues, bool)
+    assert not student.lacks()  # the machine that runs the tests has every library
+    assert student.few_shot().base_model == student.base_model
 
 
 def test_every_student_learns_texts_it_has_seen_and_names_its_figures(student, tmp_path):
@@ -147,6 +156,19 @@ def test_a_student_is_a_network_or_says_why_it_is_none(student, trained):
     assert not network.module.training
 
 
+def test_a_checkpoint_that_keeps_its_base_is_used_without_it(student, trained, tmp_path):
+    if student.base_model is None:
+        assert not student.keeps_base and not student.tunes_base
+        return
+    elsewhere = type(student)(**{**vars(student), "model": str(tmp_path / "gone")})
+    if student.keeps_base:
+        expected = student.predict(texts(3), trained(student))
+        assert np.array_equal(elsewhere.predict(texts(3), trained(student)), expected)
+    else:
+        with pytest.raises(StudentError, match="gone"):
+            elsewhere.predict(texts(3), trained(student))
+
+
 def test_predicting_needs_no_target(student, trained):
     blind = [SequenceExample(example.text, None) for example in texts(3)]
     expected = student.predict(texts(3), trained(student))
@@ -161,7 +183,7 @@ def test_the_same_data_and_seed_give_the_same_files_to_the_bit(student, tmp_path
     fit(student, tmp_path / "c", texts(75), seed=8)
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
     weights = weights_file(tmp_path / "a").name
-    draws = not isinstance(student, Frozen)  # a logistic regression has one optimum, whatever the seed
+    draws = not isinstance(student, REGRESSIONS)  # a logistic regression has one optimum, whatever the seed
     assert (digests(tmp_path / "a")[weights] != digests(tmp_path / "c")[weights]) is draws
 
 
@@ -290,6 +312,6 @@ def test_settings_are_checked_and_identity_tells_two_students_apart(student):
     assert student.identity() == identity
     assert with_settings(student, min_steps=61, name_weight=0.5).identity() != identity
     assert "prediction_batch_size" not in identity
-    positive = "c" if isinstance(student, Frozen) else "learning_rate"
+    positive = "c" if isinstance(student, REGRESSIONS) else "learning_rate"
     _, problems = build(type(student), {**given, positive: 0}, "student")
     assert problems == [f"student.{positive}: 0: input should be greater than 0"]

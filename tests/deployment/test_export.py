@@ -26,6 +26,8 @@ from evokd_data.records import Origin, Sample
 from evokd_data.reporting import export_card
 from evokd_data.students.frozen import Frozen
 from evokd_data.students.linear import Linear
+from evokd_data.students.lora import Lora
+from evokd_data.students.static import Static
 from evokd_data.students.transformer import Transformer
 from evokd_data.tasks.classification import Classification
 from evokd_data.tasks.ner import NER
@@ -39,7 +41,13 @@ pytestmark = pytest.mark.slow
 INSTALLED = all(__import__("importlib.util").util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 exporting = pytest.mark.skipif(not INSTALLED, reason="needs the extra: pip install 'evokd-data[export]'")
 FROZEN = {"c": 1000.0, "name_weight": 0.0}
-KINDS = ["transformer", "transformer, words", "frozen", "frozen, words"]
+KINDS = ["transformer", "transformer, words", "frozen", "frozen, words", "static", "static, words"]
+CLASSES_OF_KINDS = {
+    "transformer": (Transformer, QUICK),
+    "frozen": (Frozen, FROZEN),
+    "static": (Static, FROZEN),
+    "lora": (Lora, QUICK),
+}
 
 
 def sample(task, text: str, target) -> Sample:
@@ -48,7 +56,7 @@ def sample(task, text: str, target) -> Sample:
 
 def trained_model(base: Path, kind: str, folder: Path) -> tuple[OpenedModel, list[Sample]]:
     """A student that knows its texts by heart, and the texts."""
-    cls, settings = (Transformer, QUICK) if kind.startswith("transformer") else (Frozen, FROZEN)
+    cls, settings = CLASSES_OF_KINDS[kind.partition(",")[0]]
     student = cls(model=str(base), **settings)
     if kind.endswith("words"):
         task = NER(types=CLASSES)
@@ -76,11 +84,12 @@ def task_example(task: NER, example):
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def exported(request, tiny_encoder, tmp_path_factory) -> tuple[OpenedModel, list[Sample], Path]:
+def exported(request, tiny_encoder, tiny_static, tmp_path_factory) -> tuple[OpenedModel, list[Sample], Path]:
     if not INSTALLED:
         pytest.skip("needs the extra: pip install 'evokd-data[export]'")
     folder = tmp_path_factory.mktemp("export")
-    model, samples = trained_model(tiny_encoder, request.param, folder / "student")
+    base = tiny_static if request.param.startswith("static") else tiny_encoder
+    model, samples = trained_model(base, request.param, folder / "student")
     export(model, folder / "out", samples, False, Progress())
     return model, samples, folder / "out"
 
@@ -113,7 +122,8 @@ def test_the_cards_code_gives_the_same_labels_without_torch(exported):
     for answer, example, row in zip(answers, examples, rows, strict=True):
         expected = [model.task.classes[index] for index in np.atleast_1d(row.argmax(-1))]
         if example.__class__.__name__ == "TokenExample":
-            assert answer[1 : len(expected) + 1] == expected  # [CLS] first; each word of these texts is one token
+            first = 0 if model.student.name == "static" else 1  # [CLS]; each word of these texts is one token
+            assert answer[first : first + len(expected)] == expected
         else:
             assert answer == expected
 
@@ -153,24 +163,36 @@ def test_texts_longer_than_the_student_reads_and_batches_of_any_size_are_answere
 
 
 @exporting
-def test_8_bits_are_a_smaller_file_with_the_same_labels(tiny_encoder, tmp_path):
-    model, samples = trained_model(tiny_encoder, "transformer", tmp_path / "student")
+@pytest.mark.parametrize("kind", ["transformer", "static"])
+def test_8_bits_are_a_smaller_file_with_the_same_labels(tiny_encoder, tiny_static, tmp_path, kind):
+    model, samples = trained_model(tiny_static if kind == "static" else tiny_encoder, kind, tmp_path / "student")
     export(model, tmp_path / "out", samples, False, Progress())
     whole = (tmp_path / "out" / MODEL_FILE).stat().st_size
     figures = export(model, tmp_path / "out", samples, True, Progress())  # in place of the one before
-    assert figures["bytes"]["exported"] == (tmp_path / "out" / MODEL_FILE).stat().st_size < whole / 3
+    smaller = 1 if kind == "static" else 3  # most of so small a file is its graph
+    assert figures["bytes"]["exported"] == (tmp_path / "out" / MODEL_FILE).stat().st_size < whole / smaller
     assert figures["precision"] == "int8" and figures["parity"]["same"] == 1.0
     assert "saturate" in (tmp_path / "out" / "README.md").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "student"]
 
 
 @exporting
-@pytest.mark.parametrize("kind", ["distilbert", "roberta", "deberta-v2", "modernbert"])
-def test_the_usual_architectures_are_exported(tmp_path, kind):
+@pytest.mark.parametrize("student", ["transformer", "transformer, words"])
+@pytest.mark.parametrize("kind", ["distilbert", "roberta", "xlm-roberta", "deberta-v2", "modernbert"])
+def test_the_usual_architectures_are_exported(tmp_path, kind, student):
     base = make_base(tmp_path / "base", kind)
-    model, samples = trained_model(base, "transformer", tmp_path / "student")
+    model, samples = trained_model(base, student, tmp_path / "student")
     figures = export(model, tmp_path / "out", samples, False, Progress())
     assert figures["parity"]["same"] == 1.0 and figures["parity"]["largest_difference"] < 1e-4
+
+
+@exporting
+def test_a_decoders_updates_are_merged_into_the_exported_graph(tiny_decoder, tmp_path):
+    model, samples = trained_model(tiny_decoder, "lora", tmp_path / "student")
+    figures = export(model, tmp_path / "out", samples, False, Progress())
+    assert figures["parity"]["same"] == 1.0 and figures["parity"]["largest_difference"] < 1e-4
+    network = model.student.network(model.checkpoint)
+    assert not [name for name, _ in network.module.named_parameters() if "lora" in name]
 
 
 @exporting

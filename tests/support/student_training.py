@@ -25,5 +25,7 @@ def digests(folder):
 
 
 def weights_file(folder):
-    (path,) = (path for path in folder.iterdir() if path.suffix in (".npz", ".safetensors"))
+    """The file with what was trained: the head, where the checkpoint holds an untouched base model beside it."""
+    paths = [path for path in folder.iterdir() if path.suffix in (".npz", ".safetensors")]
+    (path,) = [path for path in paths if path.name == "head.safetensors"] or paths
     return path

@@ -30,7 +30,20 @@ ARCHITECTURES = {
     },
     "roberta": BERT,
     "deberta-v2": {**BERT, "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False},
+    "xlm-roberta": BERT,
     "modernbert": {**BERT, "local_attention": 16, "cls_token_id": 2, "sep_token_id": 3},
+}
+
+DECODERS = {
+    "qwen2": {
+        **SMALL,
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "intermediate_size": 64,
+        "max_position_embeddings": 64,
+    },
 }
 
 QUICK = {"learning_rate": 1e-2, "head_learning_rate": None, "min_steps": 40, "epochs": 1, "precision": "float32"}
@@ -61,7 +74,20 @@ def make_base(folder: Path, kind="bert", tokenizer=None, **settings):
 
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        model = AutoModel.from_config(AutoConfig.for_model(kind, **{**ARCHITECTURES.get(kind, {}), **settings}))
+        model = AutoModel.from_config(
+            AutoConfig.for_model(kind, **{**(ARCHITECTURES | DECODERS).get(kind, {}), **settings})
+        )
     model.save_pretrained(folder)
     (tokenizer or make_tokenizer()).save_pretrained(folder)
+    return folder
+
+
+def make_static(folder: Path, encoder: Path, **options) -> Path:
+    """What model2vec's own distillation makes of an encoder."""
+    from model2vec.distill import distill_from_model
+    from transformers import AutoModel, AutoTokenizer
+
+    model = AutoModel.from_pretrained(encoder)
+    tokenizer = AutoTokenizer.from_pretrained(encoder)
+    distill_from_model(model, tokenizer, pca_dims=24, device="cpu", **options).save_pretrained(folder)
     return folder
