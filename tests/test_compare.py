@@ -68,6 +68,82 @@ def test_every_arm_runs_with_every_seed_as_an_ordinary_run_and_a_rerun_asks_noth
     assert (tmp_path / "out" / "README.md").read_text() == readme + "\n## What we make of it\n"
 
 
+@pytest.fixture
+def student_arms(recipe_file, tmp_path, tiny_encoder, tiny_static):
+    """Recipe files of arms that differ in their student alone."""
+    whole = recipe_file().read_text(encoding="utf-8")
+    students = {
+        "hashed": "{kind: linear}",
+        "embedded": f"{{kind: frozen, model: {tiny_encoder}}}",
+        "static": f"{{kind: static, model: {tiny_static}}}",
+        "tuned": f"{{kind: transformer, model: {tiny_encoder}, min_steps: 5, epochs: 1}}",
+    }
+    paths = []
+    for name, student in students.items():
+        paths.append(tmp_path / f"{name}.yaml")
+        paths[-1].write_text(whole.replace("name: colours", f"name: {name}").replace("{kind: linear}", student))
+    return paths
+
+
+@pytest.mark.slow
+def test_students_are_compared_on_the_same_samples_and_the_teacher_is_asked_once(student_arms, tmp_path, monkeypatch):
+    all_trials = trials(student_arms, [1, 2], [None], QUICK_RUN, same_shards=True)
+    results = compare(all_trials, tmp_path / "runs", tmp_path / "out", "evokd-data compare", Progress(), True)
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [
+        "hashed-allshot-seed1",
+        "hashed-allshot-seed2",
+    ]
+    first, *others = results["arms"].values()
+    for arm in others:
+        for key in ("kept_by_round", "tokens_by_round", "class_samples_by_round"):
+            assert arm[key] == first[key]
+        assert all(len(scores) == 2 for scores in arm["score_by_round"])
+    facts = results["students"]["arms"]
+    assert [row["kind"] for row in facts.values()] == ["linear", "frozen", "static", "transformer"]
+    for row in facts.values():
+        assert 0 < row["p50_ms"] <= row["p99_ms"] and row["parameters"] > 0 and row["training_seconds"] >= 0
+    assert facts["embedded"]["parameters"] > weights(tiny := Path(facts["tuned"]["model"]))
+    assert facts["tuned"]["bytes"] > 4 * weights(tiny)
+    readme = (tmp_path / "out" / "README.md").read_text()
+    assert f"| static | static | {facts['static']['model']} | {facts['static']['parameters'] / 1e6:.2f} M |" in readme
+
+    monkeypatch.setattr("evokd_data.teachers.scripted.Scripted.serve", None)  # whoever opens it fails
+    for name in ("linear:Linear", "frozen:Frozen", "static:Static", "transformer:Transformer"):
+        module, _, cls = name.partition(":")
+        monkeypatch.setattr(f"evokd_data.students.{module}.{cls}.fit", None)  # whoever trains again fails
+    again = compare(all_trials, tmp_path / "runs", tmp_path / "out", "evokd-data compare", Progress(), True)
+    assert {**again, "students": None} == {**results, "students": None}
+
+
+QUICK_RUN = ["rounds.count=1", "rounds.samples=24", "teacher={engine: scripted}"]
+
+
+def weights(folder: Path) -> int:
+    """The number of parameters in the folder of a model."""
+    from safetensors.numpy import load_file
+
+    return sum(array.size for array in load_file(folder / "model.safetensors").values())
+
+
+@pytest.mark.slow
+def test_a_student_that_continues_goes_on_from_its_own_checkpoint(recipe_file, tmp_path, tiny_encoder):
+    whole = recipe_file().read_text(encoding="utf-8")
+    student = f"{{kind: transformer, model: {tiny_encoder}, min_steps: 5, epochs: 1, from_scratch: false}}"
+    (tmp_path / "a.yaml").write_text(whole)
+    (tmp_path / "b.yaml").write_text(whole.replace("name: colours", "name: b").replace("{kind: linear}", student))
+    all_trials = trials([tmp_path / "a.yaml", tmp_path / "b.yaml"], [1], [None], QUICK_RUN, same_shards=True)
+    compare(all_trials, tmp_path / "runs", tmp_path / "out", "evokd-data compare", Progress(), True)
+    (training,) = (tmp_path / "runs").rglob("compared/transformer-*/round-001/training.json")
+    assert json.loads(training.read_text())["continued"] is True
+
+
+def test_with_same_shards_recipes_differ_in_nothing_but_their_student(arms):
+    with pytest.raises(
+        RecipeError, match=r"differs from .*static\.yaml in strategy; with --same-shards recipes differ in"
+    ):
+        trials(arms, [1], [None], same_shards=True)
+
+
 @pytest.mark.slow
 def test_tagging_is_compared_by_micro_f1(tmp_path: Path):
     places(tmp_path)

@@ -39,7 +39,7 @@ COMMANDS = {
     "reproduce": "Ask the teacher for a published round again, and compare.",
     "diff": "Show what changed between two published rounds.",
     "rounds": "List the rounds of a published data set.",
-    "compare": "Compare strategies over random seeds at equal budgets.",
+    "compare": "Compare strategies or students over random seeds at equal budgets.",
     "show": "Show a run: its rounds, plan, samples, rejections.",
     "report": "Write a run's report as one HTML page.",
     "hub": "Serve a local Hub, and look after it.",

@@ -214,6 +214,14 @@ def comparison_tables(results: Mapping[str, Any]) -> None:
         sd = "-" if score.sd is None else f"{score.sd:.4f}"
         arms.append([name, score.n, f"{score.mean:.4f}", sd, round(spread(arm["tokens"]).mean)])
     table(f"{NAMES[results['metric']]} after the last round", ("arm", "seeds", "mean", "sd", "tokens"), arms)
+    if facts := results["students"]:
+        columns = ("arm", "kind", "parameters", "MB", "training, s", "p50, ms", "p99, ms")
+        rows = [
+            [name, row["kind"], row["parameters"], round(row["bytes"] / 1e6, 1), round(row["training_seconds"], 1), row["p50_ms"],
+             row["p99_ms"]]
+            for name, row in facts["arms"].items()
+        ]  # fmt: skip
+        table("students", columns, rows)
     differences = [
         [d["arm"], d["reference"], f"{d['mean']:+.4f}", "-" if d["low"] is None else f"{d['low']:+.4f} to {d['high']:+.4f}",
          "-" if d["p_holm"] is None else f"{d['p_holm']:.3f}", d["verdict"]]

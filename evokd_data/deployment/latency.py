@@ -1,6 +1,6 @@
-"""How long one text takes, with the original network and with the exported one, from text to probabilities.
+"""How long one text takes from text to probabilities: with the original network and the exported one, or with several students.
 
-The two take turns in short blocks within one process, so what else runs on the machine disturbs both alike: the ratio says more
+They take turns in short blocks within one process, so what else runs on the machine disturbs both alike: the ratio says more
 than either figure. Between two blocks there is a pause, because the threads of either library go on waiting for work for a while.
 """
 
@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from evokd_data.deployment.onnx_student import onnx_logits
-from evokd_data.students import Network
+from evokd_data.students import Network, Predict
 from evokd_data.students.batches import Example
 from evokd_data.students.encoding import ExampleEncoder
 
+Run = Callable[[Example], Any]
+"""What is timed: from an example to its probabilities."""
 MEASUREMENTS = 400
 BLOCK = 20
 PAUSE_S = 0.02
@@ -41,34 +43,57 @@ def compare_latency(network: Network, model_file: Path, examples: Sequence[Examp
         with torch.inference_mode():
             return network.module(**inputs)
 
-    sides = {"original": original, "exported": onnx_logits(model_file, threads)}
-    turns = cycle(examples)
-    for run in sides.values():
-        _times(encoder, run, list(islice(turns, BLOCK)))
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    end = time.monotonic() + MOST_SECONDS
-    while len(seconds["exported"]) < MEASUREMENTS and (time.monotonic() < end or not seconds["exported"]):
-        block = list(islice(turns, BLOCK))
-        for name, run in sides.items():
-            time.sleep(PAUSE_S)
-            seconds[name] += _times(encoder, run, block)
-    figures = {name: _percentiles(values) for name, values in seconds.items()}
+    def run(logits: Callable[[Mapping[str, Any]], Any]) -> Run:
+        def run_example(example: Example) -> None:
+            inputs, outputs = encoder.encode_batch([example])
+            outputs.select(logits(inputs)).softmax(-1).numpy()
+
+        return run_example
+
+    sides = {"original": run(original), "exported": run(onnx_logits(model_file, threads))}
+    measurements, figures = _in_turns(sides, examples)
     return {
         "threads": threads,
-        "measurements": len(seconds["exported"]),
+        "measurements": measurements,
         **figures,
         "ratio": round(figures["exported"]["p50_ms"] / figures["original"]["p50_ms"], 4),
     }
 
 
-def _times(
-    encoder: ExampleEncoder, run: Callable[[Mapping[str, Any]], Any], examples: Sequence[Example]
-) -> list[float]:
+def student_latency(students: Mapping[str, Predict], examples: Sequence[Example]) -> dict[str, Any]:
+    """Milliseconds for one text at a time as `predict` answers it: {name: {"p50_ms", "p99_ms"}}, with the number of "measurements"
+    of each, and of torch's "threads". On the accelerator where there is one."""
+    import torch
+
+    def run(predict: Predict) -> Run:
+        return lambda example: predict([example])
+
+    measurements, figures = _in_turns({name: run(predict) for name, predict in students.items()}, examples)
+    return {"threads": torch.get_num_threads(), "measurements": measurements, "students": figures}
+
+
+def _in_turns(sides: Mapping[str, Run], examples: Sequence[Example]) -> tuple[int, dict[str, dict[str, float]]]:
+    """The number of measurements of each side, and its percentiles. The first block of each is not counted."""
+    turns = cycle(examples)
+    for run in sides.values():
+        _times(run, list(islice(turns, BLOCK)))
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    end = time.monotonic() + MOST_SECONDS
+    while (measurements := min(map(len, seconds.values()))) < MEASUREMENTS and (
+        time.monotonic() < end or not measurements
+    ):
+        block = list(islice(turns, BLOCK))
+        for name, run in sides.items():
+            time.sleep(PAUSE_S)
+            seconds[name] += _times(run, block)
+    return measurements, {name: _percentiles(values) for name, values in seconds.items()}
+
+
+def _times(run: Run, examples: Sequence[Example]) -> list[float]:
     seconds = []
     for example in examples:
         start = time.perf_counter()
-        inputs, outputs = encoder.encode_batch([example])
-        outputs.select(run(inputs)).softmax(-1).numpy()
+        run(example)
         seconds.append(time.perf_counter() - start)
     return seconds
 

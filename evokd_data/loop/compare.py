@@ -1,4 +1,5 @@
-"""Compare recipes over random seeds and shots at equal budgets. Each trial is an ordinary run; then arms are compared.
+"""Compare recipes over random seeds and shots at equal budgets. Each trial is an ordinary run; then arms are compared. Recipes that
+differ in their student alone may share the runs of the first: see `same_shards`.
 
 Writes results.json, README.md and plots. It can be stopped and rerun: each run's folder shows what is done.
 """
@@ -14,7 +15,15 @@ from typing import Any
 
 from evokd_data.atomic_files import write_json, write_text
 from evokd_data.errors import RecipeError
-from evokd_data.loop.rounds import LockedRun, run_all
+from evokd_data.loop.rounds import LockedRun, open_run, run_all
+from evokd_data.loop.same_shards import (
+    TrainedStudent,
+    differ,
+    refuse_other_differences,
+    student_facts,
+    train_students,
+    trained_student,
+)
 from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe, load
 from evokd_data.reporting import comparison_tables
@@ -38,11 +47,16 @@ class Trial:
 
 
 def trials(
-    recipes: Sequence[Path], seeds: Sequence[int], shots: Sequence[int | None], overrides: Iterable[str] = ()
+    recipes: Sequence[Path],
+    seeds: Sequence[int],
+    shots: Sequence[int | None],
+    overrides: Iterable[str] = (),
+    same_shards: bool = False,
 ) -> list[Trial]:
     """One trial for every recipe, seed and number of shots (k; None: all seeds).
 
-    Raises RecipeError when the recipes have different budgets or test sets, or the same name.
+    Raises RecipeError when the recipes have different budgets or test sets, or the same name; with `same_shards` also when they
+    differ in anything but name and student.
     """
     all_trials = []
     for k in shots:
@@ -78,15 +92,29 @@ def trials(
         problems.append("compare: the recipes have different test sets; nothing could be compared")
     if problems:
         raise RecipeError(*problems)
+    if same_shards:
+        refuse_other_differences(arms)
     return all_trials
 
 
-def compare(trials: Sequence[Trial], runs: Path, into: Path, command: str, progress: Progress) -> dict[str, Any]:
+def compare(
+    trials: Sequence[Trial], runs: Path, into: Path, command: str, progress: Progress, same_shards: bool = False
+) -> dict[str, Any]:
     """Run every trial, write the results into the folder `into`, and return them.
 
-    The text of the file `NOTES` in this folder is appended to the page each time the page is written.
+    With `same_shards` only the first recipe's trials are runs, and the other students learn the samples of these. The text of the
+    file `NOTES` in this folder is appended to the page each time the page is written.
     """
-    finished = run_all([trial.recipe for trial in trials], runs, progress, every_round=True)
+    leaders = [trial for trial in trials if not same_shards or trial.arm == trials[0].arm]
+    led = run_all([trial.recipe for trial in leaders], runs, progress, every_round=True)
+    runs_of = {(trial.seed, trial.shots, trial.arm): run for trial, run in zip(leaders, led, strict=True)}
+    finished = []
+    for trial in trials:
+        run = runs_of.get((trial.seed, trial.shots, trial.arm)) or runs_of[trial.seed, trial.shots, trials[0].arm]
+        finished.append(run)
+        if run.recipe is not trial.recipe:
+            with open_run(run.recipe, runs, progress=progress) as locked:
+                train_students(locked, trial.recipe, progress)
     results = collect(trials, finished, command)
     into.mkdir(parents=True, exist_ok=True)
     write_json(into / "results.json", results)
@@ -100,26 +128,29 @@ def compare(trials: Sequence[Trial], runs: Path, into: Path, command: str, progr
 
 
 def collect(trials: Sequence[Trial], finished: Sequence[LockedRun], command: str) -> dict[str, Any]:
-    """Everything that the page and the plots show, as one table for JSON. `finished` holds the run of each trial.
+    """Everything that the page and the plots show, as one table for JSON. `finished` holds for each trial the run whose samples its
+    student learned.
 
     {"command", "metric", "test": {"n", "digest"}, "differences": [...],
-     "arms": {arm: {"seeds", "macro_f1", ..., "score_by_round", "kept_by_round", ...}}}; `metric` is the primary metric,
-    by which arms are compared; lists over seeds are aligned with `seeds`. With several k an arm is called "name, k-shot".
+     "arms": {arm: {"seeds", "macro_f1", ..., "score_by_round", "kept_by_round", ...}}, "students": as `student_facts`
+    gives them, None where all arms have the same student}; `metric` is the primary metric, by which arms are compared; lists over seeds are aligned with `seeds`. With several k an arm is called "name, k-shot".
     """
     several_shots = len({trial.shots for trial in trials}) > 1
     arms: dict[str, dict[str, Any]] = {}
+    students: dict[str, TrainedStudent] = {}
     for trial, run in zip(trials, finished, strict=True):
         name = f"{trial.arm}, {trial.shots}-shot" if several_shots else trial.arm
-        rounds = summary(run.workspace)["rounds"]
+        rounds, student = summary(run.workspace)["rounds"], trained_student(run, trial.recipe)
+        students.setdefault(name, student)
+        tests = student.tests
+        metric = primary_metric(tests[-1]).key
         arm = arms.setdefault(
             name,
             {"strategy": trial.recipe.strategy.name, "shots": trial.shots, "seeds": [],
-             **{key: [] for key in NAMES if key in rounds[-1]["metrics"]["test"]},
+             **{key: [] for key in NAMES if key in tests[-1]},
              "kept": [], "tokens": [], "score_by_round": [], "kept_by_round": [], "tokens_by_round": [],
              "class_f1_by_round": [], "class_samples_by_round": []},
         )  # fmt: skip
-        tests = [entry["metrics"]["test"] for entry in rounds]
-        metric = primary_metric(tests[-1]).key
         samples = list(accumulate(entry["kept"] for entry in rounds))
         tokens = list(accumulate(entry["tokens"] for entry in rounds))
         arm["seeds"].append(trial.seed)
@@ -147,6 +178,7 @@ def collect(trials: Sequence[Trial], finished: Sequence[LockedRun], command: str
         "student": dict(first.recipe.student.identity()),
         "arms": arms,
         "differences": arm_differences,
+        "students": student_facts(students, first.splits) if differ(students) else None,
     }
 
 

@@ -31,6 +31,7 @@ def tables(results: Mapping[str, Any], escape: Callable[[str], str] = str) -> li
         lines.append(
             f"| {escape(name)} | {escape(arm['strategy'])} | {score.n} | {score.mean:.4f} | {sd} | {samples:.0f} | {tokens:.0f} |"
         )
+    lines += student_lines(results, escape)
     if results["differences"]:
         lines += [
             "",
@@ -56,3 +57,31 @@ def tables(results: Mapping[str, Any], escape: Callable[[str], str] = str) -> li
         ),
     ]
     return lines
+
+
+def student_lines(results: Mapping[str, Any], escape: Callable[[str], str] = str) -> list[str]:
+    """What the student of each arm costs, where arms have different ones."""
+    facts = results.get("students")
+    if facts is None:
+        return []
+    return [
+        "",
+        (
+            "The students: parameters and weights on the disk, those of a base model included; the seconds of the last round's training; "
+            f"latency of one text at a time as `predict` answers it, {facts['measurements']} times each in turns within one process, on "
+            f"{facts['threads']} threads. What else ran on the machine is in these times; their ratios say more than they do."
+        ),
+        "",
+        "| arm | kind | base model | parameters | weights | training | p50 | p99 |",
+        "|---|---|---|---:|---:|---:|---:|---:|",
+        *(
+            f"| {escape(name)} | {escape(row['kind'])} | {escape(row['model'] or '-')} | {millions(row['parameters'])} | "
+            f"{row['bytes'] / 1e6:.1f} MB | {row['training_seconds']:.1f} s | {row['p50_ms']:.3f} ms | {row['p99_ms']:.3f} ms |"
+            for name, row in facts["arms"].items()
+        ),
+    ]
+
+
+def millions(parameters: int) -> str:
+    """A number of parameters, such as "22.71 M"."""
+    return f"{parameters / 1e6:.2f} M"

@@ -169,6 +169,11 @@ class Workspace:
         return self.root / "export"
 
     @property
+    def compared(self) -> Path:
+        """The folder of other students that learned this run's samples, for a comparison; one folder each."""
+        return self.root / "compared"
+
+    @property
     def inputs(self) -> Path:
         """Digests of all that the run was begun with. When this file exists, the folder holds a run."""
         return self.root / "inputs.json"
