@@ -38,6 +38,7 @@ from evokd_data.redaction import RANDOM, secret_settings
 from evokd_data.registry import nearest, resolve
 from evokd_data.strategies import STRATEGIES, WRAPPERS, Strategy
 from evokd_data.students import STUDENTS, Student
+from evokd_data.students.presets import PRESETS, Presets
 from evokd_data.tasks import TASKS, Task
 from evokd_data.teachers import TEACHERS, Teacher
 
@@ -140,20 +141,25 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Family:
-    """A section whose class is chosen by one of its keys. Without a `default` the key is required."""
+    """A section whose class is chosen by one of its keys. Without a `default` the key is required.
+
+    `presets` are named settings, by choice: the key `preset` of the section stands for them.
+    """
 
     key: str
     table: Mapping[str, str]
     default: str | None = None
+    presets: Mapping[str, Presets] = field(default_factory=dict)
 
 
 FAMILIES = {
     "task": Family("type", TASKS),
     "teacher": Family("engine", TEACHERS, "vllm"),
     "strategy": Family("name", STRATEGIES, "evokd"),
-    "student": Family("kind", STUDENTS, "transformer"),
+    "student": Family("kind", STUDENTS, "transformer", PRESETS),
 }
 SCALARS = ("name", "prompts", "seed", "teacher_trust", "teacher_test_texts")
+PRESET = "A base model by a short name, with settings that suit it (docs/students.md has the list). What is set beside it counts."
 REQUIRED = ("name", "task", "seeds", "test", "teacher", "student")
 NAME = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}$")
 
@@ -201,6 +207,10 @@ def schema() -> dict[str, Any]:
         for choice in family.table:
             variant = section_schema(resolve(family.table, choice))
             variant["properties"][family.key] = {"description": variant.get("description", ""), "const": choice}
+            if presets := family.presets.get(choice):
+                variant["properties"]["preset"] = {"description": PRESET, "enum": sorted(presets)}
+                variant["required"] = [name for name in variant["required"] if name != "model"]
+                variant["anyOf"] = [{"required": ["model"]}, {"required": ["preset"]}]
             if choice != family.default:
                 variant["required"] = [family.key, *variant.get("required", [])]
             variants.append(variant)
@@ -304,7 +314,15 @@ def _build_plug(family: Family, table: Any, key: str, problems: list[str]) -> An
     except RecipeError as error:
         problems.append(f"{key}.{family.key}: {error}")
         return None
-    return _build_section(cls, {name: value for name, value in table.items() if name != family.key}, key, problems)
+    own_table = {name: value for name, value in table.items() if name != family.key}
+    presets = family.presets.get(str(choice), {})
+    if presets and "preset" in own_table:
+        preset = str(own_table.pop("preset"))
+        if preset not in presets:
+            problems.append(f"{key}.preset: {settings.short(preset)} is unknown{nearest(preset, presets)}")
+            return None
+        own_table = {**presets[preset], **own_table}
+    return _build_section(cls, own_table, key, problems)
 
 
 def _with_absolute_paths(section: Any, base: Path) -> Any:

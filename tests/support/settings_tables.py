@@ -69,7 +69,7 @@ def plug_tables(key: str, variants: list[dict[str, Any]]) -> Iterator[str]:
             properties = {setting: entry for setting, entry in properties.items() if entry != inherited.get(setting)}
             yield f"The settings of `{base}`" + (", and:" if properties else ".")
         if properties:
-            yield table(properties, variant.get("required", ()))
+            yield table(properties, variant.get("required", ()), has_presets="anyOf" in variant)
 
 
 def own(properties: Properties, choice: str) -> Properties:
@@ -84,10 +84,12 @@ def base_of(name: str, family: Family) -> str | None:
     )
 
 
-def table(properties: Properties, required: Any) -> str:
-    """The Markdown table of these settings."""
+def table(properties: Properties, required: Any, has_presets: bool = False) -> str:
+    """The Markdown table of these settings. With presets, one of them may stand for `model`."""
     rows = [
-        f"| `{name}` | {values(entry)} | {default(entry, name in required)} | {cell(entry['description'])} |"
+        f"| `{name}` | {values(entry)} | "
+        f"{'**required**, or `preset`' if has_presets and name == 'model' else default(entry, name in required)} | "
+        f"{cell(entry['description'])} |"
         for name, entry in properties.items()
     ]
     return "\n".join([HEAD, *rows])
