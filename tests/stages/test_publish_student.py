@@ -118,6 +118,23 @@ def test_a_published_student_predicts_as_the_one_that_was_pushed(run: Played, tm
         open_model("org/first-student", 7, endpoint=endpoint)
 
 
+def test_a_static_student_comes_back_with_all_it_needs(
+    server: RunningHub, tiny_static: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from model2vec.inference import StaticModelPipeline
+
+    recipe = playing(server, tmp_path, "static", "rounds.count=0", f"student={{kind: static, model: {tiny_static}}}")
+    run_all([recipe], tmp_path / "runs", Progress())
+    api = HfApi(server.endpoint, server.token)
+    folder = Path(api.snapshot_download("org/static-student", revision="round-000", local_dir=tmp_path / "student"))
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.library_name == "model2vec" and "StaticModelPipeline.from_pretrained" in card.text
+    opened = open_model("org/static-student", endpoint=server.endpoint)
+    monkeypatch.setattr("evokd_data.students.static.download_model", None)  # the base model is asked for nowhere
+    (row,) = opened.predict(["a red rose"])
+    assert StaticModelPipeline.from_pretrained(folder).predict(["a red rose"]) == [row["label"]]
+
+
 def test_a_repository_without_a_student_is_named(run: Played) -> None:
     run.api.create_repo("org/nothing")
     run.api.create_commit(
