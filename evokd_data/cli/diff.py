@@ -67,6 +67,9 @@ def _print(changes: Mapping[str, Any]) -> None:
     rounds = [entry["round"] for entry in changes["rows"] if entry["class"] is None]
     samples = [[index, counts[index, None], *(counts[index, name] for name in classes)] for index in rounds]
     _section("samples added", ("round", "samples", *classes), samples)
+    if changes["corrections"]:
+        actions = ("round", "accept", "relabel", "reject")
+        _section("corrections", actions, [[entry[key] for key in actions] for entry in changes["corrections"]])
     rejected = [[entry["reason"], entry["from"], entry["to"], entry["added"]] for entry in changes["rejected"]]
     _section("rejected", ("reason", f"in {was}", f"in {now}", "in all rounds added"), rejected)
 

@@ -111,6 +111,15 @@ def open_model(
     )
 
 
+def recipe_of(workspace: Workspace) -> Recipe:
+    """The recipe of a run, as its folder has it. Raises RecipeError when it cannot be read."""
+    file = read_recipe_file(workspace.recipe)
+    recipe, problems = build(file.table, workspace.recipe, workspace.recipe_folder)
+    if recipe is None:
+        raise RecipeError(*(f"{workspace.recipe}: {problem}" for problem in problems))
+    return recipe
+
+
 def _of_run(workspace: Workspace, index: int | None) -> OpenedModel:
     folder = best_student(workspace) if index is None else workspace.round(index)
     if not folder.student.exists():
@@ -121,10 +130,7 @@ def _of_run(workspace: Workspace, index: int | None) -> OpenedModel:
 
 
 def _of_round(workspace: Workspace, folder: RoundFolder) -> OpenedModel:
-    file = read_recipe_file(workspace.recipe)
-    recipe, problems = build(file.table, workspace.recipe, workspace.recipe_folder)
-    if recipe is None:
-        raise RecipeError(*(f"{workspace.recipe}: {problem}" for problem in problems))
+    recipe = recipe_of(workspace)
     return OpenedModel(
         f"{workspace.root.name}, round {folder.index}",
         recipe.task,

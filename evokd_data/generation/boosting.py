@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from evokd_data.digest import digest
 from evokd_data.recipe import Recipe
 from evokd_data.records import Sample, SequenceExample, TokenExample
+from evokd_data.storage.corrected_rounds import withdrawn_rows
 from evokd_data.storage.shards import ShardedSamples, read_probe
 from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.tasks import Task
@@ -51,13 +52,15 @@ class Boosting:
         seed_weight = recipe.training.seed_weight if index else 1.0
         if seed_weight != 1:
             keys[0] = digest(["seeds", seed_weight])
+        withdrawn = withdrawn_rows(workspace, index) if boost > 1 else frozenset()
         for folder in workspace.before(index + 1)[1:] if boost > 1 else ():
-            count = len(ShardedSamples(recipe.task, folder.shard_files()))
+            count = len(ShardedSamples(recipe.task, folder.shard_files(), withdrawn))
             if folder.metrics.exists():
                 wrong = set(read_json(folder.metrics)["probe"]["wrong"])
             else:
                 predictions = read_probe(recipe.task, folder.probe)
                 wrong = {prediction.id for prediction in predictions if recipe.task.mistakes(prediction)}
+            wrong -= {sample_id for round_index, sample_id in withdrawn if round_index == folder.index}
             means[folder.index] = 1 + (boost - 1) * len(wrong) / max(1, count)
             keys[folder.index] = digest([boost, sorted(wrong)])
             wrong_of_all_rounds |= wrong

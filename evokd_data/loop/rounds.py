@@ -29,6 +29,7 @@ from evokd_data.stages.manifest import check_complete_rounds, inputs, write_mani
 from evokd_data.stages.probe import probe
 from evokd_data.stages.teacher_test import label_test
 from evokd_data.stages.train import train, train_on_other_ranks
+from evokd_data.storage.corrected_rounds import corrections_of
 from evokd_data.storage.mirror import mirrored
 from evokd_data.storage.workspace import Workspace, read_json, write_checked_json
 from evokd_data.students import distributed
@@ -111,7 +112,8 @@ def open_run(
 
             start = resume.begin(recipe, workspace, origin, frozen)
         workspace.freeze(resolved(recipe), frozen)
-        workspace.remember_recipe_folder(recipe.path.parent)
+        if recipe.path != workspace.recipe:  # else the run was opened by its name
+            workspace.remember_recipe_folder(recipe.path.parent)
         if start is not None:
             resume.restore(recipe, workspace, start, progress or Progress())
         check_complete_rounds(recipe, workspace)
@@ -291,7 +293,7 @@ def _run_rounds(loop: Runner, run: LockedRun, teacher: TeacherOnDemand, progress
     if recipe.publish:
         from evokd_data.stages.publish import Publication
     with Publication.of(recipe, progress) if recipe.publish else nullcontext() as publication:
-        for index in range(recipe.rounds.count + 1):
+        for index in range(max(recipe.rounds.count, _last_corrected(workspace)) + 1):
             if index and not workspace.round(index).generated.exists() and teacher.meter is not None:
                 teacher.meter.require_left()
             loop.run(generate(recipe, workspace, index, run.splits, teacher, progress))
@@ -309,6 +311,12 @@ def _run_rounds(loop: Runner, run: LockedRun, teacher: TeacherOnDemand, progress
                 break
     if recipe.rounds.count:
         loop.run(label_test(recipe, workspace, run.splits, teacher, progress))
+
+
+def _last_corrected(workspace: Workspace) -> int:
+    """The last round of corrections that was begun, 0 without one: it may follow the recipe's last round."""
+    corrected = (folder.index for folder in workspace.rounds() if corrections_of(folder) is not None)
+    return max(corrected, default=0)
 
 
 def _close(loop: Runner, teacher: TeacherOnDemand) -> None:

@@ -35,6 +35,7 @@ from evokd_data.records import Revision
 from evokd_data.registry import nearest
 from evokd_data.reporting.run_summary import flat_rounds, summary
 from evokd_data.runner import Runner
+from evokd_data.storage.corrected_rounds import withdrawn_rows
 from evokd_data.storage.row_datasets import rejections_dataset, samples_dataset
 from evokd_data.storage.workspace import RoundFolder
 
@@ -160,12 +161,15 @@ class Run:
         return flat_rounds(summary(self._locked.workspace))
 
     def samples(self, round: int | None = None) -> Dataset:
-        """The samples of a round; without a number those of all rounds, in the order in which the student meets them.
+        """The samples of a round; without a number those of all rounds, in the order in which the student meets them. What a person
+        has withdrawn since is left out.
 
         Labels, or the types of spans, are ClassLabels. Raises WorkspaceError when there is no such round.
         """
         files = [path for folder in self._folders(round) for path in folder.shard_files()]
-        return samples_dataset(self.recipe.task, files)
+        workspace = self._locked.workspace
+        last = max((folder.index for folder in workspace.rounds()), default=0)
+        return samples_dataset(self.recipe.task, files, withdrawn_rows(workspace, last))
 
     def rejections(self, round: int | None = None, reason: str | None = None) -> Dataset:
         """What the filters dropped of a round, or of all rounds: reason, text, detail, and for what it was asked for.

@@ -10,7 +10,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,10 @@ from evokd_data import repo_layout
 from evokd_data.errors import DataError
 from evokd_data.generation.filters import REASONS
 from evokd_data.recipe import Recipe
-from evokd_data.repo_layout import round_tag
 from evokd_data.reporting import comparison_tables
 from evokd_data.reporting.label_trust import asked_again, what_becomes_of_a_text
 from evokd_data.reporting.primary_metric import NAMES, primary_metric
+from evokd_data.reporting.round_facts import RoundFacts, live_files, live_rows
 from evokd_data.reporting.verdict_words import paired_sentence
 from evokd_data.seeds import LEFT_OUT
 from evokd_data.yaml_files import dump_yaml
@@ -38,39 +37,6 @@ SIZES = (
 SECOND = {"macro_f1": "accuracy", "micro_f1": "macro_f1"}
 """Primary metric -> the metric that the card shows beside it."""
 TAGS = ("synthetic", "knowledge-distillation", "evokd")
-
-
-@dataclass(frozen=True)
-class RoundFacts:
-    """What the card needs of one round. `manifest` is the published form; its `files` need not contain the card yet."""
-
-    manifest: Mapping[str, Any]
-    metrics: Mapping[str, Any]
-    plan: Mapping[str, Any]
-
-    @property
-    def index(self) -> int:
-        """The round's number."""
-        return self.manifest["round"]
-
-    @property
-    def tag(self) -> str:
-        """The round's tag, such as "round-003"."""
-        return round_tag(self.index)
-
-    @property
-    def rows(self) -> int:
-        """The number of the round's samples."""
-        return self.manifest["identity"]["rows"]
-
-    @property
-    def begins_branch(self) -> bool:
-        """Whether it is the first own round of a branch."""
-        return "from" in self.manifest["identity"]
-
-    def parquet_files(self, kind: str) -> list[str]:
-        """The round's Parquet files of one kind (`repo_layout.DATA`, ...), in row order."""
-        return sorted(path for path in self.manifest["files"] if path.startswith(f"{kind}/{self.tag}/"))
 
 
 class Markdown(str):
@@ -111,8 +77,9 @@ def render(recipe: Recipe, repo: str, rounds: Sequence[RoundFacts]) -> str:
         repo=Markdown(repo),
         seed=recipe.seed,
         strategy=recipe.strategy.name,
-        rows=sum(facts.rows for facts in rounds),
-        asked=sum(facts.manifest["totals"]["asked"] for facts in rounds),
+        rows=live_rows(rounds),
+        asked=sum(facts.asked for facts in rounds),
+        corrected=[{"tag": facts.tag, **facts.corrections} for facts in rounds if facts.corrections is not None],
         rejected=rejected.total(),
         rejections=[
             {"reason": reason, "count": count, "meaning": REASONS.get(reason, "")} for reason, count in rejected.most_common()
@@ -200,14 +167,17 @@ def metadata(recipe: Recipe, rounds: Sequence[RoundFacts]) -> dict[str, Any]:
     from evokd_data.storage.row_datasets import in_card, sample_features, text_features
     from evokd_data.storage.shards import probe_schema, rejection_schema
 
-    rows = sum(facts.rows for facts in rounds)
+    rows = live_rows(rounds)
     table: dict[str, Any] = {
         "pretty_name": title(recipe),
         "license": recipe.card.license,
         "language": list(recipe.card.languages),
         "task_categories": [recipe.task.hub_category],
         "size_categories": [next((name for bound, name in SIZES if rows < bound), "n>10M")],
-        "annotations_creators": ["machine-generated"],
+        "annotations_creators": [
+            "machine-generated",
+            *(["expert-generated"] if any(facts.corrections for facts in rounds) else []),
+        ],
         "language_creators": ["machine-generated"],
         "source_datasets": list(
             dict.fromkeys(facts.manifest["identity"]["from"]["repo"] for facts in rounds if facts.begins_branch)
@@ -232,7 +202,12 @@ def metadata(recipe: Recipe, rounds: Sequence[RoundFacts]) -> dict[str, Any]:
     ]
     table["configs"], table["dataset_info"] = [], []
     for name, kind, config_rounds, columns in configs:
-        files = {path: facts.manifest["files"][path] for facts in config_rounds for path in facts.parquet_files(kind)}
+        if kind == repo_layout.DATA:
+            files = live_files(rounds, config_rounds)
+        else:
+            files = {
+                path: facts.manifest["files"][path] for facts in config_rounds for path in facts.parquet_files(kind)
+            }
         if not files:
             continue
         config = {"config_name": name, "data_files": [{"split": repo_layout.SPLIT, "path": list(files)}]}

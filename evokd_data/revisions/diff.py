@@ -14,6 +14,7 @@ from evokd_data.publishers.open_hub import open_hub
 from evokd_data.repo_layout import round_tag
 from evokd_data.revisions.load import fetch_rounds, round_number
 from evokd_data.storage import parquet
+from evokd_data.storage.corrected_rounds import ACTIONS
 from evokd_data.storage.snapshot import Snapshot, load_task, of_known_form
 from evokd_data.yaml_files import load_yaml
 
@@ -34,7 +35,7 @@ def diff(
      "weaknesses": [{name, from, to}], each {missed, seen} or None,
      "cells": [{target, difficulty, contrast, weakness, from, to}], numbers of texts asked for,
      "metrics": [{split, metric, class, from, to, change, from_interval, to_interval, from_n, to_n}],
-     "rows": [{round, class, rows}] of the rounds added, "rejected": [{reason, from, to, added}],
+     "rows": [{round, class, rows}] of the rounds added, "corrections": [{round, accept, relabel, reject}], "rejected": [{reason, from, to, added}],
      "teacher", "student": {from, to}, only where they changed}
 
     An interval is the metric's bootstrap interval on its test set. Overlapping intervals do not prove that nothing changed.
@@ -72,6 +73,7 @@ def _changes(repo: str, before: Snapshot, after: Snapshot, first: int, last: int
         "cells": list(_quotas(*plans)),
         "metrics": list(_metrics(before.metrics(first), after.metrics(last))),
         "rows": list(_rows(after, range(first + 1, last + 1))),
+        "corrections": list(_corrections(after, range(first + 1, last + 1))),
         "rejected": list(_rejected(after, first, last)),
         **{
             who: {"from": was, "to": now}
@@ -196,6 +198,13 @@ def _rows(after: Snapshot, added: Sequence[int]) -> Iterator[dict[str, Any]]:
                 counts[label] += task.carries(sample.target, label)
         yield {"round": index, "class": None, "rows": after.rounds[index].identity["rows"]}
         yield from ({"round": index, "class": label, "rows": rows} for label, rows in counts.items())
+
+
+def _corrections(after: Snapshot, added: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """How many earlier rows a person confirmed, relabelled and rejected, for each added round of corrections."""
+    for index in added:
+        if (counts := after.rounds[index].manifest["totals"].get("corrections")) is not None:
+            yield {"round": index, **{action: counts[action] for action in ACTIONS}}
 
 
 def _rejected(after: Snapshot, first: int, last: int) -> Iterator[dict[str, Any]]:

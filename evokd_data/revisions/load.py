@@ -55,7 +55,8 @@ def load_round(
     token: str | None = None,
     cache_dir: Path | str | None = None,
 ) -> DatasetDict | IterableDatasetDict:
-    """`{"train": rows}` of a round and all rounds before it, in index order, as they were published.
+    """`{"train": rows}` of a round and all rounds before it, in index order, as they were published. Rows that a person withdrew up to
+    this round are left out; earlier rounds still have them.
 
     `round`: a number, a tag or a commit; None for the newest. `rounds` selects some rounds (numbers up to `round`), `only`
     selects `round` alone. Labels, and the types of spans, are ClassLabels, as `load_dataset` has them; without `class_labels` they are
@@ -69,8 +70,13 @@ def load_round(
     cache = Path(cache_dir) if cache_dir is not None else None
     with open_hub(endpoint, token, cache_dir=cache) as hub:
         select = partial(_selected_rounds, rounds=None if rounds is None else list(rounds), only=only)
-        snapshot = fetch_rounds(hub, repo, round, kinds=[repo_layout.DATA], of=select, also=[repo_layout.RECIPE])
-    files = [str(path) for path in snapshot.paths(repo_layout.DATA, select(len(snapshot.rounds) - 1))]
+        snapshot = fetch_rounds(hub, repo, round, kinds=[repo_layout.LIVE], of=select, also=[repo_layout.RECIPE])
+    selected = select(len(snapshot.rounds) - 1)
+    files = [str(snapshot.folder / path) for path in snapshot.live_files(selected)]
+    if not files:
+        raise PublishError(
+            f"{snapshot.name}: its rounds {selected} hold no samples; load others, or all: leave `rounds` and `only` out"
+        )
     arguments = {"data_files": {repo_layout.SPLIT: files}, "columns": list(columns) if columns is not None else None}
     key = digest([arguments, class_labels])[:16]
     if class_labels and (features := _features(snapshot, files)) is not None:
@@ -215,7 +221,8 @@ def fetch_rounds(
 ) -> Snapshot:
     """Fetch a round's revision and verify it: the manifests of all rounds, and selected files.
 
-    Selected are the files of `kinds` (`repo_layout.DATA`, ...; `repo_layout.ROUNDS` for plans and metrics) of some rounds,
+    Selected are the files of `kinds` (`repo_layout.DATA`, ...; `repo_layout.ROUNDS` for plans and metrics;
+    `repo_layout.LIVE` for the data without withdrawn rows) of some rounds,
     and all files whose paths begin with one of `also`. `of` selects the rounds, given the newest; None selects all.
 
     `round` as in `load_round`. Files are asked for by name and commit, so that a tag or listing in the client's cache cannot
@@ -237,7 +244,7 @@ def fetch_rounds(
         path
         for number in (of(index) if of else range(index + 1))
         for kind in kinds
-        for path in snapshot.rounds[number].files(kind)
+        for path in (snapshot.live_files([number]) if kind == repo_layout.LIVE else snapshot.rounds[number].files(kind))
     ]
     paths += [path for path in snapshot.files if path.startswith(tuple(also))] if also else []
     paths = list(dict.fromkeys(paths))
@@ -257,7 +264,7 @@ def fetch_rounds(
     return snapshot
 
 
-ROWS = tuple(f"{kind}/" for kind in (repo_layout.DATA, repo_layout.REJECTIONS, repo_layout.PROBE))
+ROWS = tuple(f"{kind}/" for kind in (repo_layout.DATA, repo_layout.REJECTIONS, repo_layout.PROBE, repo_layout.LIVE))
 """Files whose rows differ. In a journal one message may stand in every row, and nothing reads it but row by row."""
 
 

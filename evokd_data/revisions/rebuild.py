@@ -56,12 +56,13 @@ TextKey = tuple[int, int]
 
 def fetch_round(hub: Hub, repo: str, round: int | str | None) -> Snapshot:
     """A verified snapshot with all that a round was made from: the rows of all rounds, the recipe, the prompts, the round's
-    plan, journal and rejections, and the probe of the round before. `round` as in `load.load_round`."""
+    plan, journal and rejections, and the probe of the round before, and the plans of all rounds. `round` as in `load.load_round`."""
     index, revision = find_round(hub, repo, round)
     kinds = (repo_layout.ROUNDS, repo_layout.JOURNAL, repo_layout.REJECTIONS)
     own_folders = [f"{kind}/{round_tag(index)}/" for kind in kinds]
     earlier_folders = [f"{repo_layout.PROBE}/{round_tag(index - 1)}/"] if index else []
-    prefixes = [repo_layout.RECIPE, f"{repo_layout.PROMPTS}/", *own_folders, *earlier_folders]
+    plans = [repo_layout.plan(round_tag(earlier)) for earlier in range(index)]
+    prefixes = [repo_layout.RECIPE, f"{repo_layout.PROMPTS}/", *plans, *own_folders, *earlier_folders]
     return fetch_rounds(hub, repo, revision, kinds=[repo_layout.DATA], also=prefixes)
 
 
@@ -122,16 +123,18 @@ def restore_probe(snapshot: Snapshot, folder: RoundFolder) -> bool:
 
 
 def restore_earlier(snapshot: Snapshot, recipe: Recipe, workspace: Workspace) -> Splits:
-    """Write what the last round of a snapshot was made from: the rows of the rounds before it, and its plan.
+    """Write what the last round of a snapshot was made from: the rows of the rounds before it, what these withdraw, and
+    its plan.
 
     Returns the published splits: the seeds alone.
     """
     index = len(snapshot.rounds) - 1
     for folder in workspace.before(index):
         restore_rows(snapshot, recipe.task, folder)
-    plan_file = workspace.round(index).plan
-    plan_file.parent.mkdir(parents=True, exist_ok=True)
-    plan_file.write_bytes((snapshot.folder / repo_layout.plan(round_tag(index))).read_bytes())
+    corrected = [folder for folder in workspace.before(index) if snapshot.corrections(folder.index) is not None]
+    for folder in (*corrected, workspace.round(index)):
+        folder.plan.parent.mkdir(parents=True, exist_ok=True)
+        folder.plan.write_bytes((snapshot.folder / repo_layout.plan(folder.tag)).read_bytes())
     return Splits(tuple(ShardedSamples(recipe.task, workspace.round(0).shard_files())), ())
 
 

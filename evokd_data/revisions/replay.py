@@ -22,6 +22,7 @@ from evokd_data.publishers.open_hub import open_hub
 from evokd_data.recipe import Recipe
 from evokd_data.records import Completion, GenerationRequest, Prompt, Quota, Rejection, Sample
 from evokd_data.repo_layout import round_tag
+from evokd_data.revisions.corrections import replay_corrections
 from evokd_data.revisions.rebuild import (
     MAX_EXAMPLES,
     describe_fate,
@@ -123,6 +124,9 @@ def replay(
         _compare_seeds(snapshot, its_recipe.task, seeds)
         notes.append("round 0 is the seeds: nobody was asked for them")
         counts = _Counts(rows=published.identity["rows"])
+    elif snapshot.corrections(index) is not None:
+        counts = _Counts(rows=replay_corrections(snapshot, its_recipe.task))
+        notes.append("the round is a person's corrections: no teacher was asked")
     else:
         # Without prompt templates the strategy asked nothing, so there is no journal.
         if not published.files(repo_layout.JOURNAL) and its_recipe.strategy.prompt_templates:

@@ -130,7 +130,7 @@ def reproduce(
     if not published.files(repo_layout.JOURNAL):
         reason = (
             "it asked nobody"
-            if not its_recipe.strategy.prompt_templates or not published.index
+            if not its_recipe.strategy.prompt_templates or not published.index or "withdrawn" in published.identity
             else "it was published without its journal"
         )
         raise VerificationError(f"{snapshot.name}: there is nothing to ask for again: {reason}")

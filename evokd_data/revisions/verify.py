@@ -13,6 +13,7 @@ from evokd_data import repo_layout
 from evokd_data.digest import digest
 from evokd_data.errors import VerificationError
 from evokd_data.publishers.open_hub import open_hub
+from evokd_data.revisions.corrections import correction_problems
 from evokd_data.revisions.load import ROWS, find_round
 from evokd_data.scratch import scratch_folder
 from evokd_data.storage import parquet
@@ -68,7 +69,8 @@ def verify(
     - manifests have the right checksum and form a chain to round 0;
     - content digests and sample ids follow from the rows, the identity digest from the identity, prompt digests from the
       prompts;
-    - the probe holds one prediction for each row, in their order.
+    - the probe holds one prediction for each row, in their order;
+    - the rows that corrections withdraw are there, and missing in the files that were written without them.
 
     Everything is downloaded again, unless `cached`: the content of the cache says nothing about what the Hub serves now.
 
@@ -135,6 +137,8 @@ def examine(
         else:
             for published in intact:
                 problems += _round_problems(snapshot, published, task, broken, counts, on_file)
+            if len(intact) == len(snapshot.rounds):
+                problems += correction_problems(snapshot, task, broken)
     if intact:
         problems += _prompt_problems(snapshot, intact[-1], broken)
     return Examined(snapshot, problems, counts)
@@ -204,7 +208,7 @@ def _round_problems(
             yield f"{source}: {dict(sorted(reasons.items()))}, the manifest tells of {totals['rejected']}"
     if (files := intact_files(repo_layout.JOURNAL)) is not None:
         counts["answers"] += sum(parquet.count_rows(file) for file in files)
-    for kind in (repo_layout.DATA, repo_layout.REJECTIONS, repo_layout.JOURNAL, repo_layout.PROBE):
+    for kind in (repo_layout.DATA, repo_layout.REJECTIONS, repo_layout.JOURNAL, repo_layout.PROBE, repo_layout.LIVE):
         for path, entry in published.files(kind).items():
             if path not in broken and (rows := parquet.count_rows(snapshot.folder / path)) != entry["rows"]:
                 yield f"{path}: has {rows} rows, its manifest says {entry['rows']}"

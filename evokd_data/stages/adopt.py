@@ -22,6 +22,7 @@ from evokd_data.generation.seed_student import cross_fitted, folds_of
 from evokd_data.recipe import Recipe
 from evokd_data.records import Prediction, Sample
 from evokd_data.seeds import Splits
+from evokd_data.storage.corrected_rounds import withdrawn_rows
 from evokd_data.storage.shards import ShardedSamples
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
 from evokd_data.strategies.trust import paired_difference
@@ -137,9 +138,9 @@ def _seed_scores(recipe: Recipe, workspace: Workspace, index: int, splits: Split
 
 
 def _synthetic(recipe: Recipe, workspace: Workspace, index: int) -> list[Sample]:
-    """The samples of rounds 1 to `index`, at most MAX_JUDGED."""
+    """The samples of rounds 1 to `index` that are not withdrawn, at most MAX_JUDGED."""
     files = [path for folder in workspace.before(index + 1)[1:] for path in folder.shard_files()]
-    samples = ShardedSamples(recipe.task, files)
+    samples = ShardedSamples(recipe.task, files, withdrawn_rows(workspace, index))
     if len(samples) <= MAX_JUDGED:
         return list(samples)
     chosen = derive_random(recipe.seed, "judge", index).sample(range(len(samples)), MAX_JUDGED)

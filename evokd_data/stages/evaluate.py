@@ -23,6 +23,7 @@ from evokd_data.seeds import Splits
 from evokd_data.stages.adopt import adopt
 from evokd_data.stages.probe import probe
 from evokd_data.stages.train import TRAINING
+from evokd_data.storage.corrected_rounds import corrections_of
 from evokd_data.storage.outcome_files import SEEDS_ONLY, STUDENT, read_outcomes, write_outcomes
 from evokd_data.storage.shards import ShardedSamples
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, write_checked_json
@@ -138,6 +139,8 @@ def _text_metrics(recipe: Recipe, folder: RoundFolder, splits: Splits) -> dict[s
 
     The real texts are those of seeds, pool and dev, never of test.
     """
+    if corrections_of(folder) is not None:  # it has no new texts
+        return {"diversity": None, "detector": None}
     seed = derive_seed(recipe.seed, folder.index, "texture")
     texts = [
         sample.text for sample in ShardedSamples(recipe.task, folder.shard_files()) if sample.origin.strategy != POOL

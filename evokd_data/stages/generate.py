@@ -27,9 +27,11 @@ from evokd_data.recipe import Recipe
 from evokd_data.records import Draft, GenerationRequest, Rejection, Sample
 from evokd_data.reporting.exam_words import mixture_in_words, rule_in_words
 from evokd_data.seeds import Splits, left_out_counts
+from evokd_data.stages.correct import write_corrected_round
 from evokd_data.stages.exam import exam, forms_to_try, labelling_of, needs_exam, require_useful
 from evokd_data.stages.plan import add_refill, make_brief, plan
 from evokd_data.stages.second_exam import QUESTIONS, WAYS, needs_second_exam, second_exam
+from evokd_data.storage.corrected_rounds import corrections_of
 from evokd_data.storage.journal import Journal
 from evokd_data.storage.shards import (
     ShardedSamples,
@@ -52,7 +54,8 @@ async def generate(
     teacher: TeacherOnDemand,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Write all shards of round `index` and return its totals. Does nothing when an earlier process wrote them all.
+    """Write all shards of round `index` and return its totals. Does nothing when an earlier process wrote them all. The teacher
+    is not asked for round 0, the seeds, nor for a round of corrections.
 
     Raises TeacherError when the teacher stops, or when no text became a sample.
     """
@@ -65,6 +68,8 @@ async def generate(
     started = time.monotonic()
     if index == 0:
         totals = _write_seed_round(recipe, folder, splits)
+    elif corrections_of(folder) is not None:
+        totals = write_corrected_round(recipe, workspace, index)
     else:
         totals = await _generate_with_teacher(recipe, workspace, index, splits, teacher, progress)
     totals["seconds"] = round(time.monotonic() - started, 3)

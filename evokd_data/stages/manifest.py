@@ -8,7 +8,8 @@
      "files": {path in the repository: {sha256, size}}}          (in the published copy)
 
 `content` is the digest of the round's rows, and `digest` that of the identity. The identity contains the `digest` of the
-round before as `parent`, so equal digests mean equal rows, made in the same way from the same earlier rounds. The first own
+round before as `parent`, so equal digests mean equal rows, made in the same way from the same earlier rounds. A round of corrections
+has one more key in its identity, `withdrawn`: how many earlier rows its plan withdraws. The first own
 round of a branch has one more key in its identity, `from`: {repo, tag, commit, digest} of the published round from which the
 branch starts (see `revisions.resume`).
 """
@@ -29,6 +30,7 @@ from evokd_data.arrow_seal import check_seal
 from evokd_data.digest import digest, file_digest
 from evokd_data.errors import WorkspaceError
 from evokd_data.recipe import Recipe
+from evokd_data.storage.corrected_rounds import corrections_of, withdrawn_by
 from evokd_data.storage.shards import ShardedSamples, content_digest, read_table, shard_content, shard_entry
 from evokd_data.storage.workspace import RESTORE, RoundFolder, Workspace, read_json, write_checked_json
 
@@ -51,6 +53,7 @@ def make_manifest(recipe: Recipe, workspace: Workspace, folder: RoundFolder) -> 
     """The manifest, made from the files of the round. Raises WorkspaceError when one is missing or damaged."""
     inputs = read_json(workspace.inputs)
     read_json(folder.plan)  # compares it with its checksum
+    corrections = corrections_of(folder)
     totals = read_json(folder.generated)
     metrics = read_json(folder.metrics)
     entries = [shard_entry(path) for path in folder.shard_files()]
@@ -69,6 +72,8 @@ def make_manifest(recipe: Recipe, workspace: Workspace, folder: RoundFolder) -> 
         "content": content_digest(recipe.task, samples),
         "rejections": sum(read_table(path).num_rows for path in folder.rejection_files()),
     }
+    if corrections is not None:
+        identity["withdrawn"] = len(withdrawn_by(corrections))
     if (origin := _branched_from(workspace, folder.index)) is not None:
         identity["from"] = origin
     return {

@@ -16,6 +16,7 @@ from evokd_data.records import LabelForm, Labelling, Quota, Sample, Sampling, We
 from evokd_data.seeds import Splits
 from evokd_data.stages.exam import labelling_of, summary, task_in_form
 from evokd_data.stages.pool import choose
+from evokd_data.storage.corrected_rounds import live_samples
 from evokd_data.storage.shards import SelectedSamples, ShardedSamples, read_probe
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, write_checked_json
 from evokd_data.strategies import Brief
@@ -101,7 +102,7 @@ def make_brief(
     pool: Sequence[str] = (),
 ) -> Brief:
     """All that the strategy may know in round `index`. `pool` are the texts chosen from the user's pool."""
-    earlier = ShardedSamples(recipe.task, workspace.earlier_shards(index))
+    earlier = live_samples(recipe.task, workspace, index)
     indices_by_label = {label: array("I") for label in recipe.task.labels}
     for sample_index, target in enumerate(earlier.targets()):
         for label, indices in indices_by_label.items():

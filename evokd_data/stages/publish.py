@@ -25,8 +25,9 @@ from evokd_data.redaction import redact
 from evokd_data.reporting import dataset_card
 from evokd_data.reporting.primary_metric import primary_metric
 from evokd_data.storage import parquet
+from evokd_data.storage.corrected_rounds import corrections_of, withdrawn_by, withdrawn_rows
 from evokd_data.storage.shards import content_digest
-from evokd_data.storage.snapshot import encode_manifest, with_checksum, without_checksum
+from evokd_data.storage.snapshot import PublishedRound, encode_manifest, with_checksum, without_checksum
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_checked, read_json
 from evokd_data.yaml_files import dump_yaml, load_yaml_with_lines
 
@@ -161,12 +162,14 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
     """
     assert recipe.publish is not None
     manifest, metrics = read_json(folder.manifest), read_json(folder.metrics)
+    totals, corrections = read_json(folder.generated), corrections_of(folder)
+    content = f"{manifest['identity']['rows']} samples" if corrections is None else f"{len(corrections)} corrections"
     score = primary_metric(metrics["test"])
     files: dict[str, Path] = {}
     bundle = Bundle(
         repo=recipe.publish.repo,
         tag=folder.tag,
-        title=f"{folder.tag}: {manifest['identity']['rows']} samples, {score.name} {score.value:.2f}",
+        title=f"{folder.tag}: {content}, {score.name} {score.value:.2f}",
         files=files,
         manifest=manifest["digest"],
         parent_tag=workspace.round(folder.index - 1).tag if folder.index else None,
@@ -176,7 +179,8 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
         files.update({path.relative_to(originals).as_posix(): path for path in originals.rglob("*") if path.is_file()})
         return bundle
     rows = _add_parquet_files(recipe, folder, draft, files)
-    totals = read_json(folder.generated)
+    if corrections is not None:
+        _add_live_files(recipe, workspace, folder, draft, files, rows)
 
     def write(path: str, text: str) -> None:
         files[path] = draft / "texts" / path
@@ -197,7 +201,9 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
     published = {
         **manifest,
         "environment": _public(manifest["environment"]),
-        "totals": {key: totals[key] for key in ("asked", "kept", "rejected", "left_out") if key in totals},
+        "totals": {
+            key: totals[key] for key in ("asked", "kept", "rejected", "left_out", "corrections") if key in totals
+        },
         **({"student": read_json(folder.pushed)} if folder.pushed.exists() else {}),
         "files": entries(),
     }
@@ -235,6 +241,23 @@ def _add_parquet_files(recipe: Recipe, folder: RoundFolder, draft: Path, files: 
     if recipe.publish.journal:
         add(repo_layout.JOURNAL, parquet.write_journal(folder.journal, draft / "journal"))
     return rows
+
+
+def _add_live_files(
+    recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft: Path, files: dict[str, Path], rows: dict[str, int]
+) -> None:
+    """Add the earlier rounds' files, written again without withdrawn rows, from which a row is withdrawn by this round."""
+    newly = withdrawn_by(corrections_of(folder) or ())
+    withdrawn = withdrawn_rows(workspace, folder.index)
+    for index in sorted({round_index for round_index, _ in newly}):
+        earlier = workspace.round(index)
+        published = PublishedRound(index, _published_manifest(earlier), "").files(repo_layout.DATA)
+        row_counts = [entry["rows"] for entry in published.values()]
+        into = draft / "live" / earlier.tag
+        written = parquet.write_live_samples(recipe.task, earlier.shard_files(), row_counts, newly, withdrawn, into)
+        for number, path in written.items():
+            name = repo_layout.live_file(folder.tag, list(published)[number])
+            files[name], rows[name] = path, parquet.count_rows(path)
 
 
 def _entry(file: Path, rows: int | None) -> dict[str, Any]:

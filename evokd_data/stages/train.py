@@ -12,7 +12,8 @@ from evokd_data.generation.boosting import Boosting
 from evokd_data.generation.seed_student import class_names
 from evokd_data.recipe import Recipe
 from evokd_data.scratch import scratch_folder
-from evokd_data.storage.shards import ShardedSamples, shard_content
+from evokd_data.storage.corrected_rounds import corrections_of, withdrawn_rows
+from evokd_data.storage.shards import ShardedSamples, Withdrawn, shard_content
 from evokd_data.storage.workspace import RoundFolder, Workspace
 from evokd_data.students import Segment, TrainingData, distributed
 
@@ -73,22 +74,30 @@ def train_on_other_ranks(recipe: Recipe, workspace: Workspace) -> None:
 
 
 def training_data(recipe: Recipe, workspace: Workspace, index: int, boosting: Boosting) -> TrainingData:
-    """The samples of all rounds up to `index` as examples, the newest round as `fresh`."""
+    """The samples of all rounds up to `index` that are not withdrawn, as examples; the newest round as `fresh`."""
     task, folder = recipe.task, workspace.round(index)
+    withdrawn = withdrawn_rows(workspace, index)
+    fresh, earlier = folder.shard_files(), workspace.earlier_shards(index)
+    previous = workspace.round(index - 1).student if index else None
+    if recipe.student.continues and corrections_of(folder) is not None:
+        # The student before has learned the withdrawn rows. So this one begins anew, and everything is fresh to it.
+        fresh, earlier, previous = [*earlier, *fresh], [], None
     return TrainingData(
-        fresh=Mapped(ShardedSamples(task, folder.shard_files()), boosting.example),
-        earlier=Mapped(ShardedSamples(task, workspace.earlier_shards(index)), boosting.example),
+        fresh=Mapped(ShardedSamples(task, fresh, withdrawn), boosting.example),
+        earlier=Mapped(ShardedSamples(task, earlier, withdrawn), boosting.example),
         classes=task.classes,
         class_names=class_names(task),
         seed=derive_seed(recipe.seed, index, "train") % 2**31,
-        previous=workspace.round(index - 1).student if index else None,
-        segments=tuple(_segment(segment_folder, boosting) for segment_folder in workspace.before(index + 1)),
+        previous=previous,
+        segments=tuple(_segment(segment_folder, boosting, withdrawn) for segment_folder in workspace.before(index + 1)),
         cache=workspace.tokens,
     )
 
 
-def _segment(folder: RoundFolder, boosting: Boosting) -> Segment:
-    """A round as a segment. Its key covers its shards and the weights of its samples: these decide what is learned."""
+def _segment(folder: RoundFolder, boosting: Boosting, withdrawn: Withdrawn) -> Segment:
+    """A round as a segment. Its key covers its shards, the weights of its samples and which are withdrawn: these decide what is learned."""
     files = folder.shard_files()
-    key = digest([[shard_content(path) for path in files], boosting.keys.get(folder.index)])
-    return Segment(key, lambda: map(boosting.example, ShardedSamples(boosting.task, files)))
+    left_out = sorted(sample_id for round_index, sample_id in withdrawn if round_index == folder.index)
+    content = [[shard_content(path) for path in files], boosting.keys.get(folder.index)]
+    key = digest([*content, left_out] if left_out else content)
+    return Segment(key, lambda: map(boosting.example, ShardedSamples(boosting.task, files, withdrawn)))

@@ -39,6 +39,8 @@ ENTRIES: dict[str, dict[str, dict[str, Any]]] = {
     "manifest.json": {"shards": {"file": TEXT, "rows": COUNT, "content": TEXT}},
 }
 """What each entry of a list in such a file holds. A person may write a plan: what has a default may be missing."""
+CORRECTION = {"round": COUNT, "id": TEXT, "action": TEXT}
+"""What each of `corrections` in a plan holds, at least."""
 QUOTAS = ("cells", "refills")
 QUOTA_KEYS = {"target", "samples", "difficulty", "contrast", "weakness", "text"}
 
@@ -50,6 +52,7 @@ def check_form(name: str, value: Any) -> None:
         for key, form in ENTRIES.get(name, {}).items():
             _check_entries(value[key], key, form)
         if name == "plan.json":
+            _check_entries(value.get("corrections", []), "corrections", CORRECTION)
             refills = value.get("refills", [])
             if not isinstance(refills, list):
                 raise ValueError(f"the 'refills' of it is {refills!r:.40}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,13 @@ from evokd_data.storage.journal_lines import damaged, decode_line, read_lines
 from evokd_data.storage.shards import (
     BATCH,
     SCHEMA_VERSION,
+    Withdrawn,
     probe_schema,
     read_table,
     rejection_schema,
     row_sample,
     sample_schema,
+    without_rows,
 )
 
 if TYPE_CHECKING:
@@ -56,6 +59,32 @@ JOURNAL_SCHEMA = pa.schema(
 def write_samples(task: Task, shards: Iterable[Path], folder: Path) -> list[Path]:
     """Write the rows of shards, in order, as Parquet files into `folder`. No rows: no file."""
     return write_files(_batches(shards), sample_schema(task), folder)
+
+
+def write_live_samples(
+    task: Task,
+    shards: Iterable[Path],
+    rows_of_files: Sequence[int],
+    newly: Withdrawn,
+    withdrawn: Withdrawn,
+    folder: Path,
+) -> dict[int, Path]:
+    """Write a round's files again, without the `withdrawn` rows: those of which a row is `newly` withdrawn. Number of file -> new file.
+
+    `rows_of_files` are the rows of the round's files as they were published. Memory: the files that are written again.
+    """
+    tables = [read_table(path).replace_schema_metadata(None) for path in shards]
+    table = pa.concat_tables(tables) if tables else sample_schema(task).empty_table()
+    written, start = dict[int, Path](), 0
+    for number, rows in enumerate(rows_of_files):
+        original = table.slice(start, rows)
+        start += rows
+        if without_rows(original, newly).num_rows < rows:
+            live = without_rows(original, withdrawn)
+            (written[number],) = write_files(
+                live.to_batches(), sample_schema(task), folder / f"{number:05d}", empty=True
+            )
+    return written
 
 
 def write_rejections(files: Iterable[Path], folder: Path) -> list[Path]:
@@ -178,8 +207,13 @@ def _incomplete(file: Path, error: BaseException) -> VerificationError:
     return VerificationError(f"{file}: no whole Parquet file ({reason}); download it again")
 
 
-def write_files(batches: Iterable[pa.RecordBatch], schema: pa.Schema, folder: Path) -> list[Path]:
-    """Write batches of any size as files of about `FILE_BYTES`, in order, named 00000.parquet, 00001.parquet, ..."""
+def write_files(
+    batches: Iterable[pa.RecordBatch], schema: pa.Schema, folder: Path, *, empty: bool = False
+) -> list[Path]:
+    """Write batches of any size as files of about `FILE_BYTES`, in order, named 00000.parquet, 00001.parquet, ...
+
+    Without a row there is no file, or with `empty` one that holds the columns.
+    """
     import pyarrow.parquet as pq
 
     schema = _with_features(schema)
@@ -187,7 +221,10 @@ def write_files(batches: Iterable[pa.RecordBatch], schema: pa.Schema, folder: Pa
     writer: pq.ParquetWriter | None = None
     sink: Any = None
     try:
-        for group in _groups(batches, schema):
+        groups = _groups(batches, schema)
+        for group in chain(groups, [schema.empty_table()] if empty else ()):
+            if not group.num_rows and paths:
+                continue
             if writer is not None and sink.tell() >= FILE_BYTES:
                 _close(writer, sink)
                 writer = None

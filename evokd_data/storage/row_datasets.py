@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from evokd_data.digest import digest
-from evokd_data.storage.shards import read_table, rejection_schema, sample_schema, shard_content
+from evokd_data.storage.shards import (
+    Withdrawn,
+    read_table,
+    rejection_schema,
+    sample_schema,
+    shard_content,
+    without_rows,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features
@@ -55,14 +62,13 @@ def _with_classes(feature: Any, path: Sequence[str], names: Sequence[str]) -> An
     return {**feature, path[0]: _with_classes(feature[path[0]], path[1:], names)}
 
 
-def samples_dataset(task: Task, shards: Sequence[Path]) -> Dataset:
-    """The samples of some shards, in order. All but the class numbers stays on disk, memory-mapped.
+def samples_dataset(task: Task, shards: Sequence[Path], withdrawn: Withdrawn = frozenset()) -> Dataset:
+    """The samples of some shards that are not withdrawn, in order. All but the class numbers stays on disk, memory-mapped.
 
     Raises WorkspaceError when a shard is damaged.
     """
-    return _dataset(
-        shards, sample_schema(task), sample_features(task), digest([shard_content(path) for path in shards])
-    )
+    key = digest([[shard_content(path) for path in shards], sorted(withdrawn)])
+    return _dataset(shards, sample_schema(task), sample_features(task), key, withdrawn)
 
 
 def rejections_dataset(files: Sequence[Path], reason: str | None = None) -> Dataset:
@@ -78,12 +84,20 @@ def rejections_dataset(files: Sequence[Path], reason: str | None = None) -> Data
     return rows.select(chosen)
 
 
-def _dataset(files: Iterable[Path], schema: pa.Schema, features: Features, fingerprint: str) -> Dataset:
+def _dataset(
+    files: Iterable[Path],
+    schema: pa.Schema,
+    features: Features,
+    fingerprint: str,
+    withdrawn: Withdrawn = frozenset(),
+) -> Dataset:
     from datasets import Dataset, DatasetInfo
     from datasets.table import InMemoryTable, table_cast
 
     schema = schema.remove_metadata()
-    tables = [read_table(path).select(schema.names).replace_schema_metadata(None) for path in files]
+    tables = [
+        without_rows(read_table(path).select(schema.names).replace_schema_metadata(None), withdrawn) for path in files
+    ]
     table = pa.concat_tables(tables) if tables else schema.empty_table()
     rows = table_cast(table, features.arrow_schema)
     return Dataset(InMemoryTable(rows), info=DatasetInfo(features=features), fingerprint=fingerprint[:16])

@@ -235,23 +235,28 @@ def read_rejections(paths: Iterable[Path]) -> Iterator[Rejection]:
             yield from map(row_rejection, batch.to_pylist())
 
 
+Withdrawn = frozenset[tuple[int, str]]
+"""(round, id) of samples that a later round has withdrawn (see `storage.corrected_rounds`)."""
+
 OPEN = 256  # shards open at a time: a round may have more shards than a process may open files
 
 
 class ShardedSamples(Sequence[Sample]):
     """The samples of some shards in order, memory-mapped. It needs the memory of one batch, whatever its length.
 
+    Rows that are `withdrawn` are left out; a shard that holds such rows is copied into memory without them while it is read.
     A pickle of it contains the shards, so it can be read on a machine that does not have their files.
     """
 
-    def __init__(self, task: Task, shards: Iterable[Path | pa.Table]) -> None:
+    def __init__(self, task: Task, shards: Iterable[Path | pa.Table], withdrawn: Withdrawn = frozenset()) -> None:
         self._task = task
         self._shards = list(shards)
-        self._ends = list(accumulate(_open(shard).num_rows for shard in self._shards))
-        self._table = lru_cache(maxsize=OPEN)(lambda number: _open(self._shards[number]))
+        self._withdrawn = withdrawn
+        self._ends = list(accumulate(self._open(shard).num_rows for shard in self._shards))
+        self._table = lru_cache(maxsize=OPEN)(lambda number: self._open(self._shards[number]))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ShardedSamples, (self._task, [_open(shard) for shard in self._shards])
+        return ShardedSamples, (self._task, [self._open(shard) for shard in self._shards])
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -273,7 +278,7 @@ class ShardedSamples(Sequence[Sample]):
 
     def __iter__(self) -> Iterator[Sample]:
         for shard in self._shards:
-            for batch in _open(shard).to_batches(BATCH):
+            for batch in self._open(shard).to_batches(BATCH):
                 for row in batch.to_pylist():
                     yield row_sample(self._task, row)
 
@@ -281,12 +286,24 @@ class ShardedSamples(Sequence[Sample]):
         """The samples' targets, in order. Other columns are not read."""
         columns = list(self._task.columns())
         for shard in self._shards:
-            for batch in _open(shard).select(columns).to_batches(BATCH):
+            for batch in self._open(shard).select(columns).to_batches(BATCH):
                 yield from map(self._task.from_row, batch.to_pylist())
 
+    def _open(self, shard: Path | pa.Table) -> pa.Table:
+        return without_rows(shard if isinstance(shard, pa.Table) else read_table(shard), self._withdrawn)
 
-def _open(shard: Path | pa.Table) -> pa.Table:
-    return shard if isinstance(shard, pa.Table) else read_table(shard)
+
+def without_rows(table: pa.Table, withdrawn: Withdrawn) -> pa.Table:
+    """A table of samples without the rows that are withdrawn; the table itself where it holds none of them."""
+    import pyarrow.compute as pc
+
+    if not withdrawn:
+        return table
+    ids = pa.array([sample_id for _, sample_id in withdrawn])
+    if not pc.any(pc.is_in(table["id"], value_set=ids)).as_py():
+        return table
+    keys = zip(table["round"].to_pylist(), table["id"].to_pylist(), strict=True)
+    return table.filter(pa.array([key not in withdrawn for key in keys]))
 
 
 class SelectedSamples(Sequence[Sample]):

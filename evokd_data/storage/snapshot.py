@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ from evokd_data import repo_layout
 from evokd_data.digest import digest, file_digest
 from evokd_data.errors import VerificationError
 from evokd_data.repo_layout import round_tag
+from evokd_data.storage.file_forms import check_form
 from evokd_data.yaml_files import load_yaml, read_yaml_text
 
 if TYPE_CHECKING:
@@ -113,6 +114,27 @@ class Snapshot:
     def paths(self, kind: str, indices: Sequence[int]) -> list[Path]:
         """The Parquet files of some rounds, in row order."""
         return [self.folder / path for index in indices for path in self.rounds[index].files(kind)]
+
+    def live_files(self, indices: Iterable[int]) -> list[str]:
+        """The data files of some rounds as they are valid at this revision, without withdrawn rows, in row order."""
+        return repo_layout.live_files([published.manifest["files"] for published in self.rounds], indices)
+
+    def corrections(self, index: int) -> list[dict[str, Any]] | None:
+        """The corrections of round `index`, whose plan must have been fetched; None for a round of another kind.
+
+        Raises VerificationError when they have another form than this program writes.
+        """
+        published = self.rounds[index]
+        if "withdrawn" not in published.identity:
+            return None
+        plan = repo_layout.plan(published.tag)
+        content = self.json(plan)
+        try:
+            check_form("plan.json", content)
+            corrections: list[dict[str, Any]] = content["corrections"]
+        except (ValueError, KeyError) as error:
+            raise VerificationError(f"{self.name}: {plan}: is no plan of corrections ({error})") from None
+        return corrections
 
     @property
     def name(self) -> str:

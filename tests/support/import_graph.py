@@ -14,7 +14,7 @@ ROOT = Path(evokd_data.__file__).parent
 FAMILIES = {"tasks", "teachers", "strategies", "students", "publishers"}
 WINGS = (
     "localhub", "ground", "contracts", "plugs", "inputs", "storage", "generation", "reporting", "stages", "revisions",
-    "deployment", "loop", "cli",
+    "deployment", "loop", "curation", "cli",
 )  # fmt: skip
 """From the lowest to the highest."""
 STANDARD_LIBRARY_ONLY = {

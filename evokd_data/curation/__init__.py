@@ -1,0 +1,1 @@
+"""Curation: a person looks at the samples of a run, and what they decide becomes a round."""
