@@ -42,6 +42,7 @@ COMMANDS = {
     "compare": "Compare strategies or students over random seeds at equal budgets.",
     "show": "Show a run: its rounds, plan, samples, rejections.",
     "report": "Write a run's report as one HTML page.",
+    "review": "Correct a run's samples: a page with keys, or a tool's file.",
     "hub": "Serve a local Hub, and look after it.",
 }
 

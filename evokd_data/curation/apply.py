@@ -15,6 +15,7 @@ from evokd_data.errors import WorkspaceError
 from evokd_data.loop.rounds import LockedRun, complete_round, open_run, publish_rounds, teacher_of
 from evokd_data.progress import Progress
 from evokd_data.records import Revision
+from evokd_data.reporting.tracking import track
 from evokd_data.runner import Runner
 from evokd_data.stages.correct import begin_corrected_round
 from evokd_data.stages.generate import generate
@@ -48,6 +49,7 @@ def apply_corrections(workspace: Workspace, progress: Progress, mirror: str | No
             loop.run(generate(recipe, run.workspace, index, run.splits, teacher, progress))
         metrics = complete_round(run, index, progress)
         revision = publish_rounds(run, progress)[-1] if recipe.publish else None
+        track(recipe, run.workspace, progress)
         return Applied(index, counts(corrections), metrics, revision)
 
 

@@ -10,14 +10,15 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from evokd_data.localhub.auth import Authority, Identity
 from evokd_data.localhub.buffered_body import IN_MEMORY, BufferedBody
-from evokd_data.localhub.errors import HubError, bad_request, repo_not_found
+from evokd_data.localhub.errors import HubError, repo_not_found
 from evokd_data.localhub.lfs import LfsStore
 from evokd_data.localhub.limits import DEFAULT, Limits
-from evokd_data.localhub.names import RepoId, host_name, is_loopback, is_name
+from evokd_data.localhub.names import RepoId, is_name
+from evokd_data.localhub.other_sites import refuse_other_sites
 from evokd_data.localhub.root import Root
 from evokd_data.localhub.routes import Route, find_route
 from evokd_data.localhub.signing import Signer
@@ -155,7 +156,8 @@ class App:
         address, port = scope["server"]
         host = headers.get("host") or (f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        self._refuse_other_sites(method, headers, host)
+        allowed = self._allow_hosts if self.hub.authority.needs_no_token() else None
+        refuse_other_sites(method, headers, host, allowed)
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=100))
         scheme = "https" if headers.get("x-forwarded-proto") == "https" else scope["scheme"]
         authorization = headers.get("authorization")
@@ -164,23 +166,6 @@ class App:
         caller = Identity() if claimed else self.hub.authority.identify(authorization)
         body = BufferedBody(self.hub.root, IN_MEMORY)
         return Call(self.hub, method, {}, query, headers, f"{scheme}://{host}", caller, body)
-
-    def _refuse_other_sites(self, method: str, headers: dict[str, str], host: str) -> None:
-        """Other web sites must not use a visitor's browser to change a Hub, or to read one without tokens.
-
-        Raises HubError 403 for a change that a page of another site asks for, and for a call to a Hub without tokens under
-        a name that is neither a loopback name nor allowed; 400 for a host that is none.
-        """
-        if method != "GET":
-            origin = headers.get("origin")
-            other_site = origin is not None and urlsplit(origin).netloc != host
-            if other_site or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-                raise HubError(403, "Requests from other web sites are refused")
-        name = host_name(host)
-        if name is None:
-            raise bad_request(f"{host[:80]!r} is no host")
-        if self.hub.authority.needs_no_token() and not is_loopback(name) and name not in self._allow_hosts:
-            raise HubError(403, f"A Hub without tokens answers to loopback addresses only, not to {name!r}")
 
     def _log_request(self, scope: Scope, counts: dict[str, int], seconds: float) -> None:
         """Write one line, without the query and the headers: they hold signed claims and tokens."""

@@ -43,8 +43,6 @@ def serve(
     Raises UnsafeAddress for a `host` that others can reach while the Hub has no tokens (see `auth.add_token`), and
     OSError when the address cannot be listened on.
     """
-    import uvicorn
-
     from evokd_data.localhub.app import App, Hub
 
     loopback = is_loopback(host)
@@ -55,6 +53,22 @@ def serve(
     hub_root = Root(Path(root).absolute()).prepare()
     authority = Authority(hub_root, implicit=loopback, parent_token=parent_token)
     app = App(Hub(hub_root, authority), log_file=log, allow_hosts=allow_hosts)
+    serve_application(app if wrap is None else wrap(app), host, port, ready=ready, until=until, headers_s=headers_s)
+
+
+def serve_application(
+    application: Application,
+    host: str,
+    port: int,
+    *,
+    ready: Callable[[str], None] | None = None,
+    until: Callable[[], None] | None = None,
+    headers_s: float = DEFAULT.headers_s,
+) -> None:
+    """Serve an ASGI application. Blocks, and calls `ready` and `until`, as `serve` does. Raises OSError when the address cannot be
+    listened on."""
+    import uvicorn
+
     listener = _listen(host, port)
     address = listener.getsockname()
     shown_host = f"[{address[0]}]" if listener.family == socket.AF_INET6 else address[0]
@@ -68,7 +82,7 @@ def serve(
                 ready(f"http://{shown_host}:{address[1]}")
 
     config = uvicorn.Config(
-        app if wrap is None else wrap(app),
+        application,
         # Not "auto": uvicorn would take httptools where another package brought it.
         http=_patient_protocol(headers_s),
         ws="none",

@@ -14,7 +14,7 @@ from evokd_data import localhub, repo_layout
 from evokd_data.curation.apply import apply_corrections
 from evokd_data.curation.reviewed_run import ReviewedRun
 from evokd_data.digest import file_digest
-from evokd_data.errors import VerificationError, WorkspaceError
+from evokd_data.errors import PublishError, VerificationError, WorkspaceError
 from evokd_data.generation.boosting import Boosting
 from evokd_data.localhub.child import RunningHub
 from evokd_data.loop.rounds import run_all
@@ -188,22 +188,30 @@ def test_a_live_file_that_still_holds_a_withdrawn_row_is_reported(run: Any, tmp_
         verify(repo, 3, cache_dir=tmp_path, **played.at)
 
 
-def test_a_run_goes_on_after_a_corrected_round_and_the_next_one_replays(server: RunningHub, tmp_path: Path) -> None:
+def test_a_run_goes_on_after_corrected_rounds_and_the_next_one_replays(server: RunningHub, tmp_path: Path) -> None:
     played = published(server, tmp_path, "org/goes-on")
     rows = correct(played.workspace)
     apply_corrections(played.workspace, Progress())
-    addresses = ("publish.repo=org/goes-on", f"publish.endpoint={server.endpoint}", "rounds.count=4")
+    with open_log(played.workspace.root) as log:  # a second round of corrections, without a row of its own
+        review = ReviewedRun(played.workspace, log)
+        rejected = next(sample for sample in review.samples if sample.origin.round == 3)
+        review.decide([(3, rejected.id)], "reject")
+    assert apply_corrections(played.workspace, Progress()).counts == {"accept": 0, "relabel": 0, "reject": 1}
+    assert read_json(played.workspace.round(4).manifest)["identity"]["rows"] == 0
+    addresses = ("publish.repo=org/goes-on", f"publish.endpoint={server.endpoint}", "rounds.count=5")
     recipe = load(tmp_path / "recipe.yaml", [*QUICK, *addresses])
     run_all([recipe], tmp_path / "runs", Progress())
-    assert read_json(played.workspace.round(4).manifest)["identity"]["rows"]
-    replay(played.repo, 4, cache_dir=tmp_path / "cache", **played.at)
-    verify(played.repo, 4, cache_dir=tmp_path / "cache", **played.at)
-    loaded = load_round(played.repo, 4, cache_dir=tmp_path / "cache", **played.at)["train"]
-    assert not set(loaded["id"]) & ids(rows["relabel"] + rows["reject"])
-    # Another machine goes on from the corrected round, and plans the same.
+    assert read_json(played.workspace.round(5).manifest)["identity"]["rows"]
+    for index in (4, 5):
+        replay(played.repo, index, cache_dir=tmp_path / "cache", **played.at)
+    verify(played.repo, 5, cache_dir=tmp_path / "cache", **played.at)
+    loaded = load_round(played.repo, 5, cache_dir=tmp_path / "cache", **played.at)["train"]
+    assert not set(loaded["id"]) & ids([*rows["relabel"], *rows["reject"], rejected])
+    with pytest.raises(PublishError, match="hold no samples"):
+        load_round(played.repo, 4, only=True, cache_dir=tmp_path / "cache", **played.at)
+    # Another machine goes on from the corrected round, and makes the same.
     elsewhere = load(tmp_path / "recipe.yaml", [*QUICK, *addresses, "name=elsewhere", "publish=null"])
-    run_all([elsewhere], tmp_path / "runs", Progress(), origin="org/goes-on@round-003")
-    assert (
-        read_json(Workspace(tmp_path / "runs" / "elsewhere").round(4).manifest)["identity"]["content"]
-        == read_json(played.workspace.round(4).manifest)["identity"]["content"]
-    )
+    run_all([elsewhere], tmp_path / "runs", Progress(), origin="org/goes-on@round-004")
+    workspaces = (played.workspace, Workspace(tmp_path / "runs" / "elsewhere"))
+    contents = [read_json(workspace.round(5).manifest)["identity"]["content"] for workspace in workspaces]
+    assert contents[0] == contents[1]

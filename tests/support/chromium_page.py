@@ -76,6 +76,15 @@ class ChromiumPage:
         await asyncio.wait_for(self._loaded.wait(), TIMEOUT_S)
         await self.settle()
 
+    async def press(self, *keys: str) -> None:
+        """Press keys one after the other, as a person does: "j", "ArrowRight", "shift+ArrowRight"."""
+        for pressed in keys:
+            key = pressed.removeprefix("shift+")
+            modifiers = 8 if key != pressed else 0
+            text = {"text": key} if len(key) == 1 else {}
+            await self.call("Input.dispatchKeyEvent", type="keyDown", key=key, modifiers=modifiers, **text)
+            await self.call("Input.dispatchKeyEvent", type="keyUp", key=key, modifiers=modifiers)
+
     async def settle(self) -> None:
         """Wait until what was asked for is drawn."""
         await self.run("new Promise(done => requestAnimationFrame(() => setTimeout(done, 150)))")

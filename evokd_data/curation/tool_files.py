@@ -1,0 +1,248 @@
+"""Samples as files of annotation tools, and what came back from the tool as decisions.
+
+    doccano        JSONL   {"text": "...", "label": ["sports"], "evokd_id": "1:9f86..."}; spans: [[0, 2, "ORG"]]
+    label-studio   JSON    {"data": {"text": "...", "evokd_id": "1:9f86..."}, "predictions": [{"result": [...]}]}
+    argilla        JSON    {"id": "1:9f86...", "fields": {"text": "..."}, "suggestions": {"label": {"value": "sports"}}, ...}
+
+`evokd_id` is the round and the id of the sample; each tool gives such a field back. Offsets count UTF-16 units, as these tools do.
+What comes back is read by `sources.exports`, which reads seeds from the same tools.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from evokd_data.atomic_files import write_text
+from evokd_data.curation.reviewed_run import ReviewedRun
+from evokd_data.errors import DataError
+from evokd_data.recipe_sections import Source
+from evokd_data.records import Sample, Span, Target
+from evokd_data.registry import nearest
+from evokd_data.settings import short
+from evokd_data.sources import raw_rows
+from evokd_data.sources.exports import UNITS, Question, convert
+from evokd_data.storage.corrected_rounds import ACCEPT, REJECT, RELABEL
+from evokd_data.storage.corrections import RowKey
+from evokd_data.tasks import UNANNOTATED, Layout
+
+TOOLS = ("doccano", "label-studio", "argilla")
+ID = "evokd_id"
+MISSING = ("reject", "leave")
+"""What it means that a sample is not in the file that came back: it was deleted in the tool, or it was not looked at."""
+
+
+def export_samples(review: ReviewedRun, into: Path, tool: str) -> int:
+    """Write the samples that nothing is decided about for an annotation tool. Returns their number."""
+    write = _WRITERS[tool]
+    decided = review.decisions()
+    undecided = (sample for sample in review.samples if (sample.origin.round, sample.id) not in decided)
+    rows = [write(sample) for sample in undecided]
+    if tool == "doccano":
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    else:
+        text = json.dumps(rows, ensure_ascii=False, indent=1) + "\n"
+    write_text(into, text)
+    return len(rows)
+
+
+def _name(sample: Sample) -> str:
+    return f"{sample.origin.round}:{sample.id}"
+
+
+def _utf16(text: str, spans: Sequence[Span]) -> list[tuple[int, int, Span]]:
+    """Start and end of each span in UTF-16 units, and the span."""
+    offsets = list(accumulate((2 if character > "\uffff" else 1 for character in text), initial=0))
+    return [(offsets[span.start], offsets[span.end], span) for span in spans]
+
+
+def _doccano(sample: Sample) -> dict[str, Any]:
+    target = sample.target
+    if isinstance(target, str):
+        label: list[Any] = [target]
+    else:
+        label = [[start, end, span.type] for start, end, span in _utf16(sample.text, target)]
+    return {"text": sample.text, "label": label, ID: _name(sample)}
+
+
+def _label_studio(sample: Sample) -> dict[str, Any]:
+    target = sample.target
+    common = {"from_name": "label", "to_name": "text"}
+    if isinstance(target, str):
+        result: list[dict[str, Any]] = [{**common, "type": "choices", "value": {"choices": [target]}}]
+    else:
+        values = [
+            {"start": start, "end": end, "text": span.surface, "labels": [span.type]}
+            for start, end, span in _utf16(sample.text, target)
+        ]
+        result = [{**common, "type": "labels", "value": value} for value in values]
+    return {"data": {"text": sample.text, ID: _name(sample)}, "predictions": [{"result": result}]}
+
+
+def _argilla(sample: Sample) -> dict[str, Any]:
+    target = sample.target
+    if isinstance(target, str):
+        value: Any = target
+    else:
+        value = [{"start": start, "end": end, "label": span.type} for start, end, span in _utf16(sample.text, target)]
+    suggestion = {"value": value, "score": None, "agent": "evokd-data"}
+    rest: dict[str, Any] = {"metadata": {ID: _name(sample)}, "responses": {}, "vectors": {}, "status": "pending"}
+    return {"id": _name(sample), "fields": {"text": sample.text}, "suggestions": {"label": suggestion}, **rest}
+
+
+_WRITERS: dict[str, Callable[[Sample], dict[str, Any]]] = {
+    "doccano": _doccano,
+    "label-studio": _label_studio,
+    "argilla": _argilla,
+}
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What a file decided: how many rows were confirmed, relabelled, rejected; how many are undecided in it, and how many are gone."""
+
+    accept: int
+    relabel: int
+    reject: int
+    undecided: int
+    gone: int
+
+
+def import_decisions(review: ReviewedRun, path: Path, tool: str | None, missing: str | None) -> Imported:
+    """Write down what a file of an annotation tool decides. Either all of it is written down or, after an error, none.
+
+    `tool` None: the file tells. `missing` is one of MISSING; None is refused where samples are missing in the file. Raises DataError,
+    which names the row and quotes the value, for a file that is not such an export.
+    """
+    decided = review.decisions()
+    answers: dict[RowKey, tuple[str, Target | None]] = {}
+    present, gone, undecided = set[RowKey](), 0, 0
+    for number, key, action, target in _answers(review, path, tool):
+        if key in review.withdrawn:
+            gone += 1
+            continue
+        if key in present:
+            raise DataError(f"{path}, row {number}: {ID} {_key_text(key)!r} is there twice; keep one of the rows")
+        present.add(key)
+        if action is None:
+            undecided += 1
+        else:
+            answers[key] = action, target
+    absent = [key for key in review.index_of if key not in present and key not in decided]
+    if absent and missing is None:
+        raise DataError(
+            f"{path}: {len(absent)} samples of {review.workspace.root} are not in it; say what that means: --missing reject, when they were "
+            "deleted in the tool, or --missing leave"
+        )
+    if missing == "reject":
+        answers |= dict.fromkeys(absent, (REJECT, None))
+    _write_down(review, answers)
+    actions = Counter(action for action, _ in answers.values())
+    return Imported(actions[ACCEPT], actions[RELABEL], actions[REJECT], undecided, gone)
+
+
+def _write_down(review: ReviewedRun, answers: Mapping[RowKey, tuple[str, Target | None]]) -> None:
+    """One record for each new target, and one for all rows of the other actions: a kill leaves whole records, and the same import
+    completes them."""
+    decided = review.decisions()
+    to_row = review.task.to_row
+
+    def is_known(key: RowKey, action: str, target: Target | None) -> bool:
+        decision = decided.get(key)
+        return decision is not None and (decision.action, decision.to) == (
+            action,
+            target if target is None else to_row(target),
+        )
+
+    new = {key: answer for key, answer in answers.items() if not is_known(key, *answer)}
+    for action in (ACCEPT, REJECT):
+        if keys := [key for key, (other, _) in new.items() if other == action]:
+            review.log.add(review.taken, action, keys)
+    by_target: dict[Target, list[RowKey]] = {}
+    for key, (action, target) in new.items():
+        if action == RELABEL and target is not None:
+            by_target.setdefault(target, []).append(key)
+    for target, keys in by_target.items():
+        review.log.add(review.taken, RELABEL, keys, dict(to_row(target)))
+
+
+def _answers(
+    review: ReviewedRun, path: Path, tool: str | None
+) -> Iterator[tuple[int, RowKey, str | None, Target | None]]:
+    """(row number, sample, action or None for undecided, new target) of each row of the file."""
+    rows, detected = raw_rows(Source(path=path))
+    tool = tool or detected
+    if tool not in TOOLS:
+        raise DataError(f"{path}: cannot tell which tool wrote it; add --format with one of {', '.join(TOOLS)}")
+    raw = list(rows)
+    task = review.task
+    question = Question(task.target_of(task.labels[0]) is None, None, None)
+    layout = Layout("text", "label", UNITS[tool])
+    for number, (row, read) in enumerate(
+        zip(raw, convert(iter(raw), tool, question, str(path), labelled=True), strict=True), 1
+    ):
+        where = f"{path}, row {number}"
+        key = _key_of(row, where)
+        if key not in review.index_of and key not in review.withdrawn:
+            raise DataError(
+                f"{where}: {ID}: {_key_text(key)!r} is no sample of {review.workspace.root}; import the file of this run"
+            )
+        if key in review.withdrawn:
+            yield number, key, None, None
+            continue
+        sample = review.sample(key)
+        if read["text"] != sample.text:
+            raise DataError(
+                f"{where}: the text is {short(read['text'])}, the sample's is {short(sample.text)}; a correction changes labels, not texts"
+            )
+        if _is_discarded(row, tool):
+            yield number, key, REJECT, None
+        elif read["label"] is UNANNOTATED:
+            yield number, key, None, None
+        else:
+            target = task.read_example(read, where, layout)[1]
+            if problem := task.check(sample.text, target):
+                raise DataError(f"{where}: {short(read['label'])} cannot be right for {short(sample.text)}: {problem}")
+            if target != sample.target:
+                yield number, key, RELABEL, target
+            else:  # doccano has our labels as annotations: nobody need have looked at them
+                yield number, key, None if tool == "doccano" else ACCEPT, None
+
+
+def _key_text(key: RowKey) -> str:
+    return f"{key[0]}:{key[1]}"
+
+
+def _key_of(row: Mapping[str, Any], where: str) -> RowKey:
+    tables = [row, *(row[key] for key in ("data", "meta", "metadata") if isinstance(row.get(key), Mapping))]
+    value = next((table[ID] for table in tables if ID in table), row.get("id"))
+    head, _, name = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if not head.isdecimal() or not name:
+        fields = [key for table in tables for key in table]
+        raise DataError(
+            f"{where}: has no {ID} ({short(value)}){nearest(ID, fields)}; import what evokd-data review --export wrote, with that field kept"
+        )
+    return int(head), name
+
+
+def _is_discarded(row: Mapping[str, Any], tool: str) -> bool:
+    """Whether the person skipped the text in the tool: Label Studio's cancelled annotations, Argilla's discarded responses."""
+    if tool == "label-studio":
+        annotations = row.get("annotations") or []
+        return bool(annotations) and all(a.get("was_cancelled") or a.get("skipped") for a in annotations)
+    if tool == "argilla":
+        if row.get("status") == "discarded":
+            return True
+        responses = row.get("responses")
+        states = (
+            [item.get("status") for items in (responses or {}).values() for item in items]
+            if isinstance(responses, Mapping)
+            else []
+        )
+        return bool(states) and all(state == "discarded" for state in states)
+    return False

@@ -1,0 +1,157 @@
+"""Samples go to an annotation tool and come back as decisions, by their ids; what is wrong in a file is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evokd_data.curation.reviewed_run import ReviewedRun
+from evokd_data.curation.tool_files import TOOLS, Imported, export_samples, import_decisions
+from evokd_data.errors import DataError
+from evokd_data.records import Span
+from evokd_data.storage.corrections import CorrectionLog
+from evokd_data.storage.workspace import Workspace
+from tests.support.finished_runs import make_run
+
+
+@pytest.fixture
+def review(tmp_path: Path) -> ReviewedRun:
+    """Rounds 1 and 2 of 12 samples each, with hostile texts."""
+    _, workspace = make_run(tmp_path)
+    return opened(workspace)
+
+
+def opened(workspace: Workspace) -> ReviewedRun:
+    return ReviewedRun(workspace, CorrectionLog(workspace.root))
+
+
+def rows_of(path: Path, tool: str) -> list[dict[str, Any]]:
+    text = path.read_text(encoding="utf-8")
+    return list(map(json.loads, text.splitlines())) if tool == "doccano" else json.loads(text)
+
+
+def write(path: Path, rows: list[dict[str, Any]], tool: str) -> None:
+    text = "".join(json.dumps(row) + "\n" for row in rows) if tool == "doccano" else json.dumps(rows)
+    path.write_text(text, encoding="utf-8")
+
+
+def answered(row: dict[str, Any], tool: str, label: str | None) -> dict[str, Any]:
+    """The row as the tool exports it when a person has chosen `label`; None: has skipped it."""
+    if tool == "doccano":
+        return {"id": 5, **row, "label": [label], "Comments": []}
+    if tool == "label-studio":
+        result = {"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": [label]}}
+        annotation = {"id": 1, "result": [result] if label else [], "was_cancelled": label is None}
+        return {"id": 7, **row, "annotations": [annotation]}
+    response = {"value": label, "user_id": "6d1c", "status": "submitted" if label else "discarded"}
+    return {**row, "responses": {"label": [response]}, "status": "completed"}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_what_a_person_did_in_a_tool_comes_back_as_decisions(tmp_path: Path, review: ReviewedRun, tool: str) -> None:
+    path = tmp_path / "samples.json"
+    assert export_samples(review, path, tool) == 24
+    rows = rows_of(path, tool)
+    first, second, third = review.samples[0], review.samples[1], review.samples[2]
+    other = next(label for label in review.task.labels if label != first.target)
+    back = [answered(rows[0], tool, other), answered(rows[1], tool, str(second.target)), *rows[3:]]
+    if tool != "doccano":  # which knows no skipping
+        back.append(answered(rows[2], tool, None))
+    write(path, back, tool)
+    imported = import_decisions(review, path, tool, "reject" if tool == "doccano" else None)
+    confirmed = 0 if tool == "doccano" else 1
+    assert imported == Imported(accept=confirmed, relabel=1, reject=1, undecided=22 - confirmed, gone=0)
+    decisions = opened(review.workspace).decisions()
+    assert decisions[1, first.id].to == {"label": other}
+    assert decisions[1, third.id].action == "reject"
+    assert ((1, second.id) in decisions) == (confirmed == 1)
+    lines = review.log.path.read_bytes()
+    import_decisions(review, path, tool, "reject" if tool == "doccano" else None)
+    assert review.log.path.read_bytes() == lines  # the same file decides nothing twice
+
+
+def test_missing_rows_are_neither_rejected_nor_left_unless_that_is_said(tmp_path: Path, review: ReviewedRun) -> None:
+    path = tmp_path / "samples.jsonl"
+    export_samples(review, path, "doccano")
+    write(path, rows_of(path, "doccano")[2:], "doccano")
+    with pytest.raises(DataError, match=r"2 samples of .* are not in it; say what that means: --missing reject"):
+        import_decisions(review, path, None, None)
+    assert not review.log.path.exists()
+    assert import_decisions(review, path, None, "leave").reject == 0
+    assert import_decisions(review, path, None, "reject").reject == 2
+
+
+Change = Callable[[dict[str, Any]], None]
+WRONG: list[tuple[str, Change, str]] = [
+    ("label", lambda row: row.update(label=["purple"]), r"row 2: .*'purple'"),
+    ("id", lambda row: row.update(evokd_id="1:abc"), r"row 2: evokd_id: '1:abc' is no sample of"),
+    ("no id", lambda row: row.pop("evokd_id"), r"row 2: has no evokd_id"),
+    ("text", lambda row: row.update(text="another"), r"row 2: the text is \"another\", the sample's is"),
+    ("two labels", lambda row: row.update(label=["music", "books"]), r"row 2: 'label' holds \['music', 'books'\]"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), [entry[1:] for entry in WRONG], ids=[entry[0] for entry in WRONG])
+def test_an_error_names_the_row_and_the_value_and_nothing_is_decided(
+    tmp_path: Path, review: ReviewedRun, change: Change, message: str
+) -> None:
+    path = tmp_path / "samples.jsonl"
+    export_samples(review, path, "doccano")
+    rows = rows_of(path, "doccano")
+    rows[0]["label"] = ["books" if rows[0]["label"] != ["books"] else "music"]
+    change(rows[1])
+    write(path, rows, "doccano")
+    with pytest.raises(DataError, match=message):
+        import_decisions(review, path, "doccano", "leave")
+    assert not review.log.path.exists()
+
+
+def test_a_row_that_is_there_twice_is_an_error(tmp_path: Path, review: ReviewedRun) -> None:
+    path = tmp_path / "samples.jsonl"
+    export_samples(review, path, "doccano")
+    rows = rows_of(path, "doccano")
+    write(path, [*rows, rows[0]], "doccano")
+    with pytest.raises(DataError, match=r"row 25: evokd_id '1:.*' is there twice"):
+        import_decisions(review, path, "doccano", "leave")
+
+
+def test_a_file_of_no_tool_asks_for_the_format(tmp_path: Path, review: ReviewedRun) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n')
+    with pytest.raises(DataError, match="cannot tell which tool wrote it; add --format"):
+        import_decisions(review, path, None, "leave")
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_spans_after_an_emoji_come_back_where_they_were(tmp_path: Path, tool: str) -> None:
+    review = tagging_review(tmp_path)
+    path = tmp_path / "samples.json"
+    export_samples(review, path, tool)
+    rows = rows_of(path, tool)
+    match tool:
+        case "doccano":
+            assert rows[0]["label"] == [[3, 5, "ORG"]]
+            rows[0]["label"] = [[3, 5, "ORG"], [14, 20, "LOC"]]
+        case "label-studio":
+            result = rows[0]["predictions"][0]["result"]
+            value = {"start": 14, "end": 20, "text": "German", "labels": ["LOC"]}
+            added = {"from_name": "label", "to_name": "text", "type": "labels", "value": value}
+            rows[0]["annotations"] = [{"id": 1, "result": [*result, added], "was_cancelled": False}]
+        case "argilla":
+            value = [*rows[0]["suggestions"]["label"]["value"], {"start": 14, "end": 20, "label": "LOC"}]
+            rows[0]["responses"] = {"label": [{"value": value, "user_id": "6d1c", "status": "submitted"}]}
+    write(path, rows, tool)
+    assert import_decisions(review, path, tool, None).relabel == 1
+    (correction,) = opened(review.workspace).corrections()
+    assert correction.target == (Span(2, 4, "ORG", "EU"), Span(13, 19, "LOC", "German"))
+
+
+def tagging_review(folder: Path) -> ReviewedRun:
+    """A run of a tagging task with one round, made by hand: two texts, one with an emoji before its spans."""
+    from tests.support.tagging_runs import make_tagging_run
+
+    return opened(make_tagging_run(folder))
