@@ -25,7 +25,7 @@ TOOLS = ("doccano", "label-studio", "argilla")
     help="Write the samples that nothing is decided about for an annotation tool.",
 )  # fmt: skip
 @click.option(
-    "--import", "file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
+    "--import", "file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
     help="Take over what was decided in an annotation tool.",
 )  # fmt: skip
 @click.option("--format", "tool", type=click.Choice(TOOLS), help="The tool of --export and --import.")

@@ -176,10 +176,12 @@ def _answers(
 ) -> Iterator[tuple[int, RowKey, str | None, Target | None]]:
     """(row number, sample, action or None for undecided, new target) of each row of the file."""
     rows, detected = raw_rows(Source(path=path))
+    raw = list(rows)
+    if detected is None and raw and {ID, "text"} <= raw[0].keys():
+        detected = "doccano"  # its spans look like anybody's; the other tools are known by keys of their own
     tool = tool or detected
     if tool not in TOOLS:
         raise DataError(f"{path}: cannot tell which tool wrote it; add --format with one of {', '.join(TOOLS)}")
-    raw = list(rows)
     task = review.task
     question = Question(task.target_of(task.labels[0]) is None, None, None)
     layout = Layout("text", "label", UNITS[tool])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from evokd_data.loop.rounds import run_all
 from evokd_data.progress import Progress
 from evokd_data.recipe import load
 from evokd_data.reporting.html_report import report
+from evokd_data.reporting.report_sections.browser import browser
+from evokd_data.reporting.report_sections.run_files import read_run
+from evokd_data.reporting.report_sections.teacher import teacher
 from evokd_data.revisions.diff import diff
 from evokd_data.revisions.load import load_round
 from evokd_data.revisions.replay import replay
@@ -161,9 +165,16 @@ def test_diff_tells_of_corrections(run: Any, tmp_path: Path) -> None:
     assert changes["corrections"] == [{"round": 3, "accept": 1, "relabel": 1, "reject": 2}]
 
 
-def test_the_report_of_a_corrected_run_is_written(run: Any, tmp_path: Path) -> None:
+def test_the_report_shows_the_rows_that_are_left_and_counts_no_person_as_the_teacher(run: Any, tmp_path: Path) -> None:
     played, _ = run
     assert report([played.workspace], tmp_path / "report.html").stat().st_size > 10_000
+    files = read_run(played.workspace)
+    content = browser(files, 1_000_000)
+    shards = [path for folder in played.workspace.rounds() for path in folder.shard_files()]
+    assert content["kept_total"] == len(ShardedSamples(played.recipe.task, shards)) - 3
+    corrected = files.by_index(3)
+    teacher_only = replace(files, rounds=[entry for entry in files.rounds if entry is not corrected])
+    assert teacher(files)["matrix"] == teacher(teacher_only)["matrix"]
 
 
 def test_there_is_nothing_to_apply_twice(run: Any) -> None:

@@ -21,7 +21,7 @@ from evokd_data.reporting.report_sections.embedding import encoded_size
 from evokd_data.reporting.report_sections.prompts import Place, answers_behind
 from evokd_data.reporting.report_sections.run_files import RoundFiles, RunFiles
 from evokd_data.reporting.shown_rows import DUPLICATES, repeated_id, texts_by_id
-from evokd_data.storage.shards import read_table
+from evokd_data.storage.shards import read_table, without_rows
 
 MAX_ROWS = 20_000
 """Rows on the page at most, whatever their size: more make it slow."""
@@ -92,16 +92,18 @@ def cut(text: str, limit: int = MAX_CHARACTERS) -> str:
 
 def _count(run: RunFiles) -> tuple[int, int]:
     """(rows, kept rows) of the run."""
-    kept = sum(read_table(path).num_rows for r in run.rounds for path in r.folder.shard_files())
+    shards = (read_table(path) for r in run.rounds for path in r.folder.shard_files())
+    kept = sum(without_rows(table, run.withdrawn).num_rows for table in shards)
     return kept + sum(read_table(path).num_rows for r in run.rounds for path in r.folder.rejection_files()), kept
 
 
 def _rows(run: RunFiles) -> Iterator[_Row]:
-    """All rows, round by round, kept and rejected ones mixed in the order in which they were asked for."""
+    """All rows but withdrawn ones, round by round, kept and rejected ones mixed in the order in which they were asked for."""
     for round_files in run.rounds:
         guesses = _guesses(run, round_files)
-        files = [*round_files.folder.shard_files(), *round_files.folder.rejection_files()]
-        rows = [row for path in files for batch in read_table(path).to_batches() for row in batch.to_pylist()]
+        tables = [without_rows(read_table(path), run.withdrawn) for path in round_files.folder.shard_files()]
+        tables += map(read_table, round_files.folder.rejection_files())
+        rows = [row for table in tables for batch in table.to_batches() for row in batch.to_pylist()]
         rows.sort(key=lambda row: (row["request"], row["position"]))
         for row in rows:
             place = (round_files.index, row["request"], row["position"])

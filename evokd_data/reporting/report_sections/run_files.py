@@ -15,7 +15,9 @@ from evokd_data.reporting.dataset_card import model_name
 from evokd_data.reporting.primary_metric import PrimaryMetric, primary_metric
 from evokd_data.reporting.run_summary import summary
 from evokd_data.settings import build
+from evokd_data.storage.corrected_rounds import withdrawn_rows
 from evokd_data.storage.journal import read_answers
+from evokd_data.storage.shards import Withdrawn
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
 from evokd_data.tasks import TASKS, Task
 
@@ -88,6 +90,11 @@ class RunFiles:
         if self.task is not None:
             return list(self.task.labels)
         return list(next((r.metrics["test"]["per_class"] for r in self.rounds if r.score), {}))
+
+    @cached_property
+    def withdrawn(self) -> Withdrawn:
+        """The rows that a person has relabelled or rejected since."""
+        return withdrawn_rows(self.workspace, max((round_files.index for round_files in self.rounds), default=0))
 
     @property
     def has_spans(self) -> bool:
