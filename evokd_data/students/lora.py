@@ -15,10 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from evokd_data.errors import StudentError
-from evokd_data.settings import Count, Rate, Share, from_anyone
+from evokd_data.settings import Count, Share, from_anyone
 from evokd_data.students import Examples, Network
 from evokd_data.students.checkpoint import read_metadata
 from evokd_data.students.deterministic import deterministic
@@ -47,7 +49,7 @@ class Lora(Transformer):
 
     rank: Count = 16
     """The rank of the updates. More of it learns more, and takes more memory."""
-    alpha: Rate = 32.0
+    alpha: Annotated[int, Field(ge=1)] = 32
     """Updates are scaled by `alpha` / `rank`."""
     dropout: Share = 0.05
     """The share of an update's inputs that training leaves out at random."""
