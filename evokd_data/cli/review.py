@@ -117,8 +117,15 @@ def _apply(root: Path, mirror: str | None, as_json: bool) -> None:
         f"round {applied.round}: {counts['relabel']} relabelled, {counts['reject']} rejected, {counts['accept']} confirmed"
     )
     score = primary_metric(applied.metrics["test"])
-    best = "its student is the best so far" if adoption["adopted"] else f"the student of round {adoption['best']} stays"
-    echo(f"{score.name} {score.value:.3f}; {best}")
+    if not adoption["adopted"]:
+        gate = (
+            f"the student of round {adoption['best']} stays: on the seeds it is better by more than one standard error"
+        )
+    elif adoption["against"] is None:
+        gate = "its student is adopted"
+    else:
+        gate = f"its student is adopted: on the seeds it is not worse than that of round {adoption['against']} by more than one standard error"
+    echo(f"{score.name} {score.value:.3f} on the test set; {gate}")
     if applied.revision is not None:
         echo(f"{applied.revision.repo}@{applied.revision.tag} {applied.revision.commit}")
 
@@ -148,9 +155,13 @@ def _import(review: ReviewedRun, file: Path, tool: str | None, missing: str | No
         return
     echo(
         f"{imported.relabel} relabelled, {imported.reject} rejected, {imported.accept} confirmed, {imported.undecided} undecided"
+        + (f"; {imported.known} were decided so before" if imported.known else "")
         + (f"; {imported.gone} were withdrawn since the export" if imported.gone else "")
     )
-    echo(f"next: evokd-data review {review.workspace.root} --apply", err=True)
+    if review.corrections():
+        echo(f"next: evokd-data review {review.workspace.root} --apply", err=True)
+    else:
+        echo("nothing waits for --apply", err=True)
 
 
 def _serve(review: ReviewedRun, port: int) -> None:

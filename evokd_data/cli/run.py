@@ -12,6 +12,7 @@ from evokd_data.cli.echo import echo, is_quiet, logs_json
 NEXT = (
     ("what was kept", "evokd-data show {run} --samples"),
     ("what was not, and why", "evokd-data show {run} --rejections"),
+    ("correct it", "evokd-data review {run}"),
     ("a page to show", "evokd-data report {run}"),
     ("the best student on your texts", "evokd-data predict {run} FILE"),
 )

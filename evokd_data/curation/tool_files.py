@@ -1,10 +1,10 @@
 """Samples as files of annotation tools, and what came back from the tool as decisions.
 
-    doccano        JSONL   {"text": "...", "label": ["sports"], "evokd_id": "1:9f86..."}; spans: [[0, 2, "ORG"]]
-    label-studio   JSON    {"data": {"text": "...", "evokd_id": "1:9f86..."}, "predictions": [{"result": [...]}]}
-    argilla        JSON    {"id": "1:9f86...", "fields": {"text": "..."}, "suggestions": {"label": {"value": "sports"}}, ...}
+    doccano        JSONL   {"text": "...", "label": ["sports"], "evokd_id": "1:9f86...:7c21..."}; spans: [[0, 2, "ORG"]]
+    label-studio   JSON    {"data": {"text": "...", "evokd_id": "1:9f86...:7c21..."}, "predictions": [{"result": [...]}]}
+    argilla        JSON    {"id": "1:9f86...:7c21...", "fields": {"text": "..."}, "suggestions": {"label": {"value": "sports"}}, ...}
 
-`evokd_id` is the round and the id of the sample; each tool gives such a field back. Offsets count UTF-16 units, as these tools do.
+`evokd_id` is the round and the id of the sample, and the name of the export (see `export_records`); each tool gives such a field back. Offsets count UTF-16 units, as these tools do.
 What comes back is read by `sources.exports`, which reads seeds from the same tools.
 """
 
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from evokd_data.atomic_files import write_text
+from evokd_data.curation.export_records import exported_keys, record_export
 from evokd_data.curation.reviewed_run import ReviewedRun
 from evokd_data.errors import DataError
 from evokd_data.recipe_sections import Source
@@ -41,8 +42,9 @@ def export_samples(review: ReviewedRun, into: Path, tool: str) -> int:
     """Write the samples that nothing is decided about for an annotation tool. Returns their number."""
     write = _WRITERS[tool]
     decided = review.decisions()
-    undecided = (sample for sample in review.samples if (sample.origin.round, sample.id) not in decided)
-    rows = [write(sample) for sample in undecided]
+    keys = [key for key in review.index_of if key not in decided]
+    export = record_export(review.workspace, keys)
+    rows = [write(review.sample(key), f"{_key_text(key)}:{export}") for key in keys]
     if tool == "doccano":
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     else:
@@ -51,26 +53,22 @@ def export_samples(review: ReviewedRun, into: Path, tool: str) -> int:
     return len(rows)
 
 
-def _name(sample: Sample) -> str:
-    return f"{sample.origin.round}:{sample.id}"
-
-
 def _utf16(text: str, spans: Sequence[Span]) -> list[tuple[int, int, Span]]:
     """Start and end of each span in UTF-16 units, and the span."""
     offsets = list(accumulate((2 if character > "\uffff" else 1 for character in text), initial=0))
     return [(offsets[span.start], offsets[span.end], span) for span in spans]
 
 
-def _doccano(sample: Sample) -> dict[str, Any]:
+def _doccano(sample: Sample, name: str) -> dict[str, Any]:
     target = sample.target
     if isinstance(target, str):
         label: list[Any] = [target]
     else:
         label = [[start, end, span.type] for start, end, span in _utf16(sample.text, target)]
-    return {"text": sample.text, "label": label, ID: _name(sample)}
+    return {"text": sample.text, "label": label, ID: name}
 
 
-def _label_studio(sample: Sample) -> dict[str, Any]:
+def _label_studio(sample: Sample, name: str) -> dict[str, Any]:
     target = sample.target
     common = {"from_name": "label", "to_name": "text"}
     if isinstance(target, str):
@@ -81,34 +79,40 @@ def _label_studio(sample: Sample) -> dict[str, Any]:
             for start, end, span in _utf16(sample.text, target)
         ]
         result = [{**common, "type": "labels", "value": value} for value in values]
-    return {"data": {"text": sample.text, ID: _name(sample)}, "predictions": [{"result": result}]}
+    return {"data": {"text": sample.text, ID: name}, "predictions": [{"result": result}]}
 
 
-def _argilla(sample: Sample) -> dict[str, Any]:
+def _argilla(sample: Sample, name: str) -> dict[str, Any]:
     target = sample.target
     if isinstance(target, str):
         value: Any = target
     else:
         value = [{"start": start, "end": end, "label": span.type} for start, end, span in _utf16(sample.text, target)]
     suggestion = {"value": value, "score": None, "agent": "evokd-data"}
-    rest: dict[str, Any] = {"metadata": {ID: _name(sample)}, "responses": {}, "vectors": {}, "status": "pending"}
-    return {"id": _name(sample), "fields": {"text": sample.text}, "suggestions": {"label": suggestion}, **rest}
+    rest: dict[str, Any] = {"metadata": {ID: name}, "responses": {}, "vectors": {}, "status": "pending"}
+    return {"id": name, "fields": {"text": sample.text}, "suggestions": {"label": suggestion}, **rest}
 
 
-_WRITERS: dict[str, Callable[[Sample], dict[str, Any]]] = {
+_WRITERS: dict[str, Callable[[Sample, str], dict[str, Any]]] = {
     "doccano": _doccano,
     "label-studio": _label_studio,
     "argilla": _argilla,
 }
 
 
+Answer = tuple[str, Target | None]
+"""An action, and the new target of a row that is relabelled."""
+
+
 @dataclass(frozen=True)
 class Imported:
-    """What a file decided: how many rows were confirmed, relabelled, rejected; how many are undecided in it, and how many are gone."""
+    """What a file decided anew: how many rows were confirmed, relabelled, rejected. `known`: how many were decided so before; `undecided`
+    in the file; `gone`: withdrawn since the export."""
 
     accept: int
     relabel: int
     reject: int
+    known: int
     undecided: int
     gone: int
 
@@ -116,13 +120,14 @@ class Imported:
 def import_decisions(review: ReviewedRun, path: Path, tool: str | None, missing: str | None) -> Imported:
     """Write down what a file of an annotation tool decides. Either all of it is written down or, after an error, none.
 
-    `tool` None: the file tells. `missing` is one of MISSING; None is refused where samples are missing in the file. Raises DataError,
-    which names the row and quotes the value, for a file that is not such an export.
+    `tool` None: the file tells. `missing` is one of MISSING; None is refused where samples of its export are missing in the file. Raises
+    DataError, which names the row and quotes the value, for a file that is not such an export.
     """
     decided = review.decisions()
-    answers: dict[RowKey, tuple[str, Target | None]] = {}
-    present, gone, undecided = set[RowKey](), 0, 0
-    for number, key, action, target in _answers(review, path, tool):
+    answers: dict[RowKey, Answer] = {}
+    present, exports, gone, undecided = set[RowKey](), set[str](), 0, 0
+    for number, (key, export), action, target in _answers(review, path, tool):
+        exports.add(export)
         if key in review.withdrawn:
             gone += 1
             continue
@@ -133,22 +138,24 @@ def import_decisions(review: ReviewedRun, path: Path, tool: str | None, missing:
             undecided += 1
         else:
             answers[key] = action, target
-    absent = [key for key in review.index_of if key not in present and key not in decided]
+    absent: list[RowKey] = []
+    if missing != "leave":
+        exported = exported_keys(review.workspace, exports, path)
+        absent = [key for key in review.index_of if key in exported and key not in present and key not in decided]
     if absent and missing is None:
         raise DataError(
-            f"{path}: {len(absent)} samples of {review.workspace.root} are not in it; say what that means: --missing reject, when they were "
-            "deleted in the tool, or --missing leave"
+            f"{path}: {len(absent)} samples of its export are not in it; say what that means: --missing reject, when they were deleted in "
+            "the tool, or --missing leave"
         )
-    if missing == "reject":
-        answers |= dict.fromkeys(absent, (REJECT, None))
-    _write_down(review, answers)
-    actions = Counter(action for action, _ in answers.values())
-    return Imported(actions[ACCEPT], actions[RELABEL], actions[REJECT], undecided, gone)
+    answers |= dict.fromkeys(absent, (REJECT, None))
+    new = _write_down(review, answers)
+    actions = Counter(action for action, _ in new.values())
+    return Imported(actions[ACCEPT], actions[RELABEL], actions[REJECT], len(answers) - len(new), undecided, gone)
 
 
-def _write_down(review: ReviewedRun, answers: Mapping[RowKey, tuple[str, Target | None]]) -> None:
+def _write_down(review: ReviewedRun, answers: Mapping[RowKey, Answer]) -> Mapping[RowKey, Answer]:
     """One record for each new target, and one for all rows of the other actions: a kill leaves whole records, and the same import
-    completes them."""
+    completes them. Returns what was not decided so before."""
     decided = review.decisions()
     to_row = review.task.to_row
 
@@ -169,12 +176,13 @@ def _write_down(review: ReviewedRun, answers: Mapping[RowKey, tuple[str, Target 
             by_target.setdefault(target, []).append(key)
     for target, keys in by_target.items():
         review.log.add(review.taken, RELABEL, keys, dict(to_row(target)))
+    return new
 
 
 def _answers(
     review: ReviewedRun, path: Path, tool: str | None
-) -> Iterator[tuple[int, RowKey, str | None, Target | None]]:
-    """(row number, sample, action or None for undecided, new target) of each row of the file."""
+) -> Iterator[tuple[int, tuple[RowKey, str], str | None, Target | None]]:
+    """(row number, sample and name of the export, action or None for undecided, new target) of each row of the file."""
     rows, detected = raw_rows(Source(path=path))
     raw = list(rows)
     if detected is None and raw and {ID, "text"} <= raw[0].keys():
@@ -189,13 +197,13 @@ def _answers(
         zip(raw, convert(iter(raw), tool, question, str(path), labelled=True), strict=True), 1
     ):
         where = f"{path}, row {number}"
-        key = _key_of(row, where)
+        key, export = _key_of(row, where)
         if key not in review.index_of and key not in review.withdrawn:
             raise DataError(
                 f"{where}: {ID}: {_key_text(key)!r} is no sample of {review.workspace.root}; import the file of this run"
             )
         if key in review.withdrawn:
-            yield number, key, None, None
+            yield number, (key, export), None, None
             continue
         sample = review.sample(key)
         if read["text"] != sample.text:
@@ -203,33 +211,33 @@ def _answers(
                 f"{where}: the text is {short(read['text'])}, the sample's is {short(sample.text)}; a correction changes labels, not texts"
             )
         if _is_discarded(row, tool):
-            yield number, key, REJECT, None
+            yield number, (key, export), REJECT, None
         elif read["label"] is UNANNOTATED:
-            yield number, key, None, None
+            yield number, (key, export), None, None
         else:
             target = task.read_example(read, where, layout)[1]
             if problem := task.check(sample.text, target):
                 raise DataError(f"{where}: {short(read['label'])} cannot be right for {short(sample.text)}: {problem}")
             if target != sample.target:
-                yield number, key, RELABEL, target
+                yield number, (key, export), RELABEL, target
             else:  # doccano has our labels as annotations: nobody need have looked at them
-                yield number, key, None if tool == "doccano" else ACCEPT, None
+                yield number, (key, export), None if tool == "doccano" else ACCEPT, None
 
 
 def _key_text(key: RowKey) -> str:
     return f"{key[0]}:{key[1]}"
 
 
-def _key_of(row: Mapping[str, Any], where: str) -> RowKey:
+def _key_of(row: Mapping[str, Any], where: str) -> tuple[RowKey, str]:
     tables = [row, *(row[key] for key in ("data", "meta", "metadata") if isinstance(row.get(key), Mapping))]
     value = next((table[ID] for table in tables if ID in table), row.get("id"))
-    head, _, name = value.partition(":") if isinstance(value, str) else ("", "", "")
+    head, name, export = parts if isinstance(value, str) and len(parts := value.split(":")) == 3 else ("", "", "")
     if not head.isdecimal() or not name:
         fields = [key for table in tables for key in table]
         raise DataError(
             f"{where}: has no {ID} ({short(value)}){nearest(ID, fields)}; import what evokd-data review --export wrote, with that field kept"
         )
-    return int(head), name
+    return (int(head), name), export
 
 
 def _is_discarded(row: Mapping[str, Any], tool: str) -> bool:

@@ -25,6 +25,7 @@ th,td{text-align:left;padding:.35rem 1.2rem .35rem 0;border-bottom:1px solid var
 .foreign{unicode-bidi:isolate;overflow-wrap:anywhere;white-space:pre-wrap}
 td .foreign{display:block;width:max-content;max-width:min(24rem,60vw);overflow-wrap:break-word}
 mark{background:var(--mark);color:inherit;border-radius:.2rem;padding:0 .15rem}
+code{overflow-wrap:anywhere}
 code,pre{font-family:ui-monospace,Menlo,Consolas,monospace;font-size:.85em}
 pre{background:var(--soft);padding:.9rem 1rem;border-radius:.4rem;overflow-x:auto}
 .card img{max-width:100%;background:#fff;border-radius:.4rem}

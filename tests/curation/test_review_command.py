@@ -38,7 +38,9 @@ def test_spans_corrected_in_a_tool_become_a_round(tmp_path: Path) -> None:
     unclear = review(workspace.root, "--import", file)
     assert unclear.exit_code == 1 and "--missing reject" in unclear.output
     imported = review(workspace.root, "--import", file, "--missing", "reject", "--json")
-    assert json.loads(imported.stdout) == {"accept": 0, "relabel": 1, "reject": 1, "undecided": 0, "gone": 0}
+    assert json.loads(imported.stdout) == {
+        "accept": 0, "relabel": 1, "reject": 1, "known": 0, "undecided": 0, "gone": 0,
+    }  # fmt: skip
     status = review(workspace.root, "--status", "--json")
     assert json.loads(status.stdout) == {"samples": 2, "accept": 0, "relabel": 1, "reject": 1}
     applied = review(workspace.root, "--apply", "--json", "--quiet")
@@ -49,6 +51,10 @@ def test_spans_corrected_in_a_tool_become_a_round(tmp_path: Path) -> None:
     (sample,) = ShardedSamples(task, workspace.round(2).shard_files())
     assert [(span.surface, span.type) for span in sample.target] == [("EU", "ORG"), ("German", "LOC")]  # type: ignore[union-attr]
     assert [s.id for s in live_samples(task, workspace, 3) if s.origin.round] == [sample.id]
+    # The round's new sample was not in the export, so it cannot have been deleted in the tool.
+    twice = review(workspace.root, "--import", file, "--missing", "reject")
+    assert "0 relabelled, 0 rejected, 0 confirmed, 0 undecided; 1 were withdrawn" in twice.output
+    assert "nothing waits for --apply" in twice.output
     again = review(workspace.root, "--apply")
     assert again.exit_code == 1 and "there is nothing to apply" in again.output
     assert "holds no run" in review(tmp_path / "nothing" / "here").output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def test_what_a_person_did_in_a_tool_comes_back_as_decisions(tmp_path: Path, rev
     write(path, back, tool)
     imported = import_decisions(review, path, tool, "reject" if tool == "doccano" else None)
     confirmed = 0 if tool == "doccano" else 1
-    assert imported == Imported(accept=confirmed, relabel=1, reject=1, undecided=22 - confirmed, gone=0)
+    assert imported == Imported(accept=confirmed, relabel=1, reject=1, known=0, undecided=22 - confirmed, gone=0)
     decisions = opened(review.workspace).decisions()
     assert decisions[1, first.id].to == {"label": other}
     assert decisions[1, third.id].action == "reject"
@@ -88,7 +89,7 @@ def test_missing_rows_are_neither_rejected_nor_left_unless_that_is_said(tmp_path
 Change = Callable[[dict[str, Any]], None]
 WRONG: list[tuple[str, Change, str]] = [
     ("label", lambda row: row.update(label=["purple"]), r"row 2: .*'purple'"),
-    ("id", lambda row: row.update(evokd_id="1:abc"), r"row 2: evokd_id: '1:abc' is no sample of"),
+    ("id", lambda row: row.update(evokd_id="1:abc:7"), r"row 2: evokd_id: '1:abc' is no sample of"),
     ("no id", lambda row: row.pop("evokd_id"), r"row 2: has no evokd_id"),
     ("text", lambda row: row.update(text="another"), r"row 2: the text is \"another\", the sample's is"),
     ("two labels", lambda row: row.update(label=["music", "books"]), r"row 2: 'label' holds \['music', 'books'\]"),
@@ -155,3 +156,24 @@ def tagging_review(folder: Path) -> ReviewedRun:
     from tests.support.tagging_runs import make_tagging_run
 
     return opened(make_tagging_run(folder))
+
+
+def test_what_was_not_exported_cannot_have_been_deleted(tmp_path: Path, review: ReviewedRun) -> None:
+    """Of two exports the second lacks what was decided between them; each file is held against its own."""
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    export_samples(review, first, "doccano")
+    confirmed, deleted = list(review.index_of)[:2]
+    review.decide([confirmed], "accept")
+    assert export_samples(review, second, "doccano") == 23
+    rows = rows_of(second, "doccano")
+    write(second, [row for row in rows if not row["evokd_id"].startswith(f"{deleted[0]}:{deleted[1]}:")], "doccano")
+    assert import_decisions(review, second, None, "reject") == Imported(0, 0, 1, 0, 22, 0)
+    assert {key: decision.action for key, decision in review.decisions().items()} == {
+        confirmed: "accept",
+        deleted: "reject",
+    }
+    assert import_decisions(review, second, None, "reject") == Imported(0, 0, 0, 0, 22, 0)
+    shutil.rmtree(review.workspace.root / "review-exports")
+    with pytest.raises(DataError, match=r"knows nothing of.*--missing leave"):
+        import_decisions(review, second, None, "reject")
+    assert import_decisions(review, second, None, "leave") == Imported(0, 0, 0, 0, 22, 0)
