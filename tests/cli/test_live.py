@@ -74,6 +74,20 @@ def test_after_a_minute_the_time_left_is_right_within_half_of_it(
             assert left is not None and (end - second) / 1.5 <= left <= 1.5 * (end - second), f"at {second} s"
 
 
+def test_the_time_that_an_engine_takes_to_open_is_none_of_its_pace(clock: Clock) -> None:
+    """Two texts come from the journal, the engine opens for 90 s, then a text comes each second."""
+    lines = Lines(Console(file=io.StringIO()))
+    lines.stage("generate", 1, texts=100)
+    for decided in (1, 2):
+        lines.generated(Totals(decided, 100, decided, {}, 0))
+    lines.waits("opening the teacher", Path("teacher.log"))
+    assert lines._rate.left(clock.now + 90, 100) is None
+    for second in range(90, 121):
+        clock.now = 1000.0 + second
+        lines.generated(Totals(second - 87, 100, second - 87, {}, 0))
+    assert lines._rate.left(clock.now, 100) == pytest.approx(67)
+
+
 def hostile_totals() -> Totals:
     newest = [
         sample(text, label)
