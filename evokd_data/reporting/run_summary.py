@@ -13,7 +13,7 @@ from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
 def summary(workspace: Workspace) -> dict[str, Any]:
     """{"name", "rounds": [...], "mastery", "teacher"} with one entry for each round that was begun. A value that is missing yet is None.
 
-    `teacher` holds the teacher's own scores on the test set (see stages/teacher_test.py).
+    `asked` counts texts that the teacher was asked for: 0 in a round of corrections. `teacher` holds the teacher's own scores on the test set (see stages/teacher_test.py).
 
     `tokens` are prompt and completion tokens of all answers. `seconds` are those of generating and training, each in the
     process that finished it. Raises WorkspaceError when the folder holds no run.
@@ -99,7 +99,7 @@ def _round(folder: RoundFolder) -> dict[str, Any]:
     seconds = totals.get("seconds", 0.0) + metrics.get("seconds", 0.0)
     return {
         "round": folder.index,
-        "asked": totals.get("asked"),
+        "asked": 0 if "corrections" in totals else totals.get("asked"),
         "kept": totals.get("kept"),
         "rejected": totals.get("rejected"),
         "metrics": {name: metrics.get(name) for name in SUMMARISED} if metrics else None,

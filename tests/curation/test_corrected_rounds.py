@@ -21,10 +21,11 @@ from evokd_data.localhub.child import RunningHub
 from evokd_data.loop.rounds import run_all
 from evokd_data.progress import Progress
 from evokd_data.recipe import load
-from evokd_data.reporting.html_report import report
+from evokd_data.reporting.html_report import report, sections
 from evokd_data.reporting.report_sections.browser import browser
 from evokd_data.reporting.report_sections.run_files import read_run
 from evokd_data.reporting.report_sections.teacher import teacher
+from evokd_data.reporting.run_summary import summary
 from evokd_data.revisions.diff import diff
 from evokd_data.revisions.load import load_round
 from evokd_data.revisions.replay import replay
@@ -175,6 +176,26 @@ def test_the_report_shows_the_rows_that_are_left_and_counts_no_person_as_the_tea
     corrected = files.by_index(3)
     teacher_only = replace(files, rounds=[entry for entry in files.rounds if entry is not corrected])
     assert teacher(files)["matrix"] == teacher(teacher_only)["matrix"]
+
+
+def test_the_report_says_what_a_person_did_and_counts_it_apart_from_what_the_teacher_was_asked_for(run: Any) -> None:
+    """The teacher was asked for 24 texts in each of rounds 1 and 2, of which 20 were kept; round 3 holds the row that a person relabelled."""
+    files = read_run(run[0].workspace)
+    content = sections(files)
+    done, _, corrected = content["outcome"]["sentences"]
+    assert done.startswith("In 2 rounds the large model scripted was asked for 48 texts") and "; 20 of them (" in done
+    assert corrected == (
+        "A person looked at rows of earlier rounds: 1 relabelled, 2 rejected and 1 confirmed in round 3. From then on students learn the "
+        "new labels, and no rejected row."
+    )
+    assert content["outcome"]["figures"][-1] == {"name": "texts kept", "value": "20", "note": "of 48 asked for"}
+    rejections = content["rejections"]
+    assert (rejections["rounds"], rejections["asked"], rejections["kept"]) == ([1, 2], 48, 20)
+    assert [(row["asked"], row["kept"]) for row in content["rounds"]][3] == (0, 1)
+    assert summary(run[0].workspace)["rounds"][3]["asked"] == 0
+    rows = browser(files, 1_000_000)
+    assert rows["corrected_rounds"] == [3] and [row[1] for row in rows["rows"]].count(3) == 1
+    assert rows["asked_rows"] == len(rows["answers_of"]) == 48 - 3, "a row of a person has no prompt"
 
 
 def test_there_is_nothing_to_apply_twice(run: Any) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from evokd_data.atomic_files import write_json
 from evokd_data.reporting.html_report import report
+from evokd_data.stages.correct import begin_corrected_round, write_corrected_round
+from evokd_data.storage.shards import read_table
 from evokd_data.storage.workspace import Workspace
 from tests.support.chromium_page import CHROMIUM, ChromiumPage, chromium_page
 from tests.support.example_tagging_task import places
@@ -141,6 +143,34 @@ def test_a_row_opens_on_its_prompt_and_answer(pages: dict[str, Path], tmp_path: 
         assert await page.run("document.querySelectorAll('#rows .more').length") == 0
 
     browse(pages["labels"], tmp_path, look)
+
+
+def test_a_row_that_a_person_relabelled_says_so(tmp_path: Path) -> None:
+    recipe, workspace = make_run(tmp_path, 2)
+    row = read_table(workspace.round(1).shard_files()[0]).to_pylist()[1]
+    relabelled = {
+        "round": 1,
+        "id": row["id"],
+        "action": "relabel",
+        "from": {"label": "weather"},
+        "to": {"label": "books"},
+    }
+    begin_corrected_round(workspace, 2, [{**relabelled, "becomes": None, "rule": None}], 1)
+    write_corrected_round(recipe, workspace, 2)
+
+    async def look(page: ChromiumPage) -> None:
+        metas = "[...document.querySelectorAll('#rows .meta')].map(each => [...each.children].map(part => part.textContent))"
+        person = ["books", "asked for weather", "round 2", "relabelled by a person", "hard"]
+        assert [parts for parts in await page.run(metas) if "relabelled by a person" in parts] == [person]
+        await choose(page, "round", "2")
+        assert await page.run(TEXTS) == ["round 1 text 1 on weather"]
+        await page.run("document.querySelector('#rows .row').click()")
+        opened = await page.run("document.querySelector('#rows .more').innerText")
+        assert "A person gave this label to a row of an earlier round: no teacher was asked." in opened
+        rounds = "[...document.querySelectorAll('#filter-round option')].map(option => option.textContent)"
+        assert await page.run(rounds) == ["any round", "seeds (round 0)", "round 1", "round 2 (corrections)"]
+
+    browse(report([workspace], tmp_path / "report.html"), tmp_path, look)
 
 
 def test_spans_are_marked_in_the_text(pages: dict[str, Path], tmp_path: Path) -> None:

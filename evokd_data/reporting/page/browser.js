@@ -81,7 +81,7 @@ function controlNodes(data, filters, update) {
   const guesses = data.rows.some((row) => row[GUESS] >= 0) ? [pick('Student, before it learned the text', 'guess', [any('guess'), ['right', 'was right'], ['wrong', 'was wrong']])] : [];
   return [
     el('label', { class: 'search' }, 'Search', search),
-    pick('Round', 'round', [any('round'), ...rounds.map((round) => [round, round ? `round ${round}` : 'seeds (round 0)'])]),
+    pick('Round', 'round', [any('round'), ...rounds.map((round) => [round, round ? `round ${round}${data.corrected_rounds.includes(round) ? ' (corrections)' : ''}` : 'seeds (round 0)'])]),
     pick(data.spans ? 'Type, asked for or marked' : 'Class, asked for or given', 'label', [any('class'), ...data.labels.map((label, index) => [index, label])]),
     pick('Fate', 'fate', [any('fate'), ['kept', 'kept'], ['rejected', 'rejected'], ...used(FATE).map((index) => [index, `rejected: ${data.reasons[index]}`])]),
     ...(used(DIFFICULTY).length ? [pick('Difficulty', 'difficulty', [any('difficulty'), ...used(DIFFICULTY).map((index) => [index, data.difficulties[index]])])] : []),
@@ -102,6 +102,7 @@ function matches(data, row, text, filters) {
   return filters.fate === 'rejected' ? row[FATE] >= 0 : row[FATE] === Number(filters.fate);
 }
 
+const ofPerson = (data, row) => data.corrected_rounds.includes(row[ROUND]);
 const guessedRight = (data, row) => (data.spans ? row[GUESS] === 1 : row[LABELS].includes(row[GUESS]));
 
 function rowItem(data, index) {
@@ -138,6 +139,7 @@ function meta(data, row) {
     row[FATE] >= 0 ? el('span', { class: 'bad' }, `rejected: ${data.reasons[row[FATE]]}`) : null,
     asked && asked !== labels ? el('span', {}, `asked for ${asked}`) : null,
     el('span', {}, row[ROUND] ? `round ${row[ROUND]}` : 'seed'),
+    ofPerson(data, row) ? el('span', {}, 'relabelled by a person') : null,
     row[DIFFICULTY] >= 0 ? el('span', {}, data.difficulties[row[DIFFICULTY]]) : null,
     row[GUESS] >= 0 && !guessedRight(data, row) ? el('span', {}, 'the student was wrong before it learned it') : null);
 }
@@ -156,7 +158,7 @@ function moreOf(data, index) {
       ['collided with', row[DETAIL] ? foreign(row[DETAIL]) : null],
     ]),
     behind ? behind.map((number) => exchange(data, data.answers[number]))
-      : note(row[ROUND] ? 'The prompts and answers of this row are not on the page.' : 'A seed: no teacher was asked.'));
+      : note(ofPerson(data, row) ? 'A person gave this label to a row of an earlier round: no teacher was asked.' : row[ROUND] ? 'The prompts and answers of this row are not on the page.' : 'A seed: no teacher was asked.'));
 }
 
 function exchange(data, [template, messages, text, finish, tokens, likeliest]) {

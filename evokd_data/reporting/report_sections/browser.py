@@ -54,6 +54,7 @@ class _Row:
 def browser(run: RunFiles, budget: int) -> dict[str, Any]:
     """{"rows", "labels", "reasons", "weaknesses", "total", "kept_total", "spans", "answers", ...} in at most about `budget` bytes.
 
+    `corrected_rounds` are the rounds whose rows have their label from a person.
     Rows that do not fit are left out evenly over the run; `total` says how many there are.
     """
     total, kept = _count(run)
@@ -80,6 +81,7 @@ def browser(run: RunFiles, budget: int) -> dict[str, Any]:
         "weaknesses": list(weaknesses.indices),
         "difficulties": list(DIFFICULTIES),
         "spans": run.has_spans,
+        "corrected_rounds": [round_files.index for round_files in run.rounds if round_files.corrections is not None],
         "cut_at": MAX_CHARACTERS,
         **answers,
     }

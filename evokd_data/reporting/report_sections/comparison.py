@@ -27,7 +27,7 @@ def side_by_side(runs: Sequence[RunFiles]) -> dict[str, Any] | None:
     entries = []
     for run in runs:
         shown = curve(run)
-        written = [round_files for round_files in run.rounds if round_files.index]
+        written = run.of_teacher
         entries.append(
             {
                 "name": run.summary["name"],

@@ -1,4 +1,4 @@
-"""What was done and what came of it: two sentences, the verdict, the curve of the primary metric."""
+"""What was done and what came of it: two sentences, a third where a person corrected rows, the verdict, the curve of the primary metric."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SEED_ROUND = "the student of round 0, which knows the seeds alone"
 
 
 def outcome(run: RunFiles) -> dict[str, Any]:
-    """{"sentences": [two], "verdict": {"kind", "words"}, "figures": [{"name", "value", "note"}], "remarks": [...]}."""
+    """{"sentences": [two, or three], "verdict": {"kind", "words"}, "figures": [{"name", "value", "note"}], "remarks": [...]}."""
     verdict, result = _result(run)
     return {
-        "sentences": [_what_was_done(run), result],
+        "sentences": [_what_was_done(run), result, *_what_a_person_did(run)],
         "verdict": verdict,
         "figures": _figures(run),
         "remarks": _remarks(run),
@@ -84,7 +84,7 @@ def _value(score: PrimaryMetric) -> dict[str, float | None]:
 def _what_was_done(run: RunFiles) -> str:
     """The first sentence."""
     seeds = run.by_index(0)
-    written = [round_files for round_files in run.rounds if round_files.index]
+    written = run.of_teacher
     asked = sum(round_files.totals.get("asked", 0) for round_files in written)
     kept = sum(round_files.totals.get("kept", 0) for round_files in written)
     count = f"{seeds.totals['kept']:,} labelled examples" if seeds and seeds.totals else "labelled examples"
@@ -98,6 +98,20 @@ def _what_was_done(run: RunFiles) -> str:
         f"In {begun} the large model {run.teacher_name} was asked for {asked:,} texts after the pattern of {count}; {kept:,} of them "
         f"({100 * kept / asked:.0f} %) passed all filters, and {student} learned them."
     )
+
+
+def _what_a_person_did(run: RunFiles) -> list[str]:
+    """A sentence on the rounds of corrections; none where there are none."""
+    parts = [
+        f"{counts['relabel']:,} relabelled, {counts['reject']:,} rejected and {counts['accept']:,} confirmed in round {round_files.index}"
+        for round_files in run.rounds
+        if (counts := round_files.corrections) is not None
+    ]
+    if not parts:
+        return []
+    return [
+        f"A person looked at rows of earlier rounds: {'; '.join(parts)}. From then on students learn the new labels, and no rejected row."
+    ]
 
 
 def _result(run: RunFiles) -> tuple[dict[str, str], str]:
@@ -165,8 +179,8 @@ def _figures(run: RunFiles) -> list[dict[str, str]]:
             figures.append({"name": "round 0, seeds alone", "value": f"{first.value:.3f}", "note": first.within})
     for name, score in bars(run.summary):
         figures.append({"name": name, "value": f"{score.value:.3f}", "note": score.within})
-    kept = sum(round_files.totals.get("kept", 0) for round_files in run.rounds if round_files.index)
-    asked = sum(round_files.totals.get("asked", 0) for round_files in run.rounds if round_files.index)
+    kept = sum(round_files.totals.get("kept", 0) for round_files in run.of_teacher)
+    asked = sum(round_files.totals.get("asked", 0) for round_files in run.of_teacher)
     if asked:
         figures.append({"name": "texts kept", "value": f"{kept:,}", "note": f"of {asked:,} asked for"})
     return figures

@@ -38,9 +38,11 @@ def answers_behind(run: RunFiles, places: Sequence[Place], budget: float) -> dic
     """{"messages": [[role, content]], "answers": [[template, message indices, text, finish, tokens, probabilities]],
     "answers_of": {row: answer indices}, "asked_rows": rows that the teacher was asked for}.
 
-    Takes about `budget` bytes at most; rows are chosen evenly over the page. Seeds and rounds without a journal have no answers.
+    Takes about `budget` bytes at most; rows are chosen evenly over the page. Seeds, rounds of corrections and rounds
+    without a journal have no answers.
     """
-    asked_rows = [number for number, (_, request, _) in enumerate(places) if request >= 0]
+    rounds = {round_files.index for round_files in run.of_teacher}
+    asked_rows = [number for number, (index, request, _) in enumerate(places) if index in rounds and request >= 0]
     order = sorted(asked_rows, key=lambda number: number * GOLDEN % 1)[:MAX_ROWS]
     journalled = _journalled(run, {places[number] for number in order})
     page = _Page()

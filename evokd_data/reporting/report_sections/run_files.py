@@ -15,7 +15,7 @@ from evokd_data.reporting.dataset_card import model_name
 from evokd_data.reporting.primary_metric import PrimaryMetric, primary_metric
 from evokd_data.reporting.run_summary import summary
 from evokd_data.settings import build
-from evokd_data.storage.corrected_rounds import withdrawn_rows
+from evokd_data.storage.corrected_rounds import counts, withdrawn_rows
 from evokd_data.storage.journal import read_answers
 from evokd_data.storage.shards import Withdrawn
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
@@ -44,6 +44,11 @@ class RoundFiles:
     def score(self) -> PrimaryMetric | None:
         """The primary metric of its student on the test set; None when it is not scored."""
         return primary_metric(self.metrics["test"]) if self.metrics.get("test") else None
+
+    @property
+    def corrections(self) -> Mapping[str, int] | None:
+        """{"accept", "relabel", "reject"} of a round of a person's corrections, otherwise None."""
+        return counts(self.plan["corrections"]) if "corrections" in self.plan else None
 
     def quotas(self) -> list[Mapping[str, Any]]:
         """What was asked for in all waves."""
@@ -100,6 +105,11 @@ class RunFiles:
     def has_spans(self) -> bool:
         """Whether texts have spans instead of one label."""
         return self.task is not None and "spans" in self.task.columns()
+
+    @property
+    def of_teacher(self) -> list[RoundFiles]:
+        """The rounds in which a teacher is asked: all but the seeds and rounds of corrections."""
+        return [round_files for round_files in self.rounds if round_files.index and round_files.corrections is None]
 
     @property
     def scored(self) -> list[RoundFiles]:

@@ -24,7 +24,7 @@ def rejections(run: RunFiles) -> dict[str, Any] | None:
     An example is {"round", "text", "intended", "detail"}; of a duplicate the detail is the text that it repeats. None when no
     round asked for texts.
     """
-    rounds = [round_files for round_files in run.rounds if round_files.index and round_files.totals]
+    rounds = [round_files for round_files in run.of_teacher if round_files.totals]
     if not rounds:
         return None
     counts = Counter[str]()
