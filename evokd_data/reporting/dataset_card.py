@@ -69,6 +69,8 @@ def render(recipe: Recipe, repo: str, rounds: Sequence[RoundFacts]) -> str:
     rejected = Counter[str]()
     for facts in rounds:
         rejected.update(facts.manifest["totals"]["rejected"])
+    # An exam holds until the next: a round of corrections takes none, and its plan names none.
+    examined = next((facts.plan for facts in reversed(rounds) if facts.plan.get("exam")), newest.plan)
     identity, task = newest.manifest["identity"], recipe.task.describe()
     meanings: Mapping[str, str] = next((value for key, value in task.items() if key.endswith("_descriptions")), {})
     return environment(markdown=True).get_template("dataset.md.j2").render(
@@ -79,6 +81,7 @@ def render(recipe: Recipe, repo: str, rounds: Sequence[RoundFacts]) -> str:
         strategy=recipe.strategy.name,
         rows=live_rows(rounds),
         asked=sum(facts.asked for facts in rounds),
+        first_aimed=next((facts.index for facts in rounds if facts.plan["weaknesses"]), None),
         corrected=[{"tag": facts.tag, **facts.corrections} for facts in rounds if facts.corrections is not None],
         rejected=rejected.total(),
         rejections=[
@@ -100,8 +103,8 @@ def render(recipe: Recipe, repo: str, rounds: Sequence[RoundFacts]) -> str:
         seeds_only=_seeds_only(rounds[0].metrics),
         paired=Markdown(paired_sentence(rounds[0].metrics, newest.index, newest.metrics)),
         adopted_by=(newest.metrics.get("adoption") or {"by": "seeds"})["by"],
-        exam=newest.plan.get("exam"),
-        trust=" ".join(filter(None, (asked_again(newest.plan), what_becomes_of_a_text(newest.plan)))),
+        exam=examined.get("exam"),
+        trust=" ".join(filter(None, (asked_again(examined), what_becomes_of_a_text(examined)))),
         curve=Markdown(repo_layout.CURVE),
         teacher={
             "model": model_name(identity["teacher"], recipe.settings.get("teacher", {})),

@@ -18,6 +18,7 @@ from evokd_data.progress import Progress
 from evokd_data.recipe import Recipe
 from evokd_data.recipe_sections import Card
 from evokd_data.reporting import dataset_card
+from evokd_data.stages.correct import plan_of_corrections
 from evokd_data.stages.publish import make_bundle
 from evokd_data.tasks.classification import Classification
 from evokd_data.tasks.ner import NER
@@ -90,6 +91,59 @@ def test_what_is_cut_of_the_test_texts_and_what_intervals_cannot_show_is_said(
     assert sentence in text
     assert " The test set has no text of &#60;b&#62;. It does not hold the spread" in text
     assert sentence not in dataset_card.render(loaded, "o/n", round_facts)
+
+
+def corrected(round_facts: list[dataset_card.RoundFacts], **counts: int) -> list[dataset_card.RoundFacts]:
+    """The rounds, the last of which a person made."""
+    *earlier, newest = round_facts
+    totals = {
+        **newest.manifest["totals"],
+        "rejected": {},
+        "corrections": {"accept": 0, "relabel": 0, "reject": 0, **counts},
+    }
+    plan = plan_of_corrections(newest.index, [], 1)
+    return [*earlier, replace(newest, plan=plan, manifest={**newest.manifest, "totals": totals})]
+
+
+def test_the_exam_of_an_earlier_round_stands_in_the_card_of_a_corrected_round(
+    run: tuple[Recipe, list[dataset_card.RoundFacts]],
+) -> None:
+    loaded, (first, second, third) = run
+    exam = {"questions": 12, "form": "codes", "accuracy": 0.75, "low": 0.47, "high": 0.91, "student": None}
+    labelling = {"rule": "relabel", "threshold": 0.6, "student_weight": 0.0}
+    examined = replace(second, plan={**second.plan, "exam": exam, "labelling": labelling})
+    text = dataset_card.render(loaded, "o/n", corrected([first, examined, third], relabel=1))
+    assert (
+        "## How well the teacher labels\n\nBefore round 1 the teacher labelled 12 seeds, each left out of the demonstrations, in "
+        "several forms. In the best one (codes) it was right on 0.750 of them (95 % interval 0.470 to 0.910). A text is kept with "
+        "the label that it is given, whatever it was asked for, if that label is right with a probability of at least 0.6.\n"
+    ) in text
+
+
+def test_limits_say_whose_the_labels_are(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
+    loaded, round_facts = run
+    untouched, relabelled, rejected = (
+        dataset_card.render(loaded, "o/n", rounds).split("## Limits")[1]
+        for rounds in (round_facts, corrected(round_facts, relabel=2), corrected(round_facts, reject=1))
+    )
+    assert "blind spots; nobody read each of them. Labels are the teacher's.\n" in untouched
+    read = "blind spots. A person corrected some of them, one by one or by a rule; nobody read each of the others. "
+    assert f"{read}Labels are the teacher's, but for those that the person gave.\n" in relabelled
+    assert f"{read}Labels are the teacher's.\n" in rejected
+
+
+def test_a_round_is_called_aimed_only_where_a_plan_has_weaknesses(
+    run: tuple[Recipe, list[dataset_card.RoundFacts]],
+) -> None:
+    loaded, round_facts = run
+    first, second, third = round_facts
+    unaimed = replace(second, plan={**second.plan, "weaknesses": []})
+    lead = "a language model, the teacher, wrote and labelled the rest"
+    assert f"in 1 further round {lead} (strategy `evokd`)." in dataset_card.render(loaded, "o/n", [first, unaimed])
+    assert (
+        f"in 2 further rounds {lead}, from round 2 on aimed at what a small student still got wrong (EvoKD)."
+        in dataset_card.render(loaded, "o/n", [first, unaimed, third])
+    )
 
 
 def test_datasets_reads_the_cards_columns_and_sizes(run: tuple[Recipe, list[dataset_card.RoundFacts]]) -> None:
