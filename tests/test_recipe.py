@@ -234,7 +234,7 @@ def test_the_files_of_a_strategy_are_looked_for_and_count_by_their_content_with_
 def test_the_fingerprint_of_a_recipe_with_a_pool_is_what_it_was(recipe_file, tmp_path):
     (tmp_path / "pool.jsonl").write_text('{"text": "a text"}\n')
     recipe = load(recipe_file(), ["pool={path: pool.jsonl}"])
-    assert recipe.fingerprint == "75ebccd3e74325f3c186ad448f24250a2e12a227f039742b9f83c570299b7067"
+    assert recipe.fingerprint == "d9599aa57aa836484abcfab4d41f3be595c416fc32dadf50f4a729f09261e85e"
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,9 @@ class Lines(Progress):
     def waits(self, for_what: str, log: Path) -> None:
         self._line(f"{for_what}; its log: {log}")
         self._wait = for_what, log, time.monotonic()
-        self._rate = Rate()  # answers from the journal came before the engine began to open: they say nothing of its pace
+        self._rate = (
+            Rate()
+        )  # answers from the journal came before the engine began to open: they say nothing of its pace
 
     def done(self, name: str, round: int, **facts: Any) -> None:
         seconds, self._last_stage_end = time.monotonic() - self._last_stage_end, time.monotonic()

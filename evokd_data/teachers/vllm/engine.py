@@ -112,7 +112,7 @@ class VLLMEngine:
         return Completion(text, output.finish_reason, len(ids), len(output.token_ids), scores)
 
     def _token_logprobs(self, text: str, ids: Sequence[int], output: Any) -> dict[str, float] | None:
-        """The model's own log-probabilities, at temperature 1 and before any mask, as `_score` gives them."""
+        """Log-probabilities at temperature 1 of the tokens that the constraint allows: vLLM masks logits before it reads them."""
         if output.logprobs is None or not self._chat.can_decode:
             return None
         written = zip(output.token_ids, output.logprobs, strict=True)
