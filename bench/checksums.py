@@ -53,7 +53,7 @@ def main() -> None:
     }
     print(orjson.dumps(result).decode())
     if options.json:
-        record(options.json, "checksums", result)
+        record(options.json, {f"checksums_{name}": value for name, value in result.items()})
 
 
 def measure_seals(folder: Path, rows: int) -> float:

@@ -65,7 +65,7 @@ def main() -> None:
         figures["engines_left"] = engines(folder)
     print(figures)
     if options.json:
-        record(options.json, "engine_kills", figures)
+        record(options.json, {"engine_kills": figures})
     sys.exit(any(figures[key] for key in ("differ", "students_differ", "answered_twice", "engines_left")))
 
 

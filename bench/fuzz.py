@@ -42,7 +42,7 @@ def main() -> None:
     if options.json:
         from report import record
 
-        record(options.json, "fuzz", results)
+        record(options.json, {"fuzz": results})
     sys.exit(any(result["breaking"] for result in results.values()))
 
 

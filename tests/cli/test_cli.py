@@ -113,8 +113,9 @@ def test_the_result_is_on_stdout_and_all_else_on_stderr(recipe_file, tmp_path):
     assert "round 0: train-round: macro-F1" in trained.stderr
     done = call("run", path, *FAST)
     commands = re.findall(r"^  evokd-data (.*?) +#", done.stderr, re.MULTILINE)
-    assert len(commands) == 4 and "95 % interval" in done.stderr
-    for command in commands[:3]:
+    assert len(commands) == 5 and "95 % interval" in done.stderr
+    assert commands[2] == "review runs/colours" and commands[4] == "predict runs/colours FILE"
+    for command in (*commands[:2], f"{commands[2]} --status", commands[3]):
         assert call(*command.split()).exit_code == 0, command
     assert done.stdout == f"colours {contents(Workspace(tmp_path / 'runs' / 'colours'))[-1]} not published\n"
     assert "round 0: generate: done before" in done.stderr and "round 2: generate: kept 24" in done.stderr

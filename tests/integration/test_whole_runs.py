@@ -30,6 +30,7 @@ ONE_TASK_ONLY = {
     ("zerogen", "ner"): "does not say where the span is; use static",
     ("sungen", "ner"): "does not say where the span is; use static",
     ("llmda", "classification"): "exchanges entities and rewrites what surrounds them",
+    ("proggen", "classification"): "writes texts around names",
 }
 ROUGH = "teacher={engine: scripted, wrong_labels: 0.2, broken_answers: 0.1}"
 
