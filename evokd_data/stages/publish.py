@@ -202,7 +202,9 @@ def make_bundle(recipe: Recipe, workspace: Workspace, folder: RoundFolder, draft
         **manifest,
         "environment": _public(manifest["environment"]),
         "totals": {
-            key: totals[key] for key in ("asked", "kept", "rejected", "left_out", "corrections") if key in totals
+            key: totals[key]
+            for key in ("asked", "kept", "rejected", "label_prompts_saved", "left_out", "corrections")
+            if key in totals
         },
         **({"student": read_json(folder.pushed)} if folder.pushed.exists() else {}),
         "files": entries(),
