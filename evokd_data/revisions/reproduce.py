@@ -7,6 +7,7 @@ proof. Different answers do not disprove the round: engines promise equal answer
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -313,13 +314,16 @@ class _Reproduction:
             yield "no test set here: a text that repeats it is known only where it was written then, too; give --recipe"
 
 
+_TOKENS = re.compile(r"[0-9]+:[0-9]+")
+
+
 def _comparable(row: Mapping[str, Any]) -> tuple[str, str, Any]:
-    """The parts of an answer that decide rows: text, finish reason, and with 4 decimals the probability of each choice, or of each
-    token that is not certain."""
+    """The parts of an answer that decide rows: text, finish reason, and with 4 decimals the probability of each choice. Those of tokens
+    differ in their last digits from run to run; what they decide is compared with the rows."""
     scores = row["choice_logprobs"]
-    shares = None if scores is None else {name: round(exp(value), 4) for name, value in sorted(scores.items())}
-    uncertain = None if shares is None else {name: share for name, share in shares.items() if share < 1}
-    return row["text"], row["finish_reason"], uncertain
+    if scores is None or all(map(_TOKENS.fullmatch, scores)):
+        return row["text"], row["finish_reason"], None
+    return row["text"], row["finish_reason"], {name: round(exp(value), 4) for name, value in sorted(scores.items())}
 
 
 def _changes(owner: str, before: Mapping[str, Any], after: Mapping[str, Any], keys: Any) -> Iterator[str]:

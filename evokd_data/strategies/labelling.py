@@ -50,6 +50,8 @@ TIE = 1e-9
 """Two probabilities that differ by less are equal."""
 DECIMALS = 4
 """Of a probability. A log-probability may differ by 1e-5 between two runs on two threads; a row must not."""
+SPAN_DECIMALS = 2
+"""Of a span's probability: it is a product over many tokens, and differs by more."""
 
 
 def can_be_scored(task: Task) -> bool:
@@ -227,7 +229,7 @@ def read_span_probabilities(brief: Brief, answer: Completion, text: str) -> list
 
 
 def _rounded(probabilities: Sequence[float] | None) -> tuple[float, ...] | None:
-    return None if probabilities is None else tuple(round(value, DECIMALS) for value in probabilities)
+    return None if probabilities is None else tuple(round(value, SPAN_DECIMALS) for value in probabilities)
 
 
 def _uncertain(draft: Draft, detail: str) -> Draft:
