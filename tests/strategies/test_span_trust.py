@@ -113,7 +113,7 @@ def test_probabilities_are_calibrated_before_they_are_judged():
     prior = (0.8, 0.2)
     draft, asked = label(sure(BOTH, Bob=0.8), sure(BOTH, Bob=0.8), prior=prior, temperature=2.0, doubt=0.6)
     assert len(asked) == 2
-    assert draft.soft == (round(calibrate((1.0, 0.0), prior, 2.0)[0], 4), 0.5)
+    assert draft.soft == (round(calibrate((1.0, 0.0), prior, 2.0)[0], 2), 0.5)
 
 
 def test_several_votes_are_counted_and_not_weighed():
