@@ -6,7 +6,7 @@ corrected where they came from.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -150,10 +150,6 @@ class ReviewedRun:
     def lost(self) -> int:
         """How many decisions are about rows that are gone: another round has withdrawn them since."""
         return sum(key not in self.index_of for key in self.log.decisions(self.taken))
-
-    def keys_of_ids(self, ids: Collection[str]) -> Iterator[RowKey]:
-        """The rows with these ids, in index order."""
-        return (key for key in self.index_of if key[1] in ids)
 
 
 def target_from(task: Task, text: str, value: Any) -> Target:

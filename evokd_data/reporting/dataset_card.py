@@ -80,7 +80,7 @@ def render(recipe: Recipe, repo: str, rounds: Sequence[RoundFacts]) -> str:
         seed=recipe.seed,
         strategy=recipe.strategy.name,
         rows=live_rows(rounds),
-        asked=sum(facts.asked for facts in rounds),
+        asked=sum(facts.manifest["totals"]["asked"] for facts in rounds),
         first_aimed=next((facts.index for facts in rounds if facts.plan["weaknesses"]), None),
         corrected=[{"tag": facts.tag, **facts.corrections} for facts in rounds if facts.corrections is not None],
         rejected=rejected.total(),

@@ -40,12 +40,6 @@ class RoundFacts:
         return counts
 
     @property
-    def asked(self) -> int:
-        """The number of texts that the teacher was asked for."""
-        asked: int = 0 if self.corrections is not None else self.manifest["totals"]["asked"]
-        return asked
-
-    @property
     def begins_branch(self) -> bool:
         """Whether it is the first own round of a branch."""
         return "from" in self.manifest["identity"]

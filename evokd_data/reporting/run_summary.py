@@ -99,7 +99,7 @@ def _round(folder: RoundFolder) -> dict[str, Any]:
     seconds = totals.get("seconds", 0.0) + metrics.get("seconds", 0.0)
     return {
         "round": folder.index,
-        "asked": 0 if "corrections" in totals else totals.get("asked"),
+        "asked": totals.get("asked"),
         "kept": totals.get("kept"),
         "rejected": totals.get("rejected"),
         "metrics": {name: metrics.get(name) for name in SUMMARISED} if metrics else None,

@@ -219,7 +219,9 @@ def _round_problems(
         recorded = published.manifest.get("round_files", {}).get(path.rsplit("/", 1)[1])
         if recorded is not None and recorded != published.manifest["files"][path]["sha256"]:
             yield f"{path}: is not the file with which the round was completed"
-    if published.index and totals["asked"] < (decided := identity["rows"] + sum(totals["rejected"].values())):
+    decided = identity["rows"] + sum(totals["rejected"].values())
+    is_asked_for = published.index and "withdrawn" not in identity  # neither the seeds nor a person's corrections are
+    if is_asked_for and totals["asked"] < decided:
         yield f"{repo_layout.manifest(published.tag)}: {totals['asked']} texts were asked for, and {decided} were decided"
 
 

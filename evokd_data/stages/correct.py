@@ -53,7 +53,7 @@ def write_corrected_round(recipe: Recipe, workspace: Workspace, index: int) -> d
         part = samples[start : start + size]
         write_rejections(folder.rejections / shard_name(number), [])
         write_shard(folder.shards / shard_name(number), task, part, start, start + len(part))
-    totals: dict[str, Any] = {"asked": len(samples), "kept": len(samples), "rejected": {}}
+    totals: dict[str, Any] = {"asked": 0, "kept": len(samples), "rejected": {}}
     totals |= {"prompt_tokens": 0, "completion_tokens": 0, "requests": len(samples)}
     return {**totals, "corrections": counts(corrections)}
 

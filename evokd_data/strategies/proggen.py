@@ -142,7 +142,6 @@ class ProgGen:
     ) -> tuple[str, str]:
         """The text around the names, and why there is none."""
         shown = draw_turns(brief, request, position, self.demonstrations, CONTRASTS) if self.demonstrations else []
-        shown = list({demonstration["text"]: demonstration for demonstration in shown}.values())
         turns = shown if brief.templates.has_turns("contexts") else ()
         variables: dict[str, Any] = {
             "task": task_variables(brief),

@@ -19,10 +19,11 @@ import numpy as np
 from pydantic import Field
 
 from evokd_data.errors import StudentError
-from evokd_data.models import Model, ModelReference, download_model
+from evokd_data.models import Model
 from evokd_data.records import TokenExample
-from evokd_data.settings import NOT_IDENTITY, Count, Rate, from_anyone, hub_name, identity
+from evokd_data.settings import NOT_IDENTITY, Count, Rate, from_anyone, hub_name
 from evokd_data.students import Examples, Network, Predict, Student, TrainingData
+from evokd_data.students.base_model import OnBaseModel
 from evokd_data.students.batches import NO_SAMPLES
 from evokd_data.students.checkpoint import read_metadata, write_metadata
 from evokd_data.students.embeddings import Floats, embed_texts, embed_words, losses, with_head
@@ -39,7 +40,7 @@ HEAD = "head.npz"
 @hub_name("model")
 @from_anyone("revision", "c", "name_weight", "soft_labels", "max_length", "max_iterations")
 @dataclass(frozen=True)
-class Frozen(Student):
+class Frozen(OnBaseModel, Student):
     """A pretrained encoder whose parameters stay as they are, with a logistic regression on its embeddings.
 
     Words of a tagging task are classified one by one, each by its own embedding in its sentence."""
@@ -63,22 +64,11 @@ class Frozen(Student):
     """The most steps of the optimiser. It stops earlier when it has converged."""
 
     @property
-    def base_model(self) -> ModelReference:
-        return ModelReference(self.model, self.revision)
-
-    @property
     def learns_soft_labels(self) -> bool:
         return self.soft_labels
 
     def check_base(self, folder: Path) -> None:
         check_pretrained(folder)
-
-    def identity(self) -> Mapping[str, Any]:
-        own = {key: value for key, value in identity(self).items() if key not in ("model", "revision")}
-        return {"base": dict(self._base().identity), **own}
-
-    def _base(self) -> Model:
-        return download_model(self.base_model, "student", StudentError)
 
     def fit(self, data: TrainingData, into: Path) -> dict[str, Any]:
         """Figures: steps of the optimiser, fresh and earlier samples, the mean loss before and after, what the tokenizer loses,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,10 +23,10 @@ import numpy as np
 from pydantic import Field
 
 from evokd_data.errors import StudentError
-from evokd_data.models import Model, ModelReference, download_model
 from evokd_data.records import TokenExample
-from evokd_data.settings import NOT_IDENTITY, Count, Rate, from_anyone, hub_name, identity
+from evokd_data.settings import NOT_IDENTITY, Count, Rate, from_anyone, hub_name
 from evokd_data.students import Examples, Network, Predict, Student, TrainingData
+from evokd_data.students.base_model import OnBaseModel
 from evokd_data.students.batches import NO_SAMPLES
 from evokd_data.students.checkpoint import read_metadata, write_metadata
 from evokd_data.students.logistic_head import LogisticHead, figures_of, fit_head, training_rows
@@ -40,7 +40,7 @@ MISSING = "model2vec is not installed, and student.kind: static needs it; run: p
 @hub_name("model")
 @from_anyone("revision", "c", "name_weight", "window", "soft_labels", "max_iterations")
 @dataclass(frozen=True)
-class Static(Student):
+class Static(OnBaseModel, Student):
     """Static embeddings of tokens, which stay as they are, with a logistic regression on their mean.
 
     Words of a tagging task are classified one by one, each by its first token and the `window` tokens on either side of it. Such
@@ -67,10 +67,6 @@ class Static(Student):
     """The most steps of the optimiser. It stops earlier when it has converged."""
 
     @property
-    def base_model(self) -> ModelReference:
-        return ModelReference(self.model, self.revision)
-
-    @property
     def keeps_base(self) -> bool:
         return True
 
@@ -83,13 +79,6 @@ class Static(Student):
 
     def check_base(self, folder: Path) -> None:
         _check_format(folder)
-
-    def identity(self) -> Mapping[str, Any]:
-        settings = {key: value for key, value in identity(self).items() if key not in ("model", "revision")}
-        return {"base": dict(self._base().identity), **settings}
-
-    def _base(self) -> Model:
-        return download_model(self.base_model, "student", StudentError)
 
     def fit(self, data: TrainingData, into: Path) -> dict[str, Any]:
         """Figures: steps of the optimiser, fresh and earlier samples, the mean loss before and after, what the tokenizer loses,

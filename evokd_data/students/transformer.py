@@ -9,7 +9,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -18,10 +18,10 @@ import numpy as np
 from pydantic import Field
 
 from evokd_data.errors import StudentError
-from evokd_data.models import Model, ModelReference, download_model
 from evokd_data.records import TokenExample
-from evokd_data.settings import NOT_IDENTITY, Count, Rate, Share, from_anyone, hub_name, identity
+from evokd_data.settings import NOT_IDENTITY, Count, Rate, Share, from_anyone, hub_name
 from evokd_data.students import Examples, Network, Predict, Student, TrainingData, distributed, fast_cpu_dropout
+from evokd_data.students.base_model import OnBaseModel
 from evokd_data.students.batches import NO_SAMPLES, BatchSampler, target_distributions
 from evokd_data.students.checkpoint import read_metadata, write_metadata
 from evokd_data.students.deterministic import deterministic
@@ -56,7 +56,7 @@ log = logging.getLogger(__name__)
     "prediction_batch_size",
 )
 @dataclass(frozen=True)
-class Transformer(Student):
+class Transformer(OnBaseModel, Student):
     """A pretrained encoder, fine-tuned.
 
     The defaults are those of bench/student_policy.py: from one real text per intent of SNIPS and 40 more per round, MiniLM
@@ -108,14 +108,6 @@ class Transformer(Student):
     prediction_batch_size: Count = field(default=64, metadata=NOT_IDENTITY)
     """Texts in one batch of predictions. Decrease it when memory runs out."""
 
-    def identity(self) -> Mapping[str, Any]:
-        settings = {key: value for key, value in identity(self).items() if key not in ("model", "revision")}
-        return {"base": dict(self._base().identity), **settings}
-
-    @property
-    def base_model(self) -> ModelReference:
-        return ModelReference(self.model, self.revision)
-
     @property
     def tunes_base(self) -> bool:
         return True
@@ -139,9 +131,6 @@ class Transformer(Student):
     @property
     def continues(self) -> bool:
         return not self.from_scratch
-
-    def _base(self) -> Model:
-        return download_model(self.base_model, "student", StudentError)
 
     def fit(self, data: TrainingData, into: Path) -> dict[str, Any]:
         """Figures: steps, fresh and earlier samples, tokens without padding, the share of padding, mean loss of each tenth
