@@ -17,30 +17,29 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from teachers import TASKS, kinds_of, rows, text_of, write_rows
 
-from bench.teachers import TASKS, kinds_of, rows, text_of, write_rows  # noqa: E402  # the root is not on the path before
-from evokd_data.digest import derive_random, derive_seed  # noqa: E402
-from evokd_data.generation.scheduler import TeacherOnDemand  # noqa: E402
-from evokd_data.loop.rounds import open_run  # noqa: E402
-from evokd_data.progress import Progress  # noqa: E402
-from evokd_data.recipe import Recipe, load  # noqa: E402
-from evokd_data.records import Completion, Draft, GenerationRequest, Labelling, Prompt, Quota, Sample  # noqa: E402
-from evokd_data.runner import Runner  # noqa: E402
-from evokd_data.stages.exam import labelling_of  # noqa: E402
-from evokd_data.stages.generate import examine, generate  # noqa: E402
-from evokd_data.stages.plan import make_brief  # noqa: E402
-from evokd_data.storage.journal import prompt_digest  # noqa: E402
-from evokd_data.strategies import Brief  # noqa: E402
-from evokd_data.strategies.labelling import label_texts  # noqa: E402
-from evokd_data.yaml_files import dump_yaml  # noqa: E402
+from evokd_data.digest import derive_random, derive_seed
+from evokd_data.generation.scheduler import TeacherOnDemand
+from evokd_data.loop.rounds import open_run
+from evokd_data.progress import Progress
+from evokd_data.recipe import Recipe, load
+from evokd_data.records import Completion, Draft, GenerationRequest, Labelling, Prompt, Quota, Sample
+from evokd_data.runner import Runner
+from evokd_data.stages.exam import labelling_of
+from evokd_data.stages.generate import examine, generate
+from evokd_data.stages.plan import make_brief
+from evokd_data.storage.journal import prompt_digest
+from evokd_data.strategies import Brief
+from evokd_data.strategies.labelling import label_texts
+from evokd_data.yaml_files import dump_yaml
+
+ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:

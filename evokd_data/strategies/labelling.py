@@ -69,7 +69,7 @@ def answer_forms(task: Task, templates: Templates) -> tuple[str, ...]:
 
 def in_form(task: Task, answer: str) -> Task:
     """The task with its targets asked for in this form of an answer; a task with one label a text is the same in all of them."""
-    return task if can_be_scored(task) else replace(task, labelling=answer)  # type: ignore[type-var]
+    return task if can_be_scored(task) else replace(task, labelling=answer)  # type: ignore[type-var]  # every task is a dataclass
 
 
 def label_codes(classes: Sequence[str]) -> dict[str, str]:
