@@ -130,7 +130,7 @@ def test_a_static_student_comes_back_with_all_it_needs(
     card = ModelCard.load(folder / "README.md")
     assert card.data.library_name == "model2vec" and "StaticModelPipeline.from_pretrained" in card.text
     opened = open_model("org/static-student", endpoint=server.endpoint)
-    monkeypatch.setattr("evokd_data.students.static.download_model", None)  # the base model is asked for nowhere
+    monkeypatch.setattr("evokd_data.students.base_model.download_model", None)  # the base model is asked for nowhere
     (row,) = opened.predict(["a red rose"])
     assert StaticModelPipeline.from_pretrained(folder).predict(["a red rose"]) == [row["label"]]
 
