@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import mmap
 import struct
-from functools import lru_cache
 from pathlib import Path
 
 from xxhash import xxh3_128
@@ -34,18 +33,29 @@ def seal(path: Path) -> None:
 
 
 def check_seal(path: Path) -> bool:
-    """Whether the file has a checksum. A file is read once a process, and again when its time or size has changed.
+    """Whether the file has a checksum. A file that agrees with its checksum is read once a process, and again when its time or size has
+    changed.
 
     Raises WorkspaceError when the file differs from its checksum, OSError when it cannot be read.
     """
     stat = path.stat()
-    return _check(path, stat.st_mtime_ns, stat.st_size, stat.st_ino)
+    state = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+    if _agreed.get(path) == state:
+        return True
+    if has_checksum := stat.st_size >= 32 and _agrees(path):
+        if len(_agreed) >= REMEMBERED:
+            _agreed.clear()
+        _agreed[path] = state
+    return has_checksum
 
 
-@lru_cache(maxsize=65536)
-def _check(path: Path, *_: int) -> bool:
-    if path.stat().st_size < 32:
-        return False
+REMEMBERED = 65536
+_agreed: dict[Path, tuple[int, ...]] = {}
+"""Files that agreed with their checksum, and their time, size and inode then. A file without a checksum is never among them: its end
+may have been torn off, and what is read at another time may be another content."""
+
+
+def _agrees(path: Path) -> bool:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if data[-len(MAGIC) :] != MAGIC:
             return False  # no whole Arrow file: whoever opens it says so

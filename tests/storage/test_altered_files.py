@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -55,6 +56,21 @@ def test_no_altered_byte_of_a_shard_reaches_a_sample(run: Run) -> None:
         except WorkspaceError:
             refused += 1
     assert tried > 500 and refused > 0.99 * tried
+
+
+def test_a_file_whose_end_was_torn_off_is_not_remembered_as_one_without_a_checksum(run: Run) -> None:
+    """Two changes within one tick of the clock: the first leaves no Arrow file, the second one letter in a row."""
+    (path, *_) = run[1].round(1).rejection_files()
+    original = path.read_bytes()
+    overwrite(path, original[:-512] + bytes(512))
+    stat = path.stat()
+    with pytest.raises(WorkspaceError):
+        list(read_rejections([path]))
+    reason = original.index(b"duplicate")
+    path.write_bytes(original[:reason] + b"D" + original[reason + 1 :])
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.raises(WorkspaceError, match="was altered since it was written"):
+        list(read_rejections([path]))
 
 
 def test_the_rows_of_a_shard_hold_any_text(run: Run, tmp_path: Path) -> None:
