@@ -11,7 +11,6 @@ from itertools import islice
 
 import numpy as np
 
-from evokd_data.generation.seed_student import baseline_student
 from evokd_data.recipe import Recipe
 from evokd_data.records import Sample
 from evokd_data.strategies.labelling import can_be_scored
@@ -38,7 +37,7 @@ def neighbours(recipe: Recipe, seeds: Mapping[str, Sequence[Sample]]) -> dict[st
         return {label: [other for other in labels if other != label] for label in labels}
     rows = [[sample.text for sample in islice(seeds[label], SEEDS_OF_A_CLASS)] for label in labels]
     texts = [text for texts_of_class in rows for text in texts_of_class]
-    features = baseline_student(recipe).features(texts)
+    features = recipe.student.quick().features(texts)
     features = np.asarray(hashed_matrix(texts) if features is None else features, dtype=np.float64)
     ends = np.cumsum([len(texts_of_class) for texts_of_class in rows])
     centroids = np.stack([_unit(_unit(part).mean(axis=0)) for part in np.split(features, ends[:-1])])

@@ -22,7 +22,7 @@ from evokd_data.records import Completion, Prompt, Sample, SequenceExample
 from evokd_data.scratch import scratch_folder
 from evokd_data.storage.workspace import Workspace
 from evokd_data.strategies import Ask
-from evokd_data.strategies.labelling import DECIMALS, STUDENT
+from evokd_data.strategies.labelling import DECIMALS, STUDENT, can_be_scored
 from evokd_data.students import Student, TrainingData
 from evokd_data.tasks import Task
 
@@ -33,8 +33,9 @@ SMALLEST = 10**-DECIMALS
 
 
 def baseline_student(recipe: Recipe) -> Student:
-    """The kind of student that does best on a handful of seeds: frozen embeddings of the recipe's own base model, else its student."""
-    return recipe.student.few_shot()
+    """The student that does best on a handful of seeds: the recipe's own base model tuned by contrast, for tagging its frozen embeddings;
+    the recipe's student where that has no base model."""
+    return recipe.student.few_shot(words=not can_be_scored(recipe.task))
 
 
 def training_data_of(recipe: Recipe, samples: Sequence[Sample], *path: str | int) -> TrainingData:
@@ -102,11 +103,10 @@ def folds_of(recipe: Recipe, seeds: Sequence[Sample]) -> list[list[Sample]]:
 
 
 def cross_fitted(
-    recipe: Recipe, folds: Sequence[Sequence[Sample]], synthetic: Sequence[Sample] = ()
+    recipe: Recipe, student: Student, folds: Sequence[Sequence[Sample]], synthetic: Sequence[Sample] = ()
 ) -> list[list[Any]]:
-    """For each fold the probabilities (see Student.predict) of a student that was trained on all other folds, whose samples weigh
+    """For each fold the probabilities (see Student.predict) of the student trained on all other folds, whose samples weigh
     `training.seed_weight` where there are `synthetic` samples beside them."""
-    student = baseline_student(recipe)
     weight = recipe.training.seed_weight if synthetic else 1.0
     predictions = []
     for number, fold in enumerate(folds):

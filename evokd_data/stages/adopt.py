@@ -2,7 +2,7 @@
 
 With a dev set both students predict it. Without one the user's seeds must do, which the students have learned: so the *data* are
 compared. For each fold of the seeds a judge is trained on all other seeds and on the synthetic samples, and predicts the fold. The judge
-is the seeds-only student's kind (see generation/seed_student.py): it trains in a second. Its estimate is a little too friendly to
+is the student's base model with frozen embeddings: it trains in a second. Its estimate is a little too friendly to
 the synthetic samples, because texts may have been written after the very seeds that it predicts.
 
 The test set has no part in this: what is chosen by it would no longer be measured by it.
@@ -129,7 +129,7 @@ def _dev_scores(recipe: Recipe, workspace: Workspace, index: int, dev: Sequence[
 
 def _seed_scores(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> list[float]:
     folds = folds_of(recipe, splits.seeds)
-    rows = cross_fitted(recipe, folds, _synthetic(recipe, workspace, index))
+    rows = cross_fitted(recipe, recipe.student.quick(), folds, _synthetic(recipe, workspace, index))
     return [
         _share_right(recipe.task, sample, row)
         for fold, rows_of_fold in zip(folds, rows, strict=True)

@@ -21,7 +21,7 @@ from typing import Any
 from evokd_data.digest import derive_seed
 from evokd_data.errors import TeacherError
 from evokd_data.generation.refusals import require_answers
-from evokd_data.generation.seed_student import cross_fitted, folds_of
+from evokd_data.generation.seed_student import baseline_student, cross_fitted, folds_of
 from evokd_data.recipe import FORCE, OFF, Recipe
 from evokd_data.records import LabelForm, Labelling, Sample
 from evokd_data.reporting.exam_words import (
@@ -36,14 +36,13 @@ from evokd_data.reporting.exam_words import (
     message,
 )
 from evokd_data.seeds import Splits
+from evokd_data.stages.exam_forms import forms_to_try, possible_answers, task_in_form
 from evokd_data.stages.span_exam import SpanReading, calibration, score_spans
 from evokd_data.storage.workspace import Workspace, read_json, write_checked_json
 from evokd_data.strategies import DEFAULT_LABELLING, Ask, Brief
-from evokd_data.strategies.demonstrations import MAX_WHEN_LABELLING, in_turns
+from evokd_data.strategies.demonstrations import in_turns
 from evokd_data.strategies.labelling import (
-    answer_forms,
     can_be_scored,
-    in_form,
     label_prompt,
     read_probabilities,
 )
@@ -61,7 +60,7 @@ from evokd_data.strategies.trust import (
     probability_of_lead,
     wilson_interval,
 )
-from evokd_data.tasks import Task, Unreadable
+from evokd_data.tasks import Unreadable
 
 SCHEMA_VERSION = "1"
 STUDENT_WEIGHTS = (2.0, 1.0, 0.0)
@@ -108,10 +107,11 @@ async def exam(
     folder = workspace.round(index)
     if not folder.exam.exists():
         folds = folds_of(recipe, splits.seeds)
-        results = [await _take(recipe, brief, form, folds, ask) for form in forms_to_try(recipe)]
-        content = (
-            _spans_content(recipe, results) if not can_be_scored(recipe.task) else _content(recipe, results, folds)
-        )
+        scored = can_be_scored(recipe.task)
+        # Before the first question opens an engine, which takes the accelerator's memory.
+        student = await asyncio.to_thread(_student_rows, recipe, folds) if scored else []
+        results = [await _take(recipe, brief, form, folds, ask) for form in forms_to_try(recipe, len(splits.seeds))]
+        content = _content(recipe, results, folds, student) if scored else _spans_content(recipe, results)
         write_checked_json(folder.exam, {"schema": SCHEMA_VERSION, **content})
     return read_json(folder.exam)
 
@@ -128,7 +128,7 @@ def labelling_of(recipe: Recipe, content: Mapping[str, Any] | None) -> Labelling
     votes = recipe.filters.label_votes
     if content is None:
         rule = _default_rule(recipe) if rule == "auto" else rule
-        form = replace(DEFAULT_LABELLING.form, answer=_answers(recipe)[0])
+        form = replace(DEFAULT_LABELLING.form, answer=possible_answers(recipe)[0])
         # Scored where the student learns from it, as long as nobody measured anything else.
         scored = can_be_scored(recipe.task) and recipe.student.learns_soft_labels and votes == 1
         return Labelling(form, scored, votes=votes, rule=rule)
@@ -165,30 +165,6 @@ def summary(content: Mapping[str, Any]) -> dict[str, Any]:
         "per_class": content["pool"].get("per_class") if "pool" in content else None,
         **({"again": content["again"]} if "again" in content else {}),
     }
-
-
-def forms_to_try(recipe: Recipe) -> list[LabelForm]:
-    """The forms that task and label template allow. The one that served most general teachers best comes first: of equal forms
-    the first is taken."""
-    templates = recipe.templates()
-    layouts = (True, False) if templates.has_turns("label") else (False,)
-    shows = templates.has_turns("label") or "demonstrations" in templates.variables("label")
-    counts = [MAX_WHEN_LABELLING, len(recipe.task.labels), 0] if shows else [0]
-    answers = _answers(recipe)
-    if len(answers) > 1 and not can_be_scored(recipe.task):
-        counts = counts[:2]  # each question is a whole text again: of no demonstrations nothing is asked in three forms
-    forms = []
-    for answer in answers:
-        for count in dict.fromkeys(min(count, MAX_WHEN_LABELLING) for count in counts):
-            forms += [LabelForm(answer, turns, count) for turns in layouts if count or not turns]
-    return forms
-
-
-def _answers(recipe: Recipe) -> Sequence[str]:
-    """The forms of an answer that the teacher's engine can be held to, the default first."""
-    answers = answer_forms(recipe.task, recipe.templates())
-    possible = [a for a in answers if not recipe.teacher.refuses(in_form(recipe.task, a).label_constraint("a text"))]
-    return possible or answers  # of none where the recipe asks for no label
 
 
 async def _take(
@@ -228,11 +204,6 @@ async def _take(
     return _score_form(form, rows, _truths(recipe, samples), len(task.classes))
 
 
-def task_in_form(recipe: Recipe, form: LabelForm) -> Task:
-    """The recipe's task; a tagging task asks for spans in the way of the form."""
-    return in_form(recipe.task, form.answer)
-
-
 def _truths(recipe: Recipe, samples: Sequence[Sample]) -> list[int]:
     return [recipe.task.classes.index(str(sample.target)) for sample in samples]
 
@@ -245,12 +216,22 @@ def _score_form(form: LabelForm, rows: Sequence[tuple[float, ...]], truths: Sequ
     return FormResult(form, tuple(rows), count_right(rows, truths), len(rows), score, temperature)
 
 
-def _content(recipe: Recipe, results: Sequence[FormResult], folds: Sequence[Sequence[Sample]]) -> dict[str, Any]:
-    """exam.json of a task with one label a text."""
+def _student_rows(recipe: Recipe, folds: Sequence[Sequence[Sample]]) -> list[tuple[float, ...]]:
+    """What the seeds-only student makes of each question, cross-fitted."""
+    of_folds = cross_fitted(recipe, baseline_student(recipe), folds)
+    return [tuple(float(value) for value in row) for rows in of_folds for row in rows]
+
+
+def _content(
+    recipe: Recipe,
+    results: Sequence[FormResult],
+    folds: Sequence[Sequence[Sample]],
+    student: Sequence[tuple[float, ...]],
+) -> dict[str, Any]:
+    """exam.json of a task with one label a text. `student`: what the seeds-only student makes of each question."""
     classes = len(recipe.task.classes)
     truths = _truths(recipe, [sample for fold in folds for sample in fold])
     uniform = (1 / classes,) * classes
-    student = [tuple(float(value) for value in row) for rows in cross_fitted(recipe, folds) for row in rows]
     student_readings = list(zip(truths, student, strict=True))
     student_score = log_likelihood(student_readings, fit_temperature(student_readings)) / len(truths)
 

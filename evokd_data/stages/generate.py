@@ -28,7 +28,8 @@ from evokd_data.records import Draft, GenerationRequest, Rejection, Sample
 from evokd_data.reporting.exam_words import mixture_in_words, rule_in_words
 from evokd_data.seeds import Splits, left_out_counts
 from evokd_data.stages.correct import write_corrected_round
-from evokd_data.stages.exam import exam, forms_to_try, labelling_of, needs_exam, require_useful
+from evokd_data.stages.exam import exam, labelling_of, needs_exam, require_useful
+from evokd_data.stages.exam_forms import forms_to_try
 from evokd_data.stages.plan import add_refill, make_brief, plan
 from evokd_data.stages.second_exam import QUESTIONS, WAYS, needs_second_exam, second_exam
 from evokd_data.storage.corrected_rounds import corrections_of
@@ -231,7 +232,7 @@ async def examine(
     recipe: Recipe, workspace: Workspace, index: int, splits: Splits, teacher: TeacherOnDemand, progress: Progress
 ) -> Mapping[str, Any]:
     """The teacher's exam before round `index`, its answers in the round's journal. Returns the content of exam.json."""
-    seeds, forms = sum(map(len, folds_of(recipe, splits.seeds))), len(forms_to_try(recipe))
+    seeds, forms = sum(map(len, folds_of(recipe, splits.seeds))), len(forms_to_try(recipe, len(splits.seeds)))
     if not workspace.round(index).exam.exists():
         progress.stage("exam", index, seeds=seeds, forms=forms)
     with Journal(workspace.round(index).journal) as journal:

@@ -13,6 +13,7 @@ from evokd_data.records import SequenceExample, TokenExample
 
 STUDENTS = {
     "transformer": "evokd_data.students.transformer:Transformer",
+    "contrastive": "evokd_data.students.contrastive:Contrastive",
     "frozen": "evokd_data.students.frozen:Frozen",
     "static": "evokd_data.students.static:Static",
     "lora": "evokd_data.students.lora:Lora",
@@ -112,8 +113,12 @@ class Student(Protocol):
         """What this machine lacks to train it, each with what to do. Nothing is loaded to find out."""
         return ()
 
-    def few_shot(self) -> Student:
-        """The student with the same base model that does best on a handful of samples."""
+    def few_shot(self, words: bool) -> Student:
+        """The student with the same base model that does best on a handful of samples. `words`: of a tagging task."""
+        return self
+
+    def quick(self) -> Student:
+        """A student with the same base model that trains in seconds, however many samples there are."""
         return self
 
     def check_base(self, folder: Path) -> None:

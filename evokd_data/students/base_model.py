@@ -1,4 +1,4 @@
-"""What students share that start from a pretrained model."""
+"""What students share that start from a pretrained model, an encoder if nothing else is said."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 from evokd_data.errors import StudentError
 from evokd_data.models import Model, ModelReference, download_model
+from evokd_data.registry import resolve
 from evokd_data.settings import identity
+from evokd_data.students import STUDENTS, Student
 
 
 class OnBaseModel:
@@ -23,6 +25,16 @@ class OnBaseModel:
     def identity(self) -> Mapping[str, Any]:
         settings = {key: value for key, value in identity(self).items() if key not in ("model", "revision")}
         return {"base": dict(self._base().identity), **settings}
+
+    def few_shot(self, words: bool) -> Student:
+        return self.quick() if words else self._of_kind("contrastive")
+
+    def quick(self) -> Student:
+        return self._of_kind("frozen")
+
+    def _of_kind(self, kind: str) -> Student:
+        student: Student = resolve(STUDENTS, kind)(self.model, self.revision)  # such students import this module
+        return student
 
     def _base(self) -> Model:
         """The pretrained model's files on this machine. Raises StudentError when it cannot be had."""

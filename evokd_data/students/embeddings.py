@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,8 +53,8 @@ def embed_words(model: Model, examples: Sequence[TokenExample], max_length: int)
     return _embed(model, examples, max_length)
 
 
-def with_head(model: Model, coefficients: Floats, intercepts: Floats, metadata: Mapping[str, Any]) -> Network:
-    """The encoder, the pooling of `embed_texts` (with words that of `embed_words`) and a linear head as one network.
+def with_head(folder: Path, coefficients: Floats, intercepts: Floats, metadata: Mapping[str, Any]) -> Network:
+    """The encoder in a folder, the pooling of `embed_texts` (with words that of `embed_words`) and a linear head as one network.
 
     `coefficients` (C, D) and `intercepts` (C,). `metadata` is the checkpoint's.
     """
@@ -62,7 +63,7 @@ def with_head(model: Model, coefficients: Floats, intercepts: Floats, metadata: 
 
     words = metadata["words"]
     with deterministic(0):
-        encoder, tokenizer, _ = load_pretrained(AutoModel, model.folder)
+        encoder, tokenizer, _ = load_pretrained(AutoModel, folder)
     linear = torch.nn.Linear(coefficients.shape[1], len(coefficients))
     linear.load_state_dict({"weight": torch.from_numpy(coefficients), "bias": torch.from_numpy(intercepts)})
 

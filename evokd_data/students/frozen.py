@@ -9,7 +9,6 @@ counts as one more text of it: on one labelled text a class that alone gave 5 to
 from __future__ import annotations
 
 import time
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,12 +28,10 @@ from evokd_data.students.checkpoint import read_metadata, write_metadata
 from evokd_data.students.embeddings import Floats, embed_texts, embed_words, losses, with_head
 from evokd_data.students.encoding import inherit, truncated
 from evokd_data.students.frozen_readme import README, frozen_readme
-from evokd_data.students.logistic_head import figures_of, fit_head, softmax, training_rows
+from evokd_data.students.logistic_head import HEAD, figures_of, fit_head, read_head, softmax, training_rows, write_head
 from evokd_data.students.prediction import network_predictor
 from evokd_data.students.pretrained import check_pretrained
 from evokd_data.students.size import weight_files
-
-HEAD = "head.npz"
 
 
 @hub_name("model")
@@ -86,8 +83,7 @@ class Frozen(OnBaseModel, Student):
             lambda examples: embed_words(base, examples, self.max_length),
         )
         head = fit_head(rows, len(data.classes), self.c, self.max_iterations)
-        with (into / HEAD).open("wb") as file:
-            np.savez(file, coefficients=head.coefficients, intercepts=head.intercepts)
+        write_head(into, head)
         facts = {"words": words, "max_length": self.max_length, "base": dict(base.identity)}
         write_metadata(into, self.name, data.classes, **facts)
         # Not among the checkpoint's files: a pushed student has its model card under this name.
@@ -95,6 +91,9 @@ class Frozen(OnBaseModel, Student):
         (into / README).write_text(frozen_readme(name, revision, data.classes, words), encoding="utf-8")
         lost = losses(base, rows.first_block, self.max_length)
         return figures_of(head, data, started, **lost, base=dict(base.identity))
+
+    def quick(self) -> Student:
+        return self
 
     def weights(self, checkpoint: Path) -> Sequence[Path]:
         return [checkpoint / HEAD, *weight_files(self._base().folder)]
@@ -131,15 +130,11 @@ class Frozen(OnBaseModel, Student):
                 f"{checkpoint} was trained on the embeddings of {metadata['base']}, student.model is "
                 f"{dict(base.identity)}; set student.model and student.revision to that one, or train the round again"
             )
-        try:
-            with np.load(checkpoint / HEAD, allow_pickle=False) as stored:
-                return metadata, base, stored["coefficients"], stored["intercepts"]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise StudentError(f"{checkpoint / HEAD} is damaged ({error}); train the round again") from None
+        return metadata, base, *read_head(checkpoint)
 
     def predictor(self, checkpoint: Path) -> Predict:
         return network_predictor(self.network(checkpoint))
 
     def network(self, checkpoint: Path) -> Network:
         metadata, base, coefficients, intercepts = self._read(checkpoint)
-        return with_head(base, coefficients, intercepts, metadata)
+        return with_head(base.folder, coefficients, intercepts, metadata)

@@ -1,4 +1,4 @@
-"""README.md of a student with frozen embeddings: whoever has the folder has the head alone, so it says how the encoder comes to it."""
+"""README.md of a student that is a head on embeddings: how the folder is used, and where its encoder is."""
 
 from __future__ import annotations
 
@@ -13,6 +13,28 @@ def frozen_readme(model: str, revision: str | None, classes: Sequence[str], word
     use = _WORDS if words else _TEXTS.format(model=model, pinned=pinned)
     return _PAGE.format(model=f"{model} {revision or ''}".strip(), use=use, classes=", ".join(classes))
 
+
+def tuned_readme(model: str, classes: Sequence[str], words: bool) -> str:
+    """The page of a folder that holds the tuned encoder, too. `model` is what it was tuned from, as the recipe names it."""
+    use = _WORDS if words else _TEXTS.format(model=".", pinned="")
+    return _TUNED_PAGE.format(model=model, use=use, classes=", ".join(classes))
+
+
+_TUNED_PAGE = """\
+# An encoder tuned by contrast, with a head
+
+The encoder in this folder, in transformers' format, was tuned from {model}. `head.npz` is a logistic regression on its embeddings;
+`evokd.json` has the names of its classes, the length at which texts are cut, and the digests of the files.
+
+Classes, in the order of the rows of `coefficients`: {classes}.
+
+## Using it
+
+```python
+{use}```
+
+or `evokd-data predict FOLDER texts.csv`. `evokd-data export` makes one ONNX file of encoder and head.
+"""
 
 _PAGE = """\
 # A student with frozen embeddings

@@ -8,20 +8,24 @@ from __future__ import annotations
 import logging
 import math
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evokd_data.errors import StudentError
 from evokd_data.records import SequenceExample, TokenExample
 from evokd_data.students import TrainingData
-from evokd_data.students.batches import Example, labels
+from evokd_data.students.batches import Example, Labels, labels
 
 log = logging.getLogger(__name__)
 
+HEAD = "head.npz"
 BLOCK = 512  # examples read at a time
 SMALLEST_TARGET = 0.01  # soft targets below it are left out: each costs a row
 
@@ -89,14 +93,15 @@ def training_rows(
 
 def _targets(example: Any, soft: bool) -> Iterator[tuple[str, int, float]]:
     """(text, class index, weight) of each row of an example."""
-    label = labels(example, soft)
+    text = example.text if isinstance(example, SequenceExample) else ""
+    yield from ((text, target, weight) for target, weight in weighted_targets(labels(example, soft), example.weight))
+
+
+def weighted_targets(label: Labels, weight: float) -> list[tuple[int, float]]:
+    """(class index, weight) of each row of an example that weighs `weight`."""
     if len(label.hard):
-        text = example.text if isinstance(example, SequenceExample) else ""
-        yield from ((text, int(target), example.weight) for target in label.hard)
-        return
-    for target, share in enumerate(label.soft):
-        if share >= SMALLEST_TARGET:
-            yield example.text, target, example.weight * float(share)
+        return [(int(target), weight) for target in label.hard]
+    return [(target, weight * float(share)) for target, share in enumerate(label.soft) if share >= SMALLEST_TARGET]
 
 
 def fit_head(rows: TrainingRows, classes: int, c: float, max_iterations: int) -> LogisticHead:
@@ -119,6 +124,21 @@ def fit_head(rows: TrainingRows, classes: int, c: float, max_iterations: int) ->
     probabilities = regression.predict_proba(rows.features)
     loss = log_loss(rows.targets, probabilities, sample_weight=rows.weights, labels=present)
     return LogisticHead(coefficients, intercepts, int(regression.n_iter_.max()), float(loss))
+
+
+def write_head(folder: Path, head: LogisticHead) -> None:
+    """Into the checkpoint's file HEAD."""
+    with (folder / HEAD).open("wb") as file:
+        np.savez(file, coefficients=head.coefficients, intercepts=head.intercepts)
+
+
+def read_head(folder: Path) -> tuple[Floats, Floats]:
+    """Coefficients (C, D) and intercepts (C,). Raises StudentError when the file is damaged."""
+    try:
+        with np.load(folder / HEAD, allow_pickle=False) as stored:
+            return stored["coefficients"], stored["intercepts"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise StudentError(f"{folder / HEAD} is damaged ({error}); train the round again") from None
 
 
 def figures_of(head: LogisticHead, data: TrainingData, started: float, **facts: Any) -> dict[str, Any]:

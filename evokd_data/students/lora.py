@@ -21,7 +21,7 @@ from pydantic import Field
 
 from evokd_data.errors import StudentError
 from evokd_data.settings import Count, Share, from_anyone
-from evokd_data.students import Examples, Network
+from evokd_data.students import Examples, Network, Student
 from evokd_data.students.checkpoint import read_metadata
 from evokd_data.students.deterministic import deterministic
 from evokd_data.students.encoding import truncated
@@ -65,6 +65,9 @@ class Lora(Transformer):
     @property
     def keeps_base(self) -> bool:
         return False
+
+    def few_shot(self, words: bool) -> Student:
+        return self.quick()
 
     def lacks(self) -> Sequence[str]:
         return [MISSING] if find_spec("peft") is None else []

@@ -55,6 +55,7 @@ DECODERS: Presets = {
 PRESETS: Mapping[str, Presets] = {
     "transformer": ENCODERS,
     "reweighted": ENCODERS,
+    "contrastive": SENTENCE_ENCODERS,
     "frozen": SENTENCE_ENCODERS,
     "static": STATIC_MODELS,
     "lora": DECODERS,

@@ -74,6 +74,12 @@ class Static(OnBaseModel, Student):
     def learns_soft_labels(self) -> bool:
         return self.soft_labels
 
+    def few_shot(self, words: bool) -> Student:
+        return self
+
+    def quick(self) -> Student:
+        return self
+
     def lacks(self) -> Sequence[str]:
         return [MISSING] if find_spec("model2vec") is None else []
 

@@ -26,7 +26,7 @@ from evokd_data.students.batches import NO_SAMPLES, BatchSampler, target_distrib
 from evokd_data.students.checkpoint import read_metadata, write_metadata
 from evokd_data.students.deterministic import deterministic
 from evokd_data.students.encoding import ExampleEncoder, position_limit, truncated
-from evokd_data.students.loop import MicroBatch, split_batch, train
+from evokd_data.students.loop import MicroBatch, enough_memory, has_bfloat16, split_batch, train
 from evokd_data.students.prediction import network_predictor
 from evokd_data.students.pretrained import check_pretrained, load_pretrained
 from evokd_data.students.tokens import TokenRows, tokenised
@@ -120,11 +120,6 @@ class Transformer(OnBaseModel, Student):
     def learns_soft_labels(self) -> bool:
         return self.soft_labels
 
-    def few_shot(self) -> Student:
-        from evokd_data.students.frozen import Frozen
-
-        return Frozen(self.model, self.revision)
-
     def check_base(self, folder: Path) -> None:
         check_pretrained(folder)
 
@@ -145,7 +140,7 @@ class Transformer(OnBaseModel, Student):
         if previous is not None and tuple(read_metadata(previous, self.name)["classes"]) != data.classes:
             raise StudentError(f"{previous} knows other classes than the task; set student.from_scratch: true")
         words = isinstance((data.fresh or data.earlier)[0], TokenExample)
-        with deterministic(data.seed) as seed, _enough_memory(), fast_cpu_dropout.fast_dropout():
+        with deterministic(data.seed) as seed, enough_memory(), fast_cpu_dropout.fast_dropout():
             model, tokenizer, new_parameters = self._load(previous or base.folder, data.classes, words)
             encoder = ExampleEncoder(tokenizer, model, position_limit(model, tokenizer, self.max_length))
             with tokenised(data, encoder, words, self.soft_labels, base.identity, into) as tokens:
@@ -236,18 +231,7 @@ class Transformer(OnBaseModel, Student):
         ]
 
     def _bfloat16(self) -> bool:
-        """Whether to train in bfloat16. `auto`: where the hardware multiplies it; emulated it is slower than float32.
-
-        With AVX-512 BF16 a CPU second processed 1.9 to 2.3 times the tokens of float32 (bench/training.py, MiniLM, seven sets).
-        """
-        import torch
-
-        if self.precision != "auto":
-            return self.precision == "bfloat16"
-        if torch.cuda.is_available():
-            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-        capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-        return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+        return has_bfloat16() if self.precision == "auto" else self.precision == "bfloat16"
 
     def _trains_embeddings(self) -> bool:
         """Whether the embeddings of tokens are trained."""
@@ -274,11 +258,11 @@ class Transformer(OnBaseModel, Student):
             return self.predictor(checkpoint)(examples)
 
     def predictor(self, checkpoint: Path) -> Predict:
-        with _enough_memory():
+        with enough_memory():
             predict_in_pieces = network_predictor(self.network(checkpoint), self.prediction_batch_size)
 
         def predict(examples: Examples) -> Sequence[Any]:
-            with _enough_memory():
+            with enough_memory():
                 return predict_in_pieces(examples)
 
         return predict
@@ -322,15 +306,3 @@ def load_with_head(folder: Path, classes: tuple[str, ...], words: bool) -> tuple
     body = {id(parameter) for parameter in model.base_model.parameters()}
     head = {name for name, parameter in model.named_parameters() if id(parameter) not in body}
     return model, tokenizer, head | set(report["missing_keys"])
-
-
-@contextlib.contextmanager
-def _enough_memory() -> Iterator[None]:
-    import torch
-
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise StudentError(
-            "the student does not fit into memory; raise student.gradient_accumulation, or lower max_length"
-        ) from error

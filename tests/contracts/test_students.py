@@ -27,7 +27,15 @@ from tests.support.student_training import digests, fit, right, weights_file
 from tests.support.tiny_encoders import QUICK
 
 HEAD = {"c": 1000.0, "name_weight": 0.0}
-PRETRAINED = {"transformer": QUICK, "reweighted": QUICK, "frozen": HEAD, "static": HEAD, "lora": QUICK}
+TUNED = {"learning_rate": 1e-2, "steps": 30, "c": 1000.0, "name_weight": 0.0}
+PRETRAINED = {
+    "contrastive": TUNED,
+    "transformer": QUICK,
+    "reweighted": QUICK,
+    "frozen": HEAD,
+    "static": HEAD,
+    "lora": QUICK,
+}
 BASES = {"static": "tiny_static", "lora": "tiny_decoder"}
 """The base model of a student, where it is no encoder."""
 """Students that start from a pretrained model, and settings with which they learn a few texts by heart."""
@@ -99,7 +107,8 @@ def test_its_capabilities_are_declared(student):
     assert with_settings(student, soft_labels=False).learns_soft_labels is False
     assert isinstance(student.continues, bool)
     assert not student.lacks()  # the machine that runs the tests has every library
-    assert student.few_shot().base_model == student.base_model
+    for other in (student.few_shot(words=False), student.few_shot(words=True), student.quick()):
+        assert other.base_model == student.base_model
 
 
 def test_every_student_learns_texts_it_has_seen_and_names_its_figures(student, tmp_path):

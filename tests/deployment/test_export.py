@@ -24,6 +24,7 @@ from evokd_data.progress import Progress
 from evokd_data.recipe import load
 from evokd_data.records import Origin, Sample
 from evokd_data.reporting import export_card
+from evokd_data.students.contrastive import Contrastive
 from evokd_data.students.frozen import Frozen
 from evokd_data.students.linear import Linear
 from evokd_data.students.lora import Lora
@@ -41,9 +42,19 @@ pytestmark = pytest.mark.slow
 INSTALLED = all(__import__("importlib.util").util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 exporting = pytest.mark.skipif(not INSTALLED, reason="needs the extra: pip install 'evokd-data[export]'")
 FROZEN = {"c": 1000.0, "name_weight": 0.0}
-KINDS = ["transformer", "transformer, words", "frozen", "frozen, words", "static", "static, words"]
+KINDS = [
+    "transformer",
+    "transformer, words",
+    "frozen",
+    "frozen, words",
+    "contrastive",
+    "contrastive, words",
+    "static",
+    "static, words",
+]
 CLASSES_OF_KINDS = {
     "transformer": (Transformer, QUICK),
+    "contrastive": (Contrastive, {**FROZEN, "steps": 20, "learning_rate": 1e-2}),
     "frozen": (Frozen, FROZEN),
     "static": (Static, FROZEN),
     "lora": (Lora, QUICK),

@@ -14,7 +14,8 @@ from evokd_data.errors import TeacherError
 from evokd_data.loop.rounds import generate_next, open_run, take_exam, train_next
 from evokd_data.progress import Progress
 from evokd_data.records import Completion, LabelForm, Prompt
-from evokd_data.stages.exam import FormResult, _verdict, forms_to_try, labelling_of
+from evokd_data.stages.exam import FormResult, _verdict, labelling_of
+from evokd_data.stages.exam_forms import forms_to_try
 from evokd_data.storage.journal import read_answers
 from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.teachers.scripted import ScriptedEngine
@@ -53,7 +54,7 @@ def test_no_question_shows_its_own_answer_and_each_form_asks_every_seed(measured
     recipe = measured()
     take_exam(recipe, tmp_path, Progress())
     prompts = asked(Workspace(tmp_path / "colours").round(1).journal)
-    forms = forms_to_try(recipe)
+    forms = forms_to_try(recipe, 15)
     assert len(prompts) == 15 * len(forms) == len({key for key, _ in prompts})
     texts = {text for seeds in SEEDS.values() for text in seeds}
     for _, messages in prompts:
@@ -63,9 +64,16 @@ def test_no_question_shows_its_own_answer_and_each_form_asks_every_seed(measured
 
 
 def test_forms_are_names_and_codes_as_turns_and_in_the_system_message_with_fewer_and_no_demonstrations(measured):
-    assert [form.name for form in forms_to_try(measured())] == [
+    assert [form.name for form in forms_to_try(measured(), 15)] == [
         "names, turns, 24", "names, system, 24", "names, turns, 3", "names, system, 3", "names, system, 0",
         "codes, turns, 24", "codes, system, 24", "codes, turns, 3", "codes, system, 3", "codes, system, 0",
+    ]  # fmt: skip
+
+
+def test_a_form_that_would_show_the_same_seeds_again_is_not_asked(measured):
+    assert [form.name for form in forms_to_try(measured(), 3)] == [
+        "names, turns, 24", "names, system, 24", "names, system, 0",
+        "codes, turns, 24", "codes, system, 24", "codes, system, 0",
     ]  # fmt: skip
 
 

@@ -11,7 +11,8 @@ import pytest
 from evokd_data.loop.rounds import generate_next, take_exam, train_next
 from evokd_data.progress import Progress
 from evokd_data.records import Completion, LabelForm, Labelling, Prompt
-from evokd_data.stages.exam import forms_to_try, labelling_of
+from evokd_data.stages.exam import labelling_of
+from evokd_data.stages.exam_forms import forms_to_try
 from evokd_data.stages.span_exam import calibration
 from evokd_data.storage.journal import read_answers
 from evokd_data.storage.shards import ShardedSamples
@@ -41,13 +42,13 @@ def silent_under_grammars(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_grammar_enum_and_json_are_tried_as_far_as_the_engine_can_be_held_to_them(recipe):
-    assert [form.name for form in forms_to_try(recipe())] == [
+    assert [form.name for form in forms_to_try(recipe(), 12)] == [
         "grammar, system, 24", "grammar, system, 2", "enum, system, 24", "enum, system, 2", "json, system, 24", "json, system, 2",
     ]  # fmt: skip
     openai = "teacher={engine: server, model: m, urls: ['http://127.0.0.1:9/v1'], dialect: openai}"
-    assert {form.answer for form in forms_to_try(recipe(openai))} == {"enum", "json"}
+    assert {form.answer for form in forms_to_try(recipe(openai), 12)} == {"enum", "json"}
     assert labelling_of(recipe(openai), None).form.answer == "enum"
-    assert [form.name for form in forms_to_try(recipe("task.labelling=json"))] == [
+    assert [form.name for form in forms_to_try(recipe("task.labelling=json"), 12)] == [
         "json, system, 24", "json, system, 2", "json, system, 0",
     ]  # fmt: skip
 

@@ -27,5 +27,9 @@ def digests(folder):
 def weights_file(folder):
     """The file with what was trained: the head, where the checkpoint holds an untouched base model beside it."""
     paths = [path for path in folder.iterdir() if path.suffix in (".npz", ".safetensors")]
-    (path,) = [path for path in paths if path.name == "head.safetensors"] or paths
+    (path,) = (
+        [p for p in paths if p.name == "head.safetensors"]
+        or [p for p in paths if p.name == "model.safetensors"]
+        or paths
+    )
     return path
