@@ -23,18 +23,22 @@ SPARE = 0.1, 128, 1024
 """Embeddings without a token: a share, at least and at most this many. Matrices are padded, by 905 rows in Phi-2 (1.8 %)."""
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
+ENCODER = "a complete encoder that transformers knows"
+"""What to choose instead of files that cannot be used."""
 
 
-def load_pretrained(auto_class: Any, folder: Path, **options: Any) -> tuple[Any, Any, dict[str, Any]]:
-    """The model in a folder, as a class of transformers' auto_factory loads it, in float32; its tokenizer; the loading report.
+def load_pretrained(
+    auto_class: Any, folder: Path, *, instead: str = ENCODER, **options: Any
+) -> tuple[Any, Any, dict[str, Any]]:
+    """The model in a folder, as a class of transformers loads it, in float32; its tokenizer; the loading report.
 
-    A tokenizer that cannot pad gets a padding token. Raises StudentError when the files cannot be used, or when the tokenizer
-    has no vocabulary, or that of another model.
+    A tokenizer that cannot pad gets a padding token. Raises StudentError when the files cannot be used, with what to choose
+    `instead`, or when the tokenizer has no vocabulary, or that of another model.
     """
     import torch
     from transformers import AutoTokenizer
 
-    with _refused(folder):
+    with refused(folder, instead):
         model, report = auto_class.from_pretrained(
             folder,
             dtype=torch.float32,  # whatever the checkpoint has: half precision loses the small steps of fine-tuning
@@ -61,14 +65,14 @@ def check_pretrained(folder: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-    with _refused(folder), torch.device("meta"):
+    with refused(folder), torch.device("meta"):
         model = AutoModel.from_config(AutoConfig.from_pretrained(folder, **LOCAL))
         tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
     _check_vocabulary(folder, model, tokenizer)
 
 
 @contextmanager
-def _refused(folder: Path) -> Iterator[None]:
+def refused(folder: Path, instead: str = ENCODER) -> Iterator[None]:
     """Raises StudentError for any error: the files may come from anywhere, and the libraries raise errors of many kinds."""
     try:
         yield
@@ -77,8 +81,7 @@ def _refused(folder: Path) -> Iterator[None]:
         if "trust_remote_code" in str(error):
             reason = "it brings its own code, which is never run"
         raise StudentError(
-            f"student.model: {folder} cannot be used: {reason}; choose a complete encoder that "
-            "transformers knows, or delete a damaged download"
+            f"student.model: {folder} cannot be used: {reason}; choose {instead}, or delete a damaged download"
         ) from error
 
 
