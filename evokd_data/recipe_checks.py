@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evokd_data.errors import RecipeError
+from evokd_data.records import TokenExample
 from evokd_data.registry import nearest
 from evokd_data.strategies.labelling import in_form
+from evokd_data.tasks import unlabelled
 
 if TYPE_CHECKING:
     from evokd_data.recipe import Recipe
@@ -43,6 +45,8 @@ def _unfit_plugs(recipe: Recipe) -> Iterator[str]:
     reasons = [recipe.teacher.refuses(task.label_constraint("a text")) for task in tasks]
     if "label" in recipe.strategy.prompt_templates and all(reasons):
         yield f"teacher.engine: {recipe.teacher.name!r} cannot label this task's texts: {reasons[0]}"
+    if recipe.student.refuses_words and isinstance(unlabelled(recipe.task, "a text"), TokenExample):
+        yield f"student.kind: {recipe.student.name!r} cannot learn a {recipe.task.name} task: {recipe.student.refuses_words}"
 
 
 def _unfit_sources(recipe: Recipe) -> Iterator[str]:

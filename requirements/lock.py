@@ -52,7 +52,20 @@ def main() -> None:
     alone = resolve("--no-deps", ENGINE, STUDENT)
     in_setup = [
         line
-        for name in ("compare", "excel", "export", "hub", "ray", "gguf", "static", "lora", "tensorboard", "docs", "dev")
+        for name in (
+            "compare",
+            "excel",
+            "export",
+            "hub",
+            "ray",
+            "gguf",
+            "static",
+            "lora",
+            "gliclass",
+            "tensorboard",
+            "docs",
+            "dev",
+        )
         for line in extras[name]
     ]
     ours = [*project["dependencies"], *in_setup, *BUILD]

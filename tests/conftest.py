@@ -91,3 +91,11 @@ def tiny_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.support.tiny_encoders import make_base
 
     return make_base(tmp_path_factory.mktemp("decoder"), "qwen2")
+
+
+@pytest.fixture(scope="session")
+def tiny_gliclass(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny GLiClass model of random weights."""
+    from tests.support.tiny_encoders import make_gliclass
+
+    return make_gliclass(tmp_path_factory.mktemp("gliclass"))

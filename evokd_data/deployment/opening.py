@@ -81,8 +81,8 @@ class OpenedModel:
 
 
 def learned(model: OpenedModel, samples: Sequence[Sample]) -> list[Sample]:
-    """Those of the samples whose texts are seeds of the student's run, where that is on this machine."""
-    if model.workspace is None:
+    """Those of the samples whose texts are seeds of the student's run, where that is on this machine and the student learns."""
+    if model.workspace is None or not model.student.learns:
         return []
     seeds = {seed.text for seed in ShardedSamples(model.task, model.workspace.round(0).shard_files())}
     return [sample for sample in samples if sample.text in seeds]
@@ -178,7 +178,7 @@ def _with_published_recipe(name: str, recipe_file: Path, folder: Path) -> Opened
     published = load_published(recipe_file, None)
     recipe, model = published.recipe, published.withheld.get("student.model")
     if model is not None:
-        _refuse_missing_encoder(folder, name, str(model))
+        _refuse_missing_base(folder, name, str(model))
     return OpenedModel(name, recipe.task, recipe.student, folder, recipe.seed)
 
 
@@ -199,16 +199,16 @@ def _with_metadata_alone(folder: Path) -> OpenedModel:
     if "base" in metadata:  # the student starts from a pretrained model, and has a setting for it
         model = {"model": base.get("model", str(folder)), "revision": base.get("revision")}
         if "model" not in base:
-            _refuse_missing_encoder(folder, str(folder), "a folder")
+            _refuse_missing_base(folder, str(folder), "a folder")
     return OpenedModel(str(folder), built_task, _built(folder, STUDENTS, kind, model), folder)
 
 
-def _refuse_missing_encoder(folder: Path, name: str, model: str) -> None:
-    """A student with frozen embeddings is only a head. Raises StudentError when its encoder is nowhere to be found."""
+def _refuse_missing_base(folder: Path, name: str, model: str) -> None:
+    """A checkpoint without its base model, such as a head on frozen embeddings. Raises StudentError when that is nowhere to be found."""
     if not (folder / "config.json").exists():
         raise StudentError(
-            f"{name}: is a head on an encoder that is not with it ({model} on the machine that trained it); name its run there, or "
-            "export it: evokd-data export has both in one file"
+            f"{name}: needs a base model that is not with it ({model} on the machine that trained it); name its run there, or, if it can "
+            "be exported, export it: evokd-data export has both in one file"
         )
 
 

@@ -115,6 +115,11 @@ def _remarks(recipe: Recipe, splits: Splits | None, online: bool) -> list[str]:
                 if find_spec(name) is None
             ]
     remarks += _wording(recipe)
+    if not recipe.student.learns:
+        remarks.append(
+            f"student.kind: {recipe.student.name!r} learns nothing, so it predicts the same after every round; it is a baseline: name "
+            "this recipe after one whose student learns in evokd-data compare --same-shards"
+        )
     for key, report in (splits.reports if splits else {}).items():
         remarks += [f"{key}: {line}" for line in notes(report)]
     for key in SOURCES:

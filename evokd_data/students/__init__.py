@@ -16,6 +16,7 @@ STUDENTS = {
     "contrastive": "evokd_data.students.contrastive:Contrastive",
     "frozen": "evokd_data.students.frozen:Frozen",
     "static": "evokd_data.students.static:Static",
+    "gliclass": "evokd_data.students.gliclass:GLiClass",
     "lora": "evokd_data.students.lora:Lora",
     "linear": "evokd_data.students.linear:Linear",
     "reweighted": "evokd_data.students.reweighted:ReweightedTransformer",
@@ -83,6 +84,10 @@ class Student(Protocol):
     name: ClassVar[str]
     library: ClassVar[str] = "evokd-data"
     """The library that reads a checkpoint, as the Hub calls it."""
+    learns: ClassVar[bool] = True
+    """Capability: `fit` learns from the samples. A student that does not is a baseline: it predicts the same after every round."""
+    refuses_words: ClassVar[str] = ""
+    """Why it cannot predict the tags of words, with what to take instead; "" for one that can."""
 
     @property
     def base_model(self) -> ModelReference | None:
@@ -114,11 +119,12 @@ class Student(Protocol):
         return ()
 
     def few_shot(self, words: bool) -> Student:
-        """The student with the same base model that does best on a handful of samples. `words`: of a tagging task."""
+        """The student with the same base model that does best on a handful of samples; of one that does not learn, any that does. `words`:
+        of a tagging task."""
         return self
 
     def quick(self) -> Student:
-        """A student with the same base model that trains in seconds, however many samples there are."""
+        """A student with the same base model that trains in seconds, however many samples there are; likewise."""
         return self
 
     def check_base(self, folder: Path) -> None:
@@ -131,8 +137,8 @@ class Student(Protocol):
     def fit(self, data: TrainingData, into: Path) -> dict[str, Any]:
         """Trains, and writes a checkpoint into the empty folder `into`.
 
-        Returns JSON-able figures of the training (losses, steps, seconds, tokens). Raises StudentError when there are no
-        samples, the model cannot be loaded or the loss is not finite.
+        Returns JSON-able figures of the training (losses, steps, seconds, tokens); those of a student that does not learn have
+        no losses. Raises StudentError when there are no samples, the model cannot be loaded or the loss is not finite.
         """
 
     def weights(self, checkpoint: Path) -> Sequence[Path]:

@@ -46,6 +46,13 @@ STATIC_MODELS: Presets = {
     "potion-multilingual-128m": {"model": "minishlab/potion-multilingual-128M"},
 }
 
+GLICLASS_MODELS: Presets = {
+    "gliclass-edge": {"model": "knowledgator/gliclass-edge-v3.0"},
+    "gliclass-small": {"model": "knowledgator/gliclass-small-v1.0"},
+    "gliclass-base": {"model": "knowledgator/gliclass-base-v3.0"},
+    "gliclass-modern-base": {"model": "knowledgator/gliclass-modern-base-v3.0"},
+}
+
 DECODERS: Presets = {
     "smollm2-135m": {"model": "HuggingFaceTB/SmolLM2-135M"},
     "qwen2.5-0.5b": {"model": "Qwen/Qwen2.5-0.5B"},
@@ -58,6 +65,7 @@ PRESETS: Mapping[str, Presets] = {
     "contrastive": SENTENCE_ENCODERS,
     "frozen": SENTENCE_ENCODERS,
     "static": STATIC_MODELS,
+    "gliclass": GLICLASS_MODELS,
     "lora": DECODERS,
 }
 """Kind of student -> its presets."""

@@ -35,16 +35,44 @@ PRETRAINED = {
     "frozen": HEAD,
     "static": HEAD,
     "lora": QUICK,
+    "gliclass": {},
 }
-BASES = {"static": "tiny_static", "lora": "tiny_decoder"}
+BASES = {"static": "tiny_static", "lora": "tiny_decoder", "gliclass": "tiny_gliclass"}
 """The base model of a student, where it is no encoder."""
 """Students that start from a pretrained model, and settings with which they learn a few texts by heart."""
+NO_NETWORKS = {"linear", "reweighted-linear", "gliclass"}
 REGRESSIONS = (Frozen, Static)
 """Students whose training is a logistic regression on fixed features."""
-every_student = [pytest.param(name, marks=[] if name == "linear" else [pytest.mark.slow]) for name in sorted(STUDENTS)]
+BOUNDS = {
+    "frozen": ("c", "greater than 0"),
+    "static": ("c", "greater than 0"),
+    "gliclass": ("max_length", "greater than or equal to 4"),
+}
+"""A setting that cannot be 0, and what it must be; the learning rate where nothing is said."""
+CLASSES_OF = {name: resolve(STUDENTS, name) for name in sorted(STUDENTS)}
 
 
-@pytest.fixture(params=every_student)
+def kinds(which=lambda cls: True):
+    """The students that a test is about, by their capabilities, as parameters of the fixture `student`."""
+    return [
+        pytest.param(name, marks=[] if name == "linear" else [pytest.mark.slow])
+        for name, cls in CLASSES_OF.items()
+        if which(cls)
+    ]
+
+
+def only(which):
+    return pytest.mark.parametrize("student", kinds(which), indirect=True)
+
+
+learners = only(lambda cls: cls.learns)
+baselines = only(lambda cls: not cls.learns)
+taggers = only(lambda cls: not cls.refuses_words)
+"""Students that tag words; all of them learn."""
+no_taggers = only(lambda cls: cls.refuses_words)
+
+
+@pytest.fixture(params=kinds())
 def student(request):
     name = request.param
     if name not in PRETRAINED:
@@ -103,15 +131,18 @@ def test_its_capabilities_are_declared(student):
     assert (student.base_model is None) == (student.name not in PRETRAINED)
     if student.base_model is not None:
         assert student.base_model == ModelReference(student.model, None)
-    assert student.learns_soft_labels is student.soft_labels
+    assert student.learns_soft_labels is getattr(student, "soft_labels", False)
     assert with_settings(student, soft_labels=False).learns_soft_labels is False
+    assert student.learns or not (student.learns_soft_labels or student.continues or student.tunes_base)
     assert isinstance(student.continues, bool)
     assert not student.lacks()  # the machine that runs the tests has every library
     for other in (student.few_shot(words=False), student.few_shot(words=True), student.quick()):
-        assert other.base_model == student.base_model
+        assert other.learns
+        assert not student.learns or other.base_model == student.base_model
 
 
-def test_every_student_learns_texts_it_has_seen_and_names_its_figures(student, tmp_path):
+@learners
+def test_every_student_that_learns_knows_texts_it_has_seen_and_names_its_figures(student, tmp_path):
     figures = fit(student, tmp_path / "a", texts()[:20], texts()[20:])
     assert right(student, tmp_path / "a", texts()) == 1.0
     assert (figures["fresh"], figures["earlier"]) == (20, 25)
@@ -120,7 +151,8 @@ def test_every_student_learns_texts_it_has_seen_and_names_its_figures(student, t
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
 
 
-def test_every_student_learns_tags_and_predicts_one_row_a_word(student, tmp_path):
+@taggers
+def test_every_student_that_tags_learns_tags_and_predicts_one_row_a_word(student, tmp_path):
     fit(student, tmp_path / "a", tagged(), classes=TAGS)
     probabilities = student.predict(tagged(), tmp_path / "a")
     for row, example in zip(probabilities, tagged(), strict=True):
@@ -128,6 +160,22 @@ def test_every_student_learns_tags_and_predicts_one_row_a_word(student, tmp_path
         assert row.dtype == np.float32
         assert row.sum(axis=1) == pytest.approx(1, abs=1e-5)
         assert row.argmax(axis=1).tolist() == list(example.targets)
+
+
+@baselines
+def test_a_student_that_does_not_learn_is_the_same_whatever_it_is_given(student, tmp_path):
+    figures = fit(student, tmp_path / "a", texts()[:20], texts()[20:], seed=1)
+    wrong = [SequenceExample(example.text, (example.target + 1) % 3) for example in texts(9)]
+    fit(student, tmp_path / "b", wrong, seed=2, previous=tmp_path / "a")
+    assert digests(tmp_path / "a") == digests(tmp_path / "b")
+    assert (figures["fresh"], figures["earlier"], figures["steps"]) == (20, 25, 0) and figures["seconds"] >= 0
+    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+
+
+@no_taggers
+def test_a_student_that_cannot_tag_says_what_to_take(student, tmp_path):
+    with pytest.raises(StudentError, match=r"tags no words .*; take student\.kind: "):
+        fit(student, tmp_path / "a", tagged(), classes=TAGS)
 
 
 def test_predictions_are_distributions_in_the_order_of_the_examples(student, trained):
@@ -142,12 +190,17 @@ def test_predictions_are_distributions_in_the_order_of_the_examples(student, tra
     assert len(student.predict([], trained(student))) == 0
 
 
-@pytest.mark.parametrize("words", [False, True])
-def test_a_predictor_gives_in_pieces_what_predict_gives_at_once(student, trained, tmp_path, words):
-    examples = tagged(20) if words else texts(75)
-    folder = tmp_path / "a" if words else trained(student)
-    if words:
-        fit(student, folder, examples, classes=TAGS)
+def test_a_predictor_gives_in_pieces_what_predict_gives_at_once(student, trained):
+    in_pieces(student, trained(student), texts(75))
+
+
+@taggers
+def test_a_predictor_tags_in_pieces_what_predict_tags_at_once(student, tmp_path):
+    fit(student, tmp_path / "a", tagged(20), classes=TAGS)
+    in_pieces(student, tmp_path / "a", tagged(20))
+
+
+def in_pieces(student, folder, examples):
     predict = student.predictor(folder)
     pieces = [row for start in (0, 1, 8) for row in predict(examples[start : {0: 1, 1: 8, 8: None}[start]])]
     for piece, row in zip(pieces, student.predict(examples, folder), strict=True):
@@ -156,8 +209,8 @@ def test_a_predictor_gives_in_pieces_what_predict_gives_at_once(student, trained
 
 
 def test_a_student_is_a_network_or_says_why_it_is_none(student, trained):
-    if student.base_model is None:
-        with pytest.raises(StudentError, match=r"no operator of ONNX computes them; .*evokd-data predict"):
+    if student.name in NO_NETWORKS:
+        with pytest.raises(StudentError, match=r"cannot be exported: its .*evokd-data predict"):
             student.network(trained(student))
         return
     network = student.network(trained(student))
@@ -191,6 +244,8 @@ def test_the_same_data_and_seed_give_the_same_files_to_the_bit(student, tmp_path
     fit(student, tmp_path / "b", texts(75), seed=7)
     fit(student, tmp_path / "c", texts(75), seed=8)
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
+    if not student.learns:
+        return
     weights = weights_file(tmp_path / "a").name
     draws = not isinstance(student, REGRESSIONS)  # a logistic regression has one optimum, whatever the seed
     assert (digests(tmp_path / "a")[weights] != digests(tmp_path / "c")[weights]) is draws
@@ -246,12 +301,14 @@ def test_data_larger_than_memory_is_read_once_or_as_it_is_needed(student, tmp_pa
     assert 0 < fresh.reads + earlier.reads <= 10_000 + 3  # and a few to see whether they are texts
 
 
+@learners
 def test_a_soft_label_is_learned_as_the_distribution_it_is(student, tmp_path):
     distribution = (0.6, 0.3, 0.1)
     fit(student, tmp_path / "a", texts(9, soft=distribution))
     assert np.mean(list(student.predict(texts(9), tmp_path / "a")), axis=0) == pytest.approx(distribution, abs=0.05)
 
 
+@learners
 def test_soft_labels_can_be_left_aside_for_hard_ones(student, tmp_path):
     hard = type(student)(**{**vars(student), "soft_labels": False})
     fit(hard, tmp_path / "a", texts(45, soft=(0.6, 0.3, 0.1)))
@@ -260,28 +317,30 @@ def test_soft_labels_can_be_left_aside_for_hard_ones(student, tmp_path):
     assert np.array_equal(np.stack(list(same[0])), np.stack(list(same[1])))
 
 
+@learners
 def test_hard_and_soft_labels_mix_in_one_batch(student, tmp_path):
     mixed = [*texts(30), *texts(45, soft=(0.2, 0.2, 0.6))[30:]]
     fit(student, tmp_path / "a", mixed)
     assert right(student, tmp_path / "a", mixed[:30]) > 0.9
 
 
+@learners
 def test_a_sample_of_weight_0_has_no_influence(student, tmp_path):
     wrong = [SequenceExample(example.text, (example.target + 1) % 3, weight=0.0) for example in texts()]
     fit(student, tmp_path / "a", [*texts(), *wrong])
     assert right(student, tmp_path / "a", texts()) == 1.0
 
 
+@learners
 def test_the_heavier_of_two_contradicting_samples_wins(student, tmp_path):
     both = [SequenceExample("apple", 0, weight=0.2), SequenceExample("apple", 1, weight=0.8)] * 4
     fit(student, tmp_path / "a", both)
     assert student.predict(both[:1], tmp_path / "a")[0] == pytest.approx([0.2, 0.8, 0], abs=0.1)
 
 
-@pytest.mark.parametrize("broken", ["missing", "empty", "metadata", "weights", "cut", "other"])
+@pytest.mark.parametrize("broken", ["missing", "empty", "metadata", "other"])
 def test_what_is_no_checkpoint_of_this_student_is_refused(student, trained, tmp_path, broken):
     folder = Path(shutil.copytree(trained(student), tmp_path / "a"))
-    weights = weights_file(folder)
     if broken == "missing":
         folder = tmp_path / "nowhere"
     elif broken == "empty":
@@ -289,26 +348,40 @@ def test_what_is_no_checkpoint_of_this_student_is_refused(student, trained, tmp_
         folder.mkdir()
     elif broken == "metadata":
         (folder / "evokd.json").write_text("{")
-    elif broken == "weights":
-        weights.unlink()
-    elif broken == "cut":
-        weights.write_bytes(weights.read_bytes()[:-100])
     else:
         metadata = json.loads((folder / "evokd.json").read_text())
         (folder / "evokd.json").write_text(json.dumps({**metadata, "student": "another"}))
+    refuses(student, folder)
+
+
+@learners
+@pytest.mark.parametrize("broken", ["weights", "cut"])
+def test_damaged_weights_are_refused(student, trained, tmp_path, broken):
+    folder = Path(shutil.copytree(trained(student), tmp_path / "a"))
+    weights = weights_file(folder)
+    if broken == "weights":
+        weights.unlink()
+    else:
+        weights.write_bytes(weights.read_bytes()[:-100])
+    refuses(student, folder)
+
+
+def refuses(student, folder):
     with pytest.raises(StudentError) as caught:
         student.predict(texts(3), folder)
     assert str(folder) in str(caught.value)
     assert "; " in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("fresh", "message"),
-    [([], "no samples"), ([SequenceExample("x", None)], "no label: 'x'")],
-)
-def test_data_without_samples_or_labels_is_refused(student, tmp_path, fresh, message):
-    with pytest.raises(StudentError, match=message):
-        fit(student, tmp_path / "a", fresh)
+def test_data_without_samples_are_refused(student, tmp_path):
+    with pytest.raises(StudentError, match="no samples"):
+        fit(student, tmp_path / "a", [])
+
+
+@learners
+def test_data_without_labels_are_refused(student, tmp_path):
+    with pytest.raises(StudentError, match="no label: 'x'"):
+        fit(student, tmp_path / "a", [SequenceExample("x", None)])
 
 
 def test_settings_are_checked_and_identity_tells_two_students_apart(student):
@@ -319,8 +392,9 @@ def test_settings_are_checked_and_identity_tells_two_students_apart(student):
     identity = student.identity()
     json.dumps(identity, allow_nan=False)
     assert student.identity() == identity
-    assert with_settings(student, min_steps=61, name_weight=0.5).identity() != identity
+    other = {"min_steps": 61, "name_weight": 0.5, "max_length": 61}
+    assert with_settings(student, **other).identity() != identity
     assert "prediction_batch_size" not in identity
-    positive = "c" if isinstance(student, REGRESSIONS) else "learning_rate"
-    _, problems = build(type(student), {**given, positive: 0}, "student")
-    assert problems == [f"student.{positive}: 0: input should be greater than 0"]
+    bounded, bound = BOUNDS.get(student.name, ("learning_rate", "greater than 0"))
+    _, problems = build(type(student), {**given, bounded: 0}, "student")
+    assert problems == [f"student.{bounded}: 0: input should be {bound}"]

@@ -152,7 +152,7 @@ def test_a_strangers_student_names_no_file_of_this_machine(run: Played, tmp_path
     recipe = load_yaml((folder / "recipe.yaml").read_text(encoding="utf-8"))
     recipe["student"] = {"kind": "frozen", "model": str(tmp_path / "secret")}
     (folder / "recipe.yaml").write_text(dump_yaml(recipe), encoding="utf-8")
-    with pytest.raises(StudentError, match="is a head on an encoder that is not with it"):
+    with pytest.raises(StudentError, match="needs a base model that is not with it"):
         open_model(str(folder))
     metadata = json.loads((folder / METADATA_FILE).read_text())
     metadata["files"]["../../secret"] = "0" * 64

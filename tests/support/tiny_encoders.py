@@ -91,3 +91,29 @@ def make_static(folder: Path, encoder: Path, **options) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(encoder)
     distill_from_model(model, tokenizer, pca_dims=24, device="cpu", **options).save_pretrained(folder)
     return folder
+
+
+def make_gliclass(folder: Path, kind="deberta-v2", tokenizer=None, **settings) -> Path:
+    """A tiny GLiClass model of random weights, made and saved by its own library. `settings` are those of its configuration."""
+    from transformers import AutoConfig
+
+    from evokd_data.students.deterministic import deterministic
+    from evokd_data.students.gliclass_model import CONTROLS, import_library
+
+    tokenizer = tokenizer or make_tokenizer()
+    tokenizer.add_tokens(list(CONTROLS), special_tokens=True)
+    label, text, example = (tokenizer.convert_tokens_to_ids(token) for token in CONTROLS)
+    defaults = {
+        "class_token_index": label,
+        "text_token_index": text,
+        "example_token_index": example,
+        "prompt_first": True,
+        "initializer_range": 0.3,  # random weights tell texts and names apart, and float32 still holds the logits
+    }
+    with deterministic(0):
+        library = import_library()
+        encoder = AutoConfig.for_model(kind, **{**ARCHITECTURES[kind], "vocab_size": len(tokenizer)})
+        config = library.GLiClassModelConfig(encoder, encoder_model="org/encoder", **{**defaults, **settings})
+        library.GLiClassModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
