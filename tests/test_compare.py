@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def test_every_arm_runs_with_every_seed_as_an_ordinary_run_and_a_rerun_asks_noth
 
 
 @pytest.fixture
-def student_arms(recipe_file, tmp_path, tiny_encoder, tiny_static):
+def student_arms(recipe_file, tmp_path, tiny_encoder, tiny_static, tiny_gliclass):
     """Recipe files of arms that differ in their student alone."""
     whole = recipe_file().read_text(encoding="utf-8")
     students = {
@@ -77,6 +78,7 @@ def student_arms(recipe_file, tmp_path, tiny_encoder, tiny_static):
         "embedded": f"{{kind: frozen, model: {tiny_encoder}}}",
         "static": f"{{kind: static, model: {tiny_static}}}",
         "tuned": f"{{kind: transformer, model: {tiny_encoder}, min_steps: 5, epochs: 1}}",
+        "untrained": f"{{kind: gliclass, model: {tiny_gliclass}}}",
     }
     paths = []
     for name, student in students.items():
@@ -94,21 +96,29 @@ def test_students_are_compared_on_the_same_samples_and_the_teacher_is_asked_once
         "hashed-allshot-seed2",
     ]
     first, *others = results["arms"].values()
-    for arm in others:
+    *learners, zero_shot = others
+    assert zero_shot["tokens"] == zero_shot["kept"] == [0, 0] and first["tokens"][0] > 0
+    assert len(zero_shot["score_by_round"][0]) == 2
+    for arm in learners:
         for key in ("kept_by_round", "tokens_by_round", "class_samples_by_round"):
             assert arm[key] == first[key]
         assert all(len(scores) == 2 for scores in arm["score_by_round"])
     facts = results["students"]["arms"]
-    assert [row["kind"] for row in facts.values()] == ["linear", "frozen", "static", "transformer"]
+    assert [row["kind"] for row in facts.values()] == ["linear", "frozen", "static", "transformer", "gliclass"]
+    assert all(scores[0] == scores[1] for scores in results["arms"]["untrained"]["score_by_round"])
+    assert [pair["arm"] for pair in results["differences"]] == ["embedded", "static", "tuned", "untrained"]
+    assert facts["untrained"]["parameters"] == weights(Path(facts["untrained"]["model"]))
     for row in facts.values():
-        assert 0 < row["p50_ms"] <= row["p99_ms"] and row["parameters"] > 0 and row["training_seconds"] >= 0
+        assert 0 < row["p50_ms"] <= row["p99_ms"] and row["parameters"] > 0
+        assert (row["training_seconds"] is None) == (row["kind"] == "gliclass")
     assert facts["embedded"]["parameters"] > weights(tiny := Path(facts["tuned"]["model"]))
     assert facts["tuned"]["bytes"] > 4 * weights(tiny)
     readme = (tmp_path / "out" / "README.md").read_text()
+    assert re.search(r"\| untrained \| gliclass \| .* MB \| - \| [\d.]+ ms \|", readme)
     assert f"| static | static | {facts['static']['model']} | {facts['static']['parameters'] / 1e6:.2f} M |" in readme
 
     monkeypatch.setattr("evokd_data.teachers.scripted.Scripted.serve", None)  # whoever opens it fails
-    for name in ("linear:Linear", "frozen:Frozen", "static:Static", "transformer:Transformer"):
+    for name in ("linear:Linear", "frozen:Frozen", "static:Static", "transformer:Transformer", "gliclass:GLiClass"):
         module, _, cls = name.partition(":")
         monkeypatch.setattr(f"evokd_data.students.{module}.{cls}.fit", None)  # whoever trains again fails
     again = compare(all_trials, tmp_path / "runs", tmp_path / "out", "evokd-data compare", Progress(), True)

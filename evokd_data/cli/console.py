@@ -217,8 +217,8 @@ def comparison_tables(results: Mapping[str, Any]) -> None:
     if facts := results["students"]:
         columns = ("arm", "kind", "parameters", "MB", "training, s", "p50, ms", "p99, ms")
         rows = [
-            [name, row["kind"], row["parameters"], round(row["bytes"] / 1e6, 1), round(row["training_seconds"], 1), row["p50_ms"],
-             row["p99_ms"]]
+            [name, row["kind"], row["parameters"], round(row["bytes"] / 1e6, 1),
+             "-" if row["training_seconds"] is None else round(row["training_seconds"], 1), row["p50_ms"], row["p99_ms"]]
             for name, row in facts["arms"].items()
         ]  # fmt: skip
         table("students", columns, rows)

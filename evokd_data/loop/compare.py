@@ -151,8 +151,10 @@ def collect(trials: Sequence[Trial], finished: Sequence[LockedRun], command: str
              "kept": [], "tokens": [], "score_by_round": [], "kept_by_round": [], "tokens_by_round": [],
              "class_f1_by_round": [], "class_samples_by_round": []},
         )  # fmt: skip
-        samples = list(accumulate(entry["kept"] for entry in rounds))
-        tokens = list(accumulate(entry["tokens"] for entry in rounds))
+        # A zero-shot student beside another's run has learned none of its samples, and needs no teacher for its score.
+        shares = int(trial.recipe.student.learns or run.recipe is trial.recipe)
+        samples = list(accumulate(shares * entry["kept"] for entry in rounds))
+        tokens = list(accumulate(shares * entry["tokens"] for entry in rounds))
         arm["seeds"].append(trial.seed)
         for key in NAMES.keys() & tests[-1].keys():
             arm[key].append(tests[-1][key])
@@ -162,7 +164,10 @@ def collect(trials: Sequence[Trial], finished: Sequence[LockedRun], command: str
         arm["kept_by_round"].append(samples)
         arm["tokens_by_round"].append(tokens)
         arm["class_f1_by_round"].append([{c: v["f1"] for c, v in test["per_class"].items()} for test in tests])
-        arm["class_samples_by_round"].append(_samples_by_class(trial.recipe, run.workspace, len(rounds)))
+        by_class = _samples_by_class(trial.recipe, run.workspace, len(rounds))
+        arm["class_samples_by_round"].append(
+            [{c: shares * count for c, count in counts.items()} for counts in by_class]
+        )
     first = finished[0]
     scores = {name: dict(zip(arm["seeds"], arm[metric], strict=True)) for name, arm in arms.items()}
     arm_differences = []

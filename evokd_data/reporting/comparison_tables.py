@@ -67,7 +67,8 @@ def student_lines(results: Mapping[str, Any], escape: Callable[[str], str] = str
     return [
         "",
         (
-            "The students: parameters and weights on the disk, those of a base model included; the seconds of the last round's training; "
+            "The students: parameters and weights on the disk, those of a base model included; the seconds of the last round's training, "
+            "'-' for a student that learns nothing; "
             f"latency of one text at a time as `predict` answers it, {facts['measurements']} times each in turns within one process, on "
             f"{facts['threads']} threads. What else ran on the machine is in these times; their ratios say more than they do."
         ),
@@ -76,10 +77,15 @@ def student_lines(results: Mapping[str, Any], escape: Callable[[str], str] = str
         "|---|---|---|---:|---:|---:|---:|---:|",
         *(
             f"| {escape(name)} | {escape(row['kind'])} | {escape(row['model'] or '-')} | {millions(row['parameters'])} | "
-            f"{row['bytes'] / 1e6:.1f} MB | {row['training_seconds']:.1f} s | {row['p50_ms']:.3f} ms | {row['p99_ms']:.3f} ms |"
+            f"{row['bytes'] / 1e6:.1f} MB | {seconds(row['training_seconds'])} | {row['p50_ms']:.3f} ms | {row['p99_ms']:.3f} ms |"
             for name, row in facts["arms"].items()
         ),
     ]
+
+
+def seconds(duration: float | None) -> str:
+    """The seconds of a training, such as "1.5 s"; "-" for None."""
+    return "-" if duration is None else f"{duration:.1f} s"
 
 
 def millions(parameters: int) -> str:

@@ -53,6 +53,8 @@ def render(recipe: Recipe, facts: StudentFacts) -> str:
         dataset={"revision": facts.revision, "digest": facts.manifest["digest"]},
         student={
             "kind": Markdown(recipe.student.name),
+            "learns": recipe.student.learns,
+            "needs_base": recipe.student.base_model is not None and not recipe.student.keeps_base,
             "model": dataset_card.model_name(base, recipe.settings.get("student", {})) or "none",
             "revision": dataset_card.model_revision(base),
         },

@@ -29,6 +29,8 @@ from tests.support.published_runs import Played, published, write_recipe
 
 pytestmark = pytest.mark.slow
 
+TEMPLATE = "{repo_id}/resolve/{revision}/{filename}"
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
@@ -133,6 +135,41 @@ def test_a_static_student_comes_back_with_all_it_needs(
     monkeypatch.setattr("evokd_data.students.base_model.download_model", None)  # the base model is asked for nowhere
     (row,) = opened.predict(["a red rose"])
     assert StaticModelPipeline.from_pretrained(folder).predict(["a red rose"]) == [row["label"]]
+
+
+def test_a_zero_shot_student_comes_back_with_the_model_that_it_names(
+    server: RunningHub, tiny_gliclass: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = HfApi(server.endpoint, server.token)
+    api.create_repo("org/gliclass-tiny")
+    files = [CommitOperationAdd(path.name, path.read_bytes()) for path in sorted(tiny_gliclass.iterdir())]
+    commit = api.create_commit("org/gliclass-tiny", files, commit_message="the model").oid
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.endpoint)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", f"{server.endpoint}/{TEMPLATE}")
+    student = "student={kind: gliclass, model: org/gliclass-tiny, revision: main}"
+    recipe = playing(server, tmp_path, "zero", "rounds.count=0", student)
+    run_all([recipe], tmp_path / "runs", Progress())
+    folder = Path(api.snapshot_download("org/zero-student", revision="round-000", local_dir=tmp_path / "student"))
+    metadata = json.loads((folder / METADATA_FILE).read_text())
+    assert metadata["base"] == {"model": "org/gliclass-tiny", "revision": commit}
+    card = ModelCard.load(folder / "README.md")
+    assert (card.data.base_model, card.data.library_name) == (["org/gliclass-tiny"], "evokd-data")
+    assert "has learned nothing from rounds 0 to 0" in card.text and "have a licence of their own" in card.text
+    assert "trained on" not in card.text and "It learned" not in card.text
+    ours = open_model(recipe.name, runs=tmp_path / "runs").predict(["a red rose", ""])
+    for name in ("org/zero-student", str(folder)):
+        assert open_model(name, endpoint=server.endpoint).predict(["a red rose", ""]) == ours
+    (folder / "recipe.yaml").unlink()  # the metadata alone name model and classes
+    assert open_model(str(folder)).predict(["a red rose", ""]) == ours
+
+
+def test_a_student_whose_model_is_a_folder_elsewhere_is_not_opened(
+    server: RunningHub, tiny_gliclass: Path, tmp_path: Path
+) -> None:
+    recipe = playing(server, tmp_path, "far", "rounds.count=0", f"student={{kind: gliclass, model: {tiny_gliclass}}}")
+    run_all([recipe], tmp_path / "runs", Progress())
+    with pytest.raises(StudentError, match=r"needs a base model that is not with it .*; name its run there"):
+        open_model("org/far-student", endpoint=server.endpoint)
 
 
 def test_a_repository_without_a_student_is_named(run: Played) -> None:
