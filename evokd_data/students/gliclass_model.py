@@ -7,7 +7,6 @@ Models differ in whether the names stand before the text or behind it; the confi
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from collections.abc import Sequence
@@ -101,9 +100,10 @@ def import_library() -> Any:
         return sys.modules["gliclass"]
     sys.modules[server] = None  # type: ignore[assignment]  # the package takes an ImportError for a server that is not wanted
     try:
-        return importlib.import_module("gliclass")
+        import gliclass
     finally:
         del sys.modules[server]
+    return gliclass
 
 
 def load_model(folder: Path) -> tuple[Any, Any]:
