@@ -102,20 +102,25 @@ def folds_of(recipe: Recipe, seeds: Sequence[Sample]) -> list[list[Sample]]:
     return [fold for fold in folds if fold]
 
 
+def outside(fold: Sequence[Sample], seeds: Sequence[Sample]) -> list[Sample]:
+    """The seeds that are not in the fold, in their order."""
+    inside = {sample.id for sample in fold}
+    return [seed for seed in seeds if seed.id not in inside]
+
+
 def cross_fitted(
-    recipe: Recipe, student: Student, folds: Sequence[Sequence[Sample]], synthetic: Sequence[Sample] = ()
+    recipe: Recipe,
+    student: Student,
+    folds: Sequence[Sequence[Sample]],
+    seeds: Sequence[Sample],
+    synthetic: Sequence[Sample] = (),
 ) -> list[list[Any]]:
-    """For each fold the probabilities (see Student.predict) of the student trained on all other folds, whose samples weigh
+    """For each fold the probabilities (see Student.predict) of the student trained on all seeds outside of it, which weigh
     `training.seed_weight` where there are `synthetic` samples beside them."""
     weight = recipe.training.seed_weight if synthetic else 1.0
     predictions = []
     for number, fold in enumerate(folds):
-        others = [
-            replace(sample, weight=sample.weight * weight)
-            for other, samples in enumerate(folds)
-            if other != number
-            for sample in samples
-        ]
+        others = [replace(sample, weight=sample.weight * weight) for sample in outside(fold, seeds)]
         others += synthetic
         examples = [recipe.task.supervise(sample) for sample in fold]
         if not others:

@@ -25,6 +25,8 @@ def message(content: Mapping[str, Any]) -> str:
     chosen, verdict = content["chosen"], content["verdict"]
     form = LabelForm(**chosen["form"]).name
     shown = f"{chosen['accuracy']:.2f} ({chosen['low']:.2f} to {chosen['high']:.2f}, {content['questions']} seeds)"
+    if content.get("alone"):
+        shown += f" or more often, because {content['alone']} of them are the only seed of their class, which the exam could not show"
     if verdict == USEFUL:
         return f"the teacher labels the seeds with accuracy {shown}, asked by {form}"
     if verdict == UNCERTAIN and content["questions"] < FEW:

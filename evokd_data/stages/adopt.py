@@ -129,7 +129,7 @@ def _dev_scores(recipe: Recipe, workspace: Workspace, index: int, dev: Sequence[
 
 def _seed_scores(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> list[float]:
     folds = folds_of(recipe, splits.seeds)
-    rows = cross_fitted(recipe, recipe.student.quick(), folds, _synthetic(recipe, workspace, index))
+    rows = cross_fitted(recipe, recipe.student.quick(), folds, splits.seeds, _synthetic(recipe, workspace, index))
     return [
         _share_right(recipe.task, sample, row)
         for fold, rows_of_fold in zip(folds, rows, strict=True)

@@ -5,7 +5,9 @@ measured here before anything is spent, on the user's own seeds: a few hundred s
 before which the exam is taken.
 
 Seeds are few, so the questions are asked in folds: the demonstrations of a fold's prompts are the seeds of all other folds, and the
-engine computes them once. A form is chosen by the mean log-probability of the right labels, which says more than a count of right
+engine computes them once. A class with a single seed has no demonstration when that seed is asked about, which the chosen form would
+show: so there a form without demonstrations must be surely better to be chosen, and the accuracy is more likely too low than too high. A
+form is chosen by the mean log-probability of the right labels, which says more than a count of right
 answers; spans by micro-F1. The seeds-only student is cross-fitted on the same folds: a teacher is of use when both together say more
 about the seeds than the student alone, or when it is right more often.
 """
@@ -14,14 +16,15 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from evokd_data.digest import derive_seed
 from evokd_data.errors import TeacherError
 from evokd_data.generation.refusals import require_answers
-from evokd_data.generation.seed_student import baseline_student, cross_fitted, folds_of
+from evokd_data.generation.seed_student import baseline_student, cross_fitted, folds_of, outside
 from evokd_data.recipe import FORCE, OFF, Recipe
 from evokd_data.records import LabelForm, Labelling, Sample
 from evokd_data.reporting.exam_words import (
@@ -36,8 +39,8 @@ from evokd_data.reporting.exam_words import (
     message,
 )
 from evokd_data.seeds import Splits
-from evokd_data.stages.exam_forms import forms_to_try, possible_answers, task_in_form
-from evokd_data.stages.span_exam import SpanReading, calibration, score_spans
+from evokd_data.stages.exam_forms import FormResult, best_form, choice, forms_to_try, possible_answers, task_in_form
+from evokd_data.stages.span_exam import calibration, score_spans
 from evokd_data.storage.workspace import Workspace, read_json, write_checked_json
 from evokd_data.strategies import DEFAULT_LABELLING, Ask, Brief
 from evokd_data.strategies.demonstrations import in_turns
@@ -57,7 +60,6 @@ from evokd_data.strategies.trust import (
     log_likelihood,
     paired_difference,
     pool,
-    probability_of_lead,
     wilson_interval,
 )
 from evokd_data.tasks import Unreadable
@@ -69,25 +71,6 @@ EXAM = "exam"
 """How the keys of an exam's prompts begin."""
 MIN_GAIN = 0.02
 """Nats a question that the teacher must add to what the seeds-only student says."""
-
-
-@dataclass(frozen=True)
-class FormResult:
-    """What one form showed. `rows`: for each question the teacher's probability of each class, or () where its answer could not be
-    read. `accuracy`: share of right answers, for spans micro-F1. `score`: what the form is chosen by. `spans`: (is right, probability)
-    of each span in its answers, where the engine gives one."""
-
-    form: LabelForm
-    rows: tuple[tuple[float, ...], ...]
-    right: float
-    count: int
-    score: float
-    temperature: float = 1.0
-    spans: tuple[SpanReading, ...] = ()
-
-    @property
-    def accuracy(self) -> float:
-        return self.right / self.count if self.count else 0.0
 
 
 def is_exam(key: str) -> bool:
@@ -109,9 +92,12 @@ async def exam(
         folds = folds_of(recipe, splits.seeds)
         scored = can_be_scored(recipe.task)
         # Before the first question opens an engine, which takes the accelerator's memory.
-        student = await asyncio.to_thread(_student_rows, recipe, folds) if scored else []
-        results = [await _take(recipe, brief, form, folds, ask) for form in forms_to_try(recipe, len(splits.seeds))]
-        content = _content(recipe, results, folds, student) if scored else _spans_content(recipe, results)
+        student = await asyncio.to_thread(_student_rows, recipe, folds, splits.seeds) if scored else []
+        results = [
+            await _take(recipe, brief, form, folds, splits.seeds, ask)
+            for form in forms_to_try(recipe, len(splits.seeds))
+        ]
+        content = _content(recipe, results, folds, splits.seeds, student) if scored else _spans_content(recipe, results)
         write_checked_json(folder.exam, {"schema": SCHEMA_VERSION, **content})
     return read_json(folder.exam)
 
@@ -168,15 +154,20 @@ def summary(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _take(
-    recipe: Recipe, brief: Brief, form: LabelForm, folds: Sequence[Sequence[Sample]], ask: Ask
+    recipe: Recipe,
+    brief: Brief,
+    form: LabelForm,
+    folds: Sequence[Sequence[Sample]],
+    seeds: Sequence[Sample],
+    ask: Ask,
 ) -> FormResult:
     """All questions in one form."""
     task = task_in_form(recipe, form)
     scored = can_be_scored(task)
     brief = replace(brief, task=task, labelling=Labelling(form, scored=True))
     asked = []
-    for number, fold in enumerate(folds):
-        others = [sample for other, samples in enumerate(folds) if other != number for sample in samples]
+    for fold in folds:
+        others = outside(fold, seeds)
         by_label = {label: [s for s in others if task.carries(s.target, label)] for label in task.labels}
         shown = in_turns(task, by_label, form.demonstrations)
         asked += [
@@ -216,9 +207,11 @@ def _score_form(form: LabelForm, rows: Sequence[tuple[float, ...]], truths: Sequ
     return FormResult(form, tuple(rows), count_right(rows, truths), len(rows), score, temperature)
 
 
-def _student_rows(recipe: Recipe, folds: Sequence[Sequence[Sample]]) -> list[tuple[float, ...]]:
+def _student_rows(
+    recipe: Recipe, folds: Sequence[Sequence[Sample]], seeds: Sequence[Sample]
+) -> list[tuple[float, ...]]:
     """What the seeds-only student makes of each question, cross-fitted."""
-    of_folds = cross_fitted(recipe, baseline_student(recipe), folds)
+    of_folds = cross_fitted(recipe, baseline_student(recipe), folds, seeds)
     return [tuple(float(value) for value in row) for rows in of_folds for row in rows]
 
 
@@ -226,6 +219,7 @@ def _content(
     recipe: Recipe,
     results: Sequence[FormResult],
     folds: Sequence[Sequence[Sample]],
+    seeds: Sequence[Sample],
     student: Sequence[tuple[float, ...]],
 ) -> dict[str, Any]:
     """exam.json of a task with one label a text. `student`: what the seeds-only student makes of each question."""
@@ -235,7 +229,9 @@ def _content(
     student_readings = list(zip(truths, student, strict=True))
     student_score = log_likelihood(student_readings, fit_temperature(student_readings)) / len(truths)
 
-    best = max(results, key=lambda result: result.score)
+    counts = Counter(seed.target for seed in seeds)
+    alone = sum(counts[sample.target] == 1 for fold in folds for sample in fold)
+    best = best_form(results, truths, uniform, bool(alone))
     weight, pooled_score, temperature = _best_pool(best, truths, student, uniform)
     pooled = [
         pool(calibrate(row or uniform, (), temperature), opinion, weight)
@@ -246,6 +242,7 @@ def _content(
     pool_low, pool_high = wilson_interval(pool_right, len(truths))
     content: dict[str, Any] = {
         "questions": len(truths),
+        "alone": alone,
         "chance": 1 / classes,
         "forms": [_described(result) for result in results],
         "chosen": {
@@ -256,7 +253,7 @@ def _content(
             "student_weight": weight,
             "per_class": _per_class(recipe, best.rows, truths),
         },
-        "choice": _choice(results, best, truths, uniform),
+        "choice": choice(results, best, truths, uniform),
         "student": {"accuracy": student_accuracy, "log_likelihood": student_score},
         "pool": {
             "accuracy": pool_right / len(truths),
@@ -270,24 +267,6 @@ def _content(
     }
     content["message"] = message(content)
     return content
-
-
-def _choice(
-    results: Sequence[FormResult], best: FormResult, truths: Sequence[int], uniform: tuple[float, ...]
-) -> dict[str, Any] | None:
-    """{"second": the form that came second, "sure": how probable it is that the chosen one is better}; None with a single form."""
-    others = [result for result in results if result is not best]
-    if not others:
-        return None
-    second = max(others, key=lambda result: result.score)
-    scores = [
-        [
-            log_likelihood([(truth, row or uniform)], result.temperature)
-            for truth, row in zip(truths, result.rows, strict=True)
-        ]
-        for result in (best, second)
-    ]
-    return {"second": asdict(second.form), "sure": round(probability_of_lead(*scores), 4)}
 
 
 def _verdict(best: FormResult, chance: float, gain: float, student_accuracy: float) -> str:

@@ -1,14 +1,40 @@
-"""The forms in which a teacher is asked for labels in its exam: how it answers, where demonstrations stand, and how many."""
+"""The forms in which a teacher is asked for labels in its exam: how it answers, where demonstrations stand, how many; and the best one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from evokd_data.recipe import Recipe
 from evokd_data.records import LabelForm
+from evokd_data.stages.span_exam import SpanReading
 from evokd_data.strategies.demonstrations import MAX_WHEN_LABELLING
 from evokd_data.strategies.labelling import answer_forms, can_be_scored, in_form
+from evokd_data.strategies.trust import log_likelihood, probability_of_lead
 from evokd_data.tasks import Task
+
+SURE_LEAD = 0.95
+"""How probable it must be that a form without demonstrations is better, where a class has a single seed."""
+
+
+@dataclass(frozen=True)
+class FormResult:
+    """What one form showed. `rows`: for each question the teacher's probability of each class, or () where its answer could not be
+    read. `accuracy`: share of right answers, for spans micro-F1. `score`: what the form is chosen by. `spans`: (is right, probability)
+    of each span in its answers, where the engine gives one."""
+
+    form: LabelForm
+    rows: tuple[tuple[float, ...], ...]
+    right: float
+    count: int
+    score: float
+    temperature: float = 1.0
+    spans: tuple[SpanReading, ...] = ()
+
+    @property
+    def accuracy(self) -> float:
+        return self.right / self.count if self.count else 0.0
 
 
 def forms_to_try(recipe: Recipe, seeds: int) -> list[LabelForm]:
@@ -42,3 +68,39 @@ def possible_answers(recipe: Recipe) -> Sequence[str]:
 def task_in_form(recipe: Recipe, form: LabelForm) -> Task:
     """The recipe's task; a tagging task asks for spans in the way of the form."""
     return in_form(recipe.task, form.answer)
+
+
+def choice(
+    results: Sequence[FormResult], best: FormResult, truths: Sequence[int], uniform: tuple[float, ...]
+) -> dict[str, Any] | None:
+    """{"second": the form that came second, "sure": how probable it is that the chosen one is better}; None with a single form."""
+    others = [result for result in results if result is not best]
+    if not others:
+        return None
+    second = max(others, key=lambda result: result.score)
+    return {"second": asdict(second.form), "sure": round(_lead(best, second, truths, uniform), 4)}
+
+
+def best_form(
+    results: Sequence[FormResult], truths: Sequence[int], uniform: tuple[float, ...], alone: bool
+) -> FormResult:
+    """The form with the best score; where questions are `alone`, the only seed of their class, one without demonstrations only when its
+    lead is sure."""
+    best = max(results, key=lambda result: result.score)
+    showing = [result for result in results if result.form.demonstrations]
+    if best.form.demonstrations or not alone or not showing:
+        return best
+    rival = max(showing, key=lambda result: result.score)
+    return best if _lead(best, rival, truths, uniform) >= SURE_LEAD else rival
+
+
+def _lead(first: FormResult, second: FormResult, truths: Sequence[int], uniform: tuple[float, ...]) -> float:
+    """How probable it is that the first form labels better than the second in the long run."""
+    scores = [
+        [
+            log_likelihood([(truth, row or uniform)], result.temperature)
+            for truth, row in zip(truths, result.rows, strict=True)
+        ]
+        for result in (first, second)
+    ]
+    return probability_of_lead(*scores)

@@ -121,7 +121,7 @@ def test_a_fold_is_predicted_by_a_student_that_never_saw_it(recipe_file):
         *(sample(f"{label} {word}", label) for label in SEEDS for word in ("door", "car", "hat", "kite", "box")),
     ]
     folds = folds_of(recipe, seeds)
-    rows = cross_fitted(recipe, recipe.student.quick(), folds)
+    rows = cross_fitted(recipe, recipe.student.quick(), folds, seeds)
     predicted = {
         seed.id: recipe.task.classes[int(max(range(3), key=row.__getitem__))]
         for fold, rows_of_fold in zip(folds, rows, strict=True)

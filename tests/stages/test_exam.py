@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import functools
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from evokd_data.errors import TeacherError
 from evokd_data.loop.rounds import generate_next, open_run, take_exam, train_next
 from evokd_data.progress import Progress
 from evokd_data.records import Completion, LabelForm, Prompt
-from evokd_data.stages.exam import FormResult, _verdict, labelling_of
-from evokd_data.stages.exam_forms import forms_to_try
+from evokd_data.stages.exam import _verdict, labelling_of
+from evokd_data.stages.exam_forms import FormResult, best_form, forms_to_try
 from evokd_data.storage.journal import read_answers
 from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.teachers.scripted import ScriptedEngine
@@ -75,6 +76,50 @@ def test_a_form_that_would_show_the_same_seeds_again_is_not_asked(measured):
         "names, turns, 24", "names, system, 24", "names, system, 0",
         "codes, turns, 24", "codes, system, 24", "codes, system, 0",
     ]  # fmt: skip
+
+
+def test_without_demonstrations_is_chosen_only_surely_where_a_class_has_one_seed():
+    """The question's own class has no demonstration then, which the form would show when texts are labelled."""
+    shown, bare = LabelForm("names", True, 24), LabelForm("names", False, 0)
+    truths, uniform = [0, 1, 2, 0], (1 / 3,) * 3
+
+    def result(form: LabelForm, *right: float) -> FormResult:
+        rows = [
+            tuple(p if k == truth else (1 - p) / 2 for k in range(3)) for p, truth in zip(right, truths, strict=True)
+        ]
+        return FormResult(form, tuple(rows), 0, 4, sum(map(math.log, right)) / 4)
+
+    with_seeds = result(shown, 0.5, 0.3, 0.4, 0.6)
+    slightly, surely = result(bare, 0.9, 0.2, 0.4, 0.7), result(bare, 0.9, 0.8, 0.8, 0.9)
+    assert slightly.score > with_seeds.score
+    assert best_form([with_seeds, slightly], truths, uniform, alone=False) is slightly
+    assert best_form([with_seeds, slightly], truths, uniform, alone=True) is with_seeds
+    assert best_form([with_seeds, surely], truths, uniform, alone=True) is surely
+    assert best_form([slightly], truths, uniform, alone=True) is slightly  # a template that shows no demonstrations
+
+
+def test_an_exam_of_single_seeds_says_what_it_could_not_show(measured, tmp_path):
+    content = take_exam(measured(per_class=1), tmp_path, Progress())
+    assert content["alone"] == 3
+    assert (
+        "or more often, because 3 of them are the only seed of their class, which the exam could not show"
+        in content["message"]
+    )
+    assert take_exam(measured("name=more"), tmp_path, Progress())["alone"] == 0
+
+
+def test_seeds_that_are_no_questions_are_demonstrations_and_the_student_learns_them(measured, tmp_path, monkeypatch):
+    """With more classes than questions each class would else have none of its own."""
+    monkeypatch.setattr("evokd_data.generation.seed_student.MAX_QUESTIONS", 3)
+    recipe = measured()
+    content = take_exam(recipe, tmp_path, Progress())
+    assert (content["questions"], content["alone"]) == (3, 0)
+    for _, messages in asked(Workspace(tmp_path / "colours").round(1).journal):
+        shown = " ".join(messages[:-1])
+        texts = [text for seeds in SEEDS.values() for text in seeds]
+        if any(text in shown for text in texts):
+            assert sum(text in shown for text in texts) in (3, 14)  # one of each class, or all but the question
+    assert content["student"]["accuracy"] > 1 / 3
 
 
 def test_a_second_exam_reads_the_first(measured, tmp_path):
