@@ -23,18 +23,8 @@ RepoId = Annotated[
 Column = Annotated[str, Field(min_length=1)]
 
 
-@from_user(
-    "dataset",
-    "revision",
-    "config",
-    "split",
-    "format",
-    "text",
-    "label",
-    "label_map",
-    "offsets",
-    path="not-taken-from-a-downloaded-recipe",
-)
+@from_anyone("text", "label", "label_map", "offsets")
+@from_user("dataset", "revision", "config", "split", "format", path="not-taken-from-a-downloaded-recipe")
 @dataclass(frozen=True)
 class Source:
     """Where labelled texts come from: a file, or a data set on the Hub.

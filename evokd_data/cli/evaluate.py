@@ -15,7 +15,7 @@ from evokd_data.cli.echo import echo
 @options.model
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @options.text_column
-@click.option("--label", metavar="COLUMN", help="The column with the label or the spans, where it is not the task's.")
+@click.option("--label", metavar="COLUMN", help="The column with the label or the spans, where it is not the recipe's.")
 @options.model_round
 @options.runs
 @options.endpoint
@@ -37,14 +37,15 @@ def command(
     Example: evokd-data evaluate reviews labelled-by-people.csv
     """
     from evokd_data.cli.console import metrics_tables
+    from evokd_data.deployment.input_files import source_of
     from evokd_data.deployment.opening import learned, open_model
-    from evokd_data.deployment.predicting import naming_options, source_of
+    from evokd_data.deployment.predicting import naming_options
     from evokd_data.reporting.primary_metric import primary_metric
     from evokd_data.stages.evaluate import score
 
     opened = open_model(model, round, runs, endpoint)
     with naming_options("--text COLUMN, --label COLUMN"):
-        samples = opened.test_samples(source_of(file, text, label))
+        samples = opened.test_samples(source_of(opened, file, text, label))
     metrics = score(opened.task, opened.student, opened.checkpoint, samples, opened.seed)
     if seeds := {sample.text for sample in learned(opened, samples)}:
         unseen = [sample for sample in samples if sample.text not in seeds]

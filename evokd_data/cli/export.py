@@ -53,11 +53,11 @@ def command(
     from evokd_data.cli.console import export_table
     from evokd_data.cli.live import live
     from evokd_data.deployment.export import default_folder, export
+    from evokd_data.deployment.input_files import source_of
     from evokd_data.deployment.opening import open_model
-    from evokd_data.deployment.predicting import source_of
 
     opened = open_model(model, round, runs, endpoint)
-    samples = opened.test_samples(source_of(test, text, label) if test is not None else None)
+    samples = opened.test_samples(source_of(opened, test, text, label) if test is not None else None)
     folder = out or default_folder(opened, int8)
     with live() as progress:
         figures = export(opened, folder, samples, int8, progress)

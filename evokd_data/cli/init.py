@@ -88,7 +88,7 @@ def command(data: str, **options: Any) -> None:
     reading = intake.read(source, columns, task, label_map)
     test = intake.read(test_source, columns, task, label_map) if test_source is not None else None
     made_files = intake.write(
-        reading, test, task, wishes.facts(recipe, source, columns), recipe.parent, accelerators(),
+        reading, test, task, wishes.facts(recipe, source, columns, label_map), recipe.parent, accelerators(),
         test_share=options["test_share"], seed=options["seed"],
     )  # fmt: skip
     _report(made_files, reading, test, options["per_class"])
@@ -200,8 +200,9 @@ class Wishes:
             question = "what do the labels say, in one sentence (Enter: nothing)"
             self.description = click.prompt(question, "", show_default=False, err=True).strip()
 
-    def facts(self, recipe: Path, source: Source, columns: Columns) -> Any:
+    def facts(self, recipe: Path, source: Source, columns: Columns, label_map: Mapping[str, str]) -> Any:
         """What the recipe's text needs to know, but for what follows from the samples."""
+        from evokd_data.intake import map_for_later
         from evokd_data.intake.recipe_text import Facts
 
         seeds, test = _data_files(recipe)
@@ -210,7 +211,7 @@ class Wishes:
             name=re.sub(r"[^\w.-]+", "-", recipe.stem).strip("-.") or "run", file=recipe.name,
             origin=f"{where}, columns {columns.text!r} and {columns.label!r}", task=columns.task, labels=(), names=(),
             seeds=seeds, test=test, typical=0, longest=0, multilingual=False, per_class=self.options["per_class"], noun=self.noun,
-            noun_from_column=self.noun_from_column, description=self.description,
+            noun_from_column=self.noun_from_column, description=self.description, label_map=map_for_later(label_map),
         )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ model = click.argument("model")
 model_round = click.option(
     "--round", "round", type=int, help="Of a run or a repository: the round; without it the last adopted one."
 )
-text_column = click.option("--text", metavar="COLUMN", help="The column with the text, where it is not the task's.")
+text_column = click.option("--text", metavar="COLUMN", help="The column with the text, where it is not the recipe's.")
 repo = click.argument("repo", callback=lambda _, __, value: _without_round(value))
 endpoint = click.option(
     "--endpoint",

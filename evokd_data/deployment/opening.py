@@ -36,14 +36,15 @@ from evokd_data.storage.shards import ShardedSamples
 from evokd_data.storage.workspace import RoundFolder, Workspace
 from evokd_data.students import STUDENTS, Predict, Student
 from evokd_data.students.checkpoint import METADATA_FILE, read_metadata
-from evokd_data.tasks import TASKS, Task, iob
+from evokd_data.tasks import TASKS, Layout, Task, iob
 
 
 @dataclass(frozen=True)
 class OpenedModel:
     """A student that can be used. `name` is for messages, `seed` the one that intervals are drawn with.
 
-    `workspace` is the run's folder, `recipe` its recipe, when the student is one of a run on this machine.
+    `workspace` is the run's folder, `recipe` its recipe, when the student is one of a run on this machine. `layouts`: how the files
+    that its recipe names are read, the test set's first; later files look like them.
     """
 
     name: str
@@ -53,6 +54,7 @@ class OpenedModel:
     seed: int = 0
     workspace: Workspace | None = None
     recipe: Recipe | None = None
+    layouts: tuple[Layout, ...] = ()
 
     def predict(self, texts: Iterable[str]) -> list[dict[str, Any]]:
         """One row for each text, in order: its label or spans, and the probability (see `predicted_rows`). The first call loads the
@@ -139,7 +141,12 @@ def _of_round(workspace: Workspace, folder: RoundFolder) -> OpenedModel:
         recipe.seed,
         workspace,
         recipe,
+        _layouts(recipe),
     )
+
+
+def _layouts(recipe: Recipe) -> tuple[Layout, ...]:
+    return tuple(source.layout for source in (recipe.test, recipe.seeds))
 
 
 def _of_folder(folder: Path) -> OpenedModel:
@@ -179,7 +186,7 @@ def _with_published_recipe(name: str, recipe_file: Path, folder: Path) -> Opened
     recipe, model = published.recipe, published.withheld.get("student.model")
     if model is not None:
         _refuse_missing_base(folder, name, str(model))
-    return OpenedModel(name, recipe.task, recipe.student, folder, recipe.seed)
+    return OpenedModel(name, recipe.task, recipe.student, folder, recipe.seed, layouts=_layouts(recipe))
 
 
 def _with_metadata_alone(folder: Path) -> OpenedModel:

@@ -2,49 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import BinaryIO
 
+from evokd_data.deployment.input_files import Given, InputFile
 from evokd_data.deployment.opening import OpenedModel
 from evokd_data.deployment.predicted_rows import BLOCK, predicted_rows
 from evokd_data.deployment.prediction_files import RowWriter
 from evokd_data.errors import DataError
-from evokd_data.recipe_sections import Source
-from evokd_data.seeds import refuse_lone_surrogates
-from evokd_data.sources import Row, open_source
 
 READ_BYTES = 65_536
 
-Block = Sequence[str]
+Block = Sequence[Given]
+LINE = {"text": "text", "label": "label", "spans": "spans", "probability": "probability"}
+"""What the columns of a predicted line of a stream are called."""
 
 
-def predict_file(model: OpenedModel, blocks: Iterable[Block], writer: RowWriter) -> int:
-    """Predict blocks of texts and write their rows, in order, each block as soon as it is predicted. Returns the number of rows."""
+def predict_file(
+    model: OpenedModel, blocks: Iterable[Block], writer: RowWriter, names: Mapping[str, str] = LINE
+) -> int:
+    """Predict blocks of texts and write their rows, in order, each block as soon as it is predicted. Returns the number of rows.
+
+    A row has what was given beside its text, then the prediction: of its columns those in `names`, called as there.
+    """
     predict = None
     count = 0
     for block in blocks:
         predict = predict or model.student.predictor(model.checkpoint)  # a file that cannot be read loads no model
-        rows = predicted_rows(model.task, predict, block)
+        predicted = predicted_rows(model.task, predict, [given.text for given in block])
+        rows = [
+            {**given.row, **{names[key]: value for key, value in row.items() if key in names}}
+            for given, row in zip(block, predicted, strict=True)
+        ]
         writer.write(rows)
         count += len(rows)
     return count
 
 
-def blocks_of_source(model: OpenedModel, source: Source) -> Iterator[Block]:
-    """The texts of a source in blocks. Labels in it are not read. Raises DataError, also while the rows are read."""
-    reading = open_source(source, model.task, labelled=False)
-
-    def read(number: int, row: Row) -> str:
-        location = f"{source}, row {number}"
-        text = model.task.read_text(row, location, reading.layout)
-        refuse_lone_surrogates(text, location)
-        return text
-
-    texts = (read(number, row) for number, row in enumerate(reading.rows, 1))
-    while block := list(islice(texts, BLOCK)):
+def blocks_of_file(file: InputFile) -> Iterator[Block]:
+    """The texts of a file in blocks. Labels in it are not read. Raises DataError, also while the rows are read."""
+    given = file.given()
+    while block := list(islice(given, BLOCK)):
         yield block
 
 
@@ -71,7 +71,7 @@ def _texts(lines: Sequence[bytes], before: int) -> Iterator[Block]:
         if text:
             texts.append(text)
     for start in range(0, len(texts), BLOCK):
-        yield texts[start : start + BLOCK]
+        yield [Given(text, {}) for text in texts[start : start + BLOCK]]
 
 
 @contextmanager
@@ -83,8 +83,3 @@ def naming_options(options: str) -> Iterator[None]:
         message = str(error).removeprefix("test: ")  # the file is scored as a recipe's `test` is
         what, _, settings = message.partition("; set task.text_column")
         raise DataError(f"{what}; name it: {options}" if settings else message) from None
-
-
-def source_of(path: Path, text: str | None, label: str | None) -> Source:
-    """A file as a source. `text` and `label` are its columns, where they are not those of the task."""
-    return Source(path=path, text=text, label=label)

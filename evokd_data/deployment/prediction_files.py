@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from evokd_data.atomic_files import whole_file
 from evokd_data.errors import DataError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from evokd_data.tasks import Task
 
 GROUP = 65_536
@@ -31,6 +34,14 @@ class RowWriter(Protocol):
         """Write the rows behind those before."""
 
 
+def as_json(value: Any) -> bytes:
+    """JSON of a value of a user's file. What JSON has no form for, such as a date, becomes a string."""
+    try:
+        return orjson.dumps(value, default=str)
+    except TypeError:  # a whole number of more than 64 bits
+        return json.dumps(value, default=str, ensure_ascii=False).encode()
+
+
 class JsonLines:
     """One JSON object a line. The stream is flushed after each piece."""
 
@@ -39,12 +50,12 @@ class JsonLines:
 
     def write(self, rows: Sequence[Row]) -> None:
         """See `RowWriter`."""
-        self._stream.write(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+        self._stream.write(b"".join(as_json(row) + b"\n" for row in rows))
         self._stream.flush()
 
 
 class Csv:
-    """RFC 4180 with every string quoted, so that no character of a text ends its cell; spans are cells of JSON."""
+    """RFC 4180 with every string quoted, so that no character of a text ends its cell; lists and tables are cells of JSON."""
 
     def __init__(self, stream: BinaryIO, columns: Sequence[str]) -> None:
         self._stream = stream
@@ -56,7 +67,7 @@ class Csv:
         """See `RowWriter`."""
         for row in rows:
             self._writer.writerow(
-                [orjson.dumps(value).decode() if isinstance(value, list) else value for value in row.values()]
+                [as_json(value).decode() if isinstance(value, list | dict) else value for value in row.values()]
             )
         self.flush()
 
@@ -71,17 +82,18 @@ class Csv:
 class Parquet:
     """Rows gathered into row groups."""
 
-    def __init__(self, path: Path, task: Task) -> None:
+    def __init__(self, path: Path, columns: Mapping[str, pa.DataType]) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        self._schema = pa.schema({"text": pa.string(), **task.columns(), "probability": pa.float64()})
+        self._schema = pa.schema(columns)
+        self._strings = [name for name, kind in columns.items() if kind == pa.string()]
         self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
         self._rows: list[Row] = []
 
     def write(self, rows: Sequence[Row]) -> None:
         """See `RowWriter`."""
-        self._rows += rows
+        self._rows += [{**row, **{name: _as_string(row[name]) for name in self._strings}} for row in rows]
         if len(self._rows) >= GROUP:
             self._write_group()
 
@@ -98,15 +110,32 @@ class Parquet:
         self._writer.close()
 
 
-@contextmanager
-def open_writer(out: Path, task: Task) -> Iterator[RowWriter]:
-    """A file that appears whole at the end of the block, or not at all. Raises DataError for an unknown suffix."""
+def line_columns(task: Task) -> dict[str, pa.DataType]:
+    """The columns of predicted lines of a stream."""
+    import pyarrow as pa
+
+    return {"text": pa.string(), **task.columns(), "probability": pa.float64()}
+
+
+def _as_string(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else as_json(value).decode()
+
+
+def checked_suffix(out: Path) -> str:
+    """The suffix of a file to write, in lower case. Raises DataError for an unknown one."""
     suffix = out.suffix.lower()
     if suffix not in SUFFIXES:
         raise DataError(f"{out}: unknown format {suffix!r}; use {', '.join(SUFFIXES)}")
+    return suffix
+
+
+@contextmanager
+def open_writer(out: Path, columns: Mapping[str, pa.DataType]) -> Iterator[RowWriter]:
+    """A file that appears whole at the end of the block, or not at all. Raises DataError for an unknown suffix."""
+    suffix = checked_suffix(out)
     with whole_file(out) as draft:
         if suffix == ".parquet":
-            parquet = Parquet(draft, task)
+            parquet = Parquet(draft, columns)
             try:
                 yield parquet
             finally:
@@ -116,6 +145,6 @@ def open_writer(out: Path, task: Task) -> Iterator[RowWriter]:
             if suffix == ".jsonl":
                 yield JsonLines(stream)
                 return
-            table = Csv(stream, ["text", *task.columns(), "probability"])
+            table = Csv(stream, list(columns))
             yield table
             table.flush()

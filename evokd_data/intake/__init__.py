@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -137,15 +137,28 @@ def make_task(columns: Columns, label_map: Mapping[str, str], noun: str = "", de
     labels = [name for name in dict.fromkeys(names) if name]
     table: dict[str, Any] = {"description": description}
     if columns.task == "classification":
-        table |= {"labels": labels, "text_column": "text", "label_column": "label", "noun": noun or "text"}
+        table |= {"labels": labels, "noun": noun or "text"}
     else:
         table |= {"types": labels}
-    task, problems = settings.build(resolve(TASKS, columns.task), table, "labels")
+    cls = resolve(TASKS, columns.task)
+    # Without the columns where the task has no room for them, such as texts in a column called `tokens`.
+    task, problems = settings.build(cls, table | column_settings(columns), "labels")
+    if task is None:
+        task, problems = settings.build(cls, table, "labels")
     if task is None:
         raise DataError(
             f"column {columns.label!r}: " + "; ".join(problems) + "; rename labels with --label-map OLD=NEW"
         )
     return task
+
+
+def column_settings(columns: Columns) -> dict[str, str]:
+    """The settings of the task that name the source's columns: so later files with the same columns are read without being told."""
+    if columns.task == "classification":
+        return {"text_column": columns.text, "label_column": columns.label}
+    if columns.tagged:
+        return {"tokens_column": columns.text, "tags_column": columns.label}
+    return {"text_column": columns.text, "spans_column": columns.label}
 
 
 def full_map(columns: Columns, label_map: Mapping[str, str]) -> dict[str, str]:
@@ -218,7 +231,7 @@ def write(
     facts = replace(
         facts, labels=task.labels, names=tuple(task.describe().get("names", {}).values()),
         longest=lengths[(len(lengths) - 1) * 99 // 100],
-        typical=lengths[len(lengths) // 2], multilingual=_is_multilingual(texts),
+        typical=lengths[len(lengths) // 2], multilingual=_is_multilingual(texts), columns=_named_columns(task),
     )  # fmt: skip
     write_text(intake.seeds, "".join(_lines(task, division.seeds)))
     write_text(intake.test, "".join(_lines(task, division.test)))
@@ -227,8 +240,25 @@ def write(
 
 
 def _lines(task: Task, samples: Sequence[Sample]) -> Iterator[str]:
+    columns = settings.table(task)
+    text, target = columns["text_column"], columns.get("label_column", columns.get("spans_column"))
     for sample in samples:
-        yield json.dumps({"text": sample.text, **task.to_row(sample.target)}, ensure_ascii=False) + "\n"
+        (value,) = task.to_row(sample.target).values()
+        yield json.dumps({text: sample.text, target: value}, ensure_ascii=False) + "\n"
+
+
+def _named_columns(task: Task) -> dict[str, str]:
+    """The task's settings that name columns, where they differ from the defaults."""
+    defaults = {entry.name: entry.default for entry in fields(type(task))}  # type: ignore[arg-type]
+    table = settings.table(task)
+    return {key: table[key] for key in table if key.endswith("_column") and table[key] != defaults[key]}
+
+
+def map_for_later(label_map: Mapping[str, str]) -> dict[str, str]:
+    """The map of labels for the recipe, so that later files of the source are read as it was. Empty where it gives a label that it
+    has made another name, as a swap does: the files written here hold labels that are mapped already."""
+    changed = any(label_map.get(name, name) != name for name in label_map.values())
+    return {} if changed else dict(label_map)
 
 
 def _refuse_empty_sides(intake: Intake) -> None:

@@ -55,7 +55,7 @@ class Undecided(DataError):
 @dataclass(frozen=True, slots=True)
 class Columns:
     """What was recognised. `labels`: labels or span types as the source has them, in alphabetical or numerical order;
-    `numbered`: they are numbers. `others`: columns that are not read."""
+    `numbered`: they are numbers. `others`: columns that are not read. `tagged`: the texts are tokens, each with a tag."""
 
     task: str
     text: str
@@ -64,6 +64,7 @@ class Columns:
     rows: int
     numbered: bool = False
     others: tuple[str, ...] = ()
+    tagged: bool = False
 
 
 @dataclass
@@ -214,7 +215,8 @@ def find_columns(
     if numbered:
         labels.sort(key=float)
     others = tuple(name for name in columns if name not in chosen)
-    return Columns(task_name, *chosen, tuple(labels), count, numbered, others)
+    tagged = tagging is not None and columns[chosen[0]].words > 0
+    return Columns(task_name, *chosen, tuple(labels), count, numbered, others, tagged)
 
 
 def _tagging(columns: Mapping[str, Column], text: str | None, label: str | None) -> tuple[str, str] | None:

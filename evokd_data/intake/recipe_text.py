@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from evokd_data.machine import GIB, Accelerator, gib
 
@@ -42,7 +42,8 @@ CPU_TEACHER = "Qwen/Qwen3-1.7B"
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What is known of the user's data when the recipe is written. `origin`: where they come from, one line. `typical`
-    and `longest`: characters of the median text, and of all but the longest hundredth. `multilingual`: most letters are not Latin."""
+    and `longest`: characters of the median text, and of all but the longest hundredth. `multilingual`: most letters are not Latin.
+    `columns`: settings of the task that name the source's columns. `label_map`: labels of the source -> the task's."""
 
     name: str
     file: str
@@ -59,6 +60,8 @@ class Facts:
     noun: str = ""
     noun_from_column: bool = False
     description: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    label_map: Mapping[str, str] = field(default_factory=dict)
 
 
 def recipe_text(facts: Facts, gpus: Sequence[Accelerator]) -> str:
@@ -83,6 +86,8 @@ def _task(facts: Facts) -> str:
     description = facts.description or "say in one sentence what the labels are about"
     if key == "types":
         description = facts.description or "say in one sentence what is marked in the texts"
+    for setting, column in facts.columns.items():
+        lines.append(f"  {setting + ': ' + scalar(column):<33}# your column; predict and evaluate look for it, too")
     commented = "" if facts.description else "# "
     lines.append(f"  {commented}description: {scalar(description)}")
     if key == "labels":
@@ -119,7 +124,19 @@ def _flow(key: str, labels: Sequence[str]) -> str:
 def _sources(facts: Facts) -> str:
     drawn = f", per_class: {facts.per_class}" if facts.per_class else ""
     remark = "" if drawn else "  # all of them; per_class: 8 draws 8 of each class"
-    return f"seeds: {{path: {scalar(facts.seeds)}{drawn}}}{remark}\ntest: {{path: {scalar(facts.test)}}}  # only ever scored; no text of it reaches a prompt\n"
+    test = f"test: {{path: {scalar(facts.test)}}}  # only ever scored; no text of it reaches a prompt\n"
+    if not facts.label_map:
+        return f"seeds: {{path: {scalar(facts.seeds)}{drawn}}}{remark}\n{test}"
+    pairs = "".join(
+        f"    {json.dumps(old, ensure_ascii=False)}: {scalar(new)}\n" for old, new in facts.label_map.items()
+    )
+    per_class = (
+        f"  per_class: {facts.per_class}\n" if facts.per_class else f"  # per_class: 8{remark.partition('8')[2]}\n"
+    )
+    return (
+        f"seeds:\n  path: {scalar(facts.seeds)}\n{per_class}"
+        f"  label_map:                       # your labels; evaluate reads files that have them\n{pairs}{test}"
+    )
 
 
 def _teacher(facts: Facts, gpus: Sequence[Accelerator]) -> str:

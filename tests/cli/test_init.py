@@ -124,6 +124,50 @@ def test_a_test_set_of_its_own_takes_its_texts_out_of_the_seeds(tmp_path):
     assert (len(splits.seeds), len(splits.test)) == (54, 36)
 
 
+def test_the_recipe_keeps_the_columns_and_the_names_of_numbers(tmp_path):
+    numbers = {"Billing": 0, "Outage": 1, "Cancel": 2}
+    write_csv(tmp_path / "t.csv", ["body", "kind"], [[text, numbers[label]] for text, label in texts(20)])
+    pairs = [word for name, number in numbers.items() for word in ("--label-map", f"{number}={name}")]
+    assert call("init", "t.csv", "--text", "body", "--per-class", "3", *pairs).exit_code == 0
+    recipe = load("t.yaml")
+    assert (recipe.task.text_column, recipe.task.label_column) == ("body", "kind") and recipe.seeds.per_class == 3
+    assert recipe.seeds.label_map == {"0": "Billing", "1": "Outage", "2": "Cancel"}
+    assert list(jsonl("t-seeds.jsonl")[0]) == ["body", "kind"]
+    assert len(load_splits(recipe).seeds) == 9
+    swapped = ["--label-map", "Billing=Outage", "--label-map", "Outage=Billing"]
+    write_csv(tmp_path / "s.csv", ["text", "label"], [list(row) for row in texts(20)])
+    assert call("init", "s.csv", *swapped).exit_code == 0
+    assert "label_map" not in Path("s.yaml").read_text() and len(load_splits(load("s.yaml")).test) == 30
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ({"words": ["Ada", "saw", "Oslo"], "slots": ["B-who", "O", "B-where"]}, {"tokens_column": "words", "tags_column": "slots"}),
+        (
+            {"message": "Ada saw Oslo", "marks": [{"text": "Ada", "type": "who"}, {"text": "Oslo", "type": "where"}]},
+            {"text_column": "message", "spans_column": "marks"},
+        ),
+        ({"tokens": "Ada saw Oslo", "marks": [{"text": "Ada", "type": "who"}, {"text": "Oslo", "type": "where"}]}, {}),
+    ],
+)  # fmt: skip
+def test_a_tagging_recipe_keeps_the_columns_where_the_task_has_room_for_them(tmp_path, row, columns):
+    def numbered(value, number):
+        if isinstance(value, str):
+            return f"{value} {number}"
+        return [*value, str(number)] if "Ada" in value else [*value, "O"] if "O" in value else value
+
+    rows = [{key: numbered(value, i) for key, value in row.items()} for i in range(30)]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = call("init", "t.jsonl")
+    assert result.exit_code == 0, result.stderr
+    task = load("t.yaml").task
+    defaults = {"text_column": "text", "spans_column": "spans", "tokens_column": "tokens", "tags_column": "ner_tags"}
+    assert {name: getattr(task, name) for name in defaults} == {**defaults, **columns}
+    splits = load_splits(load("t.yaml"))
+    assert len(splits.seeds) + len(splits.test) == 30 and len(splits.test[0].target) == 2
+
+
 @pytest.mark.parametrize(
     ("header", "rows", "arguments", "message"),
     [

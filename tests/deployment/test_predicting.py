@@ -17,14 +17,8 @@ from click.testing import CliRunner, Result
 
 from evokd_data.cli import cli
 from evokd_data.deployment.opening import open_model
-from evokd_data.deployment.predicting import (
-    BLOCK,
-    blocks_of_lines,
-    blocks_of_source,
-    predict_file,
-    predicted_rows,
-    source_of,
-)
+from evokd_data.deployment.input_files import InputFile, source_of
+from evokd_data.deployment.predicting import BLOCK, blocks_of_file, blocks_of_lines, predict_file, predicted_rows
 from evokd_data.errors import DataError
 from evokd_data.stages.adopt import best_student
 from evokd_data.storage.workspace import read_json
@@ -76,11 +70,16 @@ def write_texts(path: Path, labelled: bool) -> Path:
 def test_every_kind_of_file_gives_a_row_for_each_text_in_order(run, tmp_path, name, labelled):
     result = call("predict", run.root, write_texts(tmp_path / name, labelled))
     rows = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [row["text"] for row in rows] == TEXTS
-    assert [list(row) for row in rows] == [["text", "label", "probability"]] * len(TEXTS)
+    given, label = (["id", "text", "label"], "predicted_label") if labelled else (["id", "text"], "label")
+    assert [list(row) for row in rows] == [[*given, label, "probability"]] * len(TEXTS)
+    assert [row["text"] for row in rows] == TEXTS and [int(row["id"]) for row in rows] == [0, 1, 2, 3]
     opened = open_model(str(run.root))
-    assert rows == predicted_rows(opened.task, opened.student.predictor(opened.checkpoint), TEXTS)
-    assert result.stderr == "colours, round 0: 4 texts\n"
+    expected = predicted_rows(opened.task, opened.student.predictor(opened.checkpoint), TEXTS)
+    assert [(row[label], row["probability"]) for row in rows] == [
+        (row["label"], row["probability"]) for row in expected
+    ]
+    told = f"{tmp_path / name}: has a column 'label', so what the student predicts is in 'predicted_label'\n"
+    assert result.stderr == (told if labelled else "") + "colours, round 0: 4 texts\n"
 
 
 def test_the_label_is_the_most_probable_class_and_the_probability_its_own(run):
@@ -153,9 +152,10 @@ def test_texts_are_read_predicted_and_written_a_block_at_a_time(run, tmp_path):
     path = tmp_path / "many.jsonl"
     path.write_text("".join(json.dumps({"text": f"text {number}"}) + "\n" for number in range(count)))
     opened, read, ahead, numbers = open_model(str(run.root)), [0], [], []
+    file = InputFile.of(source_of(opened, path, None, None, labelled=False), opened.task)
 
     def counted():
-        for block in blocks_of_source(opened, source_of(path, None, None)):
+        for block in blocks_of_file(file):
             read[0] += len(block)
             yield block
 
@@ -174,7 +174,7 @@ def test_what_arrives_in_pieces_is_cut_at_line_ends_alone():
             return self.read(3)
 
     stream = Pieces("größe eins\nzwei\n\ndrei 😀".encode())
-    assert [text for block in blocks_of_lines(stream) for text in block] == ["größe eins", "zwei", "drei 😀"]
+    assert [given.text for block in blocks_of_lines(stream) for given in block] == ["größe eins", "zwei", "drei 😀"]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_a_row_without_a_text_is_named_and_no_file_is_left(run, tmp_path, row, m
 def test_another_column_and_an_unknown_format_of_output(run, tmp_path):
     (tmp_path / "texts.csv").write_text("utterance,n\na red rose,1\n")
     result = call("predict", run.root, tmp_path / "texts.csv", "--text", "utterance")
-    assert json.loads(result.stdout)["text"] == "a red rose"
+    assert json.loads(result.stdout)["utterance"] == "a red rose"
     result = call("predict", run.root, tmp_path / "texts.csv", "--text", "utterance", "--out", tmp_path / "rows.xlsx")
     assert result.exit_code == 1 and "unknown format '.xlsx'; use .jsonl, .csv, .parquet" in result.stderr
 
@@ -210,5 +210,133 @@ def test_evaluate_shows_scores_with_intervals_and_every_class(run, tagger):
 
 def test_labels_that_the_task_does_not_have_are_an_error(run, tmp_path):
     write_rows(tmp_path / "other.jsonl", {"purple": ["a plum"]})
+    opened = open_model(str(run.root))
     with pytest.raises(DataError, match=r"other.jsonl, row 1.*'purple'"):
-        open_model(str(run.root)).test_samples(source_of(tmp_path / "other.jsonl", None, None))
+        opened.test_samples(source_of(opened, tmp_path / "other.jsonl", None, None))
+
+
+def write_csv(path: Path, header: list[str], rows: list[list[object]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+@pytest.fixture(scope="module")
+def from_csv(tmp_path_factory):
+    """A run whose recipe `init` has made from a table with columns and labels of its own."""
+    folder = tmp_path_factory.mktemp("from_csv")
+    numbers = {"red": 0, "green": 1, "blue": 2}
+    rows = [
+        [f"a-{i}", f"{text}, {i}", number]
+        for label, number in numbers.items()
+        for i, text in enumerate((SEEDS[label] + TEST[label]) * 4)
+    ]
+    write_csv(folder / "messages.csv", ["path", "message", "topic"], rows)
+    names = [word for label, number in numbers.items() for word in ("--label-map", f"{number}={label}")]
+    made = call(
+        "init",
+        folder / "messages.csv",
+        "--out",
+        folder / "messages.yaml",
+        "--text",
+        "message",
+        "--label",
+        "topic",
+        *names,
+    )
+    assert made.exit_code == 0, made.stderr
+    recipe = quick(
+        folder / "messages.yaml", "teacher={engine: scripted}", "teacher_trust=off", "student={kind: linear, buckets: 1024}",
+        "rounds={count: 1, samples: 24}",
+    )  # fmt: skip
+    return play(recipe, folder / "runs", 1)
+
+
+def test_the_columns_that_init_found_are_those_of_later_files(from_csv, tmp_path):
+    new = write_csv(
+        tmp_path / "new.csv", ["path", "message", "n"], [["b-1", "a red rose", "7"], ["b-2", "the sea", "007"]]
+    )
+    out = tmp_path / "out.csv"
+    assert call("predict", from_csv.root, new, "--out", out).exit_code == 0
+    with out.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [list(row) for row in rows] == [["path", "message", "n", "label", "probability"]] * 2
+    assert [(row["path"], row["message"], row["n"]) for row in rows] == [
+        ("b-1", "a red rose", "7"),
+        ("b-2", "the sea", "007"),
+    ]
+    labelled = write_csv(
+        tmp_path / "labelled.csv", ["path", "message", "topic"], [["c", "a red rose", 0], ["d", "the sea", 2]]
+    )
+    result = call("evaluate", from_csv.root, labelled, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["n"] == 2 and json.loads(result.stdout)["per_class"]["blue"]["support"] == 1
+    ours = from_csv.recipe_folder / "messages-test.jsonl"
+    assert (
+        json.loads(call("evaluate", from_csv.root, ours, "--json").stdout)
+        == read_json(best_student(from_csv).metrics)["test"]
+    )
+
+
+def test_flags_override_the_columns_of_the_recipe(from_csv, tmp_path):
+    both = write_csv(
+        tmp_path / "both.csv", ["message", "body", "topic", "colour"], [["the sea", "a red rose", "blue", "red"]]
+    )
+    by_flags = call("evaluate", from_csv.root, both, "--text", "body", "--label", "colour", "--json")
+    assert json.loads(by_flags.stdout)["per_class"]["red"]["support"] == 1
+    by_recipe = call("evaluate", from_csv.root, both, "--json")
+    assert json.loads(by_recipe.stdout)["per_class"]["blue"]["support"] == 1
+    none = write_csv(tmp_path / "none.csv", ["body"], [["a red rose"]])
+    result = call("predict", from_csv.root, none)
+    assert (
+        result.exit_code == 1 and "no column 'message'" in result.stderr and "name it: --text COLUMN" in result.stderr
+    )
+    same = call("evaluate", from_csv.root, both, "--text", "body", "--label", "body")
+    assert same.exit_code == 1 and "text and label are both 'body'; name two columns" in same.stderr
+
+
+def test_a_source_with_columns_of_its_own_is_the_default_and_the_tasks_columns_come_last(tmp_path):
+    write_rows(tmp_path / "seeds.jsonl", SEEDS)
+    rows = [[text, label] for label, texts in TEST.items() for text in texts]
+    write_csv(tmp_path / "test.csv", ["body", "colour"], rows)
+    (tmp_path / "recipe.yaml").write_text(
+        RECIPE.replace("{path: test.jsonl}", "{path: test.csv, text: body, label: colour}")
+    )
+    workspace = play(quick(tmp_path / "recipe.yaml"), tmp_path / "runs", 1)
+    for file in ("test.csv", "seeds.jsonl"):  # each has other columns
+        assert call("evaluate", workspace.root, tmp_path / file).exit_code == 0
+    result = call("predict", workspace.root, tmp_path / "test.csv")
+    assert list(json.loads(result.stdout.splitlines()[0])) == ["body", "colour", "label", "probability"]
+
+
+def test_columns_are_kept_with_their_types_and_rows_without_one_have_null(run, tmp_path):
+    given = [
+        {"text": "a red rose", "n": 1, "share": 0.5, "tags": ["x"], "probability": "high"},
+        {"text": "the sea", "n": 2, "share": 1, "new": True},
+    ]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
+    result = call("predict", run.root, tmp_path / "texts.jsonl", "--out", tmp_path / "rows.parquet")
+    assert "has a column 'probability', so what the student predicts is in 'predicted_probability'" in result.stderr
+    rows = pq.read_table(tmp_path / "rows.parquet").to_pylist()
+    kept = ("text", "n", "share", "tags", "probability", "new")
+    assert list(rows[0]) == [*kept, "label", "predicted_probability"]
+    assert [rows[0][name] for name in kept] == ["a red rose", 1, 0.5, '["x"]', "high", None]
+    assert [rows[1][name] for name in kept] == ["the sea", 2, 1.0, None, None, True]
+
+
+def test_predicting_twice_keeps_both_predictions(run, tmp_path):
+    (tmp_path / "texts.csv").write_text("text\na red rose\n")
+    for name in ("texts", "once", "twice"):
+        out = {"texts": "once", "once": "twice", "twice": "thrice"}[name]
+        call("predict", run.root, tmp_path / f"{name}.csv", "--out", tmp_path / f"{out}.csv")
+    with (tmp_path / "thrice.csv").open(newline="") as file:
+        assert next(csv.reader(file)) == [
+            "text", "label", "probability", "predicted_label", "predicted_probability", "predicted_predicted_label",
+            "predicted_predicted_probability",
+        ]  # fmt: skip
+
+
+def test_tokens_get_a_column_with_the_text_that_spans_count_in(tagger, tmp_path):
+    (tmp_path / "tokens.jsonl").write_text(json.dumps({"tokens": ["Ada", "saw", "Oslo"], "id": 3}) + "\n")
+    (row,) = map(json.loads, call("predict", tagger.root, tmp_path / "tokens.jsonl").stdout.splitlines())
+    assert list(row) == ["tokens", "id", "text", "spans", "probability"] and row["text"] == "Ada saw Oslo"
