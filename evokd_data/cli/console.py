@@ -15,6 +15,7 @@ from evokd_data.printable import printable_line
 from evokd_data.records import LabelForm
 from evokd_data.reporting.primary_metric import NAMES, primary_metric
 from evokd_data.reporting.run_summary import bars
+from evokd_data.tasks.untested import untested_by
 
 
 def reasons(rejected: Mapping[str, int]) -> str:
@@ -83,7 +84,8 @@ REASONS_FROM = 130
 
 
 def rounds_table(run: Mapping[str, Any], *, to_stderr: bool = False) -> None:
-    """Print the rounds in a run's summary. A column in which no round has a value is left out."""
+    """Print the rounds in a run's summary. A column in which no round has a value is left out. Below it: which
+    classes the test set has no example of."""
     columns = (
         "round", "kept", "rejected", score_name(run["rounds"]), "95 % interval", "adopted", "tokens", "s", "revision",
     )  # fmt: skip
@@ -98,6 +100,9 @@ def rounds_table(run: Mapping[str, Any], *, to_stderr: bool = False) -> None:
     cells = [*others, *rows]
     filled = [index for index in range(len(columns)) if any(row[index] is not None for row in cells)]
     table(run["name"], [columns[i] for i in filled], [[row[i] for i in filled] for row in cells], to_stderr=to_stderr)
+    scored = [entry["metrics"]["test"] for entry in run["rounds"] if (entry["metrics"] or {}).get("test")]
+    if scored and (sentence := untested_by(scored[-1])):
+        echo(sentence, err=to_stderr)
 
 
 def exam_tables(content: Mapping[str, Any], filters: Any) -> None:

@@ -56,6 +56,8 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, samples: int, 
             [[_asked(row), row["label"] or (f"({row['rejected']})" if row["rejected"] else ""), row["text"]] for row in content["samples"]],
         )  # fmt: skip
         _show_estimate(content["estimate"], loaded)
+    for warning in content["warnings"]:
+        echo(f"warning: {warning}", err=True)
     if is_refused(loaded, content):
         echo(f"a run would stop here; change {recipe} and preview it again", err=True)
         raise click.exceptions.Exit(1)

@@ -28,6 +28,7 @@ from evokd_data.sources.exports import Question
 from evokd_data.tasks import TASKS, UNANNOTATED, Task, cell, has, sample_id
 from evokd_data.tasks.classification import in_words
 from evokd_data.tasks.iob import is_tag, type_of
+from evokd_data.tasks.untested import untested
 
 EXAMPLES = 2
 """Texts that are shown for a label that is a number."""
@@ -269,7 +270,9 @@ def _refuse_empty_sides(intake: Intake) -> None:
 
 
 def _warnings(intake: Intake) -> Iterator[str]:
-    few = [(label, test) for label, _, test in intake.counts() if test < 10]
+    if sentence := untested({label: test for label, _, test in intake.counts()}):
+        yield sentence
+    few = [(label, test) for label, _, test in intake.counts() if 0 < test < 10]
     if few:
         listed = ", ".join(f"{label} {test}" for label, test in few[:8]) + (", ..." if len(few) > 8 else "")
         yield f"fewer than 10 test texts, so a score of these classes is mostly chance: {listed}; label more of them"

@@ -16,6 +16,7 @@ from evokd_data.recipe import Recipe
 from evokd_data.recipe_checks import SOURCES
 from evokd_data.reporting.tracking import lacks
 from evokd_data.seeds import Splits, load_splits, notes
+from evokd_data.tasks.untested import untested_in
 
 LOCAL_HUB = ("dulwich", "lz4", "uvicorn")
 """The packages of the extra [hub], which `publish: {endpoint: local}` needs before the first round."""
@@ -122,6 +123,9 @@ def _remarks(recipe: Recipe, splits: Splits | None, online: bool) -> list[str]:
         )
     for key, report in (splits.reports if splits else {}).items():
         remarks += [f"{key}: {line}" for line in notes(report)]
+    for key, samples in (("test", splits.test), ("dev", splits.dev)) if splits else ():
+        if samples and (sentence := untested_in(recipe.task, samples, key)):
+            remarks.append(f"{key}: {sentence}")
     for key in SOURCES:
         source = getattr(recipe, key)
         if source is not None and source.dataset is not None:

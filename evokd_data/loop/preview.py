@@ -35,6 +35,7 @@ from evokd_data.storage.workspace import read_json
 from evokd_data.strategies import Ask
 from evokd_data.strategies.labelling import STUDENT, can_be_scored
 from evokd_data.strategies.quotas import RequestPlan
+from evokd_data.tasks.untested import untested_in
 
 SHOWN_OF_A_REQUEST = 2
 """Texts of one request that are shown: so the samples come from several labels."""
@@ -42,7 +43,7 @@ SHOWN_OF_A_REQUEST = 2
 
 def preview(recipe: Recipe, runs: Path, progress: Progress, samples: int = 10) -> dict[str, Any]:
     """{"recipe", "verdict", "exam": content of exam.json or None, "prompts": [...], "samples": [...], "rejected": {reason: count},
-    "texts": texts that were asked for, "estimate": {...}}, JSON-able; also written into the run's folder.
+    "texts": texts that were asked for, "warnings": [...], "estimate": {...}}, JSON-able; also written into the run's folder.
 
     `prompts`: one of each template, {"template", "messages", "answer"}. `samples`: {"text", "label", "asked_for", "difficulty",
     "rejected"} with `rejected` "" for what would be kept. `estimate`: see `_estimate`. `verdict`: the exam's, "" without one.
@@ -98,7 +99,8 @@ async def _preview(run: LockedRun, progress: Progress, samples: int) -> dict[str
     return {
         "recipe": str(recipe.path), "verdict": exam["verdict"] if exam else "", "exam": exam and dict(exam),
         "prompts": list(watch.prompts.values()), "samples": rows, "rejected": rejected,
-        "texts": sum(request.count for request in chosen), "estimate": _estimate(run, watch, chosen, sum(rejected.values())),
+        "texts": sum(request.count for request in chosen), "warnings": list(filter(None, [untested_in(recipe.task, run.splits.test)])),
+        "estimate": _estimate(run, watch, chosen, sum(rejected.values())),
     }  # fmt: skip
 
 

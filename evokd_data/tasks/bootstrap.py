@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from evokd_data.tasks.untested import listed, untested
+
 RESAMPLES = 1000
 HALF_AN_ERROR = 0.5
 BLOCK_CELLS = 4_000_000  # counts drawn at a time: 32 MB, whatever the number of categories
@@ -61,20 +63,12 @@ def share_interval(right: float, total: float) -> Interval:
 
 def notes(names: Sequence[str], support: Sequence[int], unit: str) -> list[str]:
     """What the intervals cannot show, in words: classes without a `unit` in the test set ("text", "span"), and with few."""
-    without = [name for name, number in zip(names, support, strict=True) if not number]
     few = [name for name, number in zip(names, support, strict=True) if 0 < number < FEW]
-    lines = []
-    if without:
-        lines.append(
-            f"The test set has no {unit} of {_listed(without)}: they count as 0 in macro-F1, in its interval, too."
-        )
+    sentence = untested(dict(zip(names, support, strict=True)))
+    lines = [sentence] if sentence else []
     if few:
         lines.append(
-            f"The test set has fewer than {FEW} {unit}s of {_listed(few)}: how often they go wrong is for the most part taken from "
+            f"The test set has fewer than {FEW} {unit}s of {listed(few)}: how often they go wrong is for the most part taken from "
             "all of them together."
         )
     return lines
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -137,7 +137,7 @@ def test_what_intervals_cannot_show_is_said_in_words():
     expected = np.array([0] * 5 + [1] * 4 + [2])
     metrics = measures.classification(expected, certain(expected, 4), names, seed=0)
     assert metrics["notes"] == [
-        "The test set has no text of d: they count as 0 in macro-F1, in its interval, too.",
+        "The test set has no example of d: macro-F1 counts this class as 0, so it is 0.750 at most; add texts of it to the test set.",
         "The test set has fewer than 5 texts of b, c: how often they go wrong is for the most part taken from all of them together.",
     ]
     assert metrics["intervals"]["macro_f1"][1] == metrics["macro_f1"] == 0.75
