@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from evokd_data.cli.echo import LOG_JSON, QUIET, echo, failure
+
+if TYPE_CHECKING:
+    from evokd_data.storage.workspace import Workspace
 
 recipe = click.argument("recipe", type=click.Path(path_type=Path))
 recipes = click.argument("recipes", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -37,6 +41,13 @@ endpoint = click.option(
     help="A Hub's URL, or 'local' for the local Hub under ./hub. Without it: where a run under ./runs published REPO, else "
     "HF_ENDPOINT or the Hub.",
 )
+
+
+def workspace_of(run: Path, runs: Path) -> Workspace:
+    """The folder of a run, given as a folder or by its name under `runs`."""
+    from evokd_data.storage.workspace import Workspace
+
+    return Workspace(run if run.is_dir() or len(run.parts) > 1 else runs / run)
 
 
 def output(command: Callable[..., None]) -> Callable[..., None]:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from evokd_data.cli import options
 from evokd_data.cli.echo import echo
 
 
 @click.command("report", short_help="Write a run's report as one HTML page.")
-@click.argument("names", nargs=-1, required=True, metavar="RUN...")
+@click.argument("names", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Default: report.html in the first run's folder."
 )
@@ -21,8 +22,9 @@ from evokd_data.cli.echo import echo
     metavar="FILE",
     help="The results.json of `evokd-data compare`: shows its arms, too.",
 )
-def command(names: tuple[str, ...], out: Path | None, comparison: Path | None) -> None:
-    """Write RUNs, folders or names under runs/, side by side as one HTML page; prints its path.
+@options.runs
+def command(names: tuple[Path, ...], out: Path | None, comparison: Path | None, runs: Path) -> None:
+    """Write RUNs, folders or names under --runs, side by side as one HTML page; prints its path.
 
     The page is one file that needs no network: outcome, curve, teacher, student, weaknesses, rejections, samples, lineage.
 
@@ -30,9 +32,8 @@ def command(names: tuple[str, ...], out: Path | None, comparison: Path | None) -
     Example: evokd-data report reviews
              evokd-data report reviews other-run --out both.html
     """
-    from evokd_data.reporting.html_report import report
-    from evokd_data.storage.workspace import Workspace
+    from evokd_data.reporting.html_report import REPORT, report
 
-    workspaces = [Workspace(Path(name) if Path(name).is_dir() else Path("runs") / name) for name in names]
-    into = out or workspaces[0].root / "report.html"
+    workspaces = [options.workspace_of(name, runs) for name in names]
+    into = out or workspaces[0].root / REPORT
     echo(str(report(workspaces, into, comparison, lambda line: echo(f"warning: {line}", err=True))))

@@ -35,6 +35,7 @@ TOOLS = ("doccano", "label-studio", "argilla")
 )  # fmt: skip
 @click.option("--status", is_flag=True, help="Show how many corrections wait for --apply.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="The page's port; by default a free one.")
+@options.runs
 @options.mirror
 @options.as_json
 @options.output
@@ -47,10 +48,11 @@ def command(
     missing: str | None,
     status: bool,
     port: int,
+    runs: Path,
     mirror: str | None,
     as_json: bool,
 ) -> None:
-    """Review the samples of RUN, a folder or the name of one under runs/, on a page that only this machine can open.
+    """Review the samples of RUN, a folder or the name of one under --runs, on a page that only this machine can open.
 
     Corrections go to corrections.jsonl in the run's folder. --apply makes a round of them, on which the student is trained.
 
@@ -60,14 +62,16 @@ def command(
              evokd-data review reviews --import corrected.jsonl --missing reject
              evokd-data review reviews --apply
     """
-    from evokd_data.curation.reviewed_run import ReviewedRun, workspace_of
+    from evokd_data.curation.reviewed_run import ReviewedRun
     from evokd_data.storage.corrections import CorrectionLog, open_log
 
     if sum((applies, into is not None, file is not None, status)) > 1:
         raise click.UsageError(
             "--apply, --export, --import and --status are one each; call the command again for the next"
         )
-    workspace = workspace_of(run)
+    workspace = options.workspace_of(run, runs)
+    if not workspace.inputs.exists():
+        raise failure(f"{workspace.root}: holds no run; name one, see what is there: ls {runs}")
     if applies:
         _apply(workspace.root, mirror, as_json)
     elif status:

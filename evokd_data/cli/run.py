@@ -50,6 +50,7 @@ def command(
     from evokd_data.cli.live import live
     from evokd_data.loop.rounds import run_all, share_exam, taste
     from evokd_data.recipe import load
+    from evokd_data.reporting.html_report import renew
     from evokd_data.reporting.run_summary import summary
 
     loaded = [load(path, overrides) for path in recipes]
@@ -67,6 +68,8 @@ def command(
                 )
         done = run_all(loaded, runs, progress, origin, mirror)
     for run in done:
+        if line := renew(run.workspace):
+            echo(line, err=True)
         content = summary(run.workspace)
         if not is_quiet() and not logs_json():
             rounds_table(content, to_stderr=True)

@@ -28,11 +28,19 @@ from evokd_data.cli.echo import echo
     "--round", "index", type=int, metavar="N", help="The round of --samples and --rejections; else the newest."
 )
 @click.option("--count", type=click.IntRange(1), default=10, show_default=True, help="How many of them.")
+@options.runs
 @options.as_json
 def command(
-    run: Path, plan: int | None, samples: bool, rejections: str | None, index: int | None, count: int, as_json: bool
+    run: Path,
+    plan: int | None,
+    samples: bool,
+    rejections: str | None,
+    index: int | None,
+    count: int,
+    runs: Path,
+    as_json: bool,
 ) -> None:
-    """Show RUN: a folder, or the name of one under runs/.
+    """Show RUN: a folder, or the name of one under --runs.
 
     \b
     Example: evokd-data show reviews --samples
@@ -41,9 +49,9 @@ def command(
     from evokd_data.cli.console import plan_table, rounds_table, table
     from evokd_data.reporting import shown_rows
     from evokd_data.reporting.run_summary import summary
-    from evokd_data.storage.workspace import Workspace, read_json
+    from evokd_data.storage.workspace import read_json
 
-    workspace = Workspace(run if run.is_dir() or len(run.parts) > 1 else Path("runs") / run)
+    workspace = options.workspace_of(run, runs)
     content: Any = summary(workspace)  # raises an error when the folder holds no run
     if plan is not None:
         content = read_json(workspace.round(plan).plan)

@@ -27,8 +27,13 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, mirror: str | 
     from evokd_data.cli.live import live
     from evokd_data.loop.rounds import train_next
     from evokd_data.recipe import load
+    from evokd_data.reporting.html_report import renew
+    from evokd_data.storage.workspace import Workspace
 
+    loaded = load(recipe, overrides)
     with live() as progress:
-        metrics = train_next(load(recipe, overrides), runs, progress, mirror)
+        metrics = train_next(loaded, runs, progress, mirror)
     if metrics is not None:
+        if line := renew(Workspace(runs / loaded.name)):
+            echo(line, err=True)
         echo(json.dumps({"round": metrics["round"], "test": metrics["test"]}, ensure_ascii=False))

@@ -15,6 +15,7 @@ from evokd_data.errors import WorkspaceError
 from evokd_data.loop.rounds import LockedRun, complete_round, open_run, publish_rounds, teacher_of
 from evokd_data.progress import Progress
 from evokd_data.records import Revision
+from evokd_data.reporting.html_report import renew
 from evokd_data.reporting.tracking import track
 from evokd_data.runner import Runner
 from evokd_data.stages.correct import begin_corrected_round
@@ -38,7 +39,8 @@ def apply_corrections(workspace: Workspace, progress: Progress, mirror: str | No
     """Make a round of the corrections that no round has taken up yet; train, score, and publish where the recipe says so.
 
     A round of corrections that was begun and is not complete is completed instead. No teacher is opened. Raises WorkspaceError when there
-    is nothing to correct, or when the round after the last complete one is begun already; and as `open_run`, `publish_rounds`.
+    is nothing to correct, or when the round after the last complete one is begun already; and as `open_run`, `publish_rounds`. The
+    report in the run's folder is written anew, where there is one.
     """
     recipe = recipe_of(workspace)
     with open_run(recipe, workspace.root.parent, progress=progress, mirror=mirror) as run:
@@ -50,6 +52,8 @@ def apply_corrections(workspace: Workspace, progress: Progress, mirror: str | No
         metrics = complete_round(run, index, progress)
         revision = publish_rounds(run, progress)[-1] if recipe.publish else None
         track(recipe, run.workspace, progress)
+        if line := renew(run.workspace):
+            progress.note(line)
         return Applied(index, counts(corrections), metrics, revision)
 
 

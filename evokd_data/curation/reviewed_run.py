@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from evokd_data.deployment.opening import recipe_of
@@ -23,16 +22,6 @@ from evokd_data.storage.corrections import CorrectionLog, Decision, RowKey
 from evokd_data.storage.shards import ShardedSamples, read_probe
 from evokd_data.storage.workspace import RoundFolder, Workspace
 from evokd_data.tasks import Task, sample_id
-
-RUNS = Path("runs")
-
-
-def workspace_of(run: Path) -> Workspace:
-    """The folder of a run, given as a folder or by its name under runs/. Raises WorkspaceError when it holds no run."""
-    workspace = Workspace(run if run.is_dir() or len(run.parts) > 1 else RUNS / run)
-    if not workspace.inputs.exists():
-        raise WorkspaceError(f"{workspace.root}: holds no run; name one, see what is there: ls {RUNS}")
-    return workspace
 
 
 @dataclass(frozen=True)

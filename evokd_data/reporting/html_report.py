@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -41,6 +42,9 @@ MAX_BYTES = 3_000_000
 RESERVE = 20_000
 MOST_DAMAGES = 5
 """Damaged lines of a run's journals that are named; the others are counted."""
+DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
+REPORT = "report.html"
+"""The page of a run, in its folder."""
 PLACEHOLDER = re.compile(r"\{\{ (\w+) \}\}")
 
 
@@ -62,6 +66,30 @@ def report(
         if on_damage is not None:
             on_damage(line)
     return into
+
+
+def renew(workspace: Workspace) -> str:
+    """Write the page in a run's folder anew, where there is one. Returns what was done, as a line for the user; "" without a page.
+
+    A page that shows other runs or a comparison, too, stays as it is: which files these came from is not on it. Raises as `report` does.
+    """
+    into = workspace.root / REPORT
+    if not into.exists():
+        return ""
+    data = DATA.search(into.read_text(encoding="utf-8", errors="replace"))
+    try:
+        content = json.loads(data[1]) if data else {}
+        names, has_arms = [run["name"] for run in content["runs"]], content["arms"] is not None
+    except (ValueError, KeyError, TypeError):
+        return (
+            f"{into}: is no page of this version, and stays as it is; write it anew: evokd-data report {workspace.root}"
+        )
+    if names != [workspace.root.name] or (has_arms and read_run(workspace).comparison is None):
+        return (
+            f"{into}: shows other runs or a comparison, too, and stays as it is; write it anew with: evokd-data report"
+        )
+    report([workspace], into)
+    return f"{into}: written anew"
 
 
 def _damages(run: RunFiles) -> list[str]:

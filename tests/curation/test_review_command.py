@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from evokd_data.cli import cli
 from evokd_data.cli.review import TOOLS
 from evokd_data.curation import tool_files
+from evokd_data.reporting.html_report import DATA, REPORT, report
 from evokd_data.storage.corrected_rounds import live_samples
 from evokd_data.storage.shards import ShardedSamples
 from evokd_data.tasks.ner import NER
@@ -19,6 +20,13 @@ from tests.support.tagging_runs import make_tagging_run
 
 def review(*arguments: str | Path) -> Result:
     return CliRunner().invoke(cli, ["review", *map(str, arguments)])
+
+
+def rounds_on(page: Path) -> list[int]:
+    """The rounds that a report shows."""
+    data = DATA.search(page.read_text(encoding="utf-8"))
+    assert data is not None
+    return [row["round"] for row in json.loads(data[1])["runs"][0]["rounds"]]
 
 
 def test_the_command_knows_the_tools_that_the_library_knows() -> None:
@@ -43,8 +51,13 @@ def test_spans_corrected_in_a_tool_become_a_round(tmp_path: Path) -> None:
     }  # fmt: skip
     status = review(workspace.root, "--status", "--json")
     assert json.loads(status.stdout) == {"samples": 2, "accept": 0, "relabel": 1, "reject": 1}
-    applied = review(workspace.root, "--apply", "--json", "--quiet")
+    page = report([workspace], workspace.root / REPORT)
+    assert rounds_on(page) == [0, 1]
+    # By its name under another folder than runs/, as the other commands have it.
+    applied = review(workspace.root.name, "--runs", workspace.root.parent, "--apply", "--json")
     assert applied.exit_code == 0, applied.output
+    assert f"{page}: written anew" in applied.stderr
+    assert rounds_on(page) == [0, 1, 2]
     answer = json.loads(applied.stdout)
     assert (answer["round"], answer["relabel"], answer["reject"], answer["revision"]) == (2, 1, 1, None)
     task = NER(types=("ORG", "LOC"))
@@ -58,4 +71,5 @@ def test_spans_corrected_in_a_tool_become_a_round(tmp_path: Path) -> None:
     again = review(workspace.root, "--apply")
     assert again.exit_code == 1 and "there is nothing to apply" in again.output
     assert "holds no run" in review(tmp_path / "nothing" / "here").output
+    assert f"see what is there: ls {tmp_path}" in review("nothing", "--runs", tmp_path).output
     assert review(workspace.root, "--apply", "--status").exit_code == 2

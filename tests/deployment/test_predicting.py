@@ -16,8 +16,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from evokd_data.cli import cli
-from evokd_data.deployment.opening import open_model
 from evokd_data.deployment.input_files import InputFile, source_of
+from evokd_data.deployment.opening import open_model
 from evokd_data.deployment.predicting import BLOCK, blocks_of_file, blocks_of_lines, predict_file, predicted_rows
 from evokd_data.errors import DataError
 from evokd_data.stages.adopt import best_student

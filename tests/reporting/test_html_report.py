@@ -16,7 +16,7 @@ from evokd_data.cli import cli
 from evokd_data.errors import DataError, WorkspaceError
 from evokd_data.printable import _CONTROL
 from evokd_data.records import Completion, Message, Origin, Prompt, Rejection, Sample, Sampling, Weakness
-from evokd_data.reporting.html_report import MAX_BYTES, page, payload, report
+from evokd_data.reporting.html_report import MAX_BYTES, REPORT, page, payload, renew, report
 from evokd_data.reporting.report_sections.browser import browser
 from evokd_data.reporting.report_sections.embedding import neutralised, script_json
 from evokd_data.reporting.report_sections.run_files import read_run
@@ -26,7 +26,7 @@ from evokd_data.storage.journal import Journal, read_answers
 from evokd_data.storage.workspace import Workspace, read_json, write_checked_json
 from evokd_data.tasks import sample_id
 from tests.support.example_tagging_task import places
-from tests.support.example_task import play
+from tests.support.example_task import QUICK, play
 from tests.support.finished_runs import make_run, make_score
 from tests.support.hostile_runs import hostile_run
 
@@ -457,3 +457,37 @@ def test_a_damaged_journal_leaves_out_what_cannot_be_read_and_says_so(tmp_path: 
     result = CliRunner().invoke(cli, ["report", str(workspace.root), "--out", str(tmp_path / "r.html")])
     assert result.exit_code == 0 and f"warning: {remark}" in result.stderr
     assert remark in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_a_page_is_written_anew_only_where_it_shows_the_run_alone(tmp_path: Path) -> None:
+    first, second = (make_run(tmp_path / name)[1] for name in ("one", "two"))
+    path = first.root / REPORT
+    assert renew(first) == "" and not path.exists()
+    report([first], path)
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(whole + "<!-- of an earlier round -->", encoding="utf-8")
+    assert renew(first) == f"{path}: written anew" and path.read_text(encoding="utf-8") == whole
+    report([first, second], path)
+    both = path.read_text(encoding="utf-8")
+    assert "shows other runs or a comparison, too, and stays as it is" in renew(first)
+    assert path.read_text(encoding="utf-8") == both
+    path.write_text("<p>mine</p>", encoding="utf-8")
+    assert "is no page of this version" in renew(first) and path.read_text(encoding="utf-8") == "<p>mine</p>"
+
+
+def test_a_run_that_goes_on_writes_its_page_anew(recipe_file: Any, tmp_path: Path) -> None:
+    def run(*overrides: str) -> str:
+        path = recipe_file(**{"samples: 24": "samples: 6"})
+        sets = [part for override in (*QUICK, *overrides) for part in ("--set", override)]
+        return CliRunner().invoke(cli, ["run", str(path), *sets, "--runs", str(tmp_path / "runs")]).stderr
+
+    assert "written anew" not in run("rounds.count=1")
+    workspace = Workspace(tmp_path / "runs" / "colours")
+    page = report([workspace], workspace.root / REPORT)
+    before = page.read_bytes()
+    assert f"{page}: written anew" in run("rounds.count=2") and page.read_bytes() != before
+    shown_run = CliRunner().invoke(cli, ["show", "colours", "--runs", str(tmp_path / "runs")])
+    assert (
+        shown_run.exit_code == 0
+        and CliRunner().invoke(cli, ["report", "colours", "--runs", str(tmp_path / "runs")]).exit_code == 0
+    )

@@ -655,8 +655,10 @@ def test_texts_without_spans_can_be_scored():
     assert metrics["micro_f1"] == metrics["macro_f1"] == metrics["repaired_micro_f1"] == 0.0
     assert metrics["intervals"] == {"micro_f1": [0.0, 0.0], "macro_f1": [0.0, 0.0]}
     assert metrics["notes"] == [
-        "The test set has no example of track, artist, place of play: macro-F1 counts these classes as 0, so it is 0.000 at most; add "
-        "texts of each of them to the test set."
+        (
+            "The test set has no example of track, artist, place of play: macro-F1 counts these classes as 0, so it is 0.000 at most; add "
+            "texts of each of them to the test set."
+        )
     ]
     json.dumps(metrics, allow_nan=False)
 
