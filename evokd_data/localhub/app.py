@@ -19,6 +19,7 @@ from evokd_data.localhub.lfs import LfsStore
 from evokd_data.localhub.limits import DEFAULT, Limits
 from evokd_data.localhub.names import RepoId, is_name
 from evokd_data.localhub.other_sites import refuse_other_sites
+from evokd_data.localhub.page_layout import error_page
 from evokd_data.localhub.root import Root
 from evokd_data.localhub.routes import Route, find_route
 from evokd_data.localhub.signing import Signer
@@ -29,6 +30,7 @@ from evokd_data.localhub.wire import (
     ClientGone,
     Message,
     Receive,
+    Reply,
     Scope,
     Send,
     error_reply,
@@ -129,17 +131,17 @@ class App:
             await body.into(buffered)
             reply = await loop.run_in_executor(workers, route.handler, call)
         except HubError as exc:
-            reply = error_reply(exc)
+            reply = _error(scope, exc)
             if exc.status == 401 and route is not None and route.for_people:
                 reply.headers["WWW-Authenticate"] = 'Basic realm="Hub: any user name, the token as password"'
         except NoSuchRepository:  # deleted between the guard and the handler
             log.info("repository vanished during %s", scope["raw_path"], exc_info=True)
-            reply = error_reply(repo_not_found(anonymous=False))
+            reply = _error(scope, repo_not_found(anonymous=False))
         except ClientGone:
             return
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["raw_path"].decode("latin-1"))
-            reply = error_reply(HubError(500, "Internal error of the local Hub; its log says more"))
+            reply = _error(scope, HubError(500, "Internal error of the local Hub; its log says more"))
         finally:
             if buffered is not None:
                 buffered.close()
@@ -183,3 +185,11 @@ class App:
         }
         with self._log_file.open("a") as handle:  # opened each time, so that the file can be moved away
             handle.write(json.dumps(row) + "\n")
+
+
+def _error(scope: Scope, error: HubError) -> Reply:
+    """The error as a page for a browser, which asks for text/html by name, and as JSON for every other client."""
+    accepted = b",".join(value for key, value in scope["headers"] if key == b"accept")
+    reply = error_page(error) if b"text/html" in accepted.lower() else error_reply(error)
+    reply.headers["Vary"] = "Accept"
+    return reply

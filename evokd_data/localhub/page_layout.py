@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html import escape
+from http import HTTPStatus
 
-from evokd_data.localhub.wire import Reply
+from evokd_data.localhub.errors import HubError
+from evokd_data.localhub.wire import Reply, error_reply
 
 _STYLE = """
 :root{color-scheme:light dark;--page:#fff;--ink:#1d2530;--muted:#5c6774;--line:#e2e5ea;--soft:#f5f6f8;--accent:#2f5f98;--mark:#e6eef8}
@@ -46,3 +49,19 @@ def page(title: str, body: str) -> Reply:
         "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'",
     }
     return Reply(200, text.encode(), headers)
+
+
+def error_page(error: HubError) -> Reply:
+    """The answer for a browser: the words and the headers of `error_reply`, as a page with the way back."""
+    title = f"{error.status} {_phrase(error.status)}"
+    reply = page(
+        title, f'<p><a href="/">Local Hub</a></p><h1>{escape(title)}</h1><p class=foreign>{escape(error.message)}</p>'
+    )
+    return replace(reply, status=error.status, headers={**error_reply(error).headers, **reply.headers})
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"

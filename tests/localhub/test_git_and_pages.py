@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import io
 import re
 import shutil
@@ -195,3 +196,40 @@ def test_a_browser_draws_a_repository_on_a_desk_and_on_a_phone(hub, with_rows, t
             assert all(address.startswith((hub.endpoint, "data:image/svg+xml")) for address in page.requests)
 
     asyncio.run(visit())
+
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+"""What browsers send when somebody opens an address."""
+
+
+@pytest.mark.parametrize("accept", [None, "*/*", "application/json"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/datasets/local/nothing-here",
+        "/no/such/place/at/all",
+        "/api/datasets/local/nothing-here",
+        "/datasets/{repo}/tree/no-revision",
+        "/datasets/{repo}/resolve/main/no-file.txt",
+    ],
+)
+def test_an_error_is_a_page_for_a_browser_and_json_for_every_other_client(hub, published, path, accept):
+    address = hub.endpoint + path.format(repo=published)
+    client = web.get(address, headers={} if accept is None else {"Accept": accept})
+    browser = web.get(address, headers={"Accept": BROWSER})
+    assert client.status_code == browser.status_code == 404
+    assert client.headers["content-type"].startswith("application/json")
+    assert browser.headers["content-type"].startswith("text/html")
+    assert html.escape(client.json()["error"]) in browser.text
+    assert "<h1>404 Not Found</h1>" in browser.text and '<a href="/">' in browser.text
+    assert "default-src 'none'" in browser.headers["content-security-policy"]
+    for name in ("x-error-message", "x-error-code", "vary"):
+        assert client.headers.get(name) == browser.headers.get(name)
+    head = web.head(address, headers={"Accept": BROWSER})
+    assert head.status_code == 404 and head.content == b""
+
+
+def test_foreign_words_in_an_error_are_text(hub, published):
+    address = f"{hub.endpoint}/datasets/{published}/tree/%3Cscript%3Ealert(1)"
+    answer = web.get(address, headers={"Accept": BROWSER})
+    assert answer.status_code == 404 and "&lt;script&gt;alert(1)" in answer.text and "<script" not in answer.text
