@@ -167,7 +167,7 @@ def _of_repository(repo: str, revision: str | None, endpoint: str | None) -> Ope
             tags = models.refs(repo).tags
             rounds = [index for tag in tags if (index := repo_layout.round_index(tag)) is not None]
             if not rounds:
-                raise PublishError(f"{repo}: holds no student at {models.address}; push one: evokd-data push-student")
+                raise PublishError(f"{repo}: holds no student at {models.place}; push one: evokd-data push-student")
             revision = round_tag(max(rounds))
         commit = models.resolve(repo, revision)
         folder, _ = fetch_checkpoint(models, repo, commit)

@@ -141,7 +141,7 @@ class AtomicPublish:
             parent = refs.tags.get(bundle.parent_tag)
             if parent is None:
                 raise PublishError(
-                    f"{bundle.repo}: {bundle.parent_tag} is not at {self.hub.address}, and {bundle.tag} rests on it; publish it first"
+                    f"{bundle.repo}: {bundle.parent_tag} is not at {self.hub.place}, and {bundle.tag} rests on it; publish it first"
                 )
         if refs.head is None or refs.head == parent:
             return

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 LOOKUP_ATTEMPTS = 4
 PARALLEL_DOWNLOADS = 8
+MOST_LISTED = 8
+"""Rounds that a message names one by one."""
 LOCAL_USER = "local"  # the name of every user of a local Hub without tokens
 
 
@@ -46,7 +48,8 @@ class Hub:
     """A Hub at `endpoint` (None: HF_ENDPOINT or huggingface.co) with `token` (None: that of `hf auth login` or HF_TOKEN).
 
     `repo_type` is "dataset" or "model": students are published like rounds. With `remember` the cache keeps the commit of
-    each tag that was looked up. It is used when the Hub cannot be reached, and to detect that a tag was moved.
+    each tag that was looked up. It is used when the Hub cannot be reached, and to detect that a tag was moved. `called`: what messages
+    call a Hub whose address is another one each time.
     """
 
     name: ClassVar[str] = "hub"
@@ -56,6 +59,7 @@ class Hub:
     cache_dir: Path | None = None
     remember: bool = True
     repo_type: str = "dataset"
+    called: str | None = None
     retries: RetryPolicy = field(default_factory=RetryPolicy)
     note: Callable[[str], None] = log.warning
 
@@ -65,6 +69,11 @@ class Hub:
         from huggingface_hub import constants
 
         return (self.endpoint or constants.ENDPOINT).rstrip("/")
+
+    @property
+    def place(self) -> str:
+        """The Hub as messages name it: its address, or what it is called."""
+        return self.called or self.address
 
     @property
     def setting(self) -> str:
@@ -81,7 +90,7 @@ class Hub:
             role = user.get("auth", {}).get("accessToken", {}).get("role")
             if role == "read":
                 raise PublishError(
-                    f"{repo}: the token of {user.get('name')!r} may only read at {self.address}; "
+                    f"{repo}: the token of {user.get('name')!r} may only read at {self.place}; "
                     "make one that may write, then: hf auth login"
                 )
             if self._exists(api, repo):
@@ -91,7 +100,7 @@ class Hub:
             any_namespace = is_loopback(self.address) and user.get("name") == LOCAL_USER
             if repo.split("/")[0] not in namespaces and not any_namespace:
                 raise PublishError(
-                    f"{repo}: there is no such {self.repo_type} at {self.address}, and the token of {user.get('name')!r} may "
+                    f"{repo}: there is no such {self.repo_type} at {self.place}, and the token of {user.get('name')!r} may "
                     f"not make one there; its namespaces: {', '.join(map(str, namespaces))}. Change {self.setting} or the token"
                 )
 
@@ -125,14 +134,16 @@ class Hub:
         except Exception as error:
             if is_unreachable(error) and revision in remembered:
                 self._note(
-                    f"{self.address} does not answer; {repo}@{revision} was {remembered[revision]} when it last did"
+                    f"{self.place} does not answer; {repo}@{revision} was {remembered[revision]} when it last did"
                 )
                 return remembered[revision]
             raise self._as_publish_error(repo, error) from None
         commit = refs.tags.get(revision) or refs.branches.get(revision)
         if commit is None:
-            rounds = ", ".join(tag for tag in sorted(refs.tags) if repo_layout.round_index(tag) is not None) or "none"
-            raise PublishError(f"{repo}: there is no revision {revision!r} at {self.address}; rounds there: {rounds}")
+            raise PublishError(
+                f"{repo}: there is no revision {revision!r} at {self.place}; rounds there: {_listed(list(refs.rounds()))}; name one of "
+                "these, or publish that round from the folder of its run: evokd-data publish RECIPE"
+            )
         if remembered.get(revision, commit) != commit:
             raise VerificationError(
                 f"{repo}@{revision} is commit {commit} now and was {remembered[revision]} before: somebody moved the tag. To "
@@ -221,14 +232,14 @@ class Hub:
         except Exception as error:
             if status_of(error) != 401:
                 raise
-            raise PublishError(f"no access token for {self.address}; run: hf auth login, or set HF_TOKEN") from None
+            raise PublishError(f"no access token for {self.place}; run: hf auth login, or set HF_TOKEN") from None
 
     def _retried(self, call: Callable[[], Any], attempts: int = LOOKUP_ATTEMPTS) -> Any:
         """The result of a call that changes nothing. It gets few attempts, because a user may be waiting for the answer."""
         return replace(self.retries, attempts=min(self.retries.attempts, attempts)).run(call, self._note)
 
     def _note(self, text: str) -> None:
-        self.note(redact(text, self.token, _ambient_token()))
+        self.note(redact(text, self.token, _ambient_token()).replace(self.address, self.place))
 
     @contextmanager
     def _calls(self, repo: str, *, raw: bool = False) -> Iterator[HfApi]:
@@ -262,7 +273,8 @@ class Hub:
         if problem := repo_names.fault(repo):
             return PublishError(f"{repo}: {problem}")
         error = root_cause(error)
-        address, detail = self.address, redact(describe(error), self.token, _ambient_token())
+        address, detail = self.place, redact(describe(error), self.token, _ambient_token())
+        detail = detail.replace(self.address, address)
         match status_of(error):
             case _ if isinstance(error, LocalTokenNotFoundError):
                 text = f"no access token for {address}; run: hf auth login, or set HF_TOKEN"
@@ -310,6 +322,12 @@ class Hub:
             return json.loads(self._tags_file(repo).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
+
+
+def _listed(rounds: Sequence[int]) -> str:
+    """Round tags in a row; of many the first and the last."""
+    tags = [repo_layout.round_tag(index) for index in rounds]
+    return f"{tags[0]} to {tags[-1]}" if len(tags) > MOST_LISTED else ", ".join(tags) or "none"
 
 
 def _check_write_access(api: HfApi, repo: str, repo_type: str) -> bool:

@@ -41,7 +41,8 @@ def open_hub(
         running = localhub.running(root)
         with running as local:
             # Not remembered: the port may belong to another local Hub tomorrow, with other commits.
-            yield Hub(local.endpoint, local.token, cache_dir, remember=False, **settings)
+            called = f"the local Hub under {root}"  # its address is gone when the block ends
+            yield Hub(local.endpoint, local.token, cache_dir, remember=False, called=called, **settings)
     except ImportError as error:
         raise PublishError(f"the local Hub needs {error.name}; run: pip install 'evokd-data[hub]'") from None
     except HubDidNotStart as error:

@@ -182,7 +182,7 @@ def list_rounds(
     with open_hub(endpoint, token, cache_dir=Path(cache_dir) if cache_dir is not None else None) as hub:
         commits = hub.refs(repo).rounds()
         if not commits:
-            raise PublishError(f"{repo}: holds no rounds at {hub.address}; the first one: evokd-data publish RECIPE")
+            raise PublishError(f"{repo}: holds no rounds at {hub.place}; the first one: evokd-data publish RECIPE")
         snapshot = fetch_rounds(hub, repo, max(commits), kinds=[repo_layout.ROUNDS])
     with of_known_form(snapshot.name):
         return [
@@ -205,7 +205,7 @@ def newest(hub: Hub, repo: str) -> int:
     """The newest round that has a tag. Raises PublishError when the repository holds no rounds."""
     rounds = hub.refs(repo).rounds()
     if not rounds:
-        raise PublishError(f"{repo}: holds no rounds at {hub.address}; the first one: evokd-data publish RECIPE")
+        raise PublishError(f"{repo}: holds no rounds at {hub.place}; the first one: evokd-data publish RECIPE")
     return max(rounds)
 
 

@@ -45,6 +45,19 @@ def test_the_commands_of_the_readme_ask_the_hub_that_the_run_published_to(
     assert len(list((tmp_path / "runs" / "mine").glob("round-*"))) == 4
     named = call(tmp_path, "rounds", REPO, "--endpoint", "local")
     assert named.returncode == 0 and "was published" not in named.stderr
+    for command in (
+        ["load", REPO, "--round"],
+        ["verify", REPO, "--round"],
+        ["replay", REPO, "--round"],
+        ["diff", REPO, 1],
+    ):
+        missing = call(tmp_path, *command, 9)
+        assert missing.returncode == 1, missing.stdout
+        assert (
+            f"{REPO}: there is no revision 'round-009' at the local Hub under hub; rounds there: round-000, round-001, round-002; "
+            "name one of these, or publish that round from the folder of its run: evokd-data publish RECIPE"
+        ) in " ".join(missing.stderr.split())
+        assert "127.0.0.1" not in missing.stderr
 
 
 def test_the_newest_publication_counts_and_damaged_files_do_not(tmp_path: Path) -> None:
