@@ -97,7 +97,7 @@ async def measure(recipe: Recipe, out: Path) -> dict[str, Any]:
     with open_run(recipe, out / "runs") as run:
         async with TeacherOnDemand(recipe.teacher, out / "teacher.log") as teacher:
             await generate(recipe, run.workspace, 0, run.splits, teacher)
-            content = await examine(recipe, run.workspace, 1, run.splits, teacher, Progress())
+            content = await examine(recipe, run.workspace, 1, run.splits, teacher.complete, Progress())
             labelling = replace(labelling_of(recipe, content), rule="relabel")
             asked: set[str] = set()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
+from evokd_data.generation.seed_student import MAX_QUESTIONS
 from evokd_data.recipe import build, load
 from evokd_data.recipe_sections import Source
 from evokd_data.seeds import read_samples
@@ -63,6 +64,11 @@ def test_the_tutorial_runs_from_its_first_command_to_its_last(tmp_path: Path) ->
     output = run_page(DOCS / "tutorial.md", tmp_path)
     ((_, quoted),) = blocks(DOCS / "tutorial.md", "text")
     assert quoted in output
+    page = (DOCS / "tutorial.md").read_text(encoding="utf-8")
+    assert "round 1: exam: 18 seeds, 10 forms, 180 prompts" in output
+    assert (
+        "18 seeds in 10 forms are\n180 short prompts here, and 640 are the most" in page and 10 * MAX_QUESTIONS == 640
+    )
     work = tmp_path / "work"
     assert (work / "rows.csv").exists() and (work / "runs/messages/report.html").exists()
     assert "_evokd_data_completion" in (work / "evokd-data-completion.bash").read_text()

@@ -93,6 +93,15 @@ def _show_estimate(estimate: Mapping[str, Any], recipe: Any) -> None:
     if estimate["cost_usd"] is not None:
         parts.append(f"{estimate['cost_usd']:.2f} dollars")
     echo(f"\nthe whole run, {estimate['rounds']} rounds, {estimate['texts']:,} texts: about {', '.join(parts)}")
+    if exam := estimate["exam"]["requests"]:
+        exam_tokens = estimate["exam"]["prompt_tokens"] + estimate["exam"]["completion_tokens"]
+        took = (
+            f" and {_duration(estimate['exam']['measured_seconds'])}" if estimate["exam"]["measured_requests"] else ""
+        )
+        echo(
+            f"the exam is counted in all of these: {exam:,} requests with {exam_tokens:,} tokens{took}; it is asked already, and the run "
+            "does not ask it again"
+        )
     budget = recipe.budget
     if budget.tokens is not None and tokens > budget.tokens:
         echo(f"warning: more than budget.tokens, {budget.tokens:,}: the run would end before its last round", err=True)

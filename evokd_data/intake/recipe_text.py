@@ -87,7 +87,7 @@ def _task(facts: Facts) -> str:
     if key == "types":
         description = facts.description or "say in one sentence what is marked in the texts"
     for setting, column in facts.columns.items():
-        lines.append(f"  {setting + ': ' + scalar(column):<33}# your column; predict and evaluate look for it, too")
+        lines.append(f"  {setting + ': ' + scalar(column):<33} # your column; predict and evaluate look for it, too")
     commented = "" if facts.description else "# "
     lines.append(f"  {commented}description: {scalar(description)}")
     if key == "labels":

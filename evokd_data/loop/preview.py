@@ -75,7 +75,12 @@ async def _preview(run: LockedRun, progress: Progress, samples: int) -> dict[str
     recipe, workspace = run.recipe, run.workspace
     async with metered_teacher(run, progress) as teacher:
         await generate(recipe, workspace, 0, run.splits, teacher, progress)
-        exam = await examine(recipe, workspace, 1, run.splits, teacher, progress) if needs_exam(recipe, 1) else None
+        exam_watch = _Watch(teacher)
+        exam = (
+            await examine(recipe, workspace, 1, run.splits, exam_watch.complete, progress)
+            if needs_exam(recipe, 1)
+            else None
+        )
         brief, quotas = make_plan(recipe, workspace, 1)
         pipeline = make_filter_pipeline(recipe, run.splits, brief.earlier)
         brief = replace(brief, check_texts=pipeline.text_filters.problems)
@@ -94,13 +99,17 @@ async def _preview(run: LockedRun, progress: Progress, samples: int) -> dict[str
             async with aclosing(results):
                 drafts = [(request, request_drafts) async for request, request_drafts in results]
     rows, rejected = _fates(recipe, pipeline, drafts, samples)
-    if not watch.seconds:  # every answer was in the journal: the preview that asked has measured the time
-        watch.take_over(_earlier_estimate(run))
+    # Where every answer was in the journal, the preview that asked has measured the time.
+    earlier = _earlier_estimate(run)
+    if not watch.seconds:
+        watch.take_over(earlier)
+    if not exam_watch.seconds:
+        exam_watch.take_over(earlier.get("exam") or {})
     return {
         "recipe": str(recipe.path), "verdict": exam["verdict"] if exam else "", "exam": exam and dict(exam),
         "prompts": list(watch.prompts.values()), "samples": rows, "rejected": rejected,
         "texts": sum(request.count for request in chosen), "warnings": list(filter(None, [untested_in(recipe.task, run.splits.test)])),
-        "estimate": _estimate(run, watch, chosen, sum(rejected.values())),
+        "estimate": _estimate(run, watch, exam_watch, chosen, sum(rejected.values())),
     }  # fmt: skip
 
 
@@ -141,6 +150,11 @@ class _Watch:
             messages = [{"role": message.role, "content": message.content} for message in prompt.messages]
             self.prompts[prompt.template] = {"template": prompt.template, "messages": messages, "answer": answer.text}
 
+    @property
+    def measured(self) -> dict[str, Any]:
+        """The time, as `take_over` reads it."""
+        return {"measured_seconds": round(self.seconds, 3), "measured_requests": self.timed_calls}
+
     def take_over(self, estimate: Mapping[str, Any]) -> None:
         """The time that an earlier preview of the same recipe measured."""
         self.seconds, self.timed_calls = estimate.get("measured_seconds", 0.0), estimate.get("measured_requests", 0)
@@ -176,13 +190,17 @@ def _fates(
     return rows, dict(sorted(rejected.items()))
 
 
-def _estimate(run: LockedRun, watch: _Watch, chosen: Sequence[GenerationRequest], rejected: int) -> dict[str, Any]:
-    """What the whole run will ask, in proportion to what the preview asked: {"rounds", "texts", "requests", "prompt_tokens",
-    "completion_tokens", "seconds_at_most", "measured_seconds", "measured_requests", "cost_usd"}.
+def _estimate(
+    run: LockedRun, watch: _Watch, exam_watch: _Watch, chosen: Sequence[GenerationRequest], rejected: int
+) -> dict[str, Any]:
+    """What the whole run takes, in proportion to what the preview asked: {"rounds", "texts", "requests", "prompt_tokens",
+    "completion_tokens", "seconds_at_most", "measured_seconds", "measured_requests", "cost_usd", "exam"}.
 
     Counted are the rounds, with what is asked for again because the filters reject it, both exams, and the teacher's own test
-    after the loop; not the advice on weaknesses, a few prompts a round. `seconds_at_most`: at the preview's speed; a run has
-    more in flight. None where nothing was measured, or has no price.
+    after the loop; not the advice on weaknesses, a few prompts a round. `exam` is the first exam's part of all this, which the
+    preview has asked and the run does not ask again: {"requests", "prompt_tokens", "completion_tokens", "measured_seconds",
+    "measured_requests"}. `seconds_at_most`: of the exam as measured, of all else at the preview's speed; a run has more in flight.
+    None where nothing was measured, or has no price.
     """
     recipe = run.recipe
     texts = sum(request.count for request in chosen)
@@ -192,11 +210,6 @@ def _estimate(run: LockedRun, watch: _Watch, chosen: Sequence[GenerationRequest]
     requests = factor * watch.calls.total()
     prompt_tokens = factor * sum(count for (_, kind), count in watch.tokens.items() if kind == "prompt")
     completion_tokens = factor * sum(count for (_, kind), count in watch.tokens.items() if kind == "completion")
-    for row in read_answers(run.workspace.round(1).journal):
-        if is_exam(row["key"]):
-            requests += 1
-            prompt_tokens += row["prompt_tokens"]
-            completion_tokens += row["completion_tokens"]
     tested = 2 * min(recipe.teacher_test_texts, len(run.splits.test))
     if recipe.rounds.count >= ROUND and needs_exam(recipe, 1) and can_be_scored(recipe.task):
         tested += WAYS * min(QUESTIONS, recipe.rounds.samples)
@@ -204,11 +217,25 @@ def _estimate(run: LockedRun, watch: _Watch, chosen: Sequence[GenerationRequest]
         requests += tested
         prompt_tokens += tested * watch.tokens["label", "prompt"] / watch.calls["label"]
         completion_tokens += tested * watch.tokens["label", "completion"] / watch.calls["label"]
+    exam = _exam_part(run, exam_watch)
     seconds = requests * watch.seconds / watch.timed_calls if watch.timed_calls else None
+    if seconds is not None and exam["requests"]:
+        measured = exam_watch if exam_watch.timed_calls else watch
+        seconds += exam["requests"] * measured.seconds / measured.timed_calls
+    requests += exam["requests"]
+    prompt_tokens += exam["prompt_tokens"]
+    completion_tokens += exam["completion_tokens"]
     return {
         "rounds": recipe.rounds.count, "texts": recipe.rounds.count * recipe.rounds.samples, "requests": round(requests),
         "prompt_tokens": round(prompt_tokens), "completion_tokens": round(completion_tokens),
-        "seconds_at_most": None if seconds is None else round(seconds),
-        "measured_seconds": round(watch.seconds, 3), "measured_requests": watch.timed_calls,
+        "seconds_at_most": None if seconds is None else round(seconds), **watch.measured,
         "cost_usd": None if recipe.prices is None else round(recipe.prices.of(prompt_tokens, completion_tokens), 4),
+        "exam": exam,
     }  # fmt: skip
+
+
+def _exam_part(run: LockedRun, watch: _Watch) -> dict[str, Any]:
+    """The exam's requests and tokens, from its journal, and what was measured of its time."""
+    answers = [row for row in read_answers(run.workspace.round(1).journal) if is_exam(row["key"])]
+    tokens = {key: sum(row[key] for row in answers) for key in ("prompt_tokens", "completion_tokens")}
+    return {"requests": len(answers), **tokens, **watch.measured}

@@ -43,7 +43,7 @@ from evokd_data.storage.shards import (
     write_shard,
 )
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, write_checked_json
-from evokd_data.strategies import Brief, Write
+from evokd_data.strategies import Ask, Brief, Write
 from evokd_data.strategies.quotas import RequestPlan, refill
 
 
@@ -115,7 +115,7 @@ async def _generate_with_teacher(
     folder = workspace.round(index)
     if not folder.plan.exists():
         if needs_exam(recipe, index):
-            require_useful(recipe, await examine(recipe, workspace, index, splits, teacher, progress))
+            require_useful(recipe, await examine(recipe, workspace, index, splits, teacher.complete, progress))
         elif needs_second_exam(recipe, workspace, index):
             require_useful(recipe, await examine_again(recipe, workspace, index, teacher, progress))
     brief, waves = plan(recipe, workspace, index, splits)
@@ -229,15 +229,18 @@ def _partition_counter(teacher: TeacherOnDemand, tally: Tally, journal: Journal)
 
 
 async def examine(
-    recipe: Recipe, workspace: Workspace, index: int, splits: Splits, teacher: TeacherOnDemand, progress: Progress
+    recipe: Recipe, workspace: Workspace, index: int, splits: Splits, complete: Ask, progress: Progress
 ) -> Mapping[str, Any]:
-    """The teacher's exam before round `index`, its answers in the round's journal. Returns the content of exam.json."""
+    """The teacher's exam before round `index`, its answers in the round's journal. Returns the content of exam.json.
+
+    `complete` asks the teacher for what the journal does not answer.
+    """
     seeds, forms = sum(map(len, folds_of(recipe, splits.seeds))), len(forms_to_try(recipe, len(splits.seeds)))
     if not workspace.round(index).exam.exists():
-        progress.stage("exam", index, seeds=seeds, forms=forms)
+        progress.stage("exam", index, seeds=seeds, forms=forms, prompts=seeds * forms)
     with Journal(workspace.round(index).journal) as journal:
         brief = make_brief(recipe, workspace, index, labelling_of(recipe, None))
-        ask = journal.asker(teacher.complete, _counter(progress, seeds * forms))
+        ask = journal.asker(complete, _counter(progress, seeds * forms))
         content = await exam(recipe, workspace, index, splits, brief, ask)
     progress.note(content["message"])
     if mixture := mixture_in_words(content):

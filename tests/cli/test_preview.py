@@ -60,6 +60,8 @@ def test_it_shows_prompts_exam_samples_and_the_estimate_and_what_comes_next(meas
     assert "filters.label_disagreement: auto is " in shown.stderr
     assert "10 of " in shown.stdout and "the whole run, 2 rounds, 48 texts: about" in shown.stdout
     assert " dollars" in shown.stdout
+    assert "round 1: exam: 15 seeds, 10 forms, 150 prompts" in shown.stderr
+    assert "the exam is counted in all of these: 150 requests with " in shown.stdout
     assert f"next: evokd-data run {path}, or a taste of it first: evokd-data run {path} --limit 20" in shown.stderr
 
     content = json.loads(call("preview", path, *FAST, "--runs", runs, *prices, "--json").stdout)
@@ -92,6 +94,20 @@ def test_a_run_after_it_asks_nothing_twice_makes_the_same_rows_and_takes_what_wa
     rows += list(read_answers(run.teacher_test_journal))
     assert len(rows) == pytest.approx(estimate["requests"], rel=0.2)
     assert sum(row["prompt_tokens"] for row in rows) == pytest.approx(estimate["prompt_tokens"], rel=0.3)
+
+
+def test_requests_tokens_and_seconds_of_the_estimate_all_hold_the_exam(measured: Path, runs: Path) -> None:
+    slow = ["--set", "teacher.latency_s=0.02", "--set", "teacher.window=1"]
+    estimate = json.loads(call("preview", measured, *FAST, *slow, "--runs", runs, "--json").stdout)["estimate"]
+    exam = estimate["exam"]
+    rows = [row for row in read_answers(Workspace(runs / "colours").round(1).journal) if row["key"].startswith("exam/")]
+    assert exam["requests"] == exam["measured_requests"] == len(rows) == 150
+    for kind in ("prompt_tokens", "completion_tokens"):
+        assert estimate[kind] > exam[kind] == sum(row[kind] for row in rows)
+    others = estimate["requests"] - 150
+    assert exam["measured_seconds"] >= 150 * 0.02
+    rate = estimate["measured_seconds"] / estimate["measured_requests"]
+    assert estimate["seconds_at_most"] == pytest.approx(exam["measured_seconds"] + others * rate, abs=1)
 
 
 def test_a_taste_after_it_takes_over_the_exam_unless_the_recipe_was_changed(measured: Path, runs: Path) -> None:
