@@ -3,7 +3,7 @@
 README.md  recipe.yaml  prompts/*.j2  card/learning-curve.svg        of the newest round, replaced by each round
 data/round-003/train-00000-of-00001.parquet                          added by each round, never changed
 rejections/round-003/*.parquet  journal/round-003/*.parquet  probe/round-003/*.parquet
-live/round-004/round-003/train-00000-of-00001.parquet                added by a round of corrections: that file of data/ without
+live/round-004/round-003/train-00000-of-00001.parquet                added by a corrected round: that file of data/ without
                                                                      the rows that are withdrawn
 rounds/round-003/manifest.json  plan.json  metrics.json
 """

@@ -19,7 +19,7 @@ TOOLS = ("doccano", "label-studio", "argilla")
 
 @click.command("review", short_help="Correct a run's samples: a page with keys, or a tool's file.")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--apply", "applies", is_flag=True, help="Make a round of the corrections: train, score, publish.")
+@click.option("--apply", "applies", is_flag=True, help="Make a corrected round: train, score, publish.")
 @click.option(
     "--export", "into", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
     help="Write the samples that nothing is decided about for an annotation tool.",
@@ -54,7 +54,8 @@ def command(
 ) -> None:
     """Review the samples of RUN, a folder or the name of one under --runs, on a page that only this machine can open.
 
-    Corrections go to corrections.jsonl in the run's folder. --apply makes a round of them, on which the student is trained.
+    Corrections go to corrections.jsonl in the run's folder. --apply makes a corrected round of them, on which the student is
+    trained.
 
     \b
     Example: evokd-data review reviews
@@ -118,7 +119,7 @@ def _apply(root: Path, mirror: str | None, as_json: bool) -> None:
         return
     counts = applied.counts
     echo(
-        f"round {applied.round}: {counts['relabel']} relabelled, {counts['reject']} rejected, {counts['accept']} confirmed"
+        f"corrected round {applied.round}: {counts['relabel']} relabelled, {counts['reject']} rejected, {counts['accept']} confirmed"
     )
     score = primary_metric(applied.metrics["test"])
     if not adoption["adopted"]:

@@ -27,7 +27,7 @@ from evokd_data.storage.workspace import Workspace
 
 @dataclass(frozen=True)
 class Applied:
-    """A round of corrections: how many rows were confirmed, relabelled and rejected, its metrics, its revision where it was published."""
+    """A corrected round: how many rows were confirmed, relabelled and rejected, its metrics, its revision where it was published."""
 
     round: int
     counts: dict[str, int]
@@ -36,9 +36,9 @@ class Applied:
 
 
 def apply_corrections(workspace: Workspace, progress: Progress, mirror: str | None = None) -> Applied:
-    """Make a round of the corrections that no round has taken up yet; train, score, and publish where the recipe says so.
+    """Make a corrected round of the corrections that no round has taken up yet; train, score, and publish where the recipe says so.
 
-    A round of corrections that was begun and is not complete is completed instead. No teacher is opened. Raises WorkspaceError when there
+    A corrected round that was begun and is not complete is completed instead. No teacher is opened. Raises WorkspaceError when there
     is nothing to correct, or when the round after the last complete one is begun already; and as `open_run`, `publish_rounds`. The
     report in the run's folder is written anew, where there is one.
     """
@@ -58,7 +58,7 @@ def apply_corrections(workspace: Workspace, progress: Progress, mirror: str | No
 
 
 def _unfinished(run: LockedRun) -> int | None:
-    """The round of corrections that is begun and not complete or, without new corrections, complete and not published."""
+    """The corrected round that is begun and not complete or, without new corrections, complete and not published."""
     folders = run.workspace.rounds()
     if not folders or corrections_of(folders[-1]) is None:
         return None

@@ -314,7 +314,7 @@ def _run_rounds(loop: Runner, run: LockedRun, teacher: TeacherOnDemand, progress
 
 
 def _last_corrected(workspace: Workspace) -> int:
-    """The last round of corrections that was begun, 0 without one: it may follow the recipe's last round."""
+    """The last corrected round that was begun, 0 without one: it may follow the recipe's last round."""
     corrected = (folder.index for folder in workspace.rounds() if corrections_of(folder) is not None)
     return max(corrected, default=0)
 

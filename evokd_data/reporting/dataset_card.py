@@ -69,7 +69,7 @@ def render(recipe: Recipe, repo: str, rounds: Sequence[RoundFacts]) -> str:
     rejected = Counter[str]()
     for facts in rounds:
         rejected.update(facts.manifest["totals"]["rejected"])
-    # An exam holds until the next: a round of corrections takes none, and its plan names none.
+    # An exam holds until the next: a corrected round takes none, and its plan names none.
     examined = next((facts.plan for facts in reversed(rounds) if facts.plan.get("exam")), newest.plan)
     identity, task = newest.manifest["identity"], recipe.task.describe()
     meanings: Mapping[str, str] = next((value for key, value in task.items() if key.endswith("_descriptions")), {})

@@ -97,9 +97,10 @@ def mixture_in_words(content: Mapping[str, Any]) -> str:
         )
     if pool["accuracy"] >= chosen["accuracy"]:
         return ""
-    fit = "better" if pool["log_likelihood"] > chosen["score"] else "no worse, within a standard error"
+    fit = "better" if pool["log_likelihood"] > chosen["score"] else "as well, within one standard error"
     return (
-        f"both together are right on {pool['accuracy']:.2f} of the seeds, the teacher alone on {chosen['accuracy']:.2f}; the "
-        f"seeds-only student has a say all the same, because labels are judged by their probability, and by that both fit {fit} "
-        f"(mean log-probability of the right label {pool['log_likelihood']:.2f}, of the teacher alone {chosen['score']:.2f})"
+        f"labels are made of the teacher's and the seeds-only student's probabilities, though such labels are right on fewer seeds "
+        f"({pool['accuracy']:.2f}) than the teacher's own ({chosen['accuracy']:.2f}): texts are kept by probability, and the joint "
+        f"probabilities fit the seeds {fit} (mean log-probability of the right label {pool['log_likelihood']:.2f}, of the teacher's own "
+        f"{chosen['score']:.2f})"
     )

@@ -35,7 +35,7 @@ class RoundFacts:
 
     @property
     def corrections(self) -> Mapping[str, int] | None:
-        """{"accept", "relabel", "reject"} of a round of corrections, otherwise None."""
+        """{"accept", "relabel", "reject"} of a corrected round, otherwise None."""
         counts: Mapping[str, int] | None = self.manifest["totals"].get("corrections")
         return counts
 

@@ -13,7 +13,7 @@ from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
 def summary(workspace: Workspace) -> dict[str, Any]:
     """{"name", "rounds": [...], "mastery", "teacher"} with one entry for each round that was begun. A value that is missing yet is None.
 
-    `asked` counts texts that the teacher was asked for: 0 in a round of corrections. `teacher` holds the teacher's own scores on the test set (see stages/teacher_test.py).
+    `asked` counts texts that the teacher was asked for: 0 in a corrected round, which `corrected` tells apart. `teacher` holds the teacher's own scores on the test set (see stages/teacher_test.py).
 
     `tokens` are prompt and completion tokens of all answers. `seconds` are those of generating and training, each in the
     process that finished it. Raises WorkspaceError when the folder holds no run.
@@ -68,10 +68,13 @@ def mastery(rounds: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any
     of them that the student of the round before predicted right, and an exponential moving average of this share.
 
     This is knowledge tracing (arXiv 2403.14661) with classes for skills. Each round has other samples, and their labels are
-    the teacher's: the estimate says where the student stands, not how well it would do on a test.
+    the teacher's: the estimate says where the student stands, not how well it would do on a test. A corrected round has no fresh
+    samples and is left out: a person looks at what the student is likely to get wrong.
     """
     histories: dict[str, list[dict[str, Any]]] = {}
     for entry in rounds:
+        if entry["corrected"]:
+            continue
         probe = (entry["metrics"] or {}).get("probe") or {}
         for name, counts in probe.get("per_class", {}).items():
             history = histories.setdefault(name, [])
@@ -100,6 +103,7 @@ def _round(folder: RoundFolder) -> dict[str, Any]:
     return {
         "round": folder.index,
         "asked": totals.get("asked"),
+        "corrected": "corrections" in totals,
         "kept": totals.get("kept"),
         "rejected": totals.get("rejected"),
         "metrics": {name: metrics.get(name) for name in SUMMARISED} if metrics else None,

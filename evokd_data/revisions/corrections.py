@@ -1,4 +1,4 @@
-"""Published rounds of corrections: whether their rows, and the files without withdrawn rows, follow from their plans."""
+"""Published corrected rounds: whether their rows, and the files without withdrawn rows, follow from their plans."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def replay_corrections(snapshot: Snapshot, task: Task) -> int:
-    """Make the rows of the snapshot's last round, a round of corrections, again from its plan. Returns their number.
+    """Make the rows of the snapshot's last round, a corrected round, again from its plan. Returns their number.
 
     Raises VerificationError when they are not the published ones, or a row is corrected that is not there or was withdrawn before.
     """

@@ -201,7 +201,7 @@ def _rows(after: Snapshot, added: Sequence[int]) -> Iterator[dict[str, Any]]:
 
 
 def _corrections(after: Snapshot, added: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """How many earlier rows a person confirmed, relabelled and rejected, for each added round of corrections."""
+    """How many earlier rows a person confirmed, relabelled and rejected, for each added corrected round."""
     for index in added:
         if (counts := after.rounds[index].manifest["totals"].get("corrections")) is not None:
             yield {"round": index, **{action: counts[action] for action in ACTIONS}}

@@ -56,7 +56,7 @@ async def generate(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write all shards of round `index` and return its totals. Does nothing when an earlier process wrote them all. The teacher
-    is not asked for round 0, the seeds, nor for a round of corrections.
+    is not asked for round 0, the seeds, nor for a corrected round.
 
     Raises TeacherError when the teacher stops, or when no text became a sample.
     """

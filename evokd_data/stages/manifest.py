@@ -8,7 +8,7 @@
      "files": {path in the repository: {sha256, size}}}          (in the published copy)
 
 `content` is the digest of the round's rows, and `digest` that of the identity. The identity contains the `digest` of the
-round before as `parent`, so equal digests mean equal rows, made in the same way from the same earlier rounds. A round of corrections
+round before as `parent`, so equal digests mean equal rows, made in the same way from the same earlier rounds. A corrected round
 has one more key in its identity, `withdrawn`: how many earlier rows its plan withdraws. The first own
 round of a branch has one more key in its identity, `from`: {repo, tag, commit, digest} of the published round from which the
 branch starts (see `revisions.resume`).

@@ -1,4 +1,4 @@
-"""Corrected rounds: rounds of a person's corrections, in which no teacher is asked.
+"""Corrected rounds: those of a person's corrections, in which no teacher is asked.
 
 The `plan.json` of such a round has two more keys:
 

@@ -25,6 +25,7 @@ from evokd_data.reporting.html_report import report, sections
 from evokd_data.reporting.report_sections.browser import browser
 from evokd_data.reporting.report_sections.run_files import read_run
 from evokd_data.reporting.report_sections.teacher import teacher
+from evokd_data.reporting.report_sections.weaknesses import weaknesses
 from evokd_data.reporting.run_summary import summary
 from evokd_data.revisions.diff import diff
 from evokd_data.revisions.load import load_round
@@ -224,7 +225,7 @@ def test_a_run_goes_on_after_corrected_rounds_and_the_next_one_replays(server: R
     played = published(server, tmp_path, "org/goes-on")
     rows = correct(played.workspace)
     apply_corrections(played.workspace, Progress())
-    with open_log(played.workspace.root) as log:  # a second round of corrections, without a row of its own
+    with open_log(played.workspace.root) as log:  # a second corrected round, without a row of its own
         review = ReviewedRun(played.workspace, log)
         rejected = next(sample for sample in review.samples if sample.origin.round == 3)
         review.decide([(3, rejected.id)], "reject")
@@ -234,6 +235,11 @@ def test_a_run_goes_on_after_corrected_rounds_and_the_next_one_replays(server: R
     recipe = load(tmp_path / "recipe.yaml", [*QUICK, *addresses])
     run_all([recipe], tmp_path / "runs", Progress())
     assert read_json(played.workspace.round(5).manifest)["identity"]["rows"]
+    shown = read_run(played.workspace)
+    aimed = [entry for entry in weaknesses(shown) if entry["round"] == 2 and entry["fresh"]["after"]]
+    # Rounds 3 and 4 are corrected ones: their rows are none that the teacher has written.
+    assert aimed and {entry["fresh"]["after"]["round"] for entry in aimed} == {5}
+    assert {row["round"] for history in shown.summary["mastery"].values() for row in history} == {1, 2, 5}
     for index in (4, 5):
         replay(played.repo, index, cache_dir=tmp_path / "cache", **played.at)
     verify(played.repo, 5, cache_dir=tmp_path / "cache", **played.at)

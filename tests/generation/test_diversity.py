@@ -113,10 +113,15 @@ def test_every_round_tells_its_variety_and_whether_it_can_be_told_from_real_text
 def test_mastery_follows_each_class_by_what_the_student_met_and_got_right():
     def entry(number: int, **met: tuple[int, int]) -> dict:
         per_class = {name: {"n": n, "right": right} for name, (n, right) in met.items()}
-        return {"round": number, "metrics": {"probe": {"per_class": per_class} if per_class else None}}
+        return {
+            "round": number,
+            "corrected": False,
+            "metrics": {"probe": {"per_class": per_class} if per_class else None},
+        }
 
     rounds = [entry(0), entry(1, red=(4, 1), blue=(0, 0)), entry(2, red=(4, 3), blue=(2, 2)), entry(3, red=(0, 0))]
-    traced = mastery([*rounds, {"round": 4, "metrics": None}])
+    corrected = {**entry(4, red=(4, 0)), "corrected": True}  # no fresh samples
+    traced = mastery([*rounds, corrected, {"round": 5, "corrected": False, "metrics": None}])
     assert [(line["round"], line["accuracy"], line["estimate"]) for line in traced["red"]] == [
         (1, 0.25, 0.25), (2, 0.75, 0.5), (3, None, 0.5)
     ]  # fmt: skip

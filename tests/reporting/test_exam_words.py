@@ -44,8 +44,11 @@ def test_a_rule_of_the_recipe_is_named_as_such() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({}, "fit better (mean log-probability of the right label -0.41, of the teacher alone -0.52)"),
-        ({"pool": {"log_likelihood": -0.54}}, "fit no worse, within a standard error"),
+        (
+            {},
+            "the joint probabilities fit the seeds better (mean log-probability of the right label -0.41, of the teacher's own -0.52)",
+        ),
+        ({"pool": {"log_likelihood": -0.54}}, "fit the seeds as well, within one standard error (mean log-probability"),
         ({"chosen": {"student_weight": 0.0}}, "has no say in the labels"),
     ],
 )

@@ -20,6 +20,7 @@ from evokd_data.reporting.html_report import MAX_BYTES, REPORT, page, payload, r
 from evokd_data.reporting.report_sections.browser import browser
 from evokd_data.reporting.report_sections.embedding import neutralised, script_json
 from evokd_data.reporting.report_sections.run_files import read_run
+from evokd_data.reporting.report_sections.weaknesses import weaknesses
 from evokd_data.reporting.significance import fisher_exact, interval_of_difference
 from evokd_data.storage import shards
 from evokd_data.storage.journal import Journal, read_answers
@@ -491,3 +492,14 @@ def test_a_run_that_goes_on_writes_its_page_anew(recipe_file: Any, tmp_path: Pat
         shown_run.exit_code == 0
         and CliRunner().invoke(cli, ["report", "colours", "--runs", str(tmp_path / "runs")]).exit_code == 0
     )
+
+
+def test_a_mistake_found_on_corrected_texts_is_compared_with_none_on_fresh_ones(tmp_path: Path) -> None:
+    _, workspace = make_run(tmp_path, rounds=4)
+    before = {entry["round"]: entry["fresh"] for entry in weaknesses(read_run(workspace))}
+    assert before[2]["before"] == {"round": 1, "missed": 0, "n": 4} and before[2]["after"]["round"] == 3
+    for index in (1, 3):
+        plan = workspace.round(index).plan
+        write_checked_json(plan, {**read_json(plan), "corrections": []})
+    after = {entry["round"]: entry["fresh"] for entry in weaknesses(read_run(workspace))}
+    assert after[2] == {"before": {"round": 1, "missed": 0, "n": 4, "corrected": True}, "after": None, "verdict": ""}

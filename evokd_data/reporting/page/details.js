@@ -101,7 +101,7 @@ function weaknessSection(run, showWeakness) {
   }
   const others = run.untargeted.filter((row) => row.others).map((row) => `round ${row.round}: ${row.others}`).join(', ');
   return [
-    el('p', {}, 'A weakness is a kind of mistake on texts that the student had not learned yet. Texts are written for it; the next round’s fresh texts, and the test set, say what became of it.'),
+    el('p', {}, 'A weakness is a kind of mistake on texts that the student had not learned yet. Texts are written for it; the fresh texts of the next round in which the teacher writes, and the test set, say what became of it.'),
     note('A weakness is chosen because its count is high, and part of a high count is chance: a part of each fall comes by itself. “Rarer” and “more frequent” are said only where Fisher’s exact test has a p below 0.05, uncorrected for the number of weaknesses.'),
     others ? note(`Seen and not aimed at, ${others}.`) : null,
     el('div', { class: 'cards' }, run.weaknesses.map((each) => weaknessCard(each, showWeakness))),
@@ -123,7 +123,7 @@ function weaknessCard(each, showWeakness) {
 
 // "3 of 6 → 0 of 6 fresh texts, inside noise", where both are known.
 function changeOf(pair, where) {
-  if (!pair || !pair.before || !pair.after) return '';
+  if (!pair || !pair.before || !pair.after || pair.before.corrected) return '';
   return [`${count(pair.before.missed)} of ${count(pair.before.n)} → ${count(pair.after.missed)} of ${count(pair.after.n)} ${where}, `, pair.verdict === 'inside noise' ? pair.verdict : el('b', {}, pair.verdict)];
 }
 
@@ -138,8 +138,8 @@ function weaknessTitle(each) {
 
 function beforeAfter(each, when) {
   const lines = [['fresh texts', each.fresh], ['test texts', each.test]].filter(([, pair]) => pair && pair[when]).map(([name, pair]) => {
-    const { missed, n, round } = pair[when];
-    return el('p', {}, el('span', { class: 'big' }, percent(missed / n)), ` ${count(missed)} of ${count(n)} ${name}, round ${round}`,
+    const { missed, n, round, corrected } = pair[when];
+    return el('p', {}, el('span', { class: 'big' }, percent(missed / n)), ` ${count(missed)} of ${count(n)} ${corrected ? 'corrected texts' : name}, round ${round}`,
       when === 'after' && pair.verdict ? el('span', {}, ': ', el('b', {}, pair.verdict)) : null);
   });
   if (lines.length) return lines;

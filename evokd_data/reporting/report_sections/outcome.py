@@ -101,7 +101,7 @@ def _what_was_done(run: RunFiles) -> str:
 
 
 def _what_a_person_did(run: RunFiles) -> list[str]:
-    """A sentence on the rounds of corrections; none where there are none."""
+    """A sentence on the corrected rounds; none where there are none."""
     parts = [
         f"{counts['relabel']:,} relabelled, {counts['reject']:,} rejected and {counts['accept']:,} confirmed in round {round_files.index}"
         for round_files in run.rounds

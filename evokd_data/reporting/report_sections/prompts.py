@@ -38,7 +38,7 @@ def answers_behind(run: RunFiles, places: Sequence[Place], budget: float) -> dic
     """{"messages": [[role, content]], "answers": [[template, message indices, text, finish, tokens, probabilities]],
     "answers_of": {row: answer indices}, "asked_rows": rows that the teacher was asked for}.
 
-    Takes about `budget` bytes at most; rows are chosen evenly over the page. Seeds, rounds of corrections and rounds
+    Takes about `budget` bytes at most; rows are chosen evenly over the page. Seeds, corrected rounds and rounds
     without a journal have no answers.
     """
     rounds = {round_files.index for round_files in run.of_teacher}

@@ -47,7 +47,7 @@ class RoundFiles:
 
     @property
     def corrections(self) -> Mapping[str, int] | None:
-        """{"accept", "relabel", "reject"} of a round of a person's corrections, otherwise None."""
+        """{"accept", "relabel", "reject"} of a corrected round, otherwise None."""
         return counts(self.plan["corrections"]) if "corrections" in self.plan else None
 
     def quotas(self) -> list[Mapping[str, Any]]:
@@ -108,7 +108,7 @@ class RunFiles:
 
     @property
     def of_teacher(self) -> list[RoundFiles]:
-        """The rounds in which a teacher is asked: all but the seeds and rounds of corrections."""
+        """The rounds in which a teacher is asked: all but the seeds and corrected rounds."""
         return [round_files for round_files in self.rounds if round_files.index and round_files.corrections is None]
 
     @property

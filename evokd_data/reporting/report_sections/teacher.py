@@ -135,7 +135,7 @@ def _matrix(run: RunFiles) -> dict[str, Any] | None:
 
 
 def _kept_pairs(round_files: RoundFiles) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """(label asked for, labels given) of the samples that were asked for by label. In a round of corrections a person gave them."""
+    """(label asked for, labels given) of the samples that were asked for by label. In a corrected round a person gave them."""
     is_of_teacher = round_files.index and "corrections" not in round_files.plan
     for path in round_files.folder.shard_files() if is_of_teacher else ():
         table = read_table(path)

@@ -1,8 +1,10 @@
 """The weaknesses that were aimed at: what the student got wrong, the texts written for it, and what became of that mistake.
 
 The student of round r - 2 is wrong on texts of round r - 1; texts of round r are written for it; the student of round r, which
-has learned them, predicts the texts of round r + 1. All three are fresh texts. The test set is the second witness where it has a
-confusion matrix: the students of the rounds r - 1 and r.
+has learned them, predicts the texts of round r + 1. All three are fresh texts. A corrected round has none: its rows are those that a
+person relabelled. So what comes after is the next round in which a teacher writes; where round r - 1 is a corrected one, the mistake
+is counted on its corrected texts and compared with nothing. The test set is the second witness where it has a confusion matrix: the
+students of the rounds r - 1 and r.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ def weaknesses(run: RunFiles) -> list[dict[str, Any]]:
     """An entry for each weakness that a round aimed at, in the order of rounds and quotas.
 
     {"round", "name", "kind", "expected", "got", "wrong": texts, "advice", "asked", "kept", "rejected", "texts", "fresh", "test"};
-    `fresh` and `test` are {"before", "after", "verdict"}, either of which is {"round", "missed", "n"} or None.
+    `fresh` and `test` are {"before", "after", "verdict"}, either of which is {"round", "missed", "n"} or None; with "corrected": true
+    where the texts are those of a corrected round.
     """
     counts = _mistakes(run)
     entries = []
@@ -103,12 +106,18 @@ def _fresh(
 ) -> dict[str, Any]:
     """The share of fresh texts with the mistake. A mistake that expects no class is counted among all texts."""
     mistake = weakness.get("kind", ""), weakness.get("expected", ""), weakness.get("got", "")
-    by_round = {}
-    for number in (index - 1, index + 1):
-        if number in counts:
-            mistakes, seen, texts = counts[number]
-            by_round[number] = _share(number, mistakes[mistake], seen[mistake[1]] or texts)
-    return _compared(by_round.get(index - 1), by_round.get(index + 1))
+
+    def share(number: int | None) -> dict[str, Any] | None:
+        if number is None or number not in counts:
+            return None
+        mistakes, seen, texts = counts[number]
+        return _share(number, mistakes[mistake], seen[mistake[1]] or texts)
+
+    before = share(index - 1)
+    after = share(next((round_files.index for round_files in run.of_teacher if round_files.index > index), None))
+    if before and index - 1 in {round_files.index for round_files in run.rounds if round_files.corrections is not None}:
+        return {"before": {**before, "corrected": True}, "after": after, "verdict": ""}
+    return _compared(before, after)
 
 
 def _on_test(run: RunFiles, index: int, weakness: Mapping[str, Any]) -> dict[str, Any] | None:
