@@ -51,8 +51,8 @@ TASKS: dict[str, dict[str, Any]] = {
         "label_names": {"ABBR": "abbreviation", "DESC": "description", "ENTY": "entity", "HUM": "human", "LOC": "location",
                         "NUM": "number"},
     },
-    "snips_intents": {"noun": "request to a voice assistant", "nouns": "requests to a voice assistant"},
-    "clinc150_domains": {"noun": "message to a digital assistant", "nouns": "messages to a digital assistant"},
+    "snips_intents": {"noun": "request to a voice assistant"},
+    "clinc150_domains": {"noun": "message to a digital assistant"},
     "banking77": {"noun": "message from a bank's customer", "nouns": "messages from a bank's customers"},
     "inshorts": {"noun": "short news article"},
     "conll04": {

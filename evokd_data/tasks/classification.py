@@ -19,6 +19,7 @@ from evokd_data.records import Constraint, Mistake, Outcome, Prediction, Sample,
 from evokd_data.registry import nearest
 from evokd_data.settings import from_anyone
 from evokd_data.tasks import PLAIN, Layout, UnknownClass, Unreadable, cell
+from evokd_data.tasks.nouns import plural, with_article
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,7 +67,8 @@ class Classification:
     noun: Annotated[str, Field(min_length=1)] = "text"
     """What one text is, in a word or a few: question, customer message, film review. It goes into every prompt."""
     nouns: str = ""
-    """The plural of `noun`. By default `noun` with an s; give it where that is wrong."""
+    """The plural of `noun`. By default the word before the first preposition gets an s, or the last word: "requests to a
+    voice assistant". Give it where that is wrong."""
     label_names: Mapping[str, str] = field(default_factory=dict)
     """What labels are called in prompts, and what a student with frozen embeddings reads of a class: `ENTY` says
     nothing to a teacher, `entity` does. Without a name the label itself is written out: `PlayMusic` is "play music"."""
@@ -180,8 +182,8 @@ class Classification:
             "labels": list(self.labels),
             "names": dict(self.names),
             "noun": self.noun,
-            "a_noun": f"{'an' if self.noun[0].lower() in 'aeiou' else 'a'} {self.noun}",
-            "nouns": self.nouns or f"{self.noun}s",
+            "a_noun": with_article(self.noun),
+            "nouns": self.nouns or plural(self.noun),
             "description": self.description,
             "label_descriptions": dict(self.label_descriptions),
         }

@@ -143,7 +143,7 @@ def test_show_prints_a_table_the_plan_and_json_without_none(recipe_file):
     assert kept.stdout.startswith("round 2: samples") and 2 < len(kept.stdout.splitlines()) <= 12
     shown = json.loads(call("show", "colours", "--json").stdout)
     assert [set(entry) for entry in shown["rounds"]] == [
-        {"round", "asked", "kept", "rejected", "metrics", "tokens", "seconds", "digest", "revision"}
+        {"round", "asked", "corrected", "kept", "rejected", "metrics", "tokens", "seconds", "digest", "revision"}
     ] * 3
 
 
