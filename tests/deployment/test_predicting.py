@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from evokd_data.deployment.opening import open_model
 from evokd_data.deployment.predicting import BLOCK, blocks_of_file, blocks_of_lines, predict_file, predicted_rows
 from evokd_data.errors import DataError
 from evokd_data.stages.adopt import best_student
+from evokd_data.stages.publish import public_recipe
 from evokd_data.storage.workspace import read_json
 from tests.support.example_tagging_task import places
 from tests.support.example_task import RECIPE, SEEDS, TEST, play, quick, write_rows
@@ -340,3 +342,16 @@ def test_tokens_get_a_column_with_the_text_that_spans_count_in(tagger, tmp_path)
     (tmp_path / "tokens.jsonl").write_text(json.dumps({"tokens": ["Ada", "saw", "Oslo"], "id": 3}) + "\n")
     (row,) = map(json.loads, call("predict", tagger.root, tmp_path / "tokens.jsonl").stdout.splitlines())
     assert list(row) == ["tokens", "id", "text", "spans", "probability"] and row["text"] == "Ada saw Oslo"
+
+
+def test_a_student_that_was_published_brings_the_columns_of_its_recipe(tmp_path):
+    write_rows(tmp_path / "seeds.jsonl", SEEDS)
+    rows = [[text, number] for number, texts in enumerate(TEST.values()) for text in texts]
+    write_csv(tmp_path / "test.csv", ["body", "colour"], rows)
+    layout = "{path: test.csv, text: body, label: colour, label_map: {0: red, 1: green, 2: blue}}"
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("{path: test.jsonl}", layout))
+    workspace = play(quick(tmp_path / "recipe.yaml"), tmp_path / "runs", 1)
+    folder = shutil.copytree(workspace.round(0).student, tmp_path / "student")
+    (folder / "recipe.yaml").write_text(public_recipe(workspace.recipe))  # as push-student has it beside the checkpoint
+    result = call("evaluate", folder, tmp_path / "test.csv", "--json")
+    assert json.loads(result.stdout) == read_json(workspace.round(0).metrics)["test"]
