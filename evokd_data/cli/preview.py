@@ -92,14 +92,15 @@ def _show_estimate(estimate: Mapping[str, Any], recipe: Any) -> None:
         parts.append(f"at most {_duration(estimate['seconds_at_most'])} of the teacher's time")
     if estimate["cost_usd"] is not None:
         parts.append(f"{estimate['cost_usd']:.2f} dollars")
-    echo(f"\nthe whole run, {estimate['rounds']} rounds, {estimate['texts']:,} texts: about {', '.join(parts)}")
+    rounds = f"{estimate['rounds']} round{'s' if estimate['rounds'] > 1 else ''}"
+    echo(f"\nthe whole run, {rounds}, {estimate['texts']:,} texts: about {', '.join(parts)}")
     if exam := estimate["exam"]["requests"]:
         exam_tokens = estimate["exam"]["prompt_tokens"] + estimate["exam"]["completion_tokens"]
         took = (
             f" and {_duration(estimate['exam']['measured_seconds'])}" if estimate["exam"]["measured_requests"] else ""
         )
         echo(
-            f"the exam is counted in all of these: {exam:,} requests with {exam_tokens:,} tokens{took}; it is asked already, and the run "
+            f"the exam is counted in all of these: {exam:,} requests with {exam_tokens:,} tokens{took}; it has been asked, and the run "
             "does not ask it again"
         )
     budget = recipe.budget

@@ -289,6 +289,8 @@ class Hub:
                 text = f"{address} does not know this access token ({detail}); run: hf auth login, or mend HF_TOKEN"
             case 403:
                 text = f"the access token may not do this at {address} ({detail}); use one with write access to this repository"
+            case _ if isinstance(error, RepositoryNotFoundError) and self.called:
+                text = f"there is no such {self.repo_type} at {address}; check the id, and the folder in which you call the command"
             case _ if isinstance(error, RepositoryNotFoundError):
                 text = f"there is no such {self.repo_type} at {address}, or none this access token may see; check the id and: hf auth whoami"
             case 400 | 413 | 422:

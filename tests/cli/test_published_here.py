@@ -58,6 +58,11 @@ def test_the_commands_of_the_readme_ask_the_hub_that_the_run_published_to(
             "name one of these, or publish that round from the folder of its run: evokd-data publish RECIPE"
         ) in " ".join(missing.stderr.split())
         assert "127.0.0.1" not in missing.stderr
+    nowhere = call(tmp_path, "load", "local/nothing", "--endpoint", "local")
+    assert (
+        "local/nothing: there is no such dataset at the local Hub under hub; check the id, and the folder"
+        in nowhere.stderr
+    )
 
 
 def test_the_newest_publication_counts_and_damaged_files_do_not(tmp_path: Path) -> None:
