@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from evokd_data.errors import StudentError
+from evokd_data.recipe import load
 from evokd_data.records import SequenceExample
+from evokd_data.storage.workspace import read_json
 from evokd_data.students.contrastive import Contrastive, _Drawn, contrastive_loss
 from evokd_data.students.frozen import Frozen
 from evokd_data.students.lora import Lora
 from evokd_data.students.transformer import Transformer
+from tests.support.example_task import play
 from tests.support.student_data import TAGS, tagged, texts
 from tests.support.student_training import fit, right
 
@@ -113,3 +116,15 @@ def test_it_is_the_student_of_few_samples_for_texts_and_frozen_embeddings_are_fo
         assert student.quick() == Frozen("org/m", "r")
     assert Transformer("org/m").few_shot(words=True) == Frozen("org/m").few_shot(words=True) == Frozen("org/m")
     assert Lora("org/m").few_shot(words=False) == Frozen("org/m")  # a decoder is not tuned whole
+
+
+def test_round_0_and_the_seeds_only_student_are_one_where_they_are_of_one_kind(recipe_file, tiny_encoder, tmp_path):
+    """Else the chance of two trainings would stand in the table as a difference between them."""
+    student = f"{{kind: contrastive, model: {tiny_encoder}, steps: 5, learning_rate: 0.01}}"
+    recipe = load(recipe_file(**{"{kind: linear}": student}))
+    workspace = play(recipe, tmp_path / "runs", 1)
+    metrics = read_json(workspace.round(0).metrics)
+    assert metrics["seeds_only"]["kind"] == "contrastive"
+    assert {key: metrics["seeds_only"][key] for key in metrics["test"]} == metrics["test"]
+    round_0, alone = workspace.round(0).student, workspace.seed_student
+    assert (round_0 / "model.safetensors").read_bytes() == (alone / "model.safetensors").read_bytes()
