@@ -246,6 +246,7 @@ def describe(arguments: argparse.Namespace, name: str, recipe: Any, workspace: W
     chosen = content["chosen"] if content else None
     return {
         "run": recipe.name,
+        "student": recipe.student.name,
         "seeds_only": primary_metric(scored[0]["metrics"]["seeds_only"]).value,
         "rounds": [round(primary_metric(entry["metrics"]["test"]).value, 4) for entry in scored],
         "final": primary_metric(run["rounds"][best]["metrics"]["test"]).value,
@@ -273,8 +274,8 @@ def cell(name: str, teacher: Path, shots: int, runs: Sequence[Mapping[str, Any]]
     """One cell of results.json; its lists have an entry for each draw of seeds."""
     gains = [run["final"] - run["seeds_only"] for run in runs]
     return {
-        "data": name, "task": "ner" if is_tagging(name) else "classification", "teacher": teacher.name, "shots": shots, "seeds": len(runs),
-        **{key: [run[key] for run in runs] for key in runs[0] if key != "run"},
+        "data": name, "task": "ner" if is_tagging(name) else "classification", "teacher": teacher.name, "student": runs[0]["student"], "shots": shots, "seeds": len(runs),
+        **{key: [run[key] for run in runs] for key in runs[0] if key not in ("run", "student")},
         "mean_gain": round(statistics.mean(gains), 4),
     }  # fmt: skip
 
@@ -289,10 +290,10 @@ def table_lines(content: Mapping[str, Any]) -> list[str]:
     """The cells as a Markdown table, means over the draws of seeds."""
     lines = [
         (
-            "| data, shots, draws | teacher | exam, right on seeds | teacher on test | seeds only | after the last adopted round | gain "
+            "| data, shots, draws | teacher | student | exam, right on seeds | teacher on test | seeds only | after the last adopted round | gain "
             "| kept labels right | on target | kept | tokens |"
         ),
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for entry in content["cells"]:
         exams = [exam for exam in entry["exam"] if exam]
@@ -300,7 +301,7 @@ def table_lines(content: Mapping[str, Any]) -> list[str]:
         verdicts = ", ".join(dict.fromkeys(exam["verdict"] for exam in exams))
         kept = [sum(filter(None, counts)) for counts in entry["kept"]]
         lines.append(
-            f"| {entry['data']}, {entry['shots']}, {entry['seeds']} | {entry['teacher']} "
+            f"| {entry['data']}, {entry['shots']}, {entry['seeds']} | {entry['teacher']} | {entry['student']} "
             f"| {_mean([exam['estimate'] for exam in exams])} ({verdicts}) | {_mean(taught)} | {_mean(entry['seeds_only'])} "
             f"| {_mean(entry['final'])} | {entry['mean_gain']:+.3f} | {_mean(entry['kept_label_precision'])} "
             f"| {_mean(entry['on_target'])} | {statistics.mean(kept):.0f} | {statistics.mean(entry['tokens']):,.0f} |"
