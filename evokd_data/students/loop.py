@@ -120,8 +120,8 @@ def enough_memory() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise StudentError(
-            "the student does not fit into memory; raise student.gradient_accumulation, or lower student.batch_size or "
-            "student.max_length"
+            "the student does not fit into memory; lower student.max_length or student.batch_size, or raise "
+            "student.gradient_accumulation where it has that setting"
         ) from error
 
 
