@@ -91,6 +91,8 @@ def mixture_in_words(content: Mapping[str, Any]) -> str:
     if "pool" not in content:
         return ""
     chosen, pool = content["chosen"], content["pool"]
+    if content.get("alone") == content["questions"]:
+        return "the seeds-only student and the teacher count alike in the labels: with one seed a class the exam cannot weigh them"
     if not chosen["student_weight"]:
         return (
             "the seeds-only student has no say in the labels: with it they fit the seeds worse than the teacher's alone"

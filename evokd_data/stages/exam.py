@@ -19,6 +19,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import compress
 from typing import Any
 
 from evokd_data.digest import derive_seed
@@ -69,6 +70,8 @@ STUDENT_WEIGHTS = (2.0, 1.0, 0.0)
 """How much the seeds-only student's log-probabilities may count beside the teacher's; of equal ones the first is taken."""
 EXAM = "exam"
 """How the keys of an exam's prompts begin."""
+EQUAL_SAY = 1.0
+"""The student's weight where each class has a single seed."""
 MIN_GAIN = 0.02
 """Nats a question that the teacher must add to what the seeds-only student says."""
 
@@ -230,9 +233,10 @@ def _content(
     student_score = log_likelihood(student_readings, fit_temperature(student_readings)) / len(truths)
 
     counts = Counter(seed.target for seed in seeds)
-    alone = sum(counts[sample.target] == 1 for fold in folds for sample in fold)
+    fair = [counts[sample.target] > 1 for fold in folds for sample in fold]
+    alone = len(fair) - sum(fair)
     best = best_form(results, truths, uniform, bool(alone))
-    weight, pooled_score, temperature = _best_pool(best, truths, student, uniform)
+    weight, pooled_score, temperature = _best_pool(best, truths, student, uniform, fair)
     pooled = [
         pool(calibrate(row or uniform, (), temperature), opinion, weight)
         for row, opinion in zip(best.rows, student, strict=True)
@@ -290,12 +294,17 @@ def _verdict(best: FormResult, chance: float, gain: float, student_accuracy: flo
 
 
 def _best_pool(
-    best: FormResult, truths: Sequence[int], student: Sequence[tuple[float, ...]], uniform: tuple[float, ...]
+    best: FormResult,
+    truths: Sequence[int],
+    student: Sequence[tuple[float, ...]],
+    uniform: tuple[float, ...],
+    fair: Sequence[bool],
 ) -> tuple[float, float, float]:
     """(weight of the student, mean log-probability of the right classes, temperature of the teacher).
 
     The first of STUDENT_WEIGHTS that is no worse than the best by more than one standard error: seeds are few, and on seven sets of
-    held-out texts the first was the best.
+    held-out texts the first was the best. It is judged on the `fair` questions alone: of a class with a single seed the student has learned
+    nothing when that seed is asked about, so it would have no say. Without a fair question both count alike.
     """
     scores = {
         weight: [
@@ -304,9 +313,12 @@ def _best_pool(
         ]
         for weight in STUDENT_WEIGHTS
     }
-    highest = max(scores.values(), key=math.fsum)
+    if not any(fair):
+        return EQUAL_SAY, math.fsum(scores[EQUAL_SAY]) / len(truths), best.temperature
+    judged = {weight: list(compress(of_weight, fair)) for weight, of_weight in scores.items()}
+    highest = max(judged.values(), key=math.fsum)
     for weight in STUDENT_WEIGHTS:
-        difference, error = paired_difference(scores[weight], highest)
+        difference, error = paired_difference(judged[weight], highest)
         if difference >= -error:
             return weight, math.fsum(scores[weight]) / len(truths), best.temperature
     raise AssertionError("the highest is no worse than itself")

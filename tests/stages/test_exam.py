@@ -15,7 +15,7 @@ from evokd_data.errors import TeacherError
 from evokd_data.loop.rounds import generate_next, open_run, take_exam, train_next
 from evokd_data.progress import Progress
 from evokd_data.records import Completion, LabelForm, Prompt
-from evokd_data.stages.exam import _verdict, labelling_of
+from evokd_data.stages.exam import _best_pool, _verdict, labelling_of
 from evokd_data.stages.exam_forms import FormResult, best_form, forms_to_try
 from evokd_data.storage.journal import read_answers
 from evokd_data.storage.workspace import Workspace, read_json
@@ -106,6 +106,18 @@ def test_an_exam_of_single_seeds_says_what_it_could_not_show(measured, tmp_path)
         in content["message"]
     )
     assert take_exam(measured("name=more"), tmp_path, Progress())["alone"] == 0
+
+
+def test_a_student_that_never_saw_a_class_is_not_judged_by_its_only_seed():
+    """By the first two questions alone it is better than the teacher, by all of them it would have no say."""
+    form, uniform = LabelForm("names", True, 24), (0.5, 0.5)
+    truths = [0, 1, 0, 1, 0, 1]
+    unsure = [(0.6, 0.4), (0.4, 0.6)] * 3
+    best = FormResult(form, tuple(unsure), 6, 6, 0.0)
+    student = [(0.9, 0.1), (0.1, 0.9), (0.01, 0.99), (0.99, 0.01), (0.01, 0.99), (0.99, 0.01)]
+    assert _best_pool(best, truths, student, uniform, [True] * 6)[0] == 0.0
+    assert _best_pool(best, truths, student, uniform, [True] * 2 + [False] * 4)[0] == 2.0
+    assert _best_pool(best, truths, student, uniform, [False] * 6)[0] == 1.0
 
 
 def test_seeds_that_are_no_questions_are_demonstrations_and_the_student_learns_them(measured, tmp_path, monkeypatch):
