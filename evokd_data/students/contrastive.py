@@ -45,7 +45,7 @@ from evokd_data.students.logistic_head import (
 )
 from evokd_data.students.loop import MAX_GRADIENT_NORM, enough_memory, has_bfloat16, require_finite
 from evokd_data.students.prediction import network_predictor
-from evokd_data.students.pretrained import check_pretrained, load_pretrained
+from evokd_data.students.pretrained import check_pretrained, load_pretrained, save_pretrained
 from evokd_data.students.size import weight_files
 from evokd_data.students.tokens import TokenRows, tokenised
 from evokd_data.students.vocabulary import trimmed_embeddings
@@ -134,7 +134,7 @@ class Contrastive(OnBaseModel, Student):
                     losses = self._tune(model, rows, seed)
                     head = fit_head(_features(model, rows), len(data.classes), self.c, self.max_iterations)
                 lost = {"truncated": tokens.truncated, **tokens.losses(tokenizer)}
-            self._save(model, tokenizer, encoder.limit, into)
+            save_pretrained(model.to("cpu"), tokenizer, encoder.limit, into)
         write_head(into, head)
         facts = {"words": words, "max_length": encoder.limit, "base": dict(base.identity)}
         write_metadata(into, self.name, data.classes, **facts)
@@ -187,14 +187,6 @@ class Contrastive(OnBaseModel, Student):
             chosen = random.permutation(classes)[: max(2, self.batch_size // 2)]
             each = max(2, self.batch_size // len(chosen))
             yield [int(row) for label in chosen for row in by_class[int(label)].draw(random, each)]
-
-    def _save(self, model: Any, tokenizer: Any, limit: int, into: Path) -> None:
-        tokenizer.model_max_length = limit
-        if tokenizer.is_fast:  # its file would store the truncation and padding of its last call
-            tokenizer.backend_tokenizer.no_truncation()
-            tokenizer.backend_tokenizer.no_padding()
-        model.to("cpu").save_pretrained(into)
-        tokenizer.save_pretrained(into)
 
     def weights(self, checkpoint: Path) -> Sequence[Path]:
         return [checkpoint / HEAD, *weight_files(checkpoint)]

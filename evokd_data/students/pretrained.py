@@ -57,6 +57,16 @@ def load_pretrained(
     return model, tokenizer, report
 
 
+def save_pretrained(model: Any, tokenizer: Any, limit: int, into: Path) -> None:
+    """The model and its tokenizer in transformers' format; the tokenizer says that the model reads `limit` tokens."""
+    tokenizer.model_max_length = limit
+    if tokenizer.is_fast:  # its file would store the truncation and padding of its last call
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
+    model.save_pretrained(into)
+    tokenizer.save_pretrained(into)
+
+
 def check_pretrained(folder: Path) -> None:
     """Refuse what `load_pretrained` would refuse, as far as it can be seen without the weights: seconds, and a few megabytes.
 

@@ -28,7 +28,7 @@ from evokd_data.students.deterministic import deterministic
 from evokd_data.students.encoding import ExampleEncoder, position_limit, truncated
 from evokd_data.students.loop import MicroBatch, enough_memory, has_bfloat16, split_batch, train
 from evokd_data.students.prediction import network_predictor
-from evokd_data.students.pretrained import check_pretrained, load_pretrained
+from evokd_data.students.pretrained import check_pretrained, load_pretrained, save_pretrained
 from evokd_data.students.tokens import TokenRows, tokenised
 from evokd_data.students.vocabulary import trimmed_embeddings
 
@@ -242,12 +242,7 @@ class Transformer(OnBaseModel, Student):
         return load_with_head(folder, classes, words)
 
     def _save(self, model: Any, tokenizer: Any, limit: int, into: Path) -> None:
-        tokenizer.model_max_length = limit
-        if tokenizer.is_fast:  # its file would store the truncation and padding of its last call
-            tokenizer.backend_tokenizer.no_truncation()
-            tokenizer.backend_tokenizer.no_padding()
-        model.save_pretrained(into)
-        tokenizer.save_pretrained(into)
+        save_pretrained(model, tokenizer, limit, into)
 
     def truncated(self, examples: Examples, checkpoint: Path) -> int:
         return truncated(checkpoint, examples, read_metadata(checkpoint, self.name)["max_length"])
