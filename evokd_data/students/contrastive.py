@@ -31,7 +31,7 @@ from evokd_data.students.base_model import OnBaseModel
 from evokd_data.students.batches import NO_SAMPLES
 from evokd_data.students.checkpoint import read_metadata, write_metadata
 from evokd_data.students.deterministic import deterministic
-from evokd_data.students.embeddings import Floats, embed_texts, with_head
+from evokd_data.students.embeddings import Floats, embed_texts, mean_of_tokens, with_head
 from evokd_data.students.encoding import EncodedExample, ExampleEncoder, position_limit, truncated
 from evokd_data.students.frozen_readme import README, tuned_readme
 from evokd_data.students.logistic_head import (
@@ -321,5 +321,4 @@ def _pooled(hidden: Any, mask: Any, outputs: Any) -> Any:
 
     if outputs.tagging:
         return torch.nn.functional.normalize(outputs.select(hidden), dim=-1)
-    wide = mask.unsqueeze(-1).to(hidden.dtype)
-    return torch.nn.functional.normalize((hidden * wide).sum(1) / wide.sum(1).clamp(min=1), dim=-1)
+    return torch.nn.functional.normalize(mean_of_tokens(hidden, mask), dim=-1)

@@ -53,6 +53,12 @@ def embed_words(model: Model, examples: Sequence[TokenExample], max_length: int)
     return _embed(model, examples, max_length)
 
 
+def mean_of_tokens(hidden: Any, mask: Any) -> Any:
+    """(N, D): the mean over each text's tokens of `hidden` (N, T, D); `mask` (N, T) is 1 where there is a token."""
+    wide = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * wide).sum(1) / wide.sum(1).clamp(min=1)
+
+
 def with_head(folder: Path, coefficients: Floats, intercepts: Floats, metadata: Mapping[str, Any]) -> Network:
     """The encoder in a folder, the pooling of `embed_texts` (with words that of `embed_words`) and a linear head as one network.
 
@@ -75,8 +81,7 @@ def with_head(folder: Path, coefficients: Floats, intercepts: Floats, metadata: 
         def forward(self, input_ids: Any, attention_mask: Any, **types: Any) -> Any:
             hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
             if not words:
-                mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
-                hidden = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+                hidden = mean_of_tokens(hidden, attention_mask)
             return self.head(torch.nn.functional.normalize(hidden, dim=-1))
 
     limit = position_limit(encoder, tokenizer, metadata["max_length"])
@@ -109,8 +114,7 @@ def _embed(model: Model, examples: Sequence[Example], max_length: int) -> list[F
             inputs, outputs = example_encoder.encode_batch(batch)
             hidden = encoder(**{name: tensor.to(device) for name, tensor in inputs.items()}).last_hidden_state
             if not outputs.tagging:
-                mask = inputs["attention_mask"].to(device).unsqueeze(-1)
-                means = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+                means = mean_of_tokens(hidden, inputs["attention_mask"].to(device))
                 for index, vector in zip(indices, _unit(means), strict=True):
                     vectors[index] = vector
                 continue
