@@ -8,8 +8,8 @@
     prodigy         {"text": "...", "spans": [{"start", "end", "label"}], "answer": "accept"}; {"options", "accept": ["sports"]}
 
 Offsets of doccano (issue 2290) and Argilla (issue 5729) are JavaScript's: they count UTF-16 units, and an emoji is two.
-Prodigy's are Python's. Label Studio's were of both kinds (issue 1347, pull request 1559); its spans bring their text along,
-which decides.
+Prodigy's are Python's. Label Studio's were of both kinds (issue 1347, pull request 1559), 1.23 counts characters; its spans bring
+their text along, which decides.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 from evokd_data import strict_json
 from evokd_data.errors import DataError
-from evokd_data.tasks import UNANNOTATED, Unit
+from evokd_data.tasks import UNANNOTATED, Unit, offsets
 
 Row = Mapping[str, Any]
 Answer = tuple[Any, Callable[[], Any]]
@@ -34,6 +34,9 @@ UNITS: dict[str, Unit | None] = {
 }
 """Format -> the unit of its offsets; None where the spans' texts must tell."""
 
+LABEL_STUDIO_UNITS: tuple[Unit, ...] = ("characters", "utf-16")
+
+ARGILLA_REMEDY = "discard all but one, and export dataset.records.to_list(flatten=True), which tells what was discarded"
 
 HOUSEKEEPING = {"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement"}
 """What Label Studio adds to the fields of a task in JSON-MIN and CSV."""
@@ -124,13 +127,16 @@ def _label_studio(row: Row, question: Question) -> Answer:
         annotations = row.get("annotations", row.get("completions")) or []
         done = [a for a in annotations if not (a.get("was_cancelled") or a.get("skipped"))]
         truths = [annotation for annotation in done if annotation.get("ground_truth")]
-        answers = [_label_studio_answer(annotation.get("result") or [], question) for annotation in truths or done]
+        answers = [
+            _label_studio_answer(annotation.get("result") or [], question, text) for annotation in truths or done
+        ]
         return _agreed(answers, f"task {row.get('id')}", "delete all but one, or mark one as ground truth")
 
-    return _text(row["data"], question), label
+    text = _text(row["data"], question)
+    return text, label
 
 
-def _label_studio_answer(results: Sequence[Row], question: Question) -> Any:
+def _label_studio_answer(results: Sequence[Row], question: Question, text: Any) -> Any:
     """The answer in the results of one annotation."""
     key = "labels" if question.spans else "choices"
     fitting = [result for result in results if isinstance(result.get("value"), Mapping) and key in result["value"]]
@@ -140,8 +146,24 @@ def _label_studio_answer(results: Sequence[Row], question: Question) -> Any:
     elif len(names) > 1:
         raise _NotReadable(f"has answers to {', '.join(map(repr, names))}; name one of them in `label`")
     if question.spans:
-        return [dict(result["value"]) for result in fitting]
+        return [_with_line_breaks(result["value"], text) for result in fitting]
     return _only([choice for result in fitting for choice in result["value"]["choices"]], "choices")
+
+
+def _with_line_breaks(value: Row, text: Any) -> Row:
+    """A span's value with the text it has where it lies: Label Studio writes a line break in it as a backslash and an n."""
+    written, start, end = value.get("text"), value.get("start"), value.get("end")
+    if isinstance(text, str) and isinstance(written, str) and "\\n" in written and type(start) is type(end) is int:
+        for unit in LABEL_STUDIO_UNITS:
+            for first, last in offsets.in_characters(text, [(start, end)], unit) or ():
+                if _one_form(text[first:last]) == _one_form(written):
+                    return {**value, "text": text[first:last]}
+    return dict(value)
+
+
+def _one_form(text: str) -> str:
+    """A text in which line breaks, whether they are written out or not, are the same."""
+    return text.replace("\\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _label_studio_min(row: Row, question: Question) -> Answer:
@@ -165,9 +187,9 @@ def _label_studio_min(row: Row, question: Question) -> Answer:
         if row["annotation_id"] in (None, ""):
             return UNANNOTATED
         answer = cells.get(name) or nothing
-        return (
-            _only(answer["choices"] if isinstance(answer, Mapping) else answer, name) if not question.spans else answer
-        )
+        if question.spans:
+            return [_with_line_breaks(v, text) for v in answer] if _is_list_of(answer, "labels") else answer
+        return _only(answer["choices"] if isinstance(answer, Mapping) else answer, name)
 
     text = _text(fields, question)
     return text, label
@@ -193,9 +215,12 @@ def _argilla(row: Row, question: Question) -> Answer:
     else:
         raise _NotReadable(f"has the keys {_names(row)}; export from Argilla with dataset.records.to_json(path)")
 
+    # `to_json` writes no state of a response: of a record that nobody has completed it may be a draft or discarded.
+    unsaid = "draft" if row.get("status") == "pending" else "submitted"
+
     def label() -> Any:
         done = {
-            name: [value for value, state in items if state not in ("draft", "discarded")]
+            name: [value for value, state in items if (state or unsaid) not in ("draft", "discarded")]
             for name, items in responses.items()
         }
         answers = {name: values for name, values in done.items() if values}
@@ -207,7 +232,7 @@ def _argilla(row: Row, question: Question) -> Answer:
             }
         if len(answers) > 1:
             raise _NotReadable(f"has answers to {', '.join(map(repr, answers))}; name one of them in `label`")
-        return _agreed(next(iter(answers.values()), []), f"record {row.get('id')}", "discard all but one")
+        return _agreed(next(iter(answers.values()), []), f"record {row.get('id')}", ARGILLA_REMEDY)
 
     return _text(fields, question), label
 

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evokd_data import strict_json
@@ -114,10 +114,7 @@ def place(text: str, annotations: Sequence[Annotation], unit: offsets.Unit | Non
         for annotation, pair in zip(located, pairs, strict=True):
             if offsets.in_characters(text, [pair], chosen) is None:
                 raise ValueError(_outside(annotation, text, chosen))
-    result = [
-        Span(start, end, annotation.type, text[start:end] if annotation.surface is None else annotation.surface)
-        for annotation, (start, end) in zip(located, converted or (), strict=True)
-    ]
+    result = _spans(text, located, converted or ())
     try:
         return [*result, *spans.locate(text, surfaces)]
     except ValueError as error:
@@ -141,7 +138,7 @@ def _unit(
     units = offsets.fitting(text, pairs, lambda converted: _fits(text, located, converted, types))
     if "characters" in units:
         other = offsets.in_characters(text, pairs, "utf-16")
-        if "utf-16" not in units or other == list(pairs):
+        if "utf-16" not in units or _spans(text, located, other or ()) == _spans(text, located, pairs):
             return "characters"
         raise ValueError(
             f"the offsets of {located[-1].written!r} may count characters ({_words(text, pairs)}) or UTF-16 units "
@@ -176,11 +173,24 @@ def _other_unit(
 
 
 def _fits(text: str, located: Sequence[Annotation], pairs: Sequence[offsets.Pair], types: Sequence[str]) -> bool:
-    placed = [
-        Span(start, end, types[0], text[start:end] if annotation.surface is None else annotation.surface)
-        for annotation, (start, end) in zip(located, pairs, strict=True)
-    ]
-    return not spans.fault(text, sorted(set(placed), key=lambda span: (span.start, span.end)), types)
+    placed = {replace(span, type=types[0]) for span in _spans(text, located, pairs)}
+    return not spans.fault(text, sorted(placed, key=lambda span: (span.start, span.end)), types)
+
+
+def _spans(text: str, located: Sequence[Annotation], pairs: Sequence[offsets.Pair]) -> list[Span]:
+    """The annotations as spans at these offsets, in characters. White space at their edges is left out: a mouse takes it along."""
+    result = []
+    for annotation, (start, end) in zip(located, pairs, strict=True):
+        found = text[start:end]
+        if annotation.surface in (None, found) and found.strip():
+            start += len(found) - len(found.lstrip())
+            end -= len(found) - len(found.rstrip())
+            result.append(Span(start, end, annotation.type, text[start:end]))
+        else:
+            result.append(
+                Span(start, end, annotation.type, found if annotation.surface is None else annotation.surface)
+            )
+    return result
 
 
 def _outside(annotation: Annotation, text: str, unit: offsets.Unit) -> str:

@@ -1018,6 +1018,13 @@ def doccano_files() -> None:
         tool("doccano"),
     )
     add(
+        "doccano/blank-behind.jsonl",
+        lines({"id": 1, "text": SMILE, "label": [[3, 6, "ORG"]], "Comments": []}),
+        [[SMILE, [[2, 4, "ORG"]]]],
+        "ner",
+        tool("doccano"),
+    )
+    add(
         "doccano/japanese-utf-16.jsonl",
         lines({"id": 1, "text": TOKYO, "label": [[2, 4, "LOC"]]}),
         [[TOKYO, [[1, 3, "LOC"]]]],
@@ -1097,6 +1104,16 @@ def label_studio_files() -> None:
         "label-studio/emoji-old.json",
         json.dumps([task_of(1, {"text": SMILE}, annotation(labels(3, 5, "EU", "ORG")))]),
         [[SMILE, [[2, 4, "ORG"]]]],
+        "ner",
+        tool(name),
+    )
+    # As the page of 1.23 writes spans that go over a line break, or were marked with the blank behind them.
+    two_lines = "😀 Rome\nTokyo \\n NATO met"
+    marked = annotation(labels(2, 13, "Rome\\nTokyo ", "LOC"), labels(16, 21, "NATO ", "ORG"))
+    add(
+        "label-studio/line-break.json",
+        json.dumps([task_of(1, {"text": two_lines}, marked)]),
+        [[two_lines, [[2, 12, "LOC"], [16, 20, "ORG"]]]],
         "ner",
         tool(name),
     )
@@ -1226,6 +1243,14 @@ def argilla_files() -> None:
         "ner",
         tool(name),
     )
+    # As 2.8 writes a draft, or what was discarded: without the response's state.
+    pending = {**record("no signal", label=["outage"]), "status": "pending"}
+    add(
+        "argilla/draft.json",
+        json.dumps([record("my card", label=["card"]), pending]),
+        [["my card", "card"]],
+        more=tool(name, 1),
+    )
     add(
         "argilla/two-users-agree.json",
         json.dumps([record("my card", label=["card", "card"])]),
@@ -1235,7 +1260,8 @@ def argilla_files() -> None:
     add(
         "argilla/two-users-differ.json",
         json.dumps([record("my card", label=["card", "outage"])]),
-        "PATH, row 1: record b7d0 has 2 annotations that differ; discard all but one",
+        "PATH, row 1: record b7d0 has 2 annotations that differ; discard all but one, and export "
+        "dataset.records.to_list(flatten=True), which tells what was discarded",
     )
     two = [record("my card", label=["card"], mood=["bad"])]
     add(
