@@ -25,7 +25,7 @@ TOOLS = ("doccano", "label-studio", "argilla")
     help="Write the samples that nothing is decided about for an annotation tool.",
 )  # fmt: skip
 @click.option(
-    "--import", "file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    "--import", "file", type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="FILE",
     help="Take over what was decided in an annotation tool.",
 )  # fmt: skip
 @click.option("--format", "tool", type=click.Choice(TOOLS), help="The tool of --export and --import.")
@@ -82,8 +82,14 @@ def command(
 
         if tool is None:
             raise click.UsageError(f"--export needs --format with one of {', '.join(TOOLS)}")
-        count = export_samples(ReviewedRun(workspace, CorrectionLog(workspace.root)), into, tool)
-        echo(f"{count} samples for {tool}", err=True)
+        exported = export_samples(ReviewedRun(workspace, CorrectionLog(workspace.root)), into, tool)
+        echo(f"{exported.written} samples for {tool}", err=True)
+        if exported.left_out:
+            echo(
+                f"{exported.left_out} samples are left out: {tool} cannot show their spans where they are; decide about them on "
+                f"the page: evokd-data review {workspace.root}",
+                err=True,
+            )
         echo(str(into))
     else:
         with open_log(workspace.root) as log:

@@ -4,16 +4,19 @@
     label-studio   JSON    {"data": {"text": "...", "evokd_id": "1:9f86...:7c21..."}, "predictions": [{"result": [...]}]}
     argilla        JSON    {"id": "1:9f86...:7c21...", "fields": {"text": "..."}, "suggestions": {"label": {"value": "sports"}}, ...}
 
-`evokd_id` is the round and the id of the sample, and the name of the export (see `export_records`); each tool gives such a field back. Offsets count UTF-16 units, as these tools do.
+`evokd_id` is the round and the id of the sample, and the name of the export (see `export_records`); each tool gives such a field back.
+Offsets count what the tool's page counts: UTF-16 units in doccano 1.8 and Argilla 2.8, characters in Label Studio 1.23.
 What comes back is read by `sources.exports`, which reads seeds from the same tools.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from html import unescape
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -38,11 +41,20 @@ MISSING = ("reject", "leave")
 """What it means that a sample is not in the file that came back: it was deleted in the tool, or it was not looked at."""
 
 
-def export_samples(review: ReviewedRun, into: Path, tool: str) -> int:
-    """Write the samples that nothing is decided about for an annotation tool. Returns their number."""
+@dataclass(frozen=True)
+class Exported:
+    """How many samples a file holds, and how many are left out because the tool would refuse them."""
+
+    written: int
+    left_out: int
+
+
+def export_samples(review: ReviewedRun, into: Path, tool: str) -> Exported:
+    """Write the samples that nothing is decided about for an annotation tool."""
     write = _WRITERS[tool]
     decided = review.decisions()
-    keys = [key for key in review.index_of if key not in decided]
+    undecided = [key for key in review.index_of if key not in decided]
+    keys = [key for key in undecided if tool != "argilla" or _argilla_takes(review.sample(key))]
     export = record_export(review.workspace, keys)
     rows = [write(review.sample(key), f"{_key_text(key)}:{export}") for key in keys]
     if tool == "doccano":
@@ -50,7 +62,7 @@ def export_samples(review: ReviewedRun, into: Path, tool: str) -> int:
     else:
         text = json.dumps(rows, ensure_ascii=False, indent=1) + "\n"
     write_text(into, text)
-    return len(rows)
+    return Exported(len(keys), len(undecided) - len(keys))
 
 
 def _utf16(text: str, spans: Sequence[Span]) -> list[tuple[int, int, Span]]:
@@ -75,11 +87,26 @@ def _label_studio(sample: Sample, name: str) -> dict[str, Any]:
         result: list[dict[str, Any]] = [{**common, "type": "choices", "value": {"choices": [target]}}]
     else:
         values = [
-            {"start": start, "end": end, "text": span.surface, "labels": [span.type]}
-            for start, end, span in _utf16(sample.text, target)
+            {"start": span.start, "end": span.end, "text": span.surface, "labels": [span.type]} for span in target
         ]
         result = [{**common, "type": "labels", "value": value} for value in values]
-    return {"data": {"text": sample.text, ID: name}, "predictions": [{"result": result}]}
+    return {
+        "data": {"text": sample.text, ID: name},
+        "predictions": [{"model_version": "evokd-data", "result": result}],
+    }
+
+
+def _argilla_takes(sample: Sample) -> bool:
+    """Whether Argilla's server lets the spans in, and its page shows them where they are.
+
+    The page counts UTF-16 units; the server compares the ends with the text's length in characters, and refuses the whole file for one
+    that lies beyond (issue 5729). The page shows the text as HTML: tags and carriage returns vanish from it, entities shrink.
+    """
+    text, target = sample.text, sample.target
+    if isinstance(target, str):
+        return True
+    is_plain = "\r" not in text and unescape(text) == text and not re.search(r"<[a-zA-Z/!?]", text)
+    return is_plain and all(end <= len(text) for _, end, _ in _utf16(text, target))
 
 
 def _argilla(sample: Sample, name: str) -> dict[str, Any]:
@@ -145,7 +172,7 @@ def import_decisions(review: ReviewedRun, path: Path, tool: str | None, missing:
     if absent and missing is None:
         raise DataError(
             f"{path}: {len(absent)} samples of its export are not in it; say what that means: --missing reject, when they were deleted in "
-            "the tool, or --missing leave"
+            "the tool, or --missing leave, when the tool exported annotated texts only, as Label Studio does"
         )
     answers |= dict.fromkeys(absent, (REJECT, None))
     new = _write_down(review, answers)
@@ -193,9 +220,10 @@ def _answers(
     task = review.task
     question = Question(task.target_of(task.labels[0]) is None, None, None)
     layout = Layout("text", "label", UNITS[tool])
-    for number, (row, read) in enumerate(
-        zip(raw, convert(iter(raw), tool, question, str(path), labelled=True), strict=True), 1
-    ):
+    # In Label Studio's flat forms, fields of the task look like answers.
+    without_id = ({field: value for field, value in row.items() if field != ID} for row in raw)
+    converted = convert(without_id, tool, question, str(path), labelled=True)
+    for number, (row, read) in enumerate(zip(raw, converted, strict=True), 1):
         where = f"{path}, row {number}"
         key, export = _key_of(row, where)
         if key not in review.index_of and key not in review.withdrawn:
@@ -210,6 +238,11 @@ def _answers(
             raise DataError(
                 f"{where}: the text is {short(read['text'])}, the sample's is {short(sample.text)}; a correction changes labels, not texts"
             )
+        if tool == "argilla" and row.get("status") == "pending" and None in _argilla_states(row):
+            raise DataError(
+                f"{where}: its response is a draft or discarded, and the file does not tell which; export "
+                "dataset.records.to_list(flatten=True) as JSON"
+            )
         if _is_discarded(row, tool):
             yield number, (key, export), REJECT, None
         elif read["label"] is UNANNOTATED:
@@ -217,7 +250,9 @@ def _answers(
         else:
             target = task.read_example(read, where, layout)[1]
             if problem := task.check(sample.text, target):
-                raise DataError(f"{where}: {short(read['label'])} cannot be right for {short(sample.text)}: {problem}")
+                raise DataError(
+                    f"{where}: {short(read['label'])} cannot be right for {short(sample.text)}: {problem}; correct it in the tool and export again"
+                )
             if target != sample.target:
                 yield number, (key, export), RELABEL, target
             else:  # doccano has our labels as annotations: nobody need have looked at them
@@ -248,11 +283,13 @@ def _is_discarded(row: Mapping[str, Any], tool: str) -> bool:
     if tool == "argilla":
         if row.get("status") == "discarded":
             return True
-        responses = row.get("responses")
-        states = (
-            [item.get("status") for items in (responses or {}).values() for item in items]
-            if isinstance(responses, Mapping)
-            else []
-        )
+        states = _argilla_states(row)
         return bool(states) and all(state == "discarded" for state in states)
     return False
+
+
+def _argilla_states(row: Mapping[str, Any]) -> list[str | None]:
+    """The state of each response of a record; None where the export does not tell it."""
+    if isinstance(responses := row.get("responses"), Mapping):
+        return [item.get("status") for items in responses.values() for item in items]
+    return [state for key, states in row.items() if key.endswith(".responses.status") for state in states or []]

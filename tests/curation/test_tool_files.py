@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from evokd_data.curation.reviewed_run import ReviewedRun
-from evokd_data.curation.tool_files import TOOLS, Imported, export_samples, import_decisions
+from evokd_data.curation.tool_files import TOOLS, Exported, Imported, export_samples, import_decisions
 from evokd_data.errors import DataError
 from evokd_data.records import Span
 from evokd_data.storage.corrections import CorrectionLog
@@ -48,18 +48,25 @@ def answered(row: dict[str, Any], tool: str, label: str | None) -> dict[str, Any
         result = {"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": [label]}}
         annotation = {"id": 1, "result": [result] if label else [], "was_cancelled": label is None}
         return {"id": 7, **row, "annotations": [annotation]}
-    response = {"value": label, "user_id": "6d1c", "status": "submitted" if label else "discarded"}
-    return {**row, "responses": {"label": [response]}, "status": "completed"}
+    state = "submitted" if label else "discarded"
+    told = {"label.responses": [label or "music"], "label.responses.users": ["6d1c"], "label.responses.status": [state]}
+    return {**flat(row), **told, "status": "completed" if label else "pending"}
+
+
+def flat(row: dict[str, Any]) -> dict[str, Any]:
+    """A record as argilla's `to_list(flatten=True)` has it while nobody has answered."""
+    return {"id": row["id"], "status": "pending", **row["fields"], **row["metadata"], "label.responses": None}
 
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_what_a_person_did_in_a_tool_comes_back_as_decisions(tmp_path: Path, review: ReviewedRun, tool: str) -> None:
     path = tmp_path / "samples.json"
-    assert export_samples(review, path, tool) == 24
+    assert export_samples(review, path, tool) == Exported(24, 0)
     rows = rows_of(path, tool)
     first, second, third = review.samples[0], review.samples[1], review.samples[2]
     other = next(label for label in review.task.labels if label != first.target)
-    back = [answered(rows[0], tool, other), answered(rows[1], tool, str(second.target)), *rows[3:]]
+    untouched = [flat(row) if tool == "argilla" else row for row in rows[3:]]
+    back = [answered(rows[0], tool, other), answered(rows[1], tool, str(second.target)), *untouched]
     if tool != "doccano":  # which knows no skipping
         back.append(answered(rows[2], tool, None))
     write(path, back, tool)
@@ -139,12 +146,13 @@ def test_spans_after_an_emoji_come_back_where_they_were(tmp_path: Path, tool: st
             rows[0]["label"] = [[3, 5, "ORG"], [14, 20, "LOC"]]
         case "label-studio":
             result = rows[0]["predictions"][0]["result"]
-            value = {"start": 14, "end": 20, "text": "German", "labels": ["LOC"]}
+            assert result[0]["value"] == {"start": 2, "end": 4, "text": "EU", "labels": ["ORG"]}
+            value = {"start": 13, "end": 19, "text": "German", "labels": ["LOC"]}
             added = {"from_name": "label", "to_name": "text", "type": "labels", "value": value}
             rows[0]["annotations"] = [{"id": 1, "result": [*result, added], "was_cancelled": False}]
         case "argilla":
             value = [*rows[0]["suggestions"]["label"]["value"], {"start": 14, "end": 20, "label": "LOC"}]
-            rows[0]["responses"] = {"label": [{"value": value, "user_id": "6d1c", "status": "submitted"}]}
+            rows[0] |= {"responses": {"label": [{"value": value, "user_id": "6d1c"}]}, "status": "completed"}
     write(path, rows, tool)
     assert import_decisions(review, path, tool, None).relabel == 1
     (correction,) = opened(review.workspace).corrections()
@@ -164,7 +172,7 @@ def test_what_was_not_exported_cannot_have_been_deleted(tmp_path: Path, review: 
     export_samples(review, first, "doccano")
     confirmed, deleted = list(review.index_of)[:2]
     review.decide([confirmed], "accept")
-    assert export_samples(review, second, "doccano") == 23
+    assert export_samples(review, second, "doccano") == Exported(23, 0)
     rows = rows_of(second, "doccano")
     write(second, [row for row in rows if not row["evokd_id"].startswith(f"{deleted[0]}:{deleted[1]}:")], "doccano")
     assert import_decisions(review, second, None, "reject") == Imported(0, 0, 1, 0, 22, 0)

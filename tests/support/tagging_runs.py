@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from evokd_data.loop.rounds import complete_round, open_run, teacher_of
@@ -31,8 +32,8 @@ TEXTS = {
 }
 
 
-def make_tagging_run(folder: Path) -> Workspace:
-    """Rounds 0 and 1, complete. Round 1 holds TEXTS."""
+def make_tagging_run(folder: Path, texts: Mapping[str, tuple[Span, ...]] = TEXTS) -> Workspace:
+    """Rounds 0 and 1, complete. Round 1 holds `texts`."""
     for name in ("seeds", "test"):
         rows = [
             {
@@ -50,18 +51,20 @@ def make_tagging_run(folder: Path) -> Workspace:
         round_folder = run.workspace.round(1)
         samples = [
             Sample(sample_id(recipe.task, text, spans), text, spans, Origin(1, i, 0, "evokd"))
-            for i, (text, spans) in enumerate(TEXTS.items())
+            for i, (text, spans) in enumerate(texts.items())
         ]
-        write_shard(round_folder.shards / shard_name(0), recipe.task, samples, 0, 2)
+        write_shard(round_folder.shards / shard_name(0), recipe.task, samples, 0, len(samples))
         write_rejections(round_folder.rejections / shard_name(0), [])
-        write_checked_json(round_folder.plan, {"round": 1, "budget": 2, "weaknesses": [], "cells": [], "refills": []})
+        write_checked_json(
+            round_folder.plan, {"round": 1, "budget": len(samples), "weaknesses": [], "cells": [], "refills": []}
+        )
         totals = {
-            "asked": 2,
-            "kept": 2,
+            "asked": len(samples),
+            "kept": len(samples),
             "rejected": {},
             "prompt_tokens": 0,
             "completion_tokens": 0,
-            "requests": 2,
+            "requests": len(samples),
             "seconds": 0.0,
         }
         write_checked_json(round_folder.generated, totals)
