@@ -4,7 +4,8 @@
     label-studio   JSON    {"data": {"text": "...", "evokd_id": "1:9f86...:7c21..."}, "predictions": [{"result": [...]}]}
     argilla        JSON    {"id": "1:9f86...:7c21...", "fields": {"text": "..."}, "suggestions": {"label": {"value": "sports"}}, ...}
 
-`evokd_id` is the round and the id of the sample, and the name of the export (see `export_records`); each tool gives such a field back.
+`evokd_id`, in Argilla the record's id, is the round and the id of the sample, and the name of the export (see `export_records`); each
+tool gives it back.
 Offsets count what the tool's page counts: UTF-16 units in doccano 1.8 and Argilla 2.8, characters in Label Studio 1.23.
 What comes back is read by `sources.exports`, which reads seeds from the same tools.
 """
@@ -116,7 +117,8 @@ def _argilla(sample: Sample, name: str) -> dict[str, Any]:
     else:
         value = [{"start": start, "end": end, "label": span.type} for start, end, span in _utf16(sample.text, target)]
     suggestion = {"value": value, "score": None, "agent": "evokd-data"}
-    rest: dict[str, Any] = {"metadata": {ID: name}, "responses": {}, "vectors": {}, "status": "pending"}
+    # The id is the name: metadata are refused by data sets whose settings do not list them.
+    rest: dict[str, Any] = {"metadata": {}, "responses": {}, "vectors": {}, "status": "pending"}
     return {"id": name, "fields": {"text": sample.text}, "suggestions": {"label": suggestion}, **rest}
 
 
