@@ -25,7 +25,7 @@ TOOLS = ("doccano", "label-studio", "argilla")
     help="Write the samples that nothing is decided about for an annotation tool.",
 )  # fmt: skip
 @click.option(
-    "--import", "file", type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="FILE",
+    "--import", "file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
     help="Take over what was decided in an annotation tool.",
 )  # fmt: skip
 @click.option("--format", "tool", type=click.Choice(TOOLS), help="The tool of --export and --import.")
@@ -160,6 +160,8 @@ def _import(review: ReviewedRun, file: Path, tool: str | None, missing: str | No
 
     from evokd_data.curation.tool_files import import_decisions
 
+    if not file.is_file():
+        raise failure(f"{file}: no such file; name the one that the tool exported")
     imported = import_decisions(review, file, tool, missing)
     if as_json:
         echo(json.dumps(asdict(imported)))

@@ -70,6 +70,7 @@ def test_spans_corrected_in_a_tool_become_a_round(tmp_path: Path) -> None:
     assert "nothing waits for --apply" in twice.output
     again = review(workspace.root, "--apply")
     assert again.exit_code == 1 and "there is nothing to apply" in again.output
+    assert "no such file; name the one" in review(workspace.root, "--import", tmp_path / "none.jsonl").output
     assert "holds no run" in review(tmp_path / "nothing" / "here").output
     assert f"see what is there: ls {tmp_path}" in review("nothing", "--runs", tmp_path).output
     assert review(workspace.root, "--apply", "--status").exit_code == 2
