@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
 import random
@@ -55,9 +56,17 @@ def deterministic(seed: int) -> Iterator[int]:
                 transformers_logging.enable_progress_bar()
             if hub_progress:
                 enable_progress_bars()
-            if devices:  # the teacher that shares the accelerator needs the memory of the training
+            # The teacher that shares the machine needs the memory of the training.
+            if devices:
                 gc.collect()
                 torch.cuda.empty_cache()
+            _return_freed_memory()
             for name in os.environ.keys() - environment.keys():
                 del os.environ[name]
             os.environ.update(environment)
+
+
+def _return_freed_memory() -> None:
+    """Give what is freed back to the operating system: glibc keeps it, 1.9 GB after the training of an encoder of 6 layers."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # other C libraries give it back themselves
+        ctypes.CDLL(None).malloc_trim(0)
