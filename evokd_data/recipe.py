@@ -114,7 +114,7 @@ class Recipe:
             sections[key] = settings.identity(getattr(self, key))
         if self.pool is not None:
             sections["pool"] = settings.identity(self.pool)
-        if self.teacher_trust != MEASURED:
+        if self.teacher_trust == OFF:  # `force` changes whether a run stops, and no row
             sections["teacher_trust"] = self.teacher_trust
         if self.training != Training():
             sections["training"] = settings.identity(self.training)

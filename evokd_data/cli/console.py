@@ -108,7 +108,7 @@ def rounds_table(run: Mapping[str, Any], *, to_stderr: bool = False) -> None:
 def exam_tables(content: Mapping[str, Any], filters: Any) -> None:
     """Print an exam: its forms, the chosen one marked; its classes; then the verdict, and what follows for texts whose label is in
     doubt. `filters` are the recipe's."""
-    from evokd_data.reporting.exam_words import mixture_in_words, rule_in_words
+    from evokd_data.reporting.exam_words import REFUSED, REMEDY, mixture_in_words, rule_in_words
 
     chosen = content["chosen"]
     forms = [
@@ -118,6 +118,10 @@ def exam_tables(content: Mapping[str, Any], filters: Any) -> None:
     ]  # fmt: skip
     title = f"how the teacher is asked, {content['questions']} seeds, each left out of the demonstrations"
     table(title, ("", "answers", "demonstrations in", "at most", "right", "score"), forms)
+    echo(
+        "score: the mean log-probability of the right label, the higher the better; on few seeds it tells more than the share that is "
+        "right, so it chooses the form (*)"
+    )
     if choice := content.get("choice"):
         echo(
             f"the chosen form is better than the second, {LabelForm(**choice['second']).name}, with a probability of {choice['sure']:.2f}"
@@ -132,6 +136,9 @@ def exam_tables(content: Mapping[str, Any], filters: Any) -> None:
         classes = [[name, counts["right"], counts["n"]] for name, counts in chosen["per_class"].items()]
         table("the teacher by class", ("class", "right", "of"), classes)
     echo(f"{content['verdict']}: {content['message']}")
+    if content["verdict"] in REFUSED:
+        echo(REMEDY)
+        return
     for sentence in (
         mixture_in_words(content),
         rule_in_words(content, filters.label_disagreement, filters.label_confidence),

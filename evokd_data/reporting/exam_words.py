@@ -20,13 +20,18 @@ SURE = 0.9
 NO_LABELS = "spell out task.noun, label_names and label_descriptions"
 
 
+REMEDY = f"take a larger teacher, give more seeds or seeds that are harder to tell apart, {NO_LABELS}, or set teacher_trust: force to go on"
+"""What can be done about a verdict that stops a run."""
+
+
 def message(content: Mapping[str, Any]) -> str:
-    """The verdict in plain words, with what can be done. `content` is that of exam.json."""
+    """The verdict in plain words. `content` is that of exam.json."""
     chosen, verdict = content["chosen"], content["verdict"]
     form = LabelForm(**chosen["form"]).name
     shown = f"{chosen['accuracy']:.2f} ({chosen['low']:.2f} to {chosen['high']:.2f}, {content['questions']} seeds)"
     if content.get("alone"):
-        shown += f" or more often, because {content['alone']} of them are the only seed of their class, which the exam could not show"
+        alone = "1 is" if content["alone"] == 1 else f"{content['alone']} are"
+        shown += f", or more often: {alone} alone in a class, whose example the exam could not show"
     if verdict == USEFUL:
         return f"the teacher labels the seeds with accuracy {shown}, asked by {form}"
     if verdict == UNCERTAIN and content["questions"] < FEW:
@@ -44,14 +49,10 @@ def message(content: Mapping[str, Any]) -> str:
         )
     if verdict == ADDS_NOTHING:
         return (
-            f"the run stops, because the teacher's labels add nothing to the seeds: a small student that has learned the other seeds "
-            f"alone is right on {student:.2f} of them, the teacher on {shown}, and both together say no more; give more seeds, or "
-            f"seeds that are harder to tell apart, take a larger teacher, {NO_LABELS}, or set teacher_trust: force to go on"
+            f"the teacher's labels add nothing to the seeds: a small student that has learned the other seeds alone is right on "
+            f"{student:.2f} of them, the teacher on {shown}"
         )
-    return (
-        f"the teacher labels the seeds no better than chance ({content['chance']:.2f}): it is right on {shown}; take a larger teacher, "
-        f"give more seeds, {NO_LABELS}, or set teacher_trust: force"
-    )
+    return f"the teacher labels the seeds no better than chance ({content['chance']:.2f}): it is right on {shown}"
 
 
 def rule_in_words(content: Mapping[str, Any], disagreement: str, confidence: float) -> str:

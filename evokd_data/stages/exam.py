@@ -34,6 +34,7 @@ from evokd_data.reporting.exam_words import (
     EASY,
     FEW,
     REFUSED,
+    REMEDY,
     SURE,
     UNCERTAIN,
     USEFUL,
@@ -108,7 +109,7 @@ async def exam(
 def require_useful(recipe: Recipe, content: Mapping[str, Any]) -> None:
     """Raises TeacherError for a teacher whose labels are of no use, unless the recipe says `teacher_trust: force`."""
     if content["verdict"] in REFUSED and recipe.teacher_trust != FORCE:
-        raise TeacherError(f"{recipe.path}: {content['message']}")
+        raise TeacherError(f"{recipe.path}: the run stops: {content['message']}; {REMEDY}")
 
 
 def labelling_of(recipe: Recipe, content: Mapping[str, Any] | None) -> Labelling:

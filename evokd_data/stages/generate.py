@@ -23,9 +23,9 @@ from evokd_data.generation.seed_student import SeedStudent, folds_of, seed_stude
 from evokd_data.generation.tally import Tally, refill_note
 from evokd_data.generation.text_filters import Overlaps, TextFilters
 from evokd_data.progress import Progress
-from evokd_data.recipe import Recipe
+from evokd_data.recipe import FORCE, Recipe
 from evokd_data.records import Draft, GenerationRequest, Rejection, Sample
-from evokd_data.reporting.exam_words import mixture_in_words, rule_in_words
+from evokd_data.reporting.exam_words import REFUSED, mixture_in_words, rule_in_words
 from evokd_data.seeds import Splits, left_out_counts
 from evokd_data.stages.correct import write_corrected_round
 from evokd_data.stages.exam import exam, labelling_of, needs_exam, require_useful
@@ -242,7 +242,8 @@ async def examine(
         brief = make_brief(recipe, workspace, index, labelling_of(recipe, None))
         ask = journal.asker(complete, _counter(progress, seeds * forms))
         content = await exam(recipe, workspace, index, splits, brief, ask)
-    progress.note(content["message"])
+    if not _tell(recipe, content, progress):
+        return content
     if mixture := mixture_in_words(content):
         progress.note(mixture)
     progress.note(rule_in_words(content, recipe.filters.label_disagreement, recipe.filters.label_confidence))
@@ -258,8 +259,19 @@ async def examine_again(
     with Journal(workspace.round(index).journal) as journal:
         ask = journal.asker(teacher.complete, _counter(progress, QUESTIONS * WAYS))
         content = await second_exam(recipe, workspace, index, ask)
-    progress.note(content["message"])
+    _tell(recipe, content, progress)
     return content
+
+
+def _tell(recipe: Recipe, content: Mapping[str, Any], progress: Progress) -> bool:
+    """Tell what an exam found, unless the run stops by it: then the error says it. Returns whether the run goes on."""
+    if content["verdict"] not in REFUSED:
+        progress.note(content["message"])
+        return True
+    if recipe.teacher_trust == FORCE:
+        progress.note(f"{content['message']}; the run goes on, because teacher_trust is force")
+        return True
+    return False
 
 
 def _counter(progress: Progress, total: int) -> Callable[..., None]:

@@ -259,10 +259,7 @@ def message(content: Mapping[str, Any], labelling: Labelling) -> str:
     if again["flatness"] is not None and again["flatness"] > FLAT:
         shown += ", with probabilities that are nearly equal"
     if content["verdict"] == BLIND:
-        return (
-            f"{shown}: its labels say nothing of the texts; take a larger teacher, spell out task.label_names and "
-            "label_descriptions, or set teacher_trust: force"
-        )
+        return f"{shown}: its labels say nothing of the texts"
     changes = []
     if "temperature" in corrected:
         changes.append(

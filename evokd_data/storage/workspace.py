@@ -282,7 +282,7 @@ class Workspace:
             if frozen != inputs:
                 raise WorkspaceError(
                     f"{self.root}: this run was begun with another recipe or other data:\n{_difference(frozen, inputs)}\n"
-                    f"give the changed recipe another name, or remove {self.root} to begin again"
+                    f"give the changed recipe another name, and another publish.repo where it publishes, or remove {self.root} to begin again"
                 )
         else:
             write_json(self.inputs, inputs)

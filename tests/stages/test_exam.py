@@ -101,10 +101,7 @@ def test_without_demonstrations_is_chosen_only_surely_where_a_class_has_one_seed
 def test_an_exam_of_single_seeds_says_what_it_could_not_show(measured, tmp_path):
     content = take_exam(measured(per_class=1), tmp_path, Progress())
     assert content["alone"] == 3
-    assert (
-        "or more often, because 3 of them are the only seed of their class, which the exam could not show"
-        in content["message"]
-    )
+    assert "or more often: 3 are alone in a class, whose example the exam could not show" in content["message"]
     assert take_exam(measured("name=more"), tmp_path, Progress())["alone"] == 0
 
 
@@ -152,6 +149,25 @@ def test_a_teacher_that_guesses_stops_the_run_before_a_text_is_asked_for(measure
     workspace = Workspace(tmp_path / "colours")
     assert {key.split("/")[0] for key, _ in asked(workspace.round(1).journal)} == {"exam"}
     assert not workspace.round(1).plan.exists()
+
+
+def test_a_run_that_its_exam_stopped_goes_on_when_it_is_told_to(measured, tmp_path):
+    """The same run, with the exam that it took: whether a run stops changes no row."""
+    recipe = measured("teacher.wrong_labels=1", "filters.label_confidence=0")
+    generate_next(recipe, tmp_path, Progress())
+    train_next(recipe, tmp_path, Progress())
+    with pytest.raises(TeacherError, match="the run stops: the teacher"):
+        generate_next(recipe, tmp_path, Progress())
+    taken = Workspace(tmp_path / "colours").round(1).exam.read_bytes()
+    notes: list[str] = []
+    progress = Progress()
+    progress.note = notes.append
+    forced = measured("teacher.wrong_labels=1", "filters.label_confidence=0", "teacher_trust=force")
+    generate_next(forced, tmp_path, progress)
+    assert Workspace(tmp_path / "colours").round(1).generated.exists()
+    assert Workspace(tmp_path / "colours").round(1).exam.read_bytes() == taken
+    assert any(note.endswith("the run goes on, because teacher_trust is force") for note in notes)
+    assert not any("the run stops" in note for note in notes)
 
 
 def test_force_goes_on_and_off_takes_no_exam(measured, tmp_path):
