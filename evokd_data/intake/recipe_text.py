@@ -153,9 +153,10 @@ def _teacher(facts: Facts, gpus: Sequence[Accelerator]) -> str:
     return (
         f"teacher:                           # writes and labels texts; {machine}\n"
         f"  engine: vllm\n  model: {chosen if gpus else CPU_TEACHER}\n"
-        "  revision: main                   # pin a commit: what moves makes no experiment; a folder (./path) has none\n"
+        "  revision: main                   # a commit, for an experiment that lasts; for a folder (./path) it says nothing\n"
         f"  max_model_len: {context:<17} # room for 24 demonstrations in a prompt\n"
         f"  max_tokens: {answer:<20} # of one answer\n"
+        "  top_p: 0.9                       # only from the likeliest tokens: without it small models write debris now and then\n"
         "  # The larger the better it labels; `evokd-data preview` measures it. GPU memory that others take:\n"
         f"{others}"
         "  # A server that speaks OpenAI's protocol instead, such as `vllm serve` or a paid one (its key is never in this file):\n"
