@@ -15,6 +15,7 @@ from evokd_data.printable import printable_line
 from evokd_data.records import LabelForm
 from evokd_data.reporting.primary_metric import NAMES, primary_metric
 from evokd_data.reporting.run_summary import bars
+from evokd_data.reporting.stopped_run import stopped_in_words
 from evokd_data.tasks.untested import untested_by
 
 
@@ -84,8 +85,10 @@ REASONS_FROM = 130
 
 
 def rounds_table(run: Mapping[str, Any], *, to_stderr: bool = False) -> None:
-    """Print the rounds in a run's summary. A column in which no round has a value is left out. Below it: which
-    classes the test set has no example of."""
+    """Print the rounds in a run's summary. A column in which no round has a value is left out. Above it: why the run stopped,
+    where an exam stopped it. Below it: which classes the test set has no example of."""
+    for sentence in stopped_in_words(run["stopped"]):
+        echo(sentence, err=to_stderr)
     columns = (
         "round", "kept", "rejected", score_name(run["rounds"]), "95 % interval", "adopted", "tokens", "s", "revision",
     )  # fmt: skip

@@ -7,13 +7,15 @@ from typing import Any
 
 from evokd_data.errors import WorkspaceError
 from evokd_data.reporting.primary_metric import PrimaryMetric, primary_metric
+from evokd_data.reporting.stopped_run import stopped_by_exam
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
 
 
 def summary(workspace: Workspace) -> dict[str, Any]:
-    """{"name", "rounds": [...], "mastery", "teacher"} with one entry for each round that was begun. A value that is missing yet is None.
+    """{"name", "rounds": [...], "mastery", "teacher", "stopped"} with one entry for each round that was begun. A value that is missing yet is None.
 
     `asked` counts texts that the teacher was asked for: 0 in a corrected round, which `corrected` tells apart. `teacher` holds the teacher's own scores on the test set (see stages/teacher_test.py).
+    `stopped` is that of `stopped_run.stopped_by_exam`.
 
     `tokens` are prompt and completion tokens of all answers. `seconds` are those of generating and training, each in the
     process that finished it. Raises WorkspaceError when the folder holds no run.
@@ -24,7 +26,13 @@ def summary(workspace: Workspace) -> dict[str, Any]:
         )
     rounds = [_round(folder) for folder in workspace.rounds()]
     teacher = read_json(workspace.teacher_test) if workspace.teacher_test.exists() else None
-    return {"name": workspace.root.name, "rounds": rounds, "mastery": mastery(rounds), "teacher": teacher}
+    return {
+        "name": workspace.root.name,
+        "rounds": rounds,
+        "mastery": mastery(rounds),
+        "teacher": teacher,
+        "stopped": stopped_by_exam(workspace),
+    }
 
 
 def bars(run: Mapping[str, Any]) -> list[tuple[str, PrimaryMetric]]:

@@ -1,4 +1,4 @@
-"""What was done and what came of it: two sentences, a third where a person corrected rows, the verdict, the curve of the primary metric."""
+"""What was done and what came of it: two sentences, more where an exam stopped the run or a person corrected rows, the verdict, the curve of the primary metric."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from evokd_data.reporting.primary_metric import PrimaryMetric
 from evokd_data.reporting.report_sections.run_files import RunFiles
 from evokd_data.reporting.run_summary import bars
 from evokd_data.reporting.significance import ROUND_0, SEEDS_ONLY, interval_of_difference, reading_of
+from evokd_data.reporting.stopped_run import stopped_in_words
 from evokd_data.reporting.verdict_words import READINGS, in_words
 
 OUTSIDE_HIGHER, OUTSIDE_LOWER, INSIDE, UNKNOWN = "higher", "lower", "inside", "unknown"
@@ -17,10 +18,13 @@ SEED_ROUND = "the student of round 0, which knows the seeds alone"
 
 
 def outcome(run: RunFiles) -> dict[str, Any]:
-    """{"sentences": [two, or three], "verdict": {"kind", "words"}, "figures": [{"name", "value", "note"}], "remarks": [...]}."""
-    verdict, result = _result(run)
+    """{"sentences": [two or more], "verdict": {"kind", "words"}, "figures": [{"name", "value", "note"}], "remarks": [...]}."""
+    verdict, sentence = result(run)
+    stopped = run.summary["stopped"]
+    if stopped and verdict["kind"] == UNKNOWN:
+        verdict = {"kind": UNKNOWN, "words": f"stopped before round {stopped['round']}"}
     return {
-        "sentences": [_what_was_done(run), result, *_what_a_person_did(run)],
+        "sentences": [*stopped_in_words(stopped), _what_was_done(run), sentence, *_what_a_person_did(run)],
         "verdict": verdict,
         "figures": _figures(run),
         "remarks": _remarks(run),
@@ -114,8 +118,8 @@ def _what_a_person_did(run: RunFiles) -> list[str]:
     ]
 
 
-def _result(run: RunFiles) -> tuple[dict[str, str], str]:
-    """The verdict, and the second sentence."""
+def result(run: RunFiles) -> tuple[dict[str, str], str]:
+    """The verdict, and the sentence that says it with its numbers."""
     best = run.best
     if best is None or best.score is None:
         return {"kind": UNKNOWN, "words": "not scored yet"}, "No round is scored yet, so there is no result to judge."
