@@ -137,3 +137,16 @@ def _grams(text: str) -> set[str]:
 
 def _jaccard(grams: set[str], others: set[str]) -> float:
     return len(grams & others) / max(1, len(grams | others))
+
+
+def suspicious_first(review: ReviewedRun) -> list[RowKey]:
+    """All rows in the order in which a person should look: first what the student, before it learned them, predicted otherwise, the
+    surest first; then what is labelled otherwise than it was asked for; then the rest."""
+    doubts = {key: _doubt(review, key, sample) for key, sample in zip(review.index_of, review.samples, strict=True)}
+    return sorted(doubts, key=lambda key: (-doubts[key], review.index_of[key]))
+
+
+def _doubt(review: ReviewedRun, key: RowKey, sample: Sample) -> float:
+    if agrees_with_student(review, key) is False:
+        return 1 + review.predictions[key].confidence
+    return float(agrees_with_intended(review, sample) is False)

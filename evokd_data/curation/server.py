@@ -16,13 +16,13 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from evokd_data.curation.reviewed_run import ReviewedRun
-from evokd_data.curation.rules import Rule, agrees_with_intended, agrees_with_student, matching_rows, row_key
+from evokd_data.curation.rules import Rule, agrees_with_student, matching_rows, row_key, suspicious_first
 from evokd_data.errors import DataError, EvokdError
 from evokd_data.localhub.errors import HubError
 from evokd_data.localhub.other_sites import refuse_other_sites
 from evokd_data.localhub.server import serve_application
 from evokd_data.localhub.wire import Message, Receive, Scope, Send
-from evokd_data.records import Sample, TokenExample
+from evokd_data.records import TokenExample
 from evokd_data.storage.corrected_rounds import RELABEL
 from evokd_data.storage.corrections import Decision, RowKey, keys_of
 
@@ -94,19 +94,11 @@ class ReviewApplication:
 
 
 class ReviewCalls:
-    """What the page can ask for. Rows come in the order in which a person should look: first what the student, before it learned
-    them, predicted otherwise, the surest first; then what is labelled otherwise than it was asked for; then the rest."""
+    """What the page can ask for. Rows come in the order of `rules.suspicious_first`."""
 
     def __init__(self, review: ReviewedRun) -> None:
         self._review = review
-        self._keys = list(review.index_of)
-        doubts = {key: self._doubt(key, sample) for key, sample in zip(self._keys, review.samples, strict=True)}
-        self._order = sorted(self._keys, key=lambda key: (-doubts[key], review.index_of[key]))
-
-    def _doubt(self, key: RowKey, sample: Sample) -> float:
-        if agrees_with_student(self._review, key) is False:
-            return 1 + self._review.predictions[key].confidence
-        return float(agrees_with_intended(self._review, sample) is False)
+        self._order = suspicious_first(review)
 
     def rows(self, query: Mapping[str, str]) -> dict[str, Any]:
         """Rows from position `start` of the order on which fit `show` (open, decided, all), `label` and `search`: {"rows", "next": the
@@ -190,7 +182,7 @@ class ReviewCalls:
         decisions = self._review.decisions().values()
         actions = [decision.action for decision in decisions]
         return {
-            "samples": len(self._keys),
+            "samples": len(self._order),
             **{action: actions.count(action) for action in ("accept", "relabel", "reject")},
         }
 

@@ -25,6 +25,7 @@ from typing import Any
 from evokd_data.atomic_files import write_text
 from evokd_data.curation.export_records import exported_keys, record_export
 from evokd_data.curation.reviewed_run import ReviewedRun
+from evokd_data.curation.rules import suspicious_first
 from evokd_data.errors import DataError
 from evokd_data.recipe_sections import Source
 from evokd_data.records import Sample, Span, Target
@@ -51,12 +52,14 @@ class Exported:
 
 
 def export_samples(review: ReviewedRun, into: Path, tool: str) -> Exported:
-    """Write the samples that nothing is decided about for an annotation tool."""
+    """Write the samples that nothing is decided about for an annotation tool, in the order of the page: who corrects only the first
+    ones corrects what is most likely wrong."""
     write = _WRITERS[tool]
     decided = review.decisions()
-    undecided = [key for key in review.index_of if key not in decided]
+    undecided = [key for key in suspicious_first(review) if key not in decided]
     keys = [key for key in undecided if tool != "argilla" or _argilla_takes(review.sample(key))]
-    export = record_export(review.workspace, keys)
+    # The name of an export says which samples it holds, in whatever order.
+    export = record_export(review.workspace, sorted(keys, key=review.index_of.__getitem__))
     rows = [write(review.sample(key), f"{_key_text(key)}:{export}") for key in keys]
     if tool == "doccano":
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from evokd_data.curation.reviewed_run import ReviewedRun
+from evokd_data.curation.rules import suspicious_first
 from evokd_data.curation.tool_files import TOOLS, Exported, Imported, export_samples, import_decisions
 from evokd_data.errors import DataError
 from evokd_data.records import Span
 from evokd_data.storage.corrections import CorrectionLog
 from evokd_data.storage.workspace import Workspace
-from tests.support.finished_runs import make_run
+from tests.support.finished_runs import make_round, make_run, make_samples
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ def test_what_a_person_did_in_a_tool_comes_back_as_decisions(tmp_path: Path, rev
     path = tmp_path / "samples.json"
     assert export_samples(review, path, tool) == Exported(24, 0)
     rows = rows_of(path, tool)
-    first, second, third = review.samples[0], review.samples[1], review.samples[2]
+    first, second, third = (review.sample(key) for key in suspicious_first(review)[:3])
     other = next(label for label in review.task.labels if label != first.target)
     untouched = [flat(row) if tool == "argilla" else row for row in rows[3:]]
     back = [answered(rows[0], tool, other), answered(rows[1], tool, str(second.target)), *untouched]
@@ -74,12 +76,27 @@ def test_what_a_person_did_in_a_tool_comes_back_as_decisions(tmp_path: Path, rev
     confirmed = 0 if tool == "doccano" else 1
     assert imported == Imported(accept=confirmed, relabel=1, reject=1, known=0, undecided=22 - confirmed, gone=0)
     decisions = opened(review.workspace).decisions()
-    assert decisions[1, first.id].to == {"label": other}
-    assert decisions[1, third.id].action == "reject"
-    assert ((1, second.id) in decisions) == (confirmed == 1)
+    assert decisions[first.origin.round, first.id].to == {"label": other}
+    assert decisions[third.origin.round, third.id].action == "reject"
+    assert ((second.origin.round, second.id) in decisions) == (confirmed == 1)
     lines = review.log.path.read_bytes()
     import_decisions(review, path, tool, "reject" if tool == "doccano" else None)
     assert review.log.path.read_bytes() == lines  # the same file decides nothing twice
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_rows_are_exported_in_the_order_of_doubt(tmp_path: Path, tool: str) -> None:
+    """First what the student predicts otherwise, the surest first; then what was asked for by another label; then the rest."""
+    loaded, workspace = make_run(tmp_path, rounds=1)
+    samples = make_samples(loaded, 1, rows=12)  # the student of these runs predicts "music" everywhere
+    asked_for_books = replace(samples[9], origin=replace(samples[9].origin, intended="books"))
+    make_round(loaded, workspace, 1, [*samples[:9], asked_for_books, *samples[10:]])
+    path = tmp_path / "samples.json"
+    export_samples(opened(workspace), path, tool)
+    rows = rows_of(path, tool)
+    texts = [row.get("text") or row.get("data", row.get("fields"))["text"] for row in rows]
+    otherwise = [samples[i].text for i in (11, 10, 8, 7, 5, 4, 2, 1)]  # it is surer of later ones
+    assert texts == [*otherwise, samples[9].text, *(samples[i].text for i in (0, 3, 6))]
 
 
 def test_missing_rows_are_neither_rejected_nor_left_unless_that_is_said(tmp_path: Path, review: ReviewedRun) -> None:
