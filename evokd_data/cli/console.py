@@ -14,6 +14,8 @@ from evokd_data.cli.echo import echo
 from evokd_data.printable import printable_line
 from evokd_data.records import LabelForm
 from evokd_data.reporting.primary_metric import NAMES, primary_metric
+from evokd_data.reporting.report_sections.outcome import result
+from evokd_data.reporting.report_sections.run_files import RunFiles
 from evokd_data.reporting.run_summary import bars
 from evokd_data.reporting.stopped_run import stopped_in_words
 from evokd_data.tasks.untested import untested_by
@@ -84,9 +86,11 @@ REASONS_FROM = 130
 """Characters: a narrower terminal gets the number of rejections without the reasons, which `show --rejections` has."""
 
 
-def rounds_table(run: Mapping[str, Any], *, to_stderr: bool = False) -> None:
-    """Print the rounds in a run's summary. A column in which no round has a value is left out. Above it: why the run stopped,
-    where an exam stopped it. Below it: which classes the test set has no example of."""
+def rounds_table(files: RunFiles, *, to_stderr: bool = False) -> None:
+    """Print the rounds of a run. A column in which no round has a value is left out. Above it: why the run stopped, where an exam
+    stopped it. Below it, where there is a test set: the report's sentence on whether the rounds helped, and which classes the test set
+    has no example of."""
+    run = files.summary
     for sentence in stopped_in_words(run["stopped"]):
         echo(sentence, err=to_stderr)
     columns = (
@@ -103,9 +107,12 @@ def rounds_table(run: Mapping[str, Any], *, to_stderr: bool = False) -> None:
     cells = [*others, *rows]
     filled = [index for index in range(len(columns)) if any(row[index] is not None for row in cells)]
     table(run["name"], [columns[i] for i in filled], [[row[i] for i in filled] for row in cells], to_stderr=to_stderr)
-    scored = [entry["metrics"]["test"] for entry in run["rounds"] if (entry["metrics"] or {}).get("test")]
-    if scored and (sentence := untested_by(scored[-1])):
-        echo(sentence, err=to_stderr)
+    if not files.scored:
+        return
+    _, verdict = result(files)
+    for sentence in (verdict, untested_by(files.scored[-1].metrics["test"])):
+        if sentence:
+            echo(sentence, err=to_stderr)
 
 
 def exam_tables(content: Mapping[str, Any], filters: Any) -> None:

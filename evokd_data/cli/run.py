@@ -42,7 +42,8 @@ def command(
 
     Recipes with the same teacher share one engine. The result on stdout is one line for each recipe: its name,
     the last complete round's digest and, when published, its revision. A run that has spent its `budget` ends with what is
-    complete, and with exit code 0. On stderr each run ends with the table of its rounds and with what to look at next.
+    complete, and with exit code 0. On stderr each run ends with the table of its rounds, with a sentence on whether
+    they helped where there is a test set, and with what to look at next.
 
     Example: evokd-data run recipe.yaml --limit 20
     """
@@ -51,7 +52,7 @@ def command(
     from evokd_data.loop.rounds import run_all, share_exam, taste
     from evokd_data.recipe import load
     from evokd_data.reporting.html_report import renew
-    from evokd_data.reporting.run_summary import summary
+    from evokd_data.reporting.report_sections.run_files import read_run
 
     loaded = [load(path, overrides) for path in recipes]
     whole = loaded
@@ -70,12 +71,12 @@ def command(
     for run in done:
         if line := renew(run.workspace):
             echo(line, err=True)
-        content = summary(run.workspace)
+        files = read_run(run.workspace)
         if not is_quiet() and not logs_json():
-            rounds_table(content, to_stderr=True)
+            rounds_table(files, to_stderr=True)
         for purpose, then in NEXT:
             echo(f"  {then.format(run=run.workspace.root):60} # {purpose}", err=True)
-        complete = [entry for entry in content["rounds"] if entry["digest"]]
+        complete = [entry for entry in files.summary["rounds"] if entry["digest"]]
         revision = complete[-1]["revision"] if complete else None
         published = f"{revision['repo']}@{revision['tag']}" if revision else "not published"
         echo(f"{run.recipe.name} {complete[-1]['digest'] if complete else 'no round is complete'} {published}")

@@ -48,6 +48,7 @@ def command(
     """
     from evokd_data.cli.console import plan_table, rounds_table, table
     from evokd_data.reporting import shown_rows
+    from evokd_data.reporting.report_sections.run_files import read_run
     from evokd_data.reporting.run_summary import summary
     from evokd_data.storage.workspace import read_json
 
@@ -74,4 +75,4 @@ def command(
             columns = list(rows[0]) if rows else []
             table(f"round {folder.index}: {title}", columns, [list(row.values()) for row in rows])
     else:
-        rounds_table(content)
+        rounds_table(read_run(workspace))

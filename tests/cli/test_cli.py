@@ -114,6 +114,7 @@ def test_the_result_is_on_stdout_and_all_else_on_stderr(recipe_file, tmp_path):
     done = call("run", path, *FAST)
     commands = re.findall(r"^  evokd-data (.*?) +#", done.stderr, re.MULTILINE)
     assert len(commands) == 5 and "95 % interval" in done.stderr
+    assert call("show", "colours").stdout.splitlines()[-1] in done.stderr.splitlines()  # whether the rounds helped
     assert commands[2] == "review runs/colours" and commands[4] == "predict runs/colours FILE"
     for command in (*commands[:2], f"{commands[2]} --status", commands[3]):
         assert call(*command.split()).exit_code == 0, command
@@ -136,7 +137,7 @@ def test_show_prints_a_table_the_plan_and_json_without_none(recipe_file):
     assert table.exit_code == plan.exit_code == 0
     assert "None" not in table.stdout + plan.stdout
     first_words = [line.split()[0].rstrip(",") for line in table.stdout.splitlines()[2:]]
-    assert first_words == ["seeds", "teacher", "teacher", "0", "1", "2"]
+    assert first_words == ["seeds", "teacher", "teacher", "0", "1", "2", "On"]
     assert "confused:" in plan.stdout
     kept, dropped = call("show", "colours", "--samples"), call("show", "colours", "--rejections", "--round", 1)
     assert kept.exit_code == dropped.exit_code == 0, kept.output + dropped.output
@@ -283,7 +284,9 @@ def test_a_table_without_rows_is_one_line_and_one_of_rounds_fits_80_columns(reci
     lines = call("show", "colours").stdout.splitlines()
     heading = next(line for line in lines if line.startswith("round "))
     assert heading.split()[:3] == ["round", "kept", "rejected"] and "revision" not in heading
-    assert max(map(len, lines)) <= 80 and [line for line in lines if re.match(r"1 +24 +0 ", line)]
+    table, verdict = lines[:-1], lines[-1]
+    assert max(map(len, table)) <= 80 and [line for line in table if re.match(r"1 +24 +0 ", line)]
+    assert verdict.startswith("On 9 test texts macro-F1 is ")
 
 
 @pytest.mark.parametrize("command", ["verify", "load", "replay", "reproduce", "rounds"])

@@ -1,0 +1,48 @@
+"""Below the table of rounds stands whether they helped, in the words of the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from evokd_data.atomic_files import write_json
+from evokd_data.cli import cli
+from evokd_data.reporting.report_sections.outcome import outcome
+from evokd_data.reporting.report_sections.run_files import read_run
+from evokd_data.storage.workspace import Workspace, read_json
+from tests.support.finished_runs import make_run, make_score
+
+
+def last_line(workspace: Workspace) -> str:
+    result = CliRunner().invoke(cli, ["show", str(workspace.root)])
+    assert result.exit_code == 0, result.output
+    return result.stdout.splitlines()[-1]
+
+
+def test_show_ends_with_the_verdict_of_the_report(tmp_path: Path) -> None:
+    _, workspace = make_run(tmp_path)
+    assert last_line(workspace) == outcome(read_run(workspace))["sentences"][1]
+    assert last_line(workspace).endswith("outside noise: higher.")
+
+
+def test_an_adopted_round_that_is_worse_than_the_seeds_alone_is_said_to_be(tmp_path: Path) -> None:
+    """The gate compares on the dev set, and may adopt what the test set shows to be worse."""
+    recipe, workspace = make_run(tmp_path)
+    for index in range(3):
+        path = workspace.round(index).metrics
+        adoption = {"adopted": True, "best": index, "scores": []}
+        write_json(path, {**read_json(path), "test": make_score(recipe, 2 - index), "adoption": adoption})
+    line = last_line(workspace)
+    assert line.startswith(
+        "On 60 test texts macro-F1 is 0.400 in round 2, the adopted one, against 0.800 of the student of round 0"
+    )
+    assert line.endswith("outside noise: lower.")
+
+
+def test_nothing_is_judged_without_a_test_set(tmp_path: Path) -> None:
+    _, workspace = make_run(tmp_path)
+    for index in range(3):
+        path = workspace.round(index).metrics
+        write_json(path, {**read_json(path), "test": None})
+    assert last_line(workspace).split()[0] == "2"
