@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from evokd_data.recipe import FORCE
 from evokd_data.reporting.exam_words import REFUSED
 from evokd_data.storage.workspace import Workspace, read_json
 
@@ -18,11 +17,10 @@ def stopped_by_exam(workspace: Workspace) -> dict[str, Any] | None:
     for folder in workspace.rounds():
         # A preview takes the exam, too, but has no complete round before it.
         is_next = folder.index > 0 and workspace.round(folder.index - 1).manifest.exists()
-        if not (is_next and folder.exam.exists()) or folder.generated.exists() or folder.shard_files():
+        if not (is_next and folder.exam.exists()) or folder.plan.exists():  # a forced run goes on to its plan
             continue
         exam = read_json(folder.exam)
-        is_forced = read_json(workspace.inputs)["settings"].get("teacher_trust") == FORCE
-        if exam["verdict"] in REFUSED and not is_forced:
+        if exam["verdict"] in REFUSED:
             return {"round": folder.index, "verdict": exam["verdict"], "message": exam["message"]}
     return None
 
