@@ -55,9 +55,14 @@ def command(
     from evokd_data.deployment.export import default_folder, export
     from evokd_data.deployment.input_files import source_of
     from evokd_data.deployment.opening import open_model
+    from evokd_data.deployment.predicting import naming_options
 
     opened = open_model(model, round, runs, endpoint)
-    samples = opened.test_samples(source_of(opened, test, text, label) if test is not None else None)
+    if test is None:
+        samples = opened.test_samples()
+    else:
+        with naming_options("--text COLUMN, --label COLUMN"):
+            samples = opened.test_samples(source_of(opened, test, text, label))
     folder = out or default_folder(opened, int8)
     with live() as progress:
         figures = export(opened, folder, samples, int8, progress)

@@ -7,16 +7,17 @@ my router is dead  web          becomes    my router is dead  web      outage   
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evokd_data import settings
 from evokd_data.errors import DataError
 from evokd_data.recipe_sections import Source
 from evokd_data.seeds import refuse_lone_surrogates
 from evokd_data.sources import Row, open_source, raw_rows
-from evokd_data.tasks import PLAIN, Layout, Task, UnknownClass
+from evokd_data.tasks import PLAIN, Layout, Task, UnknownClass, has
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,6 +28,8 @@ LOOKED_AT = 100
 """Rows of a file with which the columns of the recipe are compared: the first may have no text or no label."""
 PREDICTED = "predicted_"
 """Stands before the name of a prediction's column where the file has a column of that name."""
+COLUMN_PAIRS = (("text_column", "label_column"), ("text_column", "spans_column"), ("tokens_column", "tags_column"))
+"""Settings of a task that name the column of a text, and beside it that of its label."""
 INT64 = range(-(2**63), 2**63)
 
 
@@ -40,20 +43,43 @@ class Given:
 
 def source_of(model: OpenedModel, path: Path, text: str | None, label: str | None, *, labelled: bool = True) -> Source:
     """A file as a source. `text` and `label` name its columns. Without them its columns are those of the recipe: of its test, its
-    seeds or its task, the first of these that the file's first rows have. Raises DataError."""
+    seeds or its task, the first of these that the file's first rows have; the task's default columns, such as `text` and `label`,
+    stand in for those that the file lacks. Raises DataError."""
     if text is not None and text == label:
         raise DataError(f"{path}: text and label are both {text!r}; name two columns: --text COLUMN, --label COLUMN")
+    rows, tool = raw_rows(Source(path=path))
+    first = list(islice(rows, LOOKED_AT)) if tool is None else []
     named = [replace(each, text=text or each.text, label=label or each.label) for each in (*model.layouts, PLAIN)]
-    layout = named[0]
-    if len(named) > 1:
-        rows, tool = raw_rows(Source(path=path))
-        first = list(islice(rows, LOOKED_AT)) if tool is None else []
-        layout = next((each for each in named if _fits(model.task, first, each, labelled)), None) or next(
-            (each for each in named if _fits(model.task, first, each, False)), named[0]
-        )
+    usual = [each for layout in named for each in _with_default_columns(model.task, first, layout, text, label)]
+    fitting = (
+        layout
+        for with_label in dict.fromkeys((labelled, False))
+        for layout in (*named, *usual)
+        if _fits(model.task, first, layout, with_label)
+    )
+    layout = next(fitting, named[0])
     return Source(
         path=path, text=layout.text, label=layout.label, label_map=dict(layout.label_map), offsets=layout.offsets
     )
+
+
+def _with_default_columns(
+    task: Task, rows: Sequence[Row], layout: Layout, text: str | None, label: str | None
+) -> Iterator[Layout]:
+    """The layout with a default column of the task in place of each that no row has. `text` and `label`, the user's, stay."""
+    columns = settings.table(task)
+    defaults = {entry.name: entry.default for entry in fields(type(task))}  # type: ignore[arg-type]
+
+    def there(named: str | None, chosen: str | None, setting: str) -> str:
+        column = chosen or named or columns[setting]
+        default = str(defaults[setting])
+        missing = chosen is None and not any(has(row, column) for row in rows)
+        return default if missing and any(has(row, default) for row in rows) else column
+
+    for text_setting, label_setting in COLUMN_PAIRS:
+        if text_setting in columns and label_setting in columns:
+            found = there(layout.text, text, text_setting), there(layout.label, label, label_setting)
+            yield replace(layout, text=found[0], label=found[1])
 
 
 def _fits(task: Task, rows: Sequence[Row], layout: Layout, labelled: bool) -> bool:

@@ -297,6 +297,34 @@ def test_flags_override_the_columns_of_the_recipe(from_csv, tmp_path):
     assert same.exit_code == 1 and "text and label are both 'body'; name two columns" in same.stderr
 
 
+@pytest.mark.parametrize("header", [("text", "label"), ("message", "label"), ("text", "topic")])
+def test_text_and_label_stand_in_for_columns_of_the_recipe_that_a_file_lacks(from_csv, tmp_path, header):
+    rows = [["a red rose", "red"], ["the sea", "blue"]]
+    heldout = write_csv(tmp_path / "heldout.csv", list(header), rows)
+    scored = call("evaluate", from_csv.root, heldout, "--json")
+    assert scored.exit_code == 0, scored.stderr
+    assert {name: each["support"] for name, each in json.loads(scored.stdout)["per_class"].items()} == {
+        "red": 1, "green": 0, "blue": 1,
+    }  # fmt: skip
+    predicted = call("predict", from_csv.root, heldout)
+    assert [json.loads(line)[header[0]] for line in predicted.stdout.splitlines()] == ["a red rose", "the sea"]
+
+
+def test_a_default_column_stands_in_neither_for_one_that_is_there_nor_for_one_that_was_named(from_csv, tmp_path):
+    rows = [["the sea", "a red rose", "bleu", "red"]]
+    file = write_csv(tmp_path / "both.csv", ["message", "text", "topic", "label"], rows)
+    result = call("evaluate", from_csv.root, file)
+    assert result.exit_code == 1 and "column 'topic' holds 'bleu'; did you mean 'blue'?" in result.stderr
+    result = call("evaluate", from_csv.root, file, "--text", "body", "--label", "label")
+    assert result.exit_code == 1 and "no column 'body'" in result.stderr
+
+
+def test_export_names_the_options_for_a_column_that_its_test_file_lacks(from_csv, tmp_path):
+    file = write_csv(tmp_path / "none.csv", ["body", "colour"], [["a red rose", "red"]])
+    result = call("export", from_csv.root, "--test", file, "--out", tmp_path / "onnx")
+    assert result.exit_code == 1 and result.stderr.endswith("name it: --text COLUMN, --label COLUMN\n"), result.stderr
+
+
 def test_a_source_with_columns_of_its_own_is_the_default_and_the_tasks_columns_come_last(tmp_path):
     write_rows(tmp_path / "seeds.jsonl", SEEDS)
     rows = [[text, label] for label, texts in TEST.items() for text in texts]
