@@ -41,7 +41,9 @@ MOST_CLASSES = 40
     help="What a label is called from now on; may be repeated, or name a YAML file {old: new}.",
 )
 @click.option(
-    "--test", type=click.Path(path_type=Path, dir_okay=False), help="A test set of its own, with the same columns."
+    "--test",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A test set of its own, with the columns of DATA, or with `text` and `label`.",
 )
 @click.option(
     "--test-share",
@@ -86,7 +88,12 @@ def command(data: str, **options: Any) -> None:
     intake.require_names(source, columns, label_map)
     task = intake.make_task(columns, label_map, wishes.noun, wishes.description)
     reading = intake.read(source, columns, task, label_map)
-    test = intake.read(test_source, columns, task, label_map) if test_source is not None else None
+    test = None
+    if test_source is not None:
+        in_test = intake.look_at_test(test_source, source, columns)
+        if in_test != columns:
+            echo(f"{test_source}: has other columns than {source}; read from {in_test.text!r} and {in_test.label!r}")
+        test = intake.read(test_source, in_test, task, label_map)
     made_files = intake.write(
         reading, test, task, wishes.facts(recipe, source, columns, label_map), recipe.parent, accelerators(),
         test_share=options["test_share"], seed=options["seed"],

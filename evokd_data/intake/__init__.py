@@ -87,6 +87,41 @@ def look(source: Source, task: str | None = None) -> Columns:
     return replace(columns, text=source.text or "text", label=source.label or "label")
 
 
+def look_at_test(test: Source, source: Source, columns: Columns) -> Columns:
+    """The columns of a test set beside a source with `columns`: those of the source; where it lacks one, `text` or `label`; where it
+    lacks these, too, what is recognised. The labels stay the source's. Raises DataError when the columns are not clear."""
+    rows, tool = raw_rows(test)
+    if tool is not None:
+        return columns
+    sought, usual = (columns.text, columns.label), ("text", "label")
+    names: dict[str, None] = {}
+    there: set[str] = set()
+    for row in rows:
+        names |= dict.fromkeys(row)
+        there.update(name for name in (*sought, *usual) if name not in there and has(row, name))
+        if there.issuperset(sought):
+            return columns
+    if not names:
+        raise DataError(f"{test}: holds no rows; give a test set of texts with their labels")
+    text, label = (next((name for name in pair if name in there), None) for pair in zip(sought, usual, strict=True))
+    try:
+        if text is None or label is None:
+            found = look(replace(test, text=text, label=label), columns.task)
+            if label is None and columns.task == "classification" and not set(found.labels) & set(columns.labels):
+                raise DataError(f"{found.label!r} holds none of the labels of {source}")
+            text, label = found.text, found.label
+        if text == label:
+            raise DataError(f"{text!r} would be text and label")
+    except DataError as error:
+        missing = " and ".join(repr(name) for name in sought if name not in there)
+        reason = str(error).removeprefix(f"{test}: ").partition(";")[0]
+        raise DataError(
+            f"{test}: has no {missing}, as {source} has; it has {', '.join(map(repr, names))}, and which of them to read is not clear "
+            f"({reason}); name the columns of texts and labels {columns.text!r} and {columns.label!r} in the test set, too"
+        ) from None
+    return replace(columns, text=text, label=label)
+
+
 def _holds_spans(rows: Sequence[Mapping[str, Any]], tool: str, source: Source) -> bool:
     """Whether the labels of an export are spans."""
     try:

@@ -184,9 +184,7 @@ def find_columns(
         raise DataError(f"{source}: holds no rows; give a file with texts and their labels")
     for chosen_name in filter(None, (text, label)):
         if chosen_name not in columns:
-            raise DataError(
-                f"{source}: no column {chosen_name!r}{nearest(chosen_name, columns)}; it has {_listed(columns)}"
-            )
+            raise DataError(f"{source}: no column {chosen_name!r}{nearest(chosen_name, columns)}")
     for column in columns.values():
         if column.brackets > 0.8 * column.filled:
             raise DataError(

@@ -128,6 +128,63 @@ def test_a_test_set_of_its_own_takes_its_texts_out_of_the_seeds(tmp_path):
     assert (len(splits.seeds), len(splits.test)) == (54, 36)
 
 
+@pytest.mark.parametrize(
+    "header", [("text", "label"), ("utterance", "label"), ("text", "domain"), ("question", "intent")]
+)
+def test_a_test_set_may_have_other_columns_than_the_data(tmp_path, header):
+    rows = [list(row) for row in texts(20)]
+    write_csv(tmp_path / "data.csv", ["utterance", "domain"], rows)
+    write_csv(tmp_path / "heldout.csv", list(header), [[f"{text}, really", label] for text, label in rows[:30]])
+    result = call("init", "data.csv", "--test", "heldout.csv")
+    assert result.exit_code == 0, result.stderr
+    said = f"heldout.csv: has other columns than data.csv; read from {header[0]!r} and {header[1]!r}"
+    assert said in result.stdout.splitlines()
+    splits = load_splits(load("data.yaml"))
+    assert (len(splits.seeds), len(splits.test)) == (60, 30)
+    assert list(jsonl("data-test.jsonl")[0]) == ["utterance", "domain"]
+
+
+def test_text_and_label_of_a_test_set_are_read_where_all_its_labels_are_one(tmp_path):
+    write_csv(tmp_path / "data.csv", ["utterance", "domain"], [list(row) for row in texts(20)])
+    write_csv(tmp_path / "heldout.csv", ["text", "label"], [[f"invoice {i} came twice", "Billing"] for i in range(9)])
+    assert call("init", "data.csv", "--test", "heldout.csv").exit_code == 0
+    assert len(jsonl("data-test.jsonl")) == 9
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "reason"),
+    [
+        (["a", "b"], [["one text here", "another text there"], ["one text more", "another text here"]], "'a', 'b' all hold texts"),
+        (["utterance", "n"], [["one text here", "1.25"], ["one text more", "2.5"]] * 2, "'n' holds none of the labels of data.csv"),
+    ],
+)  # fmt: skip
+def test_a_test_set_with_unclear_columns_is_answered_with_those_sought_those_found_and_a_remedy(
+    tmp_path, header, rows, reason
+):
+    write_csv(tmp_path / "data.csv", ["utterance", "domain"], [list(row) for row in texts(20)])
+    write_csv(tmp_path / "heldout.csv", header, rows)
+    result = call("init", "data.csv", "--test", "heldout.csv")
+    assert result.exit_code == 1 and not Path("data.yaml").exists()
+    missing = " and ".join(repr(name) for name in ("utterance", "domain") if name not in header)
+    assert f"heldout.csv: has no {missing}, as data.csv has; it has {header[0]!r}, {header[1]!r}" in result.stderr
+    assert reason in result.stderr and result.stderr.endswith(
+        "; name the columns of texts and labels 'utterance' and 'domain' in the test set, too\n"
+    )
+
+
+def test_a_test_set_without_rows_is_named(tmp_path):
+    write_csv(tmp_path / "data.csv", ["utterance", "domain"], [list(row) for row in texts(20)])
+    write_csv(tmp_path / "heldout.csv", ["text", "label"], [])
+    result = call("init", "data.csv", "--test", "heldout.csv")
+    assert result.exit_code == 1 and "heldout.csv: holds no rows; give a test set" in result.stderr
+
+
+def test_a_column_that_is_not_there_is_answered_with_one_list_of_those_that_are(tmp_path):
+    write_csv(tmp_path / "data.csv", ["utterance", "domain"], [list(row) for row in texts(20)])
+    result = call("init", "data.csv", "--text", "remark")
+    assert result.stderr == "Error: data.csv: no column 'remark'; valid: domain, utterance\n"
+
+
 def test_the_recipe_keeps_the_columns_and_the_names_of_numbers(tmp_path):
     numbers = {"Billing": 0, "Outage": 1, "Cancel": 2}
     write_csv(tmp_path / "t.csv", ["body", "kind"], [[text, numbers[label]] for text, label in texts(20)])
