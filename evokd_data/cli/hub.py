@@ -20,6 +20,13 @@ root = click.option(
 )  # fmt: skip
 
 
+def _existing(root: Path) -> Path:
+    """The folder of a Hub to look at. Raises an error for one that is not there: to look at it must not make it."""
+    if not root.is_dir():
+        raise failure(f"{root}: there is no local Hub; name its folder with --root")
+    return root
+
+
 @command.command("serve")
 @root
 @click.option(
@@ -79,7 +86,7 @@ def token_list(root: Path) -> None:
     """
     from evokd_data.localhub.auth import list_tokens
 
-    for token in list_tokens(root):
+    for token in list_tokens(_existing(root)):
         echo(f"{token.id} {token.user} {token.role} {','.join(token.orgs)}".rstrip())
 
 
@@ -94,7 +101,7 @@ def token_revoke(root: Path, token_id: str) -> None:
     from evokd_data.localhub.auth import revoke_token
 
     try:
-        revoked = revoke_token(root, token_id)
+        revoked = revoke_token(_existing(root), token_id)
     except KeyError:
         raise failure(f"{token_id}: no such token; see: evokd-data hub token list") from None
     echo(f"revoked a {revoked.role} token of {revoked.user}")
@@ -113,5 +120,5 @@ def gc(root: Path, grace_hours: float, repack: bool) -> None:
 
     from evokd_data.localhub.gc import collect
 
-    counts = collect(root, grace_hours * 3600, repack=repack)
+    counts = collect(_existing(root), grace_hours * 3600, repack=repack)
     echo(", ".join(f"{name} {value}" for name, value in asdict(counts).items()))

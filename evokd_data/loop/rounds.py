@@ -382,6 +382,7 @@ def push_student_of_round(
                 f"{run.workspace.root}: round {index or 0} is not complete; next: evokd-data train-round {recipe.path}"
             )
         chosen = best_student(run.workspace).index if index is None else index
-        with open_hub(recipe.publish.endpoint, root=recipe.publish.hub_root, note=progress.note) as hub:
+        publish = recipe.publish
+        with open_hub(publish.endpoint, root=publish.hub_root, create=True, note=progress.note) as hub:
             replace(hub, repo_type="model").check(recipe.publish.student)
             return push_student(recipe, run.workspace, chosen, hub, progress)

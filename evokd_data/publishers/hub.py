@@ -299,7 +299,16 @@ class Hub:
                 text = f"{address} does not answer ({detail}); start it or check the address, then rerun: nothing is done twice"
             case _:
                 text = f"{address}: {detail}; rerun: nothing is done twice"
-        return PublishError(f"{repo}: {text}")
+        return PublishError(f"{repo}: {text}{self._elsewhere(repo, error)}")
+
+    def _elsewhere(self, repo: str, error: Exception) -> str:
+        """The end of an error about a repository that was not found here and whose name is the one of a local Hub's user."""
+        from huggingface_hub.errors import RepositoryNotFoundError
+
+        absent = is_unreachable(error) or isinstance(error, RepositoryNotFoundError)
+        if self.called is not None or not absent or repo.split("/")[0] != LOCAL_USER:
+            return ""
+        return "; a repository on the local Hub needs --endpoint local (in a recipe: publish.endpoint: local)"
 
     def _cached_repo(self, repo: str) -> Path:
         from huggingface_hub.file_download import repo_folder_name

@@ -22,18 +22,25 @@ def open_hub(
     *,
     root: Path = Path("hub"),
     cache_dir: Path | None = None,
+    create: bool = False,
     **settings: Any,
 ) -> Iterator[Hub]:
-    """A Hub to publish to or read from. For `endpoint` "local" a local Hub with the folder `root` runs during the block.
+    """A Hub to publish to or read from. For `endpoint` "local" a local Hub with the folder `root` runs during the block;
+    `create` makes the folder where there is none, for a publication.
 
-    `settings` are further fields of `Hub`. Raises PublishError when the local Hub's packages are not installed or it does not
-    start.
+    `settings` are further fields of `Hub`. Raises PublishError when the local Hub's packages are not installed, it does not
+    start, or there is none to read from.
     """
     from evokd_data.publishers.hub import Hub
 
     if endpoint != LOCAL:
         yield Hub(endpoint, token, cache_dir, **settings)
         return
+    if not create and not root.is_dir():
+        raise PublishError(
+            f"there is no local Hub under {root.absolute()}; call this in the folder in which rounds were published, or leave "
+            "out the endpoint for a repository that is not on a local Hub"
+        )
     from evokd_data import localhub
     from evokd_data.localhub.child import HubDidNotStart
 

@@ -64,7 +64,7 @@ class Publication:
         if publish is None:
             yield None
             return
-        with open_hub(publish.endpoint, root=publish.hub_root, note=progress.note) as hub:
+        with open_hub(publish.endpoint, root=publish.hub_root, create=True, note=progress.note) as hub:
             hub.check(publish.repo)
             if publish.student is not None:
                 replace(hub, repo_type="model").check(publish.student)

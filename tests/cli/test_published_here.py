@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from evokd_data import localhub
 from evokd_data.storage.published_here import endpoint_of
 from tests.support.example_task import QUICK
 
@@ -63,6 +64,34 @@ def test_the_commands_of_the_readme_ask_the_hub_that_the_run_published_to(
         "local/nothing: there is no such dataset at the local Hub under hub; check the id, and the folder"
         in nowhere.stderr
     )
+
+
+@pytest.mark.parametrize("words", [["gc"], ["token", "list"], ["token", "revoke", "3f9c1a2b"]])
+def test_looking_after_a_local_hub_that_is_not_there_makes_none(tmp_path: Path, words: list[str]) -> None:
+    result = call(tmp_path, "hub", *words)
+    assert result.returncode == 1
+    assert result.stderr == "Error: hub: there is no local Hub; name its folder with --root\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_repository_of_local_that_the_hub_does_not_show_is_answered_with_the_local_hub(tmp_path: Path) -> None:
+    advice = "; a repository on the local Hub needs --endpoint local (in a recipe: publish.endpoint: local)"
+    unreachable = call(tmp_path, "rounds", REPO)
+    assert "http://127.0.0.1:9 does not answer" in unreachable.stderr and unreachable.stderr.rstrip().endswith(advice)
+    assert advice not in call(tmp_path, "rounds", "org/colours").stderr
+    with localhub.running(tmp_path / "elsewhere") as hub:
+        unknown = call(tmp_path, "rounds", REPO, "--endpoint", hub.endpoint)
+    assert "there is no such dataset" in unknown.stderr or "has no such dataset" in unknown.stderr, unknown.stderr
+    assert unknown.stderr.rstrip().endswith(advice)
+
+
+@pytest.mark.parametrize("command", ["rounds", "verify", "load", "replay", "reproduce", "diff", "predict"])
+def test_reading_from_a_local_hub_that_is_not_there_makes_none(tmp_path: Path, command: str) -> None:
+    further = {"diff": ["1", "2"], "predict": ["-"]}.get(command, [])
+    result = call(tmp_path, command, REPO, *further, "--endpoint", "local")
+    assert result.returncode == 1
+    assert f"there is no local Hub under {tmp_path}/hub; call this in the folder" in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_newest_publication_counts_and_damaged_files_do_not(tmp_path: Path) -> None:

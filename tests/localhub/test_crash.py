@@ -185,5 +185,5 @@ def test_a_server_that_cannot_start_says_why(tmp_path, hub):
 def test_a_local_hub_that_does_not_start_is_an_error_with_advice(tmp_path):
     (tmp_path / "repos").write_text("a file where a folder should be")
     advice = r"did not start(.|\n)*choose another folder: publish\.hub_root"
-    with pytest.raises(PublishError, match=advice), open_hub("local", root=tmp_path):
+    with pytest.raises(PublishError, match=advice), open_hub("local", root=tmp_path, create=True):
         pass
