@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 from evokd_data.errors import DataError, EvokdError, RecipeError, StudentError, TeacherError
-from evokd_data.models import ask_hub, check_files, folder_here
+from evokd_data.models import FOLDER, PACKAGE, ask_hub, check_files, folder_here
 from evokd_data.recipe import Recipe
 from evokd_data.recipe_checks import SOURCES
 from evokd_data.reporting.tracking import lacks
@@ -115,7 +115,7 @@ def _remarks(recipe: Recipe, splits: Splits | None, online: bool) -> list[str]:
                 for name in LOCAL_HUB
                 if find_spec(name) is None
             ]
-    remarks += _wording(recipe)
+    remarks += [*_forgotten_folders(recipe), *_wording(recipe)]
     if not recipe.student.learns:
         remarks.append(
             f"student.kind: {recipe.student.name!r} learns nothing, so it predicts the same after every round; it is a baseline: name "
@@ -134,6 +134,22 @@ def _remarks(recipe: Recipe, splits: Splits | None, online: bool) -> list[str]:
             )
             remarks.append(f"{key}: {source}: {looked} when the run begins")
     return remarks
+
+
+def _forgotten_folders(recipe: Recipe) -> Iterator[str]:
+    """Models that are written like names on the Hub, while a folder of that name lies beside the recipe."""
+    loaded = {
+        "teacher": recipe.teacher.base_model if recipe.teacher.loads_model else None,
+        "student": recipe.student.base_model,
+    }
+    folder = recipe.path.resolve().parent
+    for key, model in loaded.items():
+        if model is None or model.name.startswith((PACKAGE, *FOLDER)) or not (folder / model.name).is_dir():
+            continue
+        yield (
+            f"{key}.model: {model.name!r} is written like a name on the Hub, and a folder of that name lies beside the recipe; did you mean "
+            f"'./{model.name}'?"
+        )
 
 
 def _is_code(name: str) -> bool:

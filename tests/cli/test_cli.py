@@ -62,6 +62,28 @@ def test_check_says_what_is_sound_and_every_problem_of_the_rest(recipe_file, tmp
     assert len(result.stderr.splitlines()) == 3
 
 
+def test_check_asks_whether_a_folder_beside_the_recipe_was_meant(recipe_file, tmp_path, monkeypatch):
+    path = recipe_file()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    models = [
+        "--set", "teacher={engine: vllm, model: qwen-0.5b, revision: main}",
+        "--set", "student={kind: transformer, model: me/bert, revision: main}",
+    ]  # fmt: skip
+    assert "did you mean" not in call("check", path, *models).stderr
+    for folder in ("qwen-0.5b", "me/bert"):
+        (tmp_path / folder).mkdir(parents=True)
+    shown = call("check", path, *models)
+    assert shown.exit_code == 0
+    for key, folder in (("teacher", "qwen-0.5b"), ("student", "me/bert")):
+        assert (
+            f"note: {key}.model: {folder!r} is written like a name on the Hub, and a folder of that name lies beside the recipe; "
+            f"did you mean './{folder}'?\n"
+        ) in shown.stderr
+    served = "teacher={engine: server, model: qwen-0.5b, urls: ['http://127.0.0.1:9/v1'], dialect: vllm}"
+    assert "did you mean" not in call("check", path, "--set", served).stderr
+
+
 def test_check_warns_of_names_that_are_codes_and_of_the_default_noun(recipe_file, tmp_path):
     path = recipe_file(**{"labels: [red": "label_names: {red: RED}, labels: [red"})
     for name, colour in (("seeds", "red"), ("test", "red")):
