@@ -5,17 +5,13 @@ from __future__ import annotations
 import contextlib
 import multiprocessing.util
 import os
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 
+from evokd_data.teachers.orphans import ending_with_parent, is_spawn
+
 ENGINE_LOG = "EVOKD_ENGINE_LOG"
 """The environment variable that names the log. The shell that starts an engine process reads it."""
-
-END_WITH_PARENT = "import ctypes, os; ctypes.CDLL(None).prctl(1, 9, 0, 0, 0); os.getppid() == {parent} or os._exit(1); "
-"""Does what `orphans.end_with_parent` does, but before vLLM loads its plugins, which happens in the middle of its start. A
-process whose driver was killed before that would wait for the driver for minutes. Only Python itself can be imported so
-early."""
 
 
 class EngineProcesses:
@@ -43,12 +39,9 @@ class EngineProcesses:
                 return original(path, args, passfds)
             if self._refuse:
                 raise InterruptedError("stopped while starting")
-            command = [os.fsdecode(arg) for arg in args]
-            is_child = command[-1] == "--multiprocessing-fork"  # not Python's resource tracker
-            if is_child and sys.platform.startswith("linux"):
-                command[-2] = END_WITH_PARENT.format(parent=os.getpid()) + command[-2]
+            command = ending_with_parent(args)
             pid = original(b"/bin/sh", [b"/bin/sh", b"-c", self.SHELL, *map(os.fsencode, command)], passfds)
-            if is_child:
+            if is_spawn(command):
                 self._ids.append(pid)
             return pid
 
