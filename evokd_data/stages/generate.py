@@ -27,6 +27,7 @@ from evokd_data.recipe import FORCE, Recipe
 from evokd_data.records import Draft, GenerationRequest, Rejection, Sample
 from evokd_data.reporting.exam_words import REFUSED, mixture_in_words, rule_in_words
 from evokd_data.seeds import Splits, left_out_counts
+from evokd_data.stages.compared_opinions import opinions_in_words
 from evokd_data.stages.correct import write_corrected_round
 from evokd_data.stages.exam import exam, labelling_of, needs_exam, require_useful
 from evokd_data.stages.exam_forms import forms_to_try
@@ -141,6 +142,8 @@ async def _generate_with_teacher(
             ranges = shard_ranges(planned, recipe.rounds.shard_size, planned.wave_ends)
             tally.ask_for_more(planned)
             await writer.write(planned, ranges, finished)
+    if student is not None and (sentence := opinions_in_words(brief, planned, folder.journal)):
+        progress.note(sentence)
     totals = {"asked": tally.asked, "kept": tally.accepted, "rejected": dict(sorted(tally.rejected.items()))}
     totals["label_prompts_saved"] = tally.unlabelled * brief.labelling.votes
     totals |= {"prompt_tokens": journal.prompt_tokens, "completion_tokens": journal.completion_tokens}

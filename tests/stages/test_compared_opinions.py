@@ -1,0 +1,32 @@
+"""A teacher whose labels are worse than what the seeds alone say is told of, without a true label."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evokd_data.loop.rounds import generate_next, train_next
+from evokd_data.progress import Progress
+from tests.support.measured_recipe import measured_recipe
+
+
+@pytest.mark.parametrize(("wrong_labels", "told"), [(0.6, True), (0.0, False)])
+def test_a_teacher_that_labels_worse_than_the_seeds_alone_is_told_of(
+    tmp_path: Path, wrong_labels: float, told: bool
+) -> None:
+    recipe = measured_recipe(
+        tmp_path, f"teacher.wrong_labels={wrong_labels}", "teacher_trust=force", "filters.label_confidence=0", "rounds.samples=60"
+    )  # fmt: skip
+    notes: list[str] = []
+    progress = Progress()
+    progress.note = notes.append  # type: ignore[method-assign]
+    generate_next(recipe, tmp_path / "runs", progress)
+    train_next(recipe, tmp_path / "runs", progress)
+    generate_next(recipe, tmp_path / "runs", progress)
+    found = [note for note in notes if note.startswith("the seeds-only student labels ")]
+    assert bool(found) == told
+    if told:
+        assert found[0].startswith(
+            "the seeds-only student labels 60 of 60 texts as they were asked for, the teacher 49: "
+        )
