@@ -65,7 +65,6 @@ SAMPLINGS = {
     "temperature 0.7": {"temperature": 0.7},
     "top_p 0.9": {"top_p": 0.9},
     "top_p 0.8": {"top_p": 0.8},
-    "temperature 0.7, top_p 0.9": {"temperature": 0.7, "top_p": 0.9},
 }
 """Under the packaged wording, which is asked with the teacher's defaults: temperature 1, top_p 1."""
 

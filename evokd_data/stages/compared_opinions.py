@@ -13,7 +13,7 @@ from evokd_data.records import Completion, GenerationRequest
 from evokd_data.storage.journal import read_answers
 from evokd_data.strategies import Brief
 from evokd_data.strategies.labelling import STUDENT, read_probabilities, read_student
-from evokd_data.strategies.trust import chance_of_so_many
+from evokd_data.strategies.trust import calibrate, chance_of_so_many
 from evokd_data.tasks import Unreadable
 
 TEXTS = 2000
@@ -49,7 +49,7 @@ def _agreed(brief: Brief, planned: Sequence[GenerationRequest], journal: Path) -
             continue
         answer = Completion(row["text"], row["finish_reason"], 0, 0, row.get("choice_logprobs"))
         try:
-            read = read_student(brief, answer) if template == STUDENT else read_probabilities(brief, answer, "")
+            read = read_student(brief, answer) if template == STUDENT else _teacher(brief, answer)
         except Unreadable:
             continue
         text = int(place[0]), int(place[1])
@@ -62,3 +62,8 @@ def _agreed(brief: Brief, planned: Sequence[GenerationRequest], journal: Path) -
             if len(found) == TEXTS:
                 break
     return found
+
+
+def _teacher(brief: Brief, answer: Completion) -> tuple[float, ...]:
+    """The teacher's probability of each class, calibrated as it is for the label. Raises Unreadable."""
+    return calibrate(read_probabilities(brief, answer, ""), brief.labelling.prior, brief.labelling.temperature)
