@@ -32,7 +32,8 @@ from evokd_data.recipe import Recipe, load
 from evokd_data.records import Completion, Draft, GenerationRequest, Labelling, Prompt, Quota, Sample
 from evokd_data.runner import Runner
 from evokd_data.stages.exam import labelling_of
-from evokd_data.stages.generate import examine, generate
+from evokd_data.stages.exams import examine
+from evokd_data.stages.generate import generate
 from evokd_data.stages.plan import make_brief
 from evokd_data.storage.journal import prompt_digest
 from evokd_data.strategies import Brief

@@ -27,7 +27,8 @@ from evokd_data.records import Completion, Draft, GenerationRequest, Prompt, Sam
 from evokd_data.reporting.exam_words import REFUSED
 from evokd_data.runner import Runner
 from evokd_data.stages.exam import is_exam, needs_exam
-from evokd_data.stages.generate import examine, generate, make_filter_pipeline
+from evokd_data.stages.exams import examine
+from evokd_data.stages.generate import generate, make_filter_pipeline
 from evokd_data.stages.plan import make_plan
 from evokd_data.stages.second_exam import QUESTIONS, ROUND, WAYS
 from evokd_data.storage.journal import Journal, read_answers

@@ -24,7 +24,8 @@ from evokd_data.runner import Runner
 from evokd_data.seeds import Splits, load_splits, notes
 from evokd_data.stages.adopt import REJECTIONS_TO_END, best_round, best_student, ends_early, link_best
 from evokd_data.stages.evaluate import evaluate, remarks
-from evokd_data.stages.generate import examine, generate
+from evokd_data.stages.exams import examine
+from evokd_data.stages.generate import generate
 from evokd_data.stages.manifest import check_complete_rounds, inputs, write_manifest
 from evokd_data.stages.probe import probe
 from evokd_data.stages.teacher_test import label_test

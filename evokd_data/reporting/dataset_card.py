@@ -19,7 +19,7 @@ from evokd_data.errors import DataError
 from evokd_data.generation.filters import REASONS
 from evokd_data.recipe import Recipe
 from evokd_data.reporting import comparison_tables
-from evokd_data.reporting.label_trust import asked_again, what_becomes_of_a_text
+from evokd_data.reporting.label_trust import asked_again, first_texts, what_becomes_of_a_text
 from evokd_data.reporting.primary_metric import NAMES, primary_metric
 from evokd_data.reporting.round_facts import RoundFacts, live_files, live_rows
 from evokd_data.reporting.verdict_words import paired_sentence
@@ -104,7 +104,7 @@ def render(recipe: Recipe, repo: str, rounds: Sequence[RoundFacts]) -> str:
         paired=Markdown(paired_sentence(rounds[0].metrics, newest.index, newest.metrics)),
         adopted_by=(newest.metrics.get("adoption") or {"by": "seeds"})["by"],
         exam=examined.get("exam"),
-        trust=" ".join(filter(None, (asked_again(examined), what_becomes_of_a_text(examined)))),
+        trust=" ".join(filter(None, (say(examined) for say in (first_texts, asked_again, what_becomes_of_a_text)))),
         curve=Markdown(repo_layout.CURVE),
         teacher={
             "model": model_name(identity["teacher"], recipe.settings.get("teacher", {})),

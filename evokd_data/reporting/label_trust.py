@@ -18,6 +18,17 @@ def enumerated(parts: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
 
 
+def first_texts(plan: Mapping[str, Any]) -> str:
+    """What the first texts of round 1 showed where they corrected the exam, in a sentence; else ""."""
+    found = (plan.get("exam") or {}).get("first_texts")
+    if not found or found["temperature"] is None:
+        return ""
+    return (
+        f"Of the first {found['texts']} texts it labelled {found['teacher_as_asked']} as they were asked for, the seeds-only student "
+        f"{found['student_as_asked']}. So its probabilities are flattened, and the student's count for more."
+    )
+
+
 def asked_again(plan: Mapping[str, Any]) -> str:
     """What the exam on the texts of an earlier round showed, in a sentence; "" where none was taken."""
     again = (plan.get("exam") or {}).get("again")

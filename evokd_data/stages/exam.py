@@ -139,7 +139,8 @@ def labelling_of(recipe: Recipe, content: Mapping[str, Any] | None) -> Labelling
 
 def summary(content: Mapping[str, Any]) -> dict[str, Any]:
     """What plan, card and report say of an exam: {"verdict", "questions", "form", "accuracy", "low", "high", "student", "pool",
-    "per_class"}, and "again" after an exam that was taken again (see `stages.second_exam`).
+    "per_class"}, "first_texts" where they corrected it (see `stages.first_texts`), and "again" after an exam that was taken again
+    (see `stages.second_exam`).
 
     `student` and `pool` are accuracies of the seeds-only student and of both together, `per_class` what both together label right of
     each class; None for spans.
@@ -153,7 +154,7 @@ def summary(content: Mapping[str, Any]) -> dict[str, Any]:
         "student": content["student"]["accuracy"] if "student" in content else None,
         "pool": content["pool"]["accuracy"] if "pool" in content else None,
         "per_class": content["pool"].get("per_class") if "pool" in content else None,
-        **({"again": content["again"]} if "again" in content else {}),
+        **{key: content[key] for key in ("first_texts", "again") if key in content},
     }
 
 

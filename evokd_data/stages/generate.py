@@ -6,9 +6,8 @@ Round 0 has no teacher: its shard holds the seeds.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,20 +18,17 @@ from evokd_data.errors import TeacherError
 from evokd_data.generation.filters import FilterPipeline
 from evokd_data.generation.partitions import StrategyWork, written_by_workers
 from evokd_data.generation.scheduler import TeacherOnDemand, in_order
-from evokd_data.generation.seed_student import SeedStudent, folds_of, seed_student, with_student
+from evokd_data.generation.seed_student import SeedStudent, seed_student, with_student
 from evokd_data.generation.tally import Tally, refill_note
 from evokd_data.generation.text_filters import Overlaps, TextFilters
 from evokd_data.progress import Progress
-from evokd_data.recipe import FORCE, Recipe
+from evokd_data.recipe import Recipe
 from evokd_data.records import Draft, GenerationRequest, Rejection, Sample
-from evokd_data.reporting.exam_words import REFUSED, mixture_in_words, rule_in_words
 from evokd_data.seeds import Splits, left_out_counts
-from evokd_data.stages.compared_opinions import opinions_in_words
 from evokd_data.stages.correct import write_corrected_round
-from evokd_data.stages.exam import exam, labelling_of, needs_exam, require_useful
-from evokd_data.stages.exam_forms import forms_to_try
-from evokd_data.stages.plan import add_refill, make_brief, plan
-from evokd_data.stages.second_exam import QUESTIONS, WAYS, needs_second_exam, second_exam
+from evokd_data.stages.exams import take_exams
+from evokd_data.stages.opinions import opinions_in_words
+from evokd_data.stages.plan import add_refill, plan
 from evokd_data.storage.corrected_rounds import corrections_of
 from evokd_data.storage.journal import Journal
 from evokd_data.storage.shards import (
@@ -44,7 +40,7 @@ from evokd_data.storage.shards import (
     write_shard,
 )
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json, write_checked_json
-from evokd_data.strategies import Ask, Brief, Write
+from evokd_data.strategies import Brief, Write
 from evokd_data.strategies.quotas import RequestPlan, refill
 
 
@@ -115,10 +111,7 @@ async def _generate_with_teacher(
 ) -> dict[str, Any]:
     folder = workspace.round(index)
     if not folder.plan.exists():
-        if needs_exam(recipe, index):
-            require_useful(recipe, await examine(recipe, workspace, index, splits, teacher.complete, progress))
-        elif needs_second_exam(recipe, workspace, index):
-            require_useful(recipe, await examine_again(recipe, workspace, index, teacher, progress))
+        await take_exams(recipe, workspace, index, splits, teacher, progress)
     brief, waves = plan(recipe, workspace, index, splits)
     student = None
     if brief.labelling.student_weight:
@@ -229,62 +222,6 @@ def _partition_counter(teacher: TeacherOnDemand, tally: Tally, journal: Journal)
             meter.count_round(before, journal)
 
     return count
-
-
-async def examine(
-    recipe: Recipe, workspace: Workspace, index: int, splits: Splits, complete: Ask, progress: Progress
-) -> Mapping[str, Any]:
-    """The teacher's exam before round `index`, its answers in the round's journal. Returns the content of exam.json.
-
-    `complete` asks the teacher for what the journal does not answer.
-    """
-    seeds, forms = sum(map(len, folds_of(recipe, splits.seeds))), len(forms_to_try(recipe, len(splits.seeds)))
-    if not workspace.round(index).exam.exists():
-        progress.stage("exam", index, seeds=seeds, forms=forms, prompts=seeds * forms)
-    with Journal(workspace.round(index).journal) as journal:
-        brief = make_brief(recipe, workspace, index, labelling_of(recipe, None))
-        ask = journal.asker(complete, _counter(progress, seeds * forms))
-        content = await exam(recipe, workspace, index, splits, brief, ask)
-    if not _tell(recipe, content, progress):
-        return content
-    if mixture := mixture_in_words(content):
-        progress.note(mixture)
-    progress.note(rule_in_words(content, recipe.filters.label_disagreement, recipe.filters.label_confidence))
-    return content
-
-
-async def examine_again(
-    recipe: Recipe, workspace: Workspace, index: int, teacher: TeacherOnDemand, progress: Progress
-) -> Mapping[str, Any]:
-    """The exam on the texts of the round before `index`, as `examine`."""
-    if not workspace.round(index).exam.exists():
-        progress.stage("exam", index, texts=QUESTIONS, ways=WAYS)
-    with Journal(workspace.round(index).journal) as journal:
-        ask = journal.asker(teacher.complete, _counter(progress, QUESTIONS * WAYS))
-        content = await second_exam(recipe, workspace, index, ask)
-    _tell(recipe, content, progress)
-    return content
-
-
-def _tell(recipe: Recipe, content: Mapping[str, Any], progress: Progress) -> bool:
-    """Tell what an exam found, unless the run stops by it: then the error says it. Returns whether the run goes on."""
-    if content["verdict"] not in REFUSED:
-        progress.note(content["message"])
-        return True
-    if recipe.teacher_trust == FORCE:
-        progress.note(f"{content['message']}; the run goes on, because teacher_trust is force")
-        return True
-    return False
-
-
-def _counter(progress: Progress, total: int) -> Callable[..., None]:
-    """Reports each answer of a stage that asks `total` prompts."""
-    counts = itertools.count(1)
-
-    def on_answer(*_: object) -> None:
-        progress.answered(next(counts), total)
-
-    return on_answer
 
 
 def _parts_url(recipe: Recipe, folder: RoundFolder) -> str:

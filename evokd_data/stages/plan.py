@@ -32,8 +32,7 @@ def plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tu
     """
     folder = workspace.round(index)
     if not folder.plan.exists():
-        chosen = choose(recipe, workspace, index, splits) if recipe.pool else []
-        brief, quotas = make_plan(recipe, workspace, index, chosen)
+        brief, quotas = draft_plan(recipe, workspace, index, splits)
         write_checked_json(folder.plan, as_json(index, brief, quotas, latest_exam(workspace, index)))
         return brief, [quotas]
     stored = read_json(folder.plan)
@@ -46,6 +45,12 @@ def plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tu
         labelling = labelling_of(recipe, latest_exam(workspace, index))
     brief = make_brief(recipe, workspace, index, labelling, weaknesses, chosen)
     return replace(brief, neighbours=_of_the_task(recipe, stored.get("neighbours", {}))), waves
+
+
+def draft_plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tuple[Brief, list[Quota]]:
+    """What `plan` writes where there is no plan.json; nothing is written."""
+    chosen = choose(recipe, workspace, index, splits) if recipe.pool else []
+    return make_plan(recipe, workspace, index, chosen)
 
 
 def add_refill(folder: RoundFolder, quotas: Sequence[Quota]) -> None:

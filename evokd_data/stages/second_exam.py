@@ -221,10 +221,11 @@ def _content(
         corrected["temperature"] = temperature
     if first["rule"] == "relabel" and again["at_most"] < SURE:
         corrected["rule"] = "reject"
-    content = {**first, "rule": corrected.get("rule", first["rule"]), "again": again, "corrected": corrected}
+    content = {**first, "rule": corrected.get("rule", first["rule"]), "again": again}
+    content["corrected"] = {**first.get("corrected", {}), **corrected}
     if _is_blind(again, 1 / len(recipe.task.classes)):
         content["verdict"] = BLIND
-    return {**content, "message": message(content, labelling)}
+    return {**content, "message": message(again, corrected, content, labelling)}
 
 
 def _is_blind(again: Mapping[str, Any], chance: float) -> bool:
@@ -244,9 +245,11 @@ def _is_blind(again: Mapping[str, Any], chance: float) -> bool:
     )
 
 
-def message(content: Mapping[str, Any], labelling: Labelling) -> str:
-    """What the exam found on the texts and what it changes, in one sentence."""
-    again, corrected, count = content["again"], content["corrected"], content["again"]["texts"]
+def message(
+    again: Mapping[str, Any], corrected: Mapping[str, Any], content: Mapping[str, Any], labelling: Labelling
+) -> str:
+    """What the exam found on the texts and what it changes, in one sentence. `content` is that of exam.json."""
+    count = again["texts"]
     ways = []
     if again["opposite_order"] is not None:
         ways.append(f"{again['opposite_order']} the same with its demonstrations in the opposite order")

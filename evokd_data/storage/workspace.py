@@ -301,15 +301,22 @@ def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 def write_checked_json(path: Path, value: Any) -> None:
     """Write a JSON file as `write_json` does, with its checksum in a file beside it. Every reader compares the two.
 
-    For files that are written once: the checksum is written first, so that a complete file is never without it.
+    A new file's checksum is written first, so that a complete file is never without it. Where a file is written again, its checksum
+    is removed first and written last: after a kill in between either content stands there without one, and never with the other's.
     """
     write_checked_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_checked_text(path: Path, text: str) -> None:
     """The same for a text."""
-    write_text(_checksum_file(path), hashlib.sha256(text.encode()).hexdigest() + "\n")
-    write_text(path, text)
+    checksum, digest = _checksum_file(path), hashlib.sha256(text.encode()).hexdigest() + "\n"
+    if path.exists():
+        checksum.unlink(missing_ok=True)
+        write_text(path, text)
+        write_text(checksum, digest)
+    else:
+        write_text(checksum, digest)
+        write_text(path, text)
 
 
 def read_checked(path: Path) -> str:

@@ -158,14 +158,15 @@ def test_a_run_that_its_exam_stopped_goes_on_when_it_is_told_to(measured, tmp_pa
     train_next(recipe, tmp_path, Progress())
     with pytest.raises(TeacherError, match="the run stops: the teacher"):
         generate_next(recipe, tmp_path, Progress())
-    taken = Workspace(tmp_path / "colours").round(1).exam.read_bytes()
+    taken = read_json(Workspace(tmp_path / "colours").round(1).exam)
     notes: list[str] = []
     progress = Progress()
     progress.note = notes.append
     forced = measured("teacher.wrong_labels=1", "filters.label_confidence=0", "teacher_trust=force")
     generate_next(forced, tmp_path, progress)
     assert Workspace(tmp_path / "colours").round(1).generated.exists()
-    assert Workspace(tmp_path / "colours").round(1).exam.read_bytes() == taken
+    begun = read_json(Workspace(tmp_path / "colours").round(1).exam)
+    assert {key: value for key, value in begun.items() if key != "first_texts"} == taken
     assert any(note.endswith("the run goes on, because teacher_trust is force") for note in notes)
     assert not any("the run stops" in note for note in notes)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 import subprocess
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from evokd_data.atomic_files import whole_file, whole_folder, write_json, write_text
 from evokd_data.errors import WorkspaceError
 from evokd_data.repo_layout import round_tag
+from evokd_data.storage import workspace
 from evokd_data.storage.workspace import Workspace, read_json
 
 HOLD = "import sys, evokd_data.storage.workspace as w, pathlib\nwith w.Workspace(pathlib.Path(sys.argv[1])).lock(): print('held', flush=True); input()"
@@ -134,3 +136,27 @@ def test_a_run_keeps_its_recipe_and_refuses_another(tmp_path):
         run.freeze("name: b\n", {**empty, "seed": 1})
     assert '- "seed": 0' in str(caught.value) and '+ "seed": 1' in str(caught.value)
     assert run.recipe.read_text() == "name: a\nrounds: {count: 9}\n"
+
+
+@pytest.mark.parametrize("writes", [0, 1])
+def test_a_checked_file_that_is_written_again_is_readable_whenever_the_process_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    path = tmp_path / "plan.json"
+    before, after = ({"weaknesses": [], "cells": [], "refills": refills} for refills in ([], [[]]))
+    workspace.write_checked_json(path, before)
+    left = itertools.count()
+    write_text = workspace.write_text
+
+    def killed_after(target: Path, text: str) -> None:
+        if next(left) == writes:
+            raise KeyboardInterrupt
+        write_text(target, text)
+
+    monkeypatch.setattr(workspace, "write_text", killed_after)
+    with pytest.raises(KeyboardInterrupt):
+        workspace.write_checked_json(path, after)
+    assert workspace.read_json(path) == (after if writes else before)
+    monkeypatch.undo()
+    workspace.write_checked_json(path, after)
+    assert workspace.read_json(path) == after

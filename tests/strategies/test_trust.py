@@ -15,6 +15,7 @@ from evokd_data.strategies.trust import (
     chance_of_so_many,
     fit_temperature,
     pool,
+    temperature_of_requests,
     wilson_interval,
 )
 
@@ -82,6 +83,29 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
         low, high = wilson_interval(sum(chance.random() < share for _ in range(count)), count)
         covered += low <= share <= high
     assert 0.92 <= covered / 2000 <= 0.98
+
+
+RIGHT, WRONG, UNSURE = (0.9, 0.05, 0.05), (0.05, 0.9, 0.05), (0.4, 0.3, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("opinions", "temperature", "off_target"),
+    [
+        ([(0, RIGHT, RIGHT)] * 30, 1.0, 0.05),  # both give what was asked for
+        ([(0, RIGHT, WRONG)] * 30, 1.0, 0.05),  # only the teacher does: trust is never raised
+        ([(0, WRONG, UNSURE)] * 15 + [(0, RIGHT, UNSURE)] * 15, 2.8284, 0.05),  # a teacher that is sure of everything, and right on half
+        ([(0, WRONG, RIGHT)] * 15 + [(0, RIGHT, RIGHT)] * 15, 2.0, 0.05),
+        ([(0, WRONG, WRONG)] * 15 + [(0, RIGHT, RIGHT)] * 15, 1.0, 0.6),  # texts that are something else, for both
+    ],
+)  # fmt: skip
+def test_a_teacher_is_flattened_to_what_its_own_texts_were_asked_for(opinions, temperature, off_target):
+    assert temperature_of_requests(opinions, 1.0, 1.0) == (temperature, off_target)
+
+
+def test_a_temperature_of_requests_is_never_below_the_least_and_at_most_8():
+    assert temperature_of_requests([], 1.0, 1.7) == (1.7, 0.05)
+    assert temperature_of_requests([(0, WRONG, RIGHT)] * 1000, 1.0, 1.0)[0] == 8.0
+    assert temperature_of_requests([(0, WRONG, RIGHT)] * 1000, 1.0, 8.0)[0] == 8.0
 
 
 def test_the_chance_of_so_many_is_the_binomial_tail():

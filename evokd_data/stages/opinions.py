@@ -1,0 +1,88 @@
+"""What the teacher, and the student that knows the seeds alone, think of texts whose true label nobody knows.
+
+A text was asked for by a label, and neither of the two is told which when it labels the text. So whoever gives that label more often knows
+the classes better. Both can be wrong together with the writer; the teacher is the writer, which can only speak for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from evokd_data.records import Completion, GenerationRequest
+from evokd_data.storage.journal import read_answers
+from evokd_data.strategies import Brief
+from evokd_data.strategies.labelling import STUDENT, read_probabilities, read_student
+from evokd_data.strategies.trust import calibrate, chance_of_so_many
+from evokd_data.tasks import Unreadable
+
+MOST_COMPARED = 2000
+SIGNIFICANCE = 0.01
+"""Of a sign test over the texts on which one of the two gives the label asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opinions:
+    """Of one text: the class it was asked for by, as an index, and the probability of each class by teacher and student, at temperature 1."""
+
+    asked: int
+    teacher: tuple[float, ...]
+    student: tuple[float, ...]
+
+    @property
+    def by_teacher(self) -> bool:
+        """Whether the teacher's label is the one that was asked for. No temperature changes which that is."""
+        return _largest(self.teacher) == self.asked
+
+    @property
+    def by_student(self) -> bool:
+        """Whether the student's label is the one that was asked for."""
+        return _largest(self.student) == self.asked
+
+
+def read_opinions(brief: Brief, planned: Sequence[GenerationRequest], journal: Path) -> Iterator[Opinions]:
+    """The opinions of each text that both have labelled. Of several votes the first counts."""
+    classes, rows = brief.task.classes, dict[tuple[int, int], dict[str, tuple[float, ...]]]()
+    for row in read_answers(journal):
+        template, *place = row["key"].split("/")
+        if template not in ("label", STUDENT) or not place[0].isdecimal() or any(int(vote) for vote in place[2:]):
+            continue
+        answer = Completion(row["text"], row["finish_reason"], 0, 0, row.get("choice_logprobs"))
+        try:
+            read = read_student(brief, answer) if template == STUDENT else _of_teacher(brief, answer)
+        except Unreadable:
+            continue
+        text = int(place[0]), int(place[1])
+        of_text = rows.setdefault(text, {})
+        of_text[template] = read
+        intended = planned[text[0]].quota.target
+        if len(of_text) == 2 and intended in classes:
+            yield Opinions(classes.index(intended), of_text["label"], of_text[STUDENT])
+            del rows[text]
+
+
+def opinions_in_words(brief: Brief, planned: Sequence[GenerationRequest], journal: Path) -> str:
+    """A sentence where the seeds-only student labels the texts of a round as they were asked for significantly more often than the
+    teacher; else "". Then the teacher's labels may take more than they give."""
+    compared = list(islice(read_opinions(brief, planned, journal), MOST_COMPARED))
+    student_alone = sum(opinions.by_student and not opinions.by_teacher for opinions in compared)
+    teacher_alone = sum(opinions.by_teacher and not opinions.by_student for opinions in compared)
+    one_of_them = student_alone + teacher_alone
+    if student_alone <= teacher_alone or chance_of_so_many(student_alone, one_of_them, 0.5) > SIGNIFICANCE:
+        return ""
+    by_student, by_teacher = sum(o.by_student for o in compared), sum(o.by_teacher for o in compared)
+    return (
+        f"the seeds-only student labels {by_student} of {len(compared)} texts as they were asked for, the teacher {by_teacher}: the teacher may "
+        "know the classes less well than your seeds, and its labels may take more than they give; compare the scores with those of "
+        "the seeds alone, give more seeds, or take a larger teacher"
+    )
+
+
+def _of_teacher(brief: Brief, answer: Completion) -> tuple[float, ...]:
+    return calibrate(read_probabilities(brief, answer, ""), brief.labelling.prior)
+
+
+def _largest(row: Sequence[float]) -> int:
+    return max(range(len(row)), key=row.__getitem__)

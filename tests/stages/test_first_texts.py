@@ -1,0 +1,131 @@
+"""The first texts of round 1: a teacher that knows less than its few seeds can show is trusted less, and nothing is asked twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evokd_data.loop.rounds import generate_next, train_next
+from evokd_data.progress import Progress
+from evokd_data.records import Completion, Prompt, Quota
+from evokd_data.reporting import label_trust
+from evokd_data.stages import exams
+from evokd_data.stages.first_texts import TEXTS, first_requests
+from evokd_data.storage.journal import read_answers
+from evokd_data.storage.workspace import Workspace, read_json, write_checked_json
+from evokd_data.strategies.quotas import RequestPlan
+from evokd_data.teachers.scripted import ScriptedEngine
+from tests.support.measured_recipe import measured_recipe
+
+SETTINGS = ("rounds.samples=60", "filters.label_confidence=0", "teacher_trust=force", "rounds.ask_at_most=1")
+
+
+def round_one(folder: Path, *overrides: str) -> tuple[Workspace, list[str]]:
+    """A run whose round 1 is generated, and what it told."""
+    recipe = measured_recipe(folder, *SETTINGS, *overrides)
+    notes: list[str] = []
+    progress = Progress()
+    progress.note = notes.append  # type: ignore[method-assign]
+    generate_next(recipe, folder / "runs", progress)
+    train_next(recipe, folder / "runs", progress)
+    generate_next(recipe, folder / "runs", progress)
+    return Workspace(folder / "runs" / recipe.name), notes
+
+
+@pytest.fixture
+def knows_the_seeds_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The teacher labels each seed right, and half of the texts wrong with a probability of .97."""
+    complete = ScriptedEngine.complete
+
+    async def sure_and_wrong(self: ScriptedEngine, prompt: Prompt) -> Completion:
+        answer = await complete(self, prompt)
+        if not prompt.key.startswith("label/") or prompt.seed % 2:
+            return answer
+        labels = list(answer.choice_logprobs or {})
+        wrong = labels[(labels.index(answer.text) + 1) % len(labels)]
+        scores = {label: math.log(0.97 if label == wrong else 0.015) for label in labels}
+        return dataclasses.replace(answer, text=wrong, choice_logprobs=scores)
+
+    monkeypatch.setattr(ScriptedEngine, "complete", sure_and_wrong)
+
+
+def exam_and_plan(run: Workspace) -> tuple[dict[str, Any], dict[str, Any]]:
+    return read_json(run.round(1).exam), read_json(run.round(1).plan)
+
+
+@pytest.mark.usefixtures("knows_the_seeds_alone")
+def test_a_teacher_that_mislabels_its_texts_is_flattened(tmp_path: Path) -> None:
+    run, notes = round_one(tmp_path)
+    exam, plan = exam_and_plan(run)
+    found = exam["first_texts"]
+    assert exam["chosen"]["accuracy"] == 1
+    assert (found["texts"], found["student_as_asked"]) == (60, 60)
+    assert 20 < found["teacher_as_asked"] < 40
+    assert found["temperature"] > exam["chosen"]["temperature"]
+    assert plan["labelling"]["temperature"] == found["temperature"]
+    assert [note for note in notes if note.startswith("of its first 60 texts the teacher labels")]
+    assert exam["message"].endswith("because they are surer than that shows")
+    assert label_trust.first_texts(plan).endswith(
+        "So its probabilities are flattened, and the student's count for more."
+    )
+
+
+def test_a_teacher_that_labels_its_texts_as_they_were_asked_for_keeps_the_exams_trust(tmp_path: Path) -> None:
+    run, notes = round_one(tmp_path)
+    exam, plan = exam_and_plan(run)
+    assert exam["first_texts"] == {
+        "texts": 60, "teacher_as_asked": 60, "student_as_asked": 60, "temperature": None, "off_target": 0.05,
+    }  # fmt: skip
+    assert "corrected" not in exam
+    assert plan["labelling"]["temperature"] == exam["chosen"]["temperature"]
+    assert not [note for note in notes if "first 60 texts" in note]
+    assert label_trust.first_texts(plan) == ""
+
+
+def test_the_first_texts_are_the_rounds_own_and_nothing_is_asked_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "with").mkdir()
+    (tmp_path / "without").mkdir()
+    with_them, _ = round_one(tmp_path / "with")
+    monkeypatch.setattr(exams, "needs_first_texts", lambda *_: False)
+    without, _ = round_one(tmp_path / "without")
+    answers = [Counter(row["key"] for row in read_answers(run.round(1).journal)) for run in (with_them, without)]
+    assert answers[0] == answers[1]
+    assert set(answers[0].values()) == {1}
+
+
+@pytest.mark.usefixtures("knows_the_seeds_alone")
+def test_a_run_killed_before_the_correction_or_after_it_comes_to_the_same(tmp_path: Path) -> None:
+    run, _ = round_one(tmp_path)
+    exam, plan = exam_and_plan(run)
+    folder = run.round(1)
+    recipe = measured_recipe(tmp_path, *SETTINGS)
+
+    def again(killed_after: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Round 1 once more from an exam.json that an earlier process left, with its journal."""
+        for path in (folder.plan, folder.generated, *folder.shard_files(), *folder.rejection_files()):
+            path.unlink()
+        write_checked_json(folder.exam, killed_after)
+        generate_next(recipe, tmp_path / "runs", Progress())
+        return exam_and_plan(run)
+
+    first = {key: value for key, value in exam.items() if key not in ("first_texts", "corrected")}
+    first["message"] = exam["message"].split("; of its first")[0]
+    assert again(first) == (exam, plan)
+    assert again(exam) == (exam, plan)
+
+
+def test_the_first_texts_lie_evenly_over_the_plan() -> None:
+    planned = RequestPlan([[Quota("red", 4000), Quota("green", 4000), Quota("blue", 2000)]], 5, 0, 1)
+    chosen = first_requests(planned, 5)
+    assert sum(request.count for request in chosen) == TEXTS
+    assert Counter(request.quota.target for request in chosen) == {"red": 8, "green": 8, "blue": 4}
+    assert len({request.index for request in chosen}) == len(chosen)
+    few = RequestPlan([[Quota("red", 7)]], 5, 0, 1)
+    assert [request.count for request in first_requests(few, 5)] == [5, 2]
