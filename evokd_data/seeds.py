@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SEED = "seed"
 """The strategy's name in the origin of the user's samples."""
+FEW = 12
+"""With fewer seeds the teacher's exam is nearly a coin: it stops a run only when the teacher is not above chance at all."""
 
 LEFT_OUT = {
     "in_test": "in the test set, too",

@@ -30,6 +30,8 @@ LINE_EVERY_S = 10.0
 """Between two lines of one stage when stderr is no terminal."""
 HEARTBEAT_S = 30.0
 """After so long without a line another one says that the work goes on."""
+SILENCE_S = 60.0
+"""An engine that is opening writes into its log more often, but for the reading of very large weights."""
 REFRESH_PER_S = 4
 RATE_OVER_S = 60.0
 """The rate is that of the last minute: an engine gets faster when it is warm, and slower when prompts get longer."""
@@ -177,7 +179,7 @@ class Lines(Progress):
         now = time.monotonic()
         if self._wait is not None:
             for_what, log, since = self._wait
-            return f"{for_what}: {duration(now - since)}; its log: {log}"
+            return f"{for_what}: {duration(now - since)}{_silence(log, now - since)}; its log: {log}"
         if self._totals is not None:
             return self._generating(self._totals, now)
         if self._answers[1]:
@@ -211,6 +213,15 @@ class Lines(Progress):
     def _line(self, text: str) -> None:
         self._last_line = time.monotonic()
         self._console.print(printable(redact(text)), markup=False, soft_wrap=True)
+
+
+def _silence(log: Path, waited: float) -> str:
+    """How long nothing was written into the log of a wait: a sign that what writes it may hang. "" in the first SILENCE_S."""
+    try:
+        silent = min(time.time() - log.stat().st_mtime, waited)
+    except OSError:  # there is no log yet
+        silent = waited
+    return f", nothing new in its log for {duration(silent)}" if silent >= SILENCE_S else ""
 
 
 class Panel(Lines):

@@ -94,6 +94,8 @@ def _show_estimate(estimate: Mapping[str, Any], recipe: Any) -> None:
         parts.append(f"{estimate['cost_usd']:.2f} dollars")
     rounds = f"{estimate['rounds']} round{'s' if estimate['rounds'] > 1 else ''}"
     echo(f"\nthe whole run, {rounds}, {estimate['texts']:,} texts: about {', '.join(parts)}")
+    if estimate["seconds_at_most"] is not None:
+        echo("opening the teacher and training the student take more; the time of both was not measured")
     if exam := estimate["exam"]["requests"]:
         exam_tokens = estimate["exam"]["prompt_tokens"] + estimate["exam"]["completion_tokens"]
         took = (

@@ -22,7 +22,7 @@ from evokd_data.machine import Accelerator
 from evokd_data.recipe_sections import Source
 from evokd_data.records import Origin, Sample
 from evokd_data.registry import nearest, resolve
-from evokd_data.seeds import SEED, SourceReport, left_out, notes, reported
+from evokd_data.seeds import FEW, SEED, SourceReport, left_out, notes, reported
 from evokd_data.sources import convert, open_source, raw_rows
 from evokd_data.sources.exports import Question
 from evokd_data.tasks import TASKS, UNANNOTATED, Task, cell, has, sample_id
@@ -311,6 +311,11 @@ def _warnings(intake: Intake) -> Iterator[str]:
     if few:
         listed = ", ".join(f"{label} {test}" for label, test in few[:8]) + (", ..." if len(few) > 8 else "")
         yield f"fewer than 10 test texts, so a score of these classes is mostly chance: {listed}; label more of them"
+    if (seeds := sum(seeds for _, seeds, _ in intake.counts())) < FEW:
+        yield (
+            f"{seeds} seeds are too few for the exam to say whether a teacher is of use (from {FEW} on it can): label more texts, or "
+            "read the samples of evokd-data preview"
+        )
     by_spelling: dict[str, list[str]] = {}
     for label in intake.task.labels:
         by_spelling.setdefault(" ".join(label.casefold().split()), []).append(label)

@@ -17,7 +17,7 @@ def tables(results: Mapping[str, Any], escape: Callable[[str], str] = str) -> li
     budget, test, name_of = results["budget"], results["test"], NAMES[results["metric"]]
     lines = [
         (
-            f"{budget['rounds']} rounds of {budget['samples_per_round']} texts to be kept, an equal budget for every arm; "
+            f"{budget['rounds']} rounds of {budget['samples_per_round']} texts to be kept at most, the same for every arm; "
             f"scored on one test set of {test['n']} texts (digest {test['digest'][:12]}), {name_of} after the last round."
         ),
         "",

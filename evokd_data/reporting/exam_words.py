@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from evokd_data.records import LabelForm
+from evokd_data.seeds import FEW
 
 USEFUL, UNCERTAIN, CHANCE, ADDS_NOTHING = "useful", "uncertain", "no better than chance", "adds nothing"
 BLIND = "blind to the texts"
 """Verdicts. With those of REFUSED a run stops."""
 REFUSED = (CHANCE, ADDS_NOTHING, BLIND)
-FEW = 12
-"""With fewer questions the exam is nearly a coin: it stops a run only when the teacher is not above chance at all."""
 EASY = 0.95
 """From this accuracy of the seeds-only student on, no teacher can show that it adds something: nothing is left to add."""
 SURE = 0.9

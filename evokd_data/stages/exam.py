@@ -32,7 +32,6 @@ from evokd_data.reporting.exam_words import (
     ADDS_NOTHING,
     CHANCE,
     EASY,
-    FEW,
     REFUSED,
     REMEDY,
     SURE,
@@ -40,7 +39,7 @@ from evokd_data.reporting.exam_words import (
     USEFUL,
     message,
 )
-from evokd_data.seeds import Splits
+from evokd_data.seeds import FEW, Splits
 from evokd_data.stages.exam_forms import FormResult, best_form, choice, forms_to_try, possible_answers, task_in_form
 from evokd_data.stages.span_exam import calibration, score_spans
 from evokd_data.storage.workspace import Workspace, read_json, write_checked_json

@@ -28,6 +28,7 @@ from evokd_data.stages.second_exam import QUESTIONS, WAYS, needs_second_exam, se
 from evokd_data.storage.journal import Journal
 from evokd_data.storage.workspace import Workspace
 from evokd_data.strategies import Ask
+from evokd_data.strategies.labelling import can_be_scored
 from evokd_data.strategies.quotas import RequestPlan
 
 
@@ -53,6 +54,8 @@ async def examine(
     seeds, forms = sum(map(len, folds_of(recipe, splits.seeds))), len(forms_to_try(recipe, len(splits.seeds)))
     if not workspace.round(index).exam.exists():
         progress.stage("exam", index, seeds=seeds, forms=forms, prompts=seeds * forms)
+        if can_be_scored(recipe.task):
+            progress.note("a seeds-only student is trained on parts of the seeds first, to compare the teacher with it")
     with Journal(workspace.round(index).journal) as journal:
         brief = make_brief(recipe, workspace, index, labelling_of(recipe, None))
         ask = journal.asker(complete, _counter(progress, seeds * forms))

@@ -29,8 +29,9 @@ from evokd_data.digest import derive_random, derive_seed
 from evokd_data.generation.refusals import require_answers
 from evokd_data.recipe import OFF, Recipe
 from evokd_data.records import LabelForm, Labelling, Rejection, Sample
-from evokd_data.reporting.exam_words import BLIND, FEW, SURE
+from evokd_data.reporting.exam_words import BLIND, SURE
 from evokd_data.reporting.label_trust import enumerated
+from evokd_data.seeds import FEW
 from evokd_data.stages.exam import EXAM, labelling_of
 from evokd_data.stages.plan import latest_exam, make_brief
 from evokd_data.storage.shards import ShardedSamples, read_rejections

@@ -83,6 +83,16 @@ def test_nothing_is_written_over_without_force(tmp_path):
     assert call("init", "t.csv", "--force").exit_code == 0 and load("t.yaml")
 
 
+@pytest.mark.parametrize(("a_class", "told"), [(6, True), (7, False)])
+def test_seeds_too_few_for_the_exam_are_warned_of(tmp_path, a_class, told):
+    """Half of so few texts go into the test set: 9 and 12 seeds are left."""
+    write_csv(tmp_path / "t.csv", ["text", "label"], texts(a_class))
+    warning = (
+        "9 seeds are too few for the exam to say whether a teacher is of use (from 12 on it can): label more texts"
+    )
+    assert (warning in call("init", "t.csv").stderr) == told
+
+
 def test_few_test_texts_and_abbreviations_are_warned_of(tmp_path):
     rows = [[text, {"Billing": "BIL"}.get(label, label)] for text, label in texts(30)] + [["one alone here", "Rare"]]
     write_csv(tmp_path / "t.csv", ["text", "label"], rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import sys
 import threading
@@ -135,6 +136,21 @@ def test_while_nothing_is_told_a_line_says_how_long_and_none_of_the_log(
         length = len(written.getvalue())
         time.sleep(1.6)
         assert len(written.getvalue()) == length, "between two stages there is nothing to tell"
+
+
+def test_a_wait_whose_log_stands_still_is_told(clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "teacher.log"
+    log.write_text("loading weights\n")
+    wall = log.stat().st_mtime
+    monkeypatch.setattr(live.time, "time", lambda: wall + clock.now - 1000.0)
+    lines = Lines(Console(file=io.StringIO()))
+    lines.waits("opening the teacher", log)
+    clock.now += 59
+    assert lines.state() == f"opening the teacher: 59 s; its log: {log}"
+    clock.now += 41
+    assert lines.state() == f"opening the teacher: 1 min 40 s, nothing new in its log for 1 min 40 s; its log: {log}"
+    os.utime(log, (wall + 95, wall + 95))
+    assert lines.state() == f"opening the teacher: 1 min 40 s; its log: {log}"
 
 
 def wait_for(condition: Callable[[], Any]) -> None:

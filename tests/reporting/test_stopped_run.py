@@ -43,6 +43,7 @@ def test_report_and_show_say_first_that_the_exam_stopped_the_run(stopped: Worksp
     assert outcome["sentences"][:2] == [stop, reason]
     assert outcome["sentences"][2].startswith("So far")
     assert outcome["verdict"] == {"kind": "unknown", "words": "stopped before round 1"}
+    assert outcome["sentences"][3].endswith("with the seeds alone (round 0), and no later round was made.")
     shown = CliRunner().invoke(cli, ["show", str(stopped.root)])
     assert shown.stdout.splitlines()[:2] == [stop, reason]
 

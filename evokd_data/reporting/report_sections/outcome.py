@@ -128,7 +128,8 @@ def result(run: RunFiles) -> tuple[dict[str, str], str]:
     reached = f"On {n:,} test texts {score.name} is {score.value:.3f}"
     if best.index == 0:
         words = "no round was adopted" if len(run.scored) > 1 else "round 0 only"
-        rest = "no later round was adopted" if len(run.scored) > 1 else "no later round is scored yet"
+        later = "no later round was made" if run.summary["stopped"] else "no later round is scored yet"
+        rest = "no later round was adopted" if len(run.scored) > 1 else later
         return {"kind": INSIDE if len(run.scored) > 1 else UNKNOWN, "words": words}, (
             f"{reached} with the seeds alone (round 0), and {rest}."
         )
