@@ -90,7 +90,7 @@ def test_a_page_draws_itself_and_fits(
         sections = await page.run("[...document.querySelectorAll('main > section')].map(section => section.id)")
         assert sections == [
             *(["runs"] if name == "several" else []), "outcome", "curve", *(["arms"] if name == "several" else []), "teacher",
-            "student", "weaknesses", "rejections", "costs", "samples", "lineage",
+            "student", "weaknesses", "rejections", "costs", "samples", "lineage", "words",
         ]  # fmt: skip
         background = await page.run("getComputedStyle(document.body).backgroundColor")
         assert background == ("rgb(20, 23, 28)" if dark else "rgb(255, 255, 255)")

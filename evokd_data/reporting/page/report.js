@@ -16,6 +16,7 @@ function sectionsOf(run, browser, showWeakness, chooseRun) {
     ['costs', 'Tokens and time', spendingSection(run)],
     ['samples', 'Samples', browser.nodes],
     ['lineage', 'Lineage', lineageSection(run)],
+    ['words', 'Words', wordsSection()],
   ].filter(([, , content]) => content);
 }
 

@@ -70,7 +70,7 @@ const differenceCells = (each) => (each ? [signed(each.mean), isNumber(each.low)
 function armsSection(arms) {
   const curves = arms.arms.map((arm, index) => ({ name: arm.name, colour: seriesColour(index), points: arm.points, band: arms.arms.length < 4 }));
   return [
-    el('p', {}, `${capital(arms.metric)} on ${plural(arms.n, 'test text')}: the mean over seeds, and one standard deviation around it. Every arm had ${plural(arms.rounds, 'round')} of ${count(arms.samples)} texts.`),
+    el('p', {}, `${capital(arms.metric)} on ${plural(arms.n, 'test text')}: the mean over seeds, and one standard deviation around it. Every arm could keep ${count(arms.samples)} texts in each of ${plural(arms.rounds, 'round')}.`),
     plot(curves, [], arms.metric),
     table([['arm'], ['strategy'], ['seeds', 'n'], [`${arms.metric}, mean`, 'n'], ['sd', 'n'], ['samples kept', 'n'], ['tokens', 'n']],
       arms.arms.map((arm) => [arm.name, arm.strategy, count(arm.seeds), decimal(arm.mean, 4), decimal(arm.sd, 4), count(Math.round(arm.kept)), count(Math.round(arm.tokens))]), 'The arms'),
@@ -81,3 +81,22 @@ function armsSection(arms) {
     note('An arm is called higher or lower only where the interval leaves out zero.'),
   ];
 }
+
+// What a reader who did not make the run needs to know.
+const WORDS = [
+  ['teacher', 'The large model. It writes texts and labels them.'],
+  ['student', 'The small model. It learns the texts, and it is what one uses afterwards.'],
+  ['seeds', 'The labelled examples that a person gave.'],
+  ['seeds only', 'What a small model reaches that has learned the seeds and nothing else. The run is worth its cost when the student is above it.'],
+  ['round', 'The teacher writes texts, the student learns them and is tested. Round 0 has the seeds alone.'],
+  ['test set', 'Labelled texts that a person gave and that no model has learned. All scores are taken on it.'],
+  ['macro-F1', 'The F1 score of each class (1 is perfect, 0 is nothing right), and the mean of all classes: a rare class counts as much as a frequent one.'],
+  ['micro-F1', 'The F1 score over all marked spans together. A span is right when its bounds and its type are.'],
+  ['95 % interval', 'Where the score would lie with other test texts of the same kind, 95 times in 100. “Inside noise” means that a difference may be chance.'],
+  ['exam', 'Before the first round the teacher labels the seeds without being told the answer. It shows how far its labels can be trusted.'],
+  ['kept, rejected', 'A text is kept when it passes all filters. Each rejected text has a reason, for instance that it repeats another.'],
+  ['adopted', 'A student that is not worse than the one before, on labelled texts other than the test set. The last adopted one is the result.'],
+  ['weakness', 'A mistake that the student made often. The next round asks for texts against it.'],
+];
+
+const wordsSection = () => el('dl', { class: 'words' }, WORDS.flatMap(([word, meaning]) => [el('dt', {}, word), el('dd', {}, meaning)]));
