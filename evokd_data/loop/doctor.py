@@ -24,6 +24,8 @@ from evokd_data.recipe import Recipe
 from evokd_data.runner import Runner
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
+LACKS = ("teacher: ", "student: ", "publish.endpoint: ")
+"""How notes of packages that are missing begin: these are problems, and each has a look of its own."""
 PATIENCE_S = 30.0
 KV_CACHE = 2 * GIB
 """Room for the keys and values of prompts in flight, beside the weights, below which an engine is slow or does not start."""
@@ -211,13 +213,9 @@ def _recipe(recipe: Recipe) -> Iterator[Finding]:
             yield Finding(
                 PROBLEM, "recipe", f"the local Hub needs {', '.join(missing)}", "pip install 'evokd-data[hub]'"
             )
-    if moving := recipe.unpinned():
-        yield Finding(
-            WARNING,
-            "recipe",
-            f"{' and '.join(moving)}: the revision names no commit",
-            "pin a commit for an experiment that lasts",
-        )
+    for remark in findings.remarks:
+        if not remark.startswith(LACKS):
+            yield Finding(WARNING, "recipe", *_parted(remark))
     if not findings.problems and findings.splits is not None:
         yield Finding(
             OK,

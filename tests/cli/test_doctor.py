@@ -58,8 +58,16 @@ def test_without_a_recipe_it_looks_at_the_machine(tmp_path: Path) -> None:
 
 def test_a_recipe_that_needs_nothing_is_sound_and_its_data_are_counted(recipe_file: Callable[..., Path]) -> None:
     findings = doctor(recipe_file())
-    assert findings["recipe"][0]["detail"] == "classification, 3 labels, 3 seeds, 9 test texts"
-    states = {finding["state"] for subject in ("recipe", "teacher", "student", "disk") for finding in findings[subject]}
+    assert findings["recipe"] == [
+        {
+            "state": "warning",
+            "subject": "recipe",
+            "detail": "task.noun: text is the default, and every prompt says it",
+            "remedy": "say what one of your texts is, such as question, review or customer message",
+        },
+        {"state": "ok", "subject": "recipe", "detail": "classification, 3 labels, 3 seeds, 9 test texts", "remedy": ""},
+    ]
+    states = {finding["state"] for subject in ("teacher", "student", "disk") for finding in findings[subject]}
     assert states == {"ok"}
 
 
