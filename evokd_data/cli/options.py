@@ -38,7 +38,7 @@ text_column = click.option("--text", metavar="COLUMN", help="The column with the
 repo = click.argument("repo", callback=lambda _, __, value: _without_round(value))
 endpoint = click.option(
     "--endpoint",
-    help="A Hub's URL, or 'local' for the local Hub under ./hub. Without it: where a run under ./runs published REPO, else "
+    help="A Hub's URL, or 'local' for the local Hub under ./hub, 'local:FOLDER' for another. Without it: where a run under ./runs published REPO, else "
     "HF_ENDPOINT or the Hub.",
 )
 

@@ -25,21 +25,22 @@ def open_hub(
     create: bool = False,
     **settings: Any,
 ) -> Iterator[Hub]:
-    """A Hub to publish to or read from. For `endpoint` "local" a local Hub with the folder `root` runs during the block;
-    `create` makes the folder where there is none, for a publication.
+    """A Hub to publish to or read from. For `endpoint` "local" a local Hub with the folder `root` runs during the block, for
+    "local:FOLDER" one with that folder; `create` makes the folder where there is none, for a publication.
 
     `settings` are further fields of `Hub`. Raises PublishError when the local Hub's packages are not installed, it does not
     start, or there is none to read from.
     """
     from evokd_data.publishers.hub import Hub
 
-    if endpoint != LOCAL:
+    if endpoint is None or not (endpoint == LOCAL or endpoint.startswith(f"{LOCAL}:")):
         yield Hub(endpoint, token, cache_dir, **settings)
         return
+    root = Path(endpoint.removeprefix(f"{LOCAL}:")) if endpoint != LOCAL else root
     if not create and not root.is_dir():
         raise PublishError(
-            f"there is no local Hub under {root.absolute()}; call this in the folder in which rounds were published, or leave "
-            "out the endpoint for a repository that is not on a local Hub"
+            f"there is no local Hub under {root.absolute()}; call this in the folder in which rounds were published, name the Hub's folder "
+            "(endpoint local:FOLDER), or leave out the endpoint for a repository that is not on a local Hub"
         )
     from evokd_data import localhub
     from evokd_data.localhub.child import HubDidNotStart

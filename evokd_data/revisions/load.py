@@ -60,8 +60,8 @@ def load_round(
 
     `round`: a number, a tag or a commit; None for the newest. `rounds` selects some rounds (numbers up to `round`), `only`
     selects `round` alone. Labels, and the types of spans, are ClassLabels, as `load_dataset` has them; without `class_labels` they are
-    text, as in the files. `endpoint`: None for the Hub (or HF_ENDPOINT), "local" for the local Hub at ./hub, which runs
-    during this call. A round that was loaded before needs no Hub. With `streaming` every file is fetched and verified, too;
+    text, as in the files. `endpoint`: None for the Hub (or HF_ENDPOINT), "local" for the local Hub at ./hub, or
+    "local:FOLDER", which runs during this call. A round that was loaded before needs no Hub. With `streaming` every file is fetched and verified, too;
     only the Arrow copy is saved. The bytes are verified here; `verify` also compares the rows with their digests.
 
     Raises PublishError when there is no such round or the Hub does not answer, VerificationError, which names each file, when

@@ -44,6 +44,9 @@ def test_the_commands_of_the_readme_ask_the_hub_that_the_run_published_to(
         if words[0] != "run":
             assert "at the local Hub under ./hub, where runs/colours was published" in result.stderr
     assert len(list((tmp_path / "runs" / "mine").glob("round-*"))) == 4
+    (tmp_path / "elsewhere").mkdir()
+    by_folder = call(tmp_path / "elsewhere", "rounds", REPO, "--endpoint", f"local:{tmp_path / 'hub'}")
+    assert by_folder.returncode == 0 and by_folder.stdout == call(tmp_path, "rounds", REPO).stdout
     named = call(tmp_path, "rounds", REPO, "--endpoint", "local")
     assert named.returncode == 0 and "was published" not in named.stderr
     for command in (
