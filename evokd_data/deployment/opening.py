@@ -186,7 +186,17 @@ def _with_published_recipe(name: str, recipe_file: Path, folder: Path) -> Opened
     recipe, model = published.recipe, published.withheld.get("student.model")
     if model is not None:
         _refuse_missing_base(folder, name, str(model))
-    return OpenedModel(name, recipe.task, recipe.student, folder, recipe.seed, layouts=_layouts(recipe))
+    return OpenedModel(
+        name, recipe.task, _on_its_base(recipe.student, folder), folder, recipe.seed, layouts=_layouts(recipe)
+    )
+
+
+def _on_its_base(student: Student, folder: Path) -> Student:
+    """The student with the commit of its base model that it was trained on: the recipe's revision may name another one since."""
+    base, model = _metadata(folder).get("base", {}), student.base_model
+    if model is None or not base.get("revision") or base.get("model") != model.name:
+        return student
+    return replace(student, revision=base["revision"])  # type: ignore[type-var]  # a dataclass; a student with a base model has the setting
 
 
 def _with_metadata_alone(folder: Path) -> OpenedModel:
