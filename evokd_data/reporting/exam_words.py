@@ -9,9 +9,9 @@ from evokd_data.records import LabelForm
 from evokd_data.seeds import FEW
 
 USEFUL, UNCERTAIN, CHANCE, ADDS_NOTHING = "useful", "uncertain", "no better than chance", "adds nothing"
-BLIND = "blind to the texts"
+BLIND, BELOW_SEEDS = "blind to the texts", "knows less than the seeds"
 """Verdicts. With those of REFUSED a run stops."""
-REFUSED = (CHANCE, ADDS_NOTHING, BLIND)
+REFUSED = (CHANCE, ADDS_NOTHING, BLIND, BELOW_SEEDS)
 EASY = 0.95
 """From this accuracy of the seeds-only student on, no teacher can show that it adds something: nothing is left to add."""
 SURE = 0.9

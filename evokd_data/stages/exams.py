@@ -26,7 +26,7 @@ from evokd_data.stages.first_texts import correct_by_first_texts, first_requests
 from evokd_data.stages.plan import draft_plan, make_brief
 from evokd_data.stages.second_exam import QUESTIONS, WAYS, needs_second_exam, second_exam
 from evokd_data.storage.journal import Journal
-from evokd_data.storage.workspace import Workspace
+from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.strategies import Ask
 from evokd_data.strategies.labelling import can_be_scored
 from evokd_data.strategies.quotas import RequestPlan
@@ -39,7 +39,7 @@ async def take_exams(
     if needs_exam(recipe, index):
         require_useful(recipe, await examine(recipe, workspace, index, splits, teacher.complete, progress))
         if needs_first_texts(recipe, workspace, index):
-            await _examine_first_texts(recipe, workspace, index, splits, teacher, progress)
+            require_useful(recipe, await _examine_first_texts(recipe, workspace, index, splits, teacher, progress))
     elif needs_second_exam(recipe, workspace, index):
         require_useful(recipe, await _examine_again(recipe, workspace, index, teacher, progress))
 
@@ -83,7 +83,8 @@ async def _examine_again(
 
 async def _examine_first_texts(
     recipe: Recipe, workspace: Workspace, index: int, splits: Splits, teacher: TeacherOnDemand, progress: Progress
-) -> None:
+) -> Mapping[str, Any]:
+    """Have the first texts written and labelled; see `stages.first_texts`. Returns the content of exam.json."""
     brief, quotas = draft_plan(recipe, workspace, index, splits)
     filters = TextFilters(recipe.filters, (sample.text for sample in (*splits.test, *splits.dev)), brief.earlier)
     filters.read_earlier()
@@ -98,9 +99,11 @@ async def _examine_first_texts(
         async with aclosing(in_order(requests, write, lambda: teacher.window)) as results:
             async for _ in results:
                 count()
-    sentence = correct_by_first_texts(workspace, index, brief, planned)
-    if sentence:
-        progress.note(sentence)
+    before = read_json(workspace.round(index).exam)["message"]
+    content = correct_by_first_texts(workspace, index, brief, planned)
+    if content["message"] != before:
+        _tell(recipe, content, progress)
+    return content
 
 
 def _tell(recipe: Recipe, content: Mapping[str, Any], progress: Progress) -> bool:

@@ -3,26 +3,32 @@
 The exam has the seeds alone. A few of them cannot tell a teacher that knows less than the seeds-only student from one that knows more: with
 seven seeds, six of them right, a teacher that was right on .52 of the test set counted as much as a student that was right on .70, and the
 loop took 8 points away. The texts of the round say more. At most TEXTS of them, evenly over the plan, are written and labelled by both.
-Then the teacher's temperature is raised to where the labels that were asked for are likeliest (see `temperature_of_requests`). A teacher
-that labels its texts as they were asked for keeps the temperature of the exam.
+
+- The teacher's temperature is raised to where the labels that were asked for are likeliest (see `temperature_of_requests`).
+- Where the student gives these labels significantly more often than the teacher, the teacher knows less than the seeds alone: then the run
+  stops. Of six whole runs with general teachers the test had a p of 0.011 and 0.017 in two, and these took 8 points from the student;
+  in the four others it was at least 0.19, and they gave 1 to 16 points.
+
+A teacher that labels its texts as they were asked for changes nothing.
 
 They are the round's own texts: their answers are journalled, and the round begins with them. So this costs no token.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from evokd_data.recipe import Recipe
 from evokd_data.records import GenerationRequest
-from evokd_data.stages.opinions import Opinions, read_opinions
+from evokd_data.reporting.exam_words import BELOW_SEEDS, REFUSED
+from evokd_data.stages.opinions import Compared, read_opinions
 from evokd_data.stages.plan import latest_exam
 from evokd_data.storage.workspace import Workspace, read_json, write_checked_json
 from evokd_data.strategies import Brief
 from evokd_data.strategies.labelling import can_be_scored
 from evokd_data.strategies.quotas import RequestPlan
-from evokd_data.strategies.trust import temperature_of_requests
+from evokd_data.strategies.trust import SIGNIFICANCE, temperature_of_requests
 
 TEXTS = 100
 """Written before the first shard."""
@@ -49,43 +55,55 @@ def first_requests(planned: RequestPlan, per_request: int) -> list[GenerationReq
     return [planned[position * len(planned) // wanted] for position in range(wanted)]
 
 
-def correct_by_first_texts(workspace: Workspace, index: int, brief: Brief, planned: RequestPlan) -> str:
-    """Write what the first texts in the round's journal say into its exam.json: "first_texts", and "corrected" where that raises the
-    temperature. Returns what changes in a sentence, "" when nothing does. `brief` has the labelling of the exam alone."""
+def correct_by_first_texts(workspace: Workspace, index: int, brief: Brief, planned: RequestPlan) -> Mapping[str, Any]:
+    """Write what the first texts in the round's journal say into its exam.json, and return its content: "first_texts", "corrected" where that
+    raises the temperature, and perhaps another verdict. `brief` has the labelling of the exam alone."""
     folder = workspace.round(index)
-    opinions = list(read_opinions(brief, planned, folder.journal))
-    found = _measured(opinions, brief)
-    content = {**read_json(folder.exam), "first_texts": found}
-    sentence = ""
-    if found["temperature"] is not None:
-        content["corrected"] = {"temperature": found["temperature"]}
-        sentence = in_words(found, brief.labelling.temperature)
-        content["message"] = f"{content['message']}; {sentence}"
-    write_checked_json(folder.exam, content)
-    return sentence
-
-
-def _measured(opinions: Sequence[Opinions], brief: Brief) -> dict[str, Any]:
-    """{"texts", "teacher_as_asked", "student_as_asked", "temperature", "off_target"}. `temperature` is None where that of the exam stays;
-    `off_target` is the share of texts that are something else than was asked for, an estimate."""
-    before, temperature, off_target = brief.labelling.temperature, None, None
-    if len(opinions) >= LEAST:
+    exam, opinions = read_json(folder.exam), list(read_opinions(brief, planned, folder.journal))
+    compared, before = Compared.of(opinions), brief.labelling.temperature
+    temperature, off_target = before, None
+    if compared.texts >= LEAST:
         readings = [(text.asked, text.teacher, text.student) for text in opinions]
-        found, off_target = temperature_of_requests(readings, brief.labelling.student_weight, before)
-        temperature = found if found > before else None
-    return {
-        "texts": len(opinions),
-        "teacher_as_asked": sum(text.by_teacher for text in opinions),
-        "student_as_asked": sum(text.by_student for text in opinions),
-        "temperature": temperature,
-        "off_target": off_target,
+        temperature, off_target = temperature_of_requests(readings, brief.labelling.student_weight, before)
+    content = {
+        **exam,
+        "first_texts": {
+            "texts": compared.texts,
+            "teacher_as_asked": compared.by_teacher,
+            "student_as_asked": compared.by_student,
+            "teacher_alone": compared.teacher_alone,
+            "student_alone": compared.student_alone,
+            "temperature": temperature if temperature > before else None,
+            "off_target": off_target,
+        },
     }
+    if temperature > before:
+        content["corrected"] = {"temperature": temperature}
+    if compared.texts >= LEAST and compared.chance <= SIGNIFICANCE and exam["verdict"] not in REFUSED:
+        content["verdict"] = BELOW_SEEDS
+    if sentence := in_words(content, compared.chance, before):
+        content["message"] = f"{exam['message']}; {sentence}"
+    write_checked_json(folder.exam, content)
+    return content
 
 
-def in_words(found: Mapping[str, Any], before: float) -> str:
-    """What the first texts show and what it changes."""
+def in_words(content: Mapping[str, Any], chance: float, before: float) -> str:
+    """What the first texts show and what follows, in a sentence; "" where nothing follows. `content` is that of exam.json, `before` the
+    temperature of the exam alone."""
+    found = content["first_texts"]
+    follows = []
+    if content["verdict"] == BELOW_SEEDS:
+        follows.append(
+            f"the teacher knows the classes less well than the seeds alone teach them (sign test over the {found['student_alone']} and "
+            f"{found['teacher_alone']} texts of which one of them alone says so: p {chance:.3f})"
+        )
+    if found["temperature"] is not None:
+        follows.append(
+            f"its probabilities are flattened (temperature {before:g} to {found['temperature']:g}), because they are surer than that shows"
+        )
+    if not follows:
+        return ""
     return (
-        f"of its first {found['texts']} texts the teacher labels {found['teacher_as_asked']} as they were asked for, the seeds-only student "
-        f"{found['student_as_asked']}: the teacher's probabilities are flattened (temperature {before:g} to {found['temperature']:g}), because "
-        "they are surer than that shows"
+        f"of its first {found['texts']} texts it labels {found['teacher_as_asked']} as they were asked for, a small student that has learned "
+        f"the seeds alone {found['student_as_asked']}: {', and '.join(follows)}"
     )

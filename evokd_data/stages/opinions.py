@@ -6,7 +6,7 @@ the classes better. Both can be wrong together with the writer; the teacher is t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -63,20 +63,39 @@ def read_opinions(brief: Brief, planned: Sequence[GenerationRequest], journal: P
             del rows[text]
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """How often teacher and student give the label that was asked for: counts of texts. `..._alone`: where the other does not."""
+
+    texts: int
+    by_teacher: int
+    by_student: int
+    teacher_alone: int
+    student_alone: int
+
+    @classmethod
+    def of(cls, opinions: Iterable[Opinions]) -> Compared:
+        pairs = [(each.by_teacher, each.by_student) for each in opinions]
+        by_teacher, by_student = sum(teacher for teacher, _ in pairs), sum(student for _, student in pairs)
+        both = sum(teacher and student for teacher, student in pairs)
+        return cls(len(pairs), by_teacher, by_student, by_teacher - both, by_student - both)
+
+    @property
+    def chance(self) -> float:
+        """The probability of so many texts that the student alone gets, or more, were both equally good (sign test)."""
+        return chance_of_so_many(self.student_alone, self.student_alone + self.teacher_alone, 0.5)
+
+
 def opinions_in_words(brief: Brief, planned: Sequence[GenerationRequest], journal: Path) -> str:
     """A sentence where the seeds-only student labels the texts of a round as they were asked for significantly more often than the
     teacher; else "". Then the teacher's labels may take more than they give."""
-    compared = list(islice(read_opinions(brief, planned, journal), MOST_COMPARED))
-    student_alone = sum(opinions.by_student and not opinions.by_teacher for opinions in compared)
-    teacher_alone = sum(opinions.by_teacher and not opinions.by_student for opinions in compared)
-    one_of_them = student_alone + teacher_alone
-    if student_alone <= teacher_alone or chance_of_so_many(student_alone, one_of_them, 0.5) > SIGNIFICANCE:
+    compared = Compared.of(islice(read_opinions(brief, planned, journal), MOST_COMPARED))
+    if compared.chance > SIGNIFICANCE:
         return ""
-    by_student, by_teacher = sum(o.by_student for o in compared), sum(o.by_teacher for o in compared)
     return (
-        f"the seeds-only student labels {by_student} of {len(compared)} texts as they were asked for, the teacher {by_teacher}: the teacher may "
-        "know the classes less well than your seeds, and its labels may take more than they give; compare the scores with those of "
-        "the seeds alone, give more seeds, or take a larger teacher"
+        f"the seeds-only student labels {compared.by_student} of {compared.texts} texts as they were asked for, the teacher "
+        f"{compared.by_teacher}: the teacher may know the classes less well than your seeds, and its labels may take more than they give; "
+        "compare the scores with those of the seeds alone, give more seeds, or take a larger teacher"
     )
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from evokd_data.errors import TeacherError
 from evokd_data.loop.rounds import generate_next, train_next
 from evokd_data.progress import Progress
 from evokd_data.records import Completion, Prompt, Quota
 from evokd_data.reporting import label_trust
+from evokd_data.reporting.exam_words import BELOW_SEEDS
+from evokd_data.reporting.stopped_run import stopped_by_exam
 from evokd_data.stages import exams
 from evokd_data.stages.first_texts import TEXTS, first_requests
 from evokd_data.storage.journal import read_answers
@@ -68,8 +72,15 @@ def test_a_teacher_that_mislabels_its_texts_is_flattened(tmp_path: Path) -> None
     assert 20 < found["teacher_as_asked"] < 40
     assert found["temperature"] > exam["chosen"]["temperature"]
     assert plan["labelling"]["temperature"] == found["temperature"]
-    assert [note for note in notes if note.startswith("of its first 60 texts the teacher labels")]
-    assert exam["message"].endswith("because they are surer than that shows")
+    assert exam["verdict"] == BELOW_SEEDS
+    assert [note for note in notes if note.endswith("the run goes on, because teacher_trust is force")]
+    assert re.search(
+        rf"; of its first 60 texts it labels {found['teacher_as_asked']} as they were asked for, a small student that has learned the seeds "
+        rf"alone 60: the teacher knows the classes less well than the seeds alone teach them \(sign test over the {found['student_alone']} and 0 "
+        r"texts of which one of them alone says so: p 0\.000\), and its probabilities are flattened \(temperature [\d.]+ to [\d.]+\), because they "
+        r"are surer than that shows$",
+        exam["message"],
+    )
     assert label_trust.first_texts(plan).endswith(
         "So its probabilities are flattened, and the student's count for more."
     )
@@ -79,12 +90,33 @@ def test_a_teacher_that_labels_its_texts_as_they_were_asked_for_keeps_the_exams_
     run, notes = round_one(tmp_path)
     exam, plan = exam_and_plan(run)
     assert exam["first_texts"] == {
-        "texts": 60, "teacher_as_asked": 60, "student_as_asked": 60, "temperature": None, "off_target": 0.05,
+        "texts": 60, "teacher_as_asked": 60, "student_as_asked": 60, "teacher_alone": 0, "student_alone": 0, "temperature": None,
+        "off_target": 0.05,
     }  # fmt: skip
     assert "corrected" not in exam
     assert plan["labelling"]["temperature"] == exam["chosen"]["temperature"]
     assert not [note for note in notes if "first 60 texts" in note]
     assert label_trust.first_texts(plan) == ""
+
+
+@pytest.mark.usefixtures("knows_the_seeds_alone")
+def test_a_teacher_that_knows_less_than_the_seeds_stops_the_run_until_it_is_forced(tmp_path: Path) -> None:
+    with pytest.raises(
+        TeacherError, match=r"the run stops: .* knows the classes less well than the seeds alone teach them"
+    ):
+        round_one(tmp_path, "teacher_trust=measured")
+    run = Workspace(tmp_path / "runs" / "colours")
+    assert not run.round(1).plan.exists()
+    taken, answers = run.round(1).exam.read_bytes(), len(list(read_answers(run.round(1).journal)))
+    recipe = measured_recipe(tmp_path, *SETTINGS, "teacher_trust=measured")
+    with pytest.raises(TeacherError, match="knows the classes less well than the seeds alone teach them"):
+        generate_next(recipe, tmp_path / "runs", Progress())
+    assert len(list(read_answers(run.round(1).journal))) == answers
+    generate_next(measured_recipe(tmp_path, *SETTINGS), tmp_path / "runs", Progress())
+    assert run.round(1).exam.read_bytes() == taken
+    exam, plan = exam_and_plan(run)
+    assert plan["labelling"]["temperature"] == exam["first_texts"]["temperature"]
+    assert stopped_by_exam(run) is None
 
 
 def test_the_first_texts_are_the_rounds_own_and_nothing_is_asked_twice(
