@@ -100,7 +100,7 @@ async def _examine_first_texts(
             async for _ in results:
                 count()
     before = read_json(workspace.round(index).exam)["message"]
-    content = correct_by_first_texts(workspace, index, brief, planned)
+    content = correct_by_first_texts(workspace, index, brief, requests)
     if content["message"] != before:
         _tell(recipe, content, progress)
     return content

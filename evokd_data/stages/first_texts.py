@@ -16,7 +16,7 @@ They are the round's own texts: their answers are journalled, and the round begi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evokd_data.recipe import Recipe
@@ -55,11 +55,16 @@ def first_requests(planned: RequestPlan, per_request: int) -> list[GenerationReq
     return [planned[position * len(planned) // wanted] for position in range(wanted)]
 
 
-def correct_by_first_texts(workspace: Workspace, index: int, brief: Brief, planned: RequestPlan) -> Mapping[str, Any]:
-    """Write what the first texts in the round's journal say into its exam.json, and return its content: "first_texts", "corrected" where that
-    raises the temperature, and perhaps another verdict. `brief` has the labelling of the exam alone."""
+def correct_by_first_texts(
+    workspace: Workspace, index: int, brief: Brief, requests: Sequence[GenerationRequest]
+) -> Mapping[str, Any]:
+    """Write what the first texts, those of `requests`, say into the round's exam.json, and return its content: "first_texts", "corrected" where
+    that raises the temperature, and perhaps another verdict. `brief` has the labelling of the exam alone. The answers are in the
+    round's journal; what it may hold of other requests, as after the loss of a plan, does not count."""
     folder = workspace.round(index)
-    exam, opinions = read_json(folder.exam), list(read_opinions(brief, planned, folder.journal))
+    label_of = {request.index: request.quota.target for request in requests}
+    exam = read_json(folder.exam)
+    opinions = list(read_opinions(brief, lambda request: label_of.get(request, ""), folder.journal))
     compared, before = Compared.of(opinions), brief.labelling.temperature
     temperature, off_target = before, None
     if compared.texts >= LEAST:

@@ -6,7 +6,7 @@ the classes better. Both can be wrong together with the writer; the teacher is t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -42,8 +42,9 @@ class Opinions:
         return _largest(self.student) == self.asked
 
 
-def read_opinions(brief: Brief, planned: Sequence[GenerationRequest], journal: Path) -> Iterator[Opinions]:
-    """The opinions of each text that both have labelled. Of several votes the first counts."""
+def read_opinions(brief: Brief, asked_for: Callable[[int], str], journal: Path) -> Iterator[Opinions]:
+    """The opinions of each text that both have labelled. Of several votes the first counts. `asked_for`: the index of a request -> the
+    label that its texts were asked for, "" for a request whose texts do not count."""
     classes, rows = brief.task.classes, dict[tuple[int, int], dict[str, tuple[float, ...]]]()
     for row in read_answers(journal):
         template, *place = row["key"].split("/")
@@ -57,10 +58,10 @@ def read_opinions(brief: Brief, planned: Sequence[GenerationRequest], journal: P
         text = int(place[0]), int(place[1])
         of_text = rows.setdefault(text, {})
         of_text[template] = read
-        intended = planned[text[0]].quota.target
-        if len(of_text) == 2 and intended in classes:
-            yield Opinions(classes.index(intended), of_text["label"], of_text[STUDENT])
+        if len(of_text) == 2:
             del rows[text]
+            if (label := asked_for(text[0])) in classes:
+                yield Opinions(classes.index(label), of_text["label"], of_text[STUDENT])
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,8 @@ class Compared:
 def opinions_in_words(brief: Brief, planned: Sequence[GenerationRequest], journal: Path) -> str:
     """A sentence where the seeds-only student labels the texts of a round as they were asked for significantly more often than the
     teacher; else "". Then the teacher's labels may take more than they give."""
-    compared = Compared.of(islice(read_opinions(brief, planned, journal), MOST_COMPARED))
+    opinions = read_opinions(brief, lambda index: planned[index].quota.target, journal)
+    compared = Compared.of(islice(opinions, MOST_COMPARED))
     if compared.chance > SIGNIFICANCE:
         return ""
     return (

@@ -24,6 +24,7 @@ from evokd_data.storage.journal import read_answers
 from evokd_data.storage.workspace import Workspace, read_json, write_checked_json
 from evokd_data.strategies.quotas import RequestPlan
 from evokd_data.teachers.scripted import ScriptedEngine
+from tests.support.example_task import play
 from tests.support.measured_recipe import measured_recipe
 
 SETTINGS = ("rounds.samples=60", "filters.label_confidence=0", "teacher_trust=force", "rounds.ask_at_most=1")
@@ -48,9 +49,9 @@ def knows_the_seeds_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def sure_and_wrong(self: ScriptedEngine, prompt: Prompt) -> Completion:
         answer = await complete(self, prompt)
-        if not prompt.key.startswith("label/") or prompt.seed % 2:
-            return answer
         labels = list(answer.choice_logprobs or {})
+        if not prompt.key.startswith("label/") or prompt.seed % 2 or answer.text not in labels:
+            return answer
         wrong = labels[(labels.index(answer.text) + 1) % len(labels)]
         scores = {label: math.log(0.97 if label == wrong else 0.015) for label in labels}
         return dataclasses.replace(answer, text=wrong, choice_logprobs=scores)
@@ -151,6 +152,27 @@ def test_a_run_killed_before_the_correction_or_after_it_comes_to_the_same(tmp_pa
     first["message"] = exam["message"].split("; of its first")[0]
     assert again(first) == (exam, plan)
     assert again(exam) == (exam, plan)
+
+
+@pytest.mark.usefixtures("knows_the_seeds_alone")
+def test_a_run_whose_plan_was_lost_counts_the_same_texts_again(tmp_path: Path) -> None:
+    """The journal then holds the texts that were asked for again, too."""
+    folder = tmp_path / "runs"
+    recipe = measured_recipe(tmp_path, *SETTINGS, "rounds.ask_at_most=3", "teacher.broken_answers=0.2")
+    run = play(recipe, folder, 2)
+    exam, plan = exam_and_plan(run)
+    assert plan["refills"]
+    for path in (
+        run.round(1).plan,
+        run.round(1).generated,
+        *run.round(1).shard_files(),
+        *run.round(1).rejection_files(),
+    ):
+        path.unlink()
+    first = {key: value for key, value in exam.items() if key not in ("first_texts", "corrected")}
+    write_checked_json(run.round(1).exam, {**first, "message": exam["message"].split("; of its first")[0]})
+    generate_next(recipe, folder, Progress())
+    assert exam_and_plan(run) == (exam, plan)
 
 
 def test_the_first_texts_lie_evenly_over_the_plan() -> None:
