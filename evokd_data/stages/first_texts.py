@@ -96,19 +96,14 @@ def in_words(content: Mapping[str, Any], chance: float, before: float) -> str:
     """What the first texts show and what follows, in a sentence; "" where nothing follows. `content` is that of exam.json, `before` the
     temperature of the exam alone."""
     found = content["first_texts"]
-    follows = []
     if content["verdict"] == BELOW_SEEDS:
-        follows.append(
-            f"the teacher knows the classes less well than the seeds alone teach them (sign test over the {found['student_alone']} and "
-            f"{found['teacher_alone']} texts of which one of them alone says so: p {chance:.3f})"
-        )
-    if found["temperature"] is not None:
-        follows.append(
-            f"its probabilities are flattened (temperature {before:g} to {found['temperature']:g}), because they are surer than that shows"
-        )
-    if not follows:
+        follows = "the teacher knows the classes less well than the seeds alone teach them"
+    elif found["temperature"] is not None:
+        follows = f"its probabilities are flattened (temperature {before:g} to {found['temperature']:g}), because they are surer than that shows"
+    else:
         return ""
     return (
-        f"of its first {found['texts']} texts it labels {found['teacher_as_asked']} as they were asked for, a small student that has learned "
-        f"the seeds alone {found['student_as_asked']}: {', and '.join(follows)}"
+        f"of its first {found['texts']} texts the teacher labels {found['teacher_as_asked']} as they were asked for, a small student that has "
+        f"learned the seeds alone {found['student_as_asked']} ({found['student_alone']} texts that only the student labels so, "
+        f"{found['teacher_alone']} that only the teacher does; sign test: p {chance:.3f}): {follows}"
     )
