@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -57,6 +58,12 @@ MOST_CLASSES = 40
 )
 @click.option("--noun", default="", help="What the texts are, in one or two words: review, support ticket.")
 @click.option("--description", default="", help="What the labels say, in one sentence.")
+@click.option(
+    "--teacher", metavar="MODEL", help="The large model: ORG/NAME on the Hub, or a folder or .gguf file that is here."
+)
+@click.option(
+    "--student", metavar="MODEL", help="The small model's encoder: ORG/NAME on the Hub, a folder, or package:NAME."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, help="Of the random division.")
 @click.option("--revision", help="Of a data set on the Hub; default: its newest commit.")
 @click.option("--config", help="Of a data set on the Hub.")
@@ -219,7 +226,25 @@ class Wishes:
             origin=f"{where}, columns {columns.text!r} and {columns.label!r}", task=columns.task, labels=(), names=(),
             seeds=seeds, test=test, typical=0, longest=0, multilingual=False, per_class=self.options["per_class"], noun=self.noun,
             noun_from_column=self.noun_from_column, description=self.description, label_map=map_for_later(label_map),
+            teacher=_model(self.options["teacher"], "--teacher", recipe), student=_model(self.options["student"], "--student", recipe),
         )  # fmt: skip
+
+
+def _model(name: str | None, option: str, recipe: Path) -> str:
+    """A model as the recipe names it: what is on this machine by its path from the recipe's folder. "" for None."""
+    from evokd_data.models import FOLDER, HUB_NAME, PACKAGE
+
+    if name is None or name.startswith(PACKAGE):
+        return name or ""
+    path = Path(name).expanduser()
+    if path.exists():
+        relative = os.path.relpath(path.resolve(), recipe.resolve().parent)
+        return relative if relative.startswith("..") else f"./{relative}"
+    if name.startswith(FOLDER) or not HUB_NAME.fullmatch(name):
+        raise failure(
+            f"{option} {name}: no such folder or file; give one that is here, or ORG/NAME of a model on the Hub"
+        )
+    return name
 
 
 def _data_files(recipe: Path) -> tuple[str, str]:

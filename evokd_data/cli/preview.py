@@ -102,8 +102,7 @@ def _show_estimate(estimate: Mapping[str, Any], recipe: Any) -> None:
             f" and {_duration(estimate['exam']['measured_seconds'])}" if estimate["exam"]["measured_requests"] else ""
         )
         echo(
-            f"the exam is counted in all of these: {exam:,} requests with {exam_tokens:,} tokens{took}; it has been asked, and the run "
-            "does not ask it again"
+            f"of this the exam is done: {exam:,} requests with {exam_tokens:,} tokens{took}; the run does not ask it again"
         )
     budget = recipe.budget
     if budget.tokens is not None and tokens > budget.tokens:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from evokd_data.machine import GIB, Accelerator, gib
+from evokd_data.models import FOLDER, PACKAGE
 
 LINE = 110
 PLAIN = re.compile(r"[^\W\d_][\w ./-]*(?<! )")
@@ -43,7 +44,8 @@ CPU_TEACHER = "Qwen/Qwen3-1.7B"
 class Facts:
     """What is known of the user's data when the recipe is written. `origin`: where they come from, one line. `typical`
     and `longest`: characters of the median text, and of all but the longest hundredth. `multilingual`: most letters are not Latin.
-    `columns`: settings of the task that name the source's columns. `label_map`: labels of the source -> the task's."""
+    `columns`: settings of the task that name the source's columns. `label_map`: labels of the source -> the task's. `teacher`
+    and `student`: the models that the user named, "" for those that suit the machine."""
 
     name: str
     file: str
@@ -62,6 +64,8 @@ class Facts:
     description: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
     label_map: Mapping[str, str] = field(default_factory=dict)
+    teacher: str = ""
+    student: str = ""
 
 
 def recipe_text(facts: Facts, gpus: Sequence[Accelerator]) -> str:
@@ -143,7 +147,8 @@ def _teacher(facts: Facts, gpus: Sequence[Accelerator]) -> str:
     smallest = min((gpu.memory for gpu in gpus), default=0)
     fitting = [model for model in TEACHERS if model.needs_gib * GIB <= smallest]
     chosen = fitting[0].name if fitting else TEACHERS[-1].name
-    machine = f"{len(gpus)} x {gpus[0].name}, {gib(smallest)} each" if gpus else "no GPU here, so a small one"
+    small = "no GPU here: it will be slow" if facts.teacher else "no GPU here, so a small one"
+    machine = f"{len(gpus)} x {gpus[0].name}, {gib(smallest)} each" if gpus else small
     others = "".join(f"  #   {model.name:<18}{model.needs_gib:>3} GiB\n" for model in TEACHERS if model.name != chosen)
     context = next(
         (size for size in (2048, 4096, 8192, 16384) if size >= 1000 + (24 * facts.typical + 2 * facts.longest) / 2.5),
@@ -152,8 +157,8 @@ def _teacher(facts: Facts, gpus: Sequence[Accelerator]) -> str:
     answer = max(512, -(-facts.longest // 2 // 256) * 256)
     return (
         f"teacher:                           # writes and labels texts; {machine}\n"
-        f"  engine: vllm\n  model: {chosen if gpus else CPU_TEACHER}\n"
-        "  revision: main                   # a commit, for an experiment that lasts; for a folder (./path) it says nothing\n"
+        f"  engine: vllm\n  model: {scalar(facts.teacher or (chosen if gpus else CPU_TEACHER))}\n"
+        f"{_revision(facts.teacher, 'a commit, for an experiment that lasts')}"
         f"  max_model_len: {context:<17} # room for 24 demonstrations in a prompt\n"
         f"  max_tokens: {answer:<20} # of one answer\n"
         "  top_p: 0.9                       # only from the likeliest tokens: without it small models write debris now and then\n"
@@ -162,6 +167,11 @@ def _teacher(facts: Facts, gpus: Sequence[Accelerator]) -> str:
         "  # A server that speaks OpenAI's protocol instead, such as `vllm serve` or a paid one (its key is never in this file):\n"
         '  #   {engine: server, dialect: openai, urls: ["https://api.example.com/v1"], model: NAME, api_key_env: MY_KEY}\n'
     )
+
+
+def _revision(named: str, why: str) -> str:
+    """The setting of a model on the Hub; a folder, a file and a package have none."""
+    return "" if named.startswith((PACKAGE, *FOLDER)) else f"  revision: main                   # {why}\n"
 
 
 def _rounds(facts: Facts, gpu: bool) -> str:
@@ -189,8 +199,8 @@ def _student(facts: Facts, gpu: bool) -> str:
         else f"\n  # For texts that are not English: sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2 ({small}),\n  # FacebookAI/xlm-roberta-base (transformer)."
     )
     return (
-        f"student:                           # the small model that you deploy\n  kind: {kind}\n  model: {model}\n"
-        f"  revision: main                   # likewise\n"
+        f"student:                           # the small model that you deploy\n  kind: {kind}\n  model: {scalar(facts.student or model)}\n"
+        f"{_revision(facts.student, 'likewise')}"
         f"  # {note}: {{kind: {other[0]}, model: {other[1]}}}{languages}\n"
     )
 

@@ -78,7 +78,7 @@ async def _preview(run: LockedRun, progress: Progress, samples: int) -> dict[str
         await generate(recipe, workspace, 0, run.splits, teacher, progress)
         exam_watch = _Watch(teacher)
         exam = (
-            await examine(recipe, workspace, 1, run.splits, exam_watch.complete, progress)
+            await examine(recipe, workspace, 1, run.splits, exam_watch.complete, progress, tell=False)
             if needs_exam(recipe, 1)
             else None
         )

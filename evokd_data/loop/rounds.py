@@ -176,7 +176,7 @@ def take_exam(
 async def _take_exam(run: LockedRun, progress: Progress) -> Mapping[str, Any]:
     async with metered_teacher(run, progress) as teacher:
         await generate(run.recipe, run.workspace, 0, run.splits, teacher, progress)
-        return await examine(run.recipe, run.workspace, 1, run.splits, teacher.complete, progress)
+        return await examine(run.recipe, run.workspace, 1, run.splits, teacher.complete, progress, tell=False)
 
 
 def teacher_of(run: LockedRun, progress: Progress) -> TeacherOnDemand:

@@ -308,7 +308,7 @@ class Hub:
         absent = is_unreachable(error) or isinstance(error, RepositoryNotFoundError)
         if self.called is not None or not absent or repo.split("/")[0] != LOCAL_USER:
             return ""
-        return "; a repository on the local Hub needs --endpoint local (in a recipe: publish.endpoint: local)"
+        return "; a repository on the local Hub needs --endpoint local, or local:FOLDER from elsewhere (in a recipe: publish.endpoint: local)"
 
     def _cached_repo(self, repo: str) -> Path:
         from huggingface_hub.file_download import repo_folder_name

@@ -49,9 +49,16 @@ def message(content: Mapping[str, Any]) -> str:
     if verdict == ADDS_NOTHING:
         return (
             f"the teacher's labels add nothing to the seeds: a small student that has learned the other seeds alone is right on "
-            f"{student:.2f} of them, the teacher on {shown}"
+            f"{student:.2f} of them, the teacher on {shown}{_together(content)}"
         )
     return f"the teacher labels the seeds no better than chance ({content['chance']:.2f}): it is right on {shown}"
+
+
+def _together(content: Mapping[str, Any]) -> str:
+    """What both together reach, where their labels would be used."""
+    if "pool" not in content or not content["chosen"]["student_weight"]:
+        return ""
+    return f"; both together are right on {content['pool']['accuracy']:.2f}, which is not surely more than that student alone"
 
 
 def rule_in_words(content: Mapping[str, Any], disagreement: str, confidence: float) -> str:
@@ -72,10 +79,11 @@ def rule_in_words(content: Mapping[str, Any], disagreement: str, confidence: flo
         )
     pool = content["pool"]
     reaches = "reaches" if rule == "relabel" else "does not reach"
+    whose = "of teacher and student together" if content["chosen"]["student_weight"] else "of the teacher"
     return (
         f"filters.label_disagreement: auto is {rule} here: a text that is labelled otherwise than it was asked for {_FATES[rule]}, "
-        f"because labels are right on {pool['accuracy']:.2f} of the seeds, and the lower end of that, {pool['low']:.2f}, {reaches} "
-        f"{SURE:.2f}{least}"
+        f"because labels {whose} are right on {pool['accuracy']:.2f} of the seeds, and the lower end of that interval, {pool['low']:.2f}, "
+        f"{reaches} {SURE:.2f}{least}"
     )
 
 

@@ -259,7 +259,11 @@ def _content(
             "per_class": _per_class(recipe, best.rows, truths),
         },
         "choice": choice(results, best, truths, uniform),
-        "student": {"accuracy": student_accuracy, "log_likelihood": student_score},
+        "student": {
+            "accuracy": student_accuracy,
+            **dict(zip(("low", "high"), wilson_interval(count_right(student, truths), len(truths)), strict=True)),
+            "log_likelihood": student_score,
+        },
         "pool": {
             "accuracy": pool_right / len(truths),
             "low": pool_low,
@@ -268,21 +272,32 @@ def _content(
             "per_class": _per_class(recipe, pooled, truths),
         },
         "rule": "relabel" if pool_low >= SURE else "reject",
-        "verdict": _verdict(best, 1 / classes, pooled_score - student_score, student_accuracy),
+        "verdict": _verdict(
+            best, 1 / classes, pooled_score - student_score, student_accuracy, _helps(pooled, student, truths)
+        ),
     }
     content["message"] = message(content)
     return content
 
 
-def _verdict(best: FormResult, chance: float, gain: float, student_accuracy: float) -> str:
-    """What the best form says of the teacher. `gain`: what it adds to the seeds-only student, in nats a question.
+def _helps(pooled: Sequence[Sequence[float]], student: Sequence[Sequence[float]], truths: Sequence[int]) -> bool:
+    """Whether teacher and student together are right on more seeds than the student alone, by more than one standard error."""
+    right = [
+        [count_right([row], [truth]) for row, truth in zip(rows, truths, strict=True)] for rows in (pooled, student)
+    ]
+    difference, error = paired_difference(*right)
+    return difference > error
+
+
+def _verdict(best: FormResult, chance: float, gain: float, student_accuracy: float, helps: bool) -> str:
+    """What the best form says of the teacher. `gain`: what it adds to the seeds-only student, in nats a question; `helps`: see `_helps`.
 
     Seeds are few, and a useful teacher that is refused costs more than one of no use, whose students the gate does not adopt. So a
-    teacher adds nothing only when neither measure says otherwise: log-probabilities of both together, nor its own right answers. Where
-    the student is right on nearly all seeds, nothing is left to add, and a teacher that may be as good can show nothing.
+    teacher adds nothing only when no measure says otherwise: log-probabilities and right answers of both together, nor its own right
+    answers. Where the student is right on nearly all seeds, nothing is left to add, and a teacher that may be as good can show nothing.
     """
     beats_chance = chance_of_so_many(round(best.right), best.count, chance) <= SIGNIFICANCE
-    if beats_chance and (gain >= MIN_GAIN or best.accuracy > student_accuracy):
+    if beats_chance and (gain >= MIN_GAIN or helps or best.accuracy > student_accuracy):
         return USEFUL
     if best.count < FEW and best.accuracy > chance:
         return UNCERTAIN

@@ -45,11 +45,17 @@ async def take_exams(
 
 
 async def examine(
-    recipe: Recipe, workspace: Workspace, index: int, splits: Splits, complete: Ask, progress: Progress
+    recipe: Recipe,
+    workspace: Workspace,
+    index: int,
+    splits: Splits,
+    complete: Ask,
+    progress: Progress,
+    tell: bool = True,
 ) -> Mapping[str, Any]:
     """The teacher's exam before round `index`, its answers in the round's journal. Returns the content of exam.json.
 
-    `complete` asks the teacher for what the journal does not answer.
+    `complete` asks the teacher for what the journal does not answer. `tell`: what came of it is a note.
     """
     seeds, forms = sum(map(len, folds_of(recipe, splits.seeds))), len(forms_to_try(recipe, len(splits.seeds)))
     if not workspace.round(index).exam.exists():
@@ -60,7 +66,7 @@ async def examine(
         brief = make_brief(recipe, workspace, index, labelling_of(recipe, None))
         ask = journal.asker(complete, _counter(progress, seeds * forms))
         content = await exam(recipe, workspace, index, splits, brief, ask)
-    if not _tell(recipe, content, progress):
+    if not tell or not _tell(recipe, content, progress):
         return content
     if mixture := mixture_in_words(content):
         progress.note(mixture)

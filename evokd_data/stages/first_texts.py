@@ -103,7 +103,7 @@ def in_words(content: Mapping[str, Any], chance: float, before: float) -> str:
     else:
         return ""
     return (
-        f"of its first {found['texts']} texts the teacher labels {found['teacher_as_asked']} as they were asked for, a small student that has "
+        f"by itself the teacher labels {found['teacher_as_asked']} of its first {found['texts']} texts as they were asked for, a small student that has "
         f"learned the seeds alone {found['student_as_asked']} ({found['student_alone']} texts that only the student labels so, "
         f"{found['teacher_alone']} that only the teacher does; sign test: p {chance:.3f}): {follows}"
     )

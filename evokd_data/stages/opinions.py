@@ -95,7 +95,7 @@ def opinions_in_words(brief: Brief, planned: Sequence[GenerationRequest], journa
     if compared.chance > SIGNIFICANCE:
         return ""
     return (
-        f"the seeds-only student labels {compared.by_student} of {compared.texts} texts as they were asked for, the teacher "
+        f"by itself the seeds-only student labels {compared.by_student} of {compared.texts} texts as they were asked for, the teacher "
         f"{compared.by_teacher}: the teacher may know the classes less well than your seeds, and its labels may take more than they give; "
         "compare the scores with those of the seeds alone, give more seeds, or take a larger teacher"
     )

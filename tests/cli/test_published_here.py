@@ -78,7 +78,7 @@ def test_looking_after_a_local_hub_that_is_not_there_makes_none(tmp_path: Path, 
 
 
 def test_a_repository_of_local_that_the_hub_does_not_show_is_answered_with_the_local_hub(tmp_path: Path) -> None:
-    advice = "; a repository on the local Hub needs --endpoint local (in a recipe: publish.endpoint: local)"
+    advice = "; a repository on the local Hub needs --endpoint local, or local:FOLDER from elsewhere (in a recipe: publish.endpoint: local)"
     unreachable = call(tmp_path, "rounds", REPO)
     assert "http://127.0.0.1:9 does not answer" in unreachable.stderr and unreachable.stderr.rstrip().endswith(advice)
     assert advice not in call(tmp_path, "rounds", "org/colours").stderr

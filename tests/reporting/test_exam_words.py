@@ -25,12 +25,12 @@ def content(**changes: Any) -> dict[str, Any]:
 def test_what_auto_decided_stands_in_a_sentence_with_the_number_it_follows_from() -> None:
     assert rule_in_words(content(), "auto", 0.5) == (
         "filters.label_disagreement: auto is reject here: a text that is labelled otherwise than it was asked for is dropped, because "
-        "labels are right on 0.83 of the seeds, and the lower end of that, 0.66, does not reach 0.90; a label counts from a "
-        "probability of 0.5 on (filters.label_confidence)"
+        "labels of teacher and student together are right on 0.83 of the seeds, and the lower end of that interval, 0.66, does not reach 0.90; "
+        "a label counts from a probability of 0.5 on (filters.label_confidence)"
     )
     sure = content(rule="relabel", pool={"accuracy": 1.0, "low": 0.95})
     assert "auto is relabel here" in rule_in_words(sure, "auto", 0.0)
-    assert rule_in_words(sure, "auto", 0.0).endswith("the lower end of that, 0.95, reaches 0.90")
+    assert rule_in_words(sure, "auto", 0.0).endswith("the lower end of that interval, 0.95, reaches 0.90")
     spans = {key: value for key, value in content(rule="relabel").items() if key not in ("pool", "student")}
     assert "auto is relabel for spans" in rule_in_words(spans, "auto", 0.5)
 
@@ -72,7 +72,7 @@ def test_a_verdict_that_stops_a_run_says_what_was_found_and_nothing_else() -> No
     stopped = message(content(verdict="adds nothing", student={"accuracy": 0.93}))
     assert stopped == (
         "the teacher's labels add nothing to the seeds: a small student that has learned the other seeds alone is right on 0.93 of "
-        "them, the teacher on 0.87 (0.70 to 0.95, 30 seeds)"
+        "them, the teacher on 0.87 (0.70 to 0.95, 30 seeds); both together are right on 0.83, which is not surely more than that student alone"
     )
 
 

@@ -15,7 +15,7 @@ from evokd_data.errors import TeacherError
 from evokd_data.loop.rounds import generate_next, open_run, take_exam, train_next
 from evokd_data.progress import Progress
 from evokd_data.records import Completion, LabelForm, Prompt
-from evokd_data.stages.exam import _best_pool, _verdict, labelling_of
+from evokd_data.stages.exam import _best_pool, _helps, _verdict, labelling_of
 from evokd_data.stages.exam_forms import FormResult, best_form, forms_to_try
 from evokd_data.storage.journal import read_answers
 from evokd_data.storage.workspace import Workspace, read_json
@@ -268,4 +268,26 @@ def test_a_teacher_that_refuses_a_label_prompt_has_that_answer_wrong(measured, t
 )
 def test_a_teacher_is_sent_away_only_when_nothing_speaks_for_it(right, count, gain, student, verdict):
     best = FormResult(LabelForm("names", True, 24), (), right, count, 0.0)
-    assert _verdict(best, 1 / 7, gain, student) == verdict
+    assert _verdict(best, 1 / 7, gain, student, helps=False) == verdict
+
+
+RIGHT, WRONG = (0.9, 0.1), (0.1, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("both_right", "only_together", "only_student", "helps"),
+    [
+        (46, 5, 1, True),  # 51 of 60 against 47: more than one standard error, as a newcomer's seeds had it
+        (46, 3, 2, False),
+        (60, 0, 0, False),
+        (46, 1, 5, False),
+    ],
+)
+def test_a_teacher_helps_when_both_together_are_right_surely_more_often(both_right, only_together, only_student, helps):
+    wrong = 60 - both_right - only_together - only_student
+    pooled = [RIGHT] * (both_right + only_together) + [WRONG] * (only_student + wrong)
+    student = [RIGHT] * both_right + [WRONG] * only_together + [RIGHT] * only_student + [WRONG] * wrong
+    assert _helps(pooled, student, [0] * 60) == helps
+    best = FormResult(LabelForm("names", True, 24), (), 41, 60, 0.0)
+    verdict = _verdict(best, 1 / 6, 0.01, (both_right + only_student) / 60, helps)
+    assert verdict == ("useful" if helps else "adds nothing")

@@ -75,7 +75,7 @@ def test_a_teacher_that_mislabels_its_texts_is_flattened(tmp_path: Path) -> None
     assert exam["verdict"] == BELOW_SEEDS
     assert [note for note in notes if note.endswith("the run goes on, because teacher_trust is force")]
     assert re.search(
-        rf"; of its first 60 texts the teacher labels {found['teacher_as_asked']} as they were asked for, a small student that has learned the "
+        rf"; by itself the teacher labels {found['teacher_as_asked']} of its first 60 texts as they were asked for, a small student that has learned the "
         rf"seeds alone 60 \({found['student_alone']} texts that only the student labels so, 0 that only the teacher does; sign test: p 0\.000\): "
         r"the teacher knows the classes less well than the seeds alone teach them$",
         exam["message"],
@@ -147,7 +147,7 @@ def test_a_run_killed_before_the_correction_or_after_it_comes_to_the_same(tmp_pa
         return exam_and_plan(run)
 
     first = {key: value for key, value in exam.items() if key not in ("first_texts", "corrected")}
-    first["message"] = exam["message"].split("; of its first")[0]
+    first["message"] = exam["message"].split("; by itself")[0]
     assert again(first) == (exam, plan)
     assert again(exam) == (exam, plan)
 
@@ -167,7 +167,7 @@ def test_a_run_whose_plan_was_lost_counts_the_same_texts_again(tmp_path: Path) -
     ):
         path.unlink()
     first = {key: value for key, value in exam.items() if key not in ("first_texts", "corrected")}
-    write_checked_json(run.round(1).exam, {**first, "message": exam["message"].split("; of its first")[0]})
+    write_checked_json(run.round(1).exam, {**first, "message": exam["message"].split("; by itself")[0]})
     generate_next(measured_recipe(tmp_path, *SETTINGS, *settings), tmp_path / "runs", Progress())
     assert exam_and_plan(run) == (exam, plan)
 

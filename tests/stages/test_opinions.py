@@ -24,9 +24,9 @@ def test_a_teacher_that_labels_worse_than_the_seeds_alone_is_told_of(
     generate_next(recipe, tmp_path / "runs", progress)
     train_next(recipe, tmp_path / "runs", progress)
     generate_next(recipe, tmp_path / "runs", progress)
-    found = [note for note in notes if note.startswith("the seeds-only student labels ")]
+    found = [note for note in notes if note.startswith("by itself the seeds-only student labels ")]
     assert bool(found) == told
     if told:
         assert found[0].startswith(
-            "the seeds-only student labels 60 of 60 texts as they were asked for, the teacher 49: "
+            "by itself the seeds-only student labels 60 of 60 texts as they were asked for, the teacher 49: "
         )
