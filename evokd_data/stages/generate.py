@@ -135,9 +135,11 @@ async def _generate_with_teacher(
             ranges = shard_ranges(planned, recipe.rounds.shard_size, planned.wave_ends)
             tally.ask_for_more(planned)
             await writer.write(planned, ranges, finished)
-    if student is not None and (sentence := opinions_in_words(brief, planned, folder.journal)):
-        progress.note(sentence)
+    warning = opinions_in_words(brief, planned, folder.journal) if student is not None else ""
+    if warning:
+        progress.note(f"warning: {warning}")
     totals = {"asked": tally.asked, "kept": tally.accepted, "rejected": dict(sorted(tally.rejected.items()))}
+    totals |= {"warning": warning} if warning else {}
     totals["label_prompts_saved"] = tally.unlabelled * brief.labelling.votes
     totals |= {"prompt_tokens": journal.prompt_tokens, "completion_tokens": journal.completion_tokens}
     totals["requests"] = len(planned)

@@ -8,6 +8,9 @@ import pytest
 
 from evokd_data.loop.rounds import generate_next, train_next
 from evokd_data.progress import Progress
+from evokd_data.reporting.html_report import payload
+from evokd_data.reporting.report_sections.run_files import read_run
+from evokd_data.storage.workspace import Workspace
 from tests.support.measured_recipe import measured_recipe
 
 
@@ -24,9 +27,13 @@ def test_a_teacher_that_labels_worse_than_the_seeds_alone_is_told_of(
     generate_next(recipe, tmp_path / "runs", progress)
     train_next(recipe, tmp_path / "runs", progress)
     generate_next(recipe, tmp_path / "runs", progress)
-    found = [note for note in notes if note.startswith("by itself the seeds-only student labels ")]
+    found = [note for note in notes if note.startswith("warning: by itself the seeds-only student labels ")]
     assert bool(found) == told
     if told:
         assert found[0].startswith(
-            "by itself the seeds-only student labels 60 of 60 texts as they were asked for, the teacher 49: "
+            "warning: by itself the seeds-only student labels 60 of 60 texts as they were asked for, the teacher 49: "
         )
+    remarks = payload([read_run(Workspace(tmp_path / "runs" / "colours"))])["runs"][0]["outcome"]["remarks"]
+    assert [remark for remark in remarks if remark.startswith("In round 1 by itself the seeds-only student")] == [
+        f"In round 1 {note.removeprefix('warning: ')}." for note in found
+    ]

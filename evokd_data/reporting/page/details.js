@@ -97,7 +97,7 @@ const pointsOf = (entry, student) => student.rounds.map((round, index) => ({ rou
 
 function weaknessSection(run, showWeakness) {
   if (!run.weaknesses.length) {
-    return missing('No round aimed at a weakness: the first round aims at none, and a strategy without feedback never does.');
+    return missing('No round aimed at a weakness. The first round aims at none. A later one does where the student got new texts wrong whose label can be trusted, and only with a strategy that uses feedback, such as evokd.');
   }
   const others = run.untargeted.filter((row) => row.others).map((row) => `round ${row.round}: ${row.others}`).join(', ');
   return [

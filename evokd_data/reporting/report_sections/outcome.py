@@ -199,6 +199,9 @@ def _remarks(run: RunFiles) -> list[str]:
             "The intervals hold for other test texts, not for other random seeds: this is one training run. Several seeds are "
             "compared by evokd-data compare."
         )
+    for round_files in run.rounds:
+        if warning := round_files.totals.get("warning"):
+            remarks.append(f"In round {round_files.index} {warning}.")
     tests: list[Mapping[str, Any]] = [run.best.metrics["test"]] if run.best else []
     for test in tests:
         remarks += test.get("notes", ())
