@@ -18,6 +18,7 @@ from evokd_data.reporting.tracking import lacks
 from evokd_data.seeds import Splits, load_splits, notes
 from evokd_data.tasks.untested import untested_in
 
+NOT_ASKED = "the Hub was not asked for it"
 LOCAL_HUB = ("dulwich", "lz4", "uvicorn")
 """The packages of the extra [hub], which `publish: {endpoint: local}` needs before the first round."""
 
@@ -115,7 +116,7 @@ def _remarks(recipe: Recipe, splits: Splits | None, online: bool) -> list[str]:
                 for name in LOCAL_HUB
                 if find_spec(name) is None
             ]
-    remarks += [*_forgotten_folders(recipe), *_wording(recipe)]
+    remarks += [*_forgotten_folders(recipe), *_wording(recipe), *([] if online else _not_looked_for(recipe))]
     if not recipe.student.learns:
         remarks.append(
             f"student.kind: {recipe.student.name!r} learns nothing, so it predicts the same after every round; it is a baseline: name "
@@ -150,6 +151,20 @@ def _forgotten_folders(recipe: Recipe) -> Iterator[str]:
             f"{key}.model: {model.name!r} is written like a name on the Hub, and a folder of that name lies beside the recipe; did you mean "
             f"'./{model.name}'?"
         )
+
+
+def _not_looked_for(recipe: Recipe) -> Iterator[str]:
+    """Models on the Hub that are not on this machine."""
+    models = {
+        "teacher": (recipe.teacher.base_model if recipe.teacher.loads_model else None, TeacherError),
+        "student": (recipe.student.base_model, StudentError),
+    }
+    for key, (model, error) in models.items():
+        with suppress(EvokdError):  # a model that is a problem is told as one
+            if model is not None and folder_here(model, key, error) is None:
+                yield (
+                    f"{key}.model: {model.name!r} is not on this machine; {NOT_ASKED} (--online does), and the run downloads it when it begins"
+                )
 
 
 def _is_code(name: str) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from evokd_data.errors import EvokdError, StudentError, TeacherError
-from evokd_data.loop.checks import LOCAL_HUB, check
+from evokd_data.loop.checks import LOCAL_HUB, NOT_ASKED, check
 from evokd_data.machine import GIB, accelerators, free_disk, gib, memory
 from evokd_data.models import ModelReference, weights_size
 from evokd_data.recipe import Recipe
@@ -25,7 +25,7 @@ from evokd_data.runner import Runner
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 LACKS = ("teacher: ", "student: ", "publish.endpoint: ")
-"""How notes of packages that are missing begin: these are problems, and each has a look of its own."""
+"""How notes of packages that are missing begin."""
 PATIENCE_S = 30.0
 KV_CACHE = 2 * GIB
 """Room for the keys and values of prompts in flight, beside the weights, below which an engine is slow or does not start."""
@@ -214,7 +214,7 @@ def _recipe(recipe: Recipe) -> Iterator[Finding]:
                 PROBLEM, "recipe", f"the local Hub needs {', '.join(missing)}", "pip install 'evokd-data[hub]'"
             )
     for remark in findings.remarks:
-        if not remark.startswith(LACKS):
+        if not remark.startswith(LACKS) and NOT_ASKED not in remark:  # each of these has a look of its own
             yield Finding(WARNING, "recipe", *_parted(remark))
     if not findings.problems and findings.splits is not None:
         yield Finding(

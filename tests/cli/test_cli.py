@@ -84,6 +84,22 @@ def test_check_asks_whether_a_folder_beside_the_recipe_was_meant(recipe_file, tm
     assert "did you mean" not in call("check", path, "--set", served).stderr
 
 
+def test_check_says_which_models_of_the_hub_it_did_not_look_for(recipe_file):
+    models = (
+        "--set",
+        "teacher={engine: vllm, model: org/teacher}",
+        "--set",
+        "student={kind: frozen, model: org/encoder}",
+    )
+    shown = call("check", recipe_file(), *models)
+    for key, name in (("teacher", "org/teacher"), ("student", "org/encoder")):
+        assert (
+            f"note: {key}.model: '{name}' is not on this machine; the Hub was not asked for it (--online does)"
+            in shown.stderr
+        )
+    assert "the Hub was not asked" not in call("check", recipe_file()).stderr
+
+
 def test_check_warns_of_names_that_are_codes_and_of_the_default_noun(recipe_file, tmp_path):
     path = recipe_file(**{"labels: [red": "label_names: {red: RED}, labels: [red"})
     for name, colour in (("seeds", "red"), ("test", "red")):
