@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from rich.console import Console
@@ -86,6 +87,16 @@ REASONS_FROM = 130
 """Characters: a narrower terminal gets the number of rejections without the reasons, which `show --rejections` has."""
 
 
+def _adopted_in_words(files: RunFiles) -> str:
+    """What adoption is decided by, where the table makes one wonder: an adopted round with a lower score than the round before."""
+    scored = [(entry.score.value, entry.metrics.get("adoption")) for entry in files.scored if entry.score is not None]
+    for (before, _), (after, adoption) in pairwise(scored):
+        if adoption and adoption["adopted"] and after < before:
+            by = "the dev set" if adoption.get("by") == "dev" else "the seeds"
+            return f"A round is adopted when its student is not surely worse on {by}; the test set decides nothing."
+    return ""
+
+
 def rounds_table(files: RunFiles, *, to_stderr: bool = False) -> None:
     """Print the rounds of a run. A column in which no round has a value is left out. Above it: why the run stopped, where an exam
     stopped it. Below it, where there is a test set: the report's sentence on whether the rounds helped, and which classes the test set
@@ -110,7 +121,7 @@ def rounds_table(files: RunFiles, *, to_stderr: bool = False) -> None:
     if not files.scored:
         return
     _, verdict = result(files)
-    for sentence in (verdict, untested_by(files.scored[-1].metrics["test"])):
+    for sentence in (_adopted_in_words(files), verdict, untested_by(files.scored[-1].metrics["test"])):
         if sentence:
             echo(sentence, err=to_stderr)
 

@@ -24,6 +24,7 @@ def test_show_ends_with_the_verdict_of_the_report(tmp_path: Path) -> None:
     _, workspace = make_run(tmp_path)
     assert last_line(workspace) == outcome(read_run(workspace))["sentences"][1]
     assert last_line(workspace).endswith("outside noise: higher.")
+    assert "A round is adopted when" not in CliRunner().invoke(cli, ["show", str(workspace.root)]).stdout
 
 
 def test_an_adopted_round_that_is_worse_than_the_seeds_alone_is_said_to_be(tmp_path: Path) -> None:
@@ -38,6 +39,11 @@ def test_an_adopted_round_that_is_worse_than_the_seeds_alone_is_said_to_be(tmp_p
         "On 60 test texts macro-F1 is 0.400 in round 2, the adopted one, against 0.800 of the student of round 0"
     )
     assert line.endswith("outside noise: lower.")
+    shown = CliRunner().invoke(cli, ["show", str(workspace.root)]).stdout.splitlines()
+    assert (
+        shown[-2]
+        == "A round is adopted when its student is not surely worse on the seeds; the test set decides nothing."
+    )
 
 
 def test_nothing_is_judged_without_a_test_set(tmp_path: Path) -> None:
