@@ -134,11 +134,11 @@ def exam_tables(content: Mapping[str, Any], filters: Any) -> None:
     chosen = content["chosen"]
     forms = [
         ["*" if form["form"] == chosen["form"] else "", form["form"]["answer"], "turns" if form["form"]["turns"] else "system",
-         form["form"]["demonstrations"], f"{form['accuracy']:.3f}", f"{form['score']:.3f}"]
+         form["form"]["demonstrations"], f"{form['accuracy']:.3f}", form.get("questions", content["questions"]), f"{form['score']:.3f}"]
         for form in content["forms"]
     ]  # fmt: skip
     title = f"how the teacher is asked, {content['questions']} seeds, each left out of the demonstrations"
-    table(title, ("", "answers", "demonstrations in", "at most", "right", "score"), forms)
+    table(title, ("", "answers", "demonstrations in", "at most", "right", "of", "score"), forms)
     echo(
         "score: the mean log-probability of the right label, the higher the better; on few seeds it tells more than the share that is "
         "right, so it chooses the form (*)"

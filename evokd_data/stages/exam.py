@@ -29,9 +29,7 @@ from evokd_data.generation.seed_student import baseline_student, cross_fitted, f
 from evokd_data.recipe import FORCE, OFF, Recipe
 from evokd_data.records import LabelForm, Labelling, Sample
 from evokd_data.reporting.exam_words import (
-    ADDS_NOTHING,
     CHANCE,
-    EASY,
     REFUSED,
     REMEDY,
     SURE,
@@ -40,7 +38,17 @@ from evokd_data.reporting.exam_words import (
     message,
 )
 from evokd_data.seeds import FEW, Splits
-from evokd_data.stages.exam_forms import FormResult, best_form, choice, forms_to_try, possible_answers, task_in_form
+from evokd_data.stages.exam_forms import (
+    FormResult,
+    best_form,
+    choice,
+    finalists,
+    first_folds,
+    forms_to_try,
+    possible_answers,
+    task_in_form,
+)
+from evokd_data.stages.exam_verdict import helps, verdict_of
 from evokd_data.stages.span_exam import calibration, score_spans
 from evokd_data.storage.workspace import Workspace, read_json, write_checked_json
 from evokd_data.strategies import DEFAULT_LABELLING, Ask, Brief
@@ -52,10 +60,8 @@ from evokd_data.strategies.labelling import (
 )
 from evokd_data.strategies.prompts import prompt_key
 from evokd_data.strategies.trust import (
-    SIGNIFICANCE,
     SMALLEST,
     calibrate,
-    chance_of_so_many,
     count_right,
     fit_temperature,
     log_likelihood,
@@ -72,8 +78,6 @@ EXAM = "exam"
 """How the keys of an exam's prompts begin."""
 EQUAL_SAY = 1.0
 """The student's weight where each class has a single seed."""
-MIN_GAIN = 0.02
-"""Nats a question that the teacher must add to what the seeds-only student says."""
 
 
 def is_exam(key: str) -> bool:
@@ -96,11 +100,14 @@ async def exam(
         scored = can_be_scored(recipe.task)
         # Before the first question opens an engine, which takes the accelerator's memory.
         student = await asyncio.to_thread(_student_rows, recipe, folds, splits.seeds) if scored else []
-        results = [
-            await _take(recipe, brief, form, folds, splits.seeds, ask)
-            for form in forms_to_try(recipe, len(splits.seeds))
-        ]
-        content = _content(recipe, results, folds, splits.seeds, student) if scored else _spans_content(recipe, results)
+        if scored:
+            results, others = await _take_all(recipe, brief, folds, splits.seeds, ask)
+            content = _content(recipe, results, others, folds, splits.seeds, student)
+        else:
+            forms = forms_to_try(recipe, len(splits.seeds))
+            content = _spans_content(
+                recipe, [await _take(recipe, brief, form, folds, splits.seeds, ask) for form in forms]
+            )
         write_checked_json(folder.exam, {"schema": SCHEMA_VERSION, **content})
     return read_json(folder.exam)
 
@@ -155,6 +162,22 @@ def summary(content: Mapping[str, Any]) -> dict[str, Any]:
         "per_class": content["pool"].get("per_class") if "pool" in content else None,
         **{key: content[key] for key in ("first_texts", "again") if key in content},
     }
+
+
+async def _take_all(
+    recipe: Recipe, brief: Brief, folds: Sequence[Sequence[Sample]], seeds: Sequence[Sample], ask: Ask
+) -> tuple[list[FormResult], list[FormResult]]:
+    """(results of the forms that were asked all questions, of those that were asked the first questions alone)."""
+    forms = forms_to_try(recipe, len(seeds))
+    first = first_folds(folds, len(forms))
+    results = [await _take(recipe, brief, form, folds[:first], seeds, ask) for form in forms]
+    if first == len(folds):
+        return results, []
+    truths, whole = _truths(recipe, [sample for fold in folds for sample in fold]), []
+    for result in (chosen := finalists(results)):
+        rest = await _take(recipe, brief, result.form, folds[first:], seeds, ask)
+        whole.append(_score_form(result.form, (*result.rows, *rest.rows), truths, len(recipe.task.classes)))
+    return whole, [result for result in results if result not in chosen]
 
 
 async def _take(
@@ -222,11 +245,13 @@ def _student_rows(
 def _content(
     recipe: Recipe,
     results: Sequence[FormResult],
+    others: Sequence[FormResult],
     folds: Sequence[Sequence[Sample]],
     seeds: Sequence[Sample],
     student: Sequence[tuple[float, ...]],
 ) -> dict[str, Any]:
-    """exam.json of a task with one label a text. `student`: what the seeds-only student makes of each question."""
+    """exam.json of a task with one label a text. `others` are the forms that were asked the first questions alone; `student`: what the
+    seeds-only student makes of each question."""
     classes = len(recipe.task.classes)
     truths = _truths(recipe, [sample for fold in folds for sample in fold])
     uniform = (1 / classes,) * classes
@@ -249,7 +274,7 @@ def _content(
         "questions": len(truths),
         "alone": alone,
         "chance": 1 / classes,
-        "forms": [_described(result) for result in results],
+        "forms": [_described(result) for result in (*results, *others)],
         "chosen": {
             **_described(best),
             "low": low,
@@ -272,41 +297,12 @@ def _content(
             "per_class": _per_class(recipe, pooled, truths),
         },
         "rule": "relabel" if pool_low >= SURE else "reject",
-        "verdict": _verdict(
-            best, 1 / classes, pooled_score - student_score, student_accuracy, _helps(pooled, student, truths)
+        "verdict": verdict_of(
+            best, 1 / classes, pooled_score - student_score, student_accuracy, helps(pooled, student, truths)
         ),
     }
     content["message"] = message(content)
     return content
-
-
-def _helps(pooled: Sequence[Sequence[float]], student: Sequence[Sequence[float]], truths: Sequence[int]) -> bool:
-    """Whether teacher and student together are right on more seeds than the student alone, by more than one standard error."""
-    right = [
-        [count_right([row], [truth]) for row, truth in zip(rows, truths, strict=True)] for rows in (pooled, student)
-    ]
-    difference, error = paired_difference(*right)
-    return difference > error
-
-
-def _verdict(best: FormResult, chance: float, gain: float, student_accuracy: float, helps: bool) -> str:
-    """What the best form says of the teacher. `gain`: what it adds to the seeds-only student, in nats a question; `helps`: see `_helps`.
-
-    Seeds are few, and a useful teacher that is refused costs more than one of no use, whose students the gate does not adopt. So a
-    teacher adds nothing only when no measure says otherwise: log-probabilities and right answers of both together, nor its own right
-    answers. Where the student is right on nearly all seeds, nothing is left to add, and a teacher that may be as good can show nothing.
-    """
-    beats_chance = chance_of_so_many(round(best.right), best.count, chance) <= SIGNIFICANCE
-    if beats_chance and (gain >= MIN_GAIN or helps or best.accuracy > student_accuracy):
-        return USEFUL
-    if best.count < FEW and best.accuracy > chance:
-        return UNCERTAIN
-    as_good = (
-        wilson_interval(best.right, best.count)[1] >= wilson_interval(student_accuracy * best.count, best.count)[0]
-    )
-    if beats_chance and student_accuracy >= EASY and as_good:
-        return UNCERTAIN
-    return ADDS_NOTHING if beats_chance else CHANCE
 
 
 def _best_pool(
@@ -372,6 +368,7 @@ def _spans_content(recipe: Recipe, results: Sequence[FormResult]) -> dict[str, A
 def _described(result: FormResult) -> dict[str, Any]:
     return {
         "form": asdict(result.form),
+        "questions": result.count,
         "accuracy": result.accuracy,
         "score": result.score,
         "temperature": result.temperature,

@@ -21,7 +21,7 @@ from evokd_data.recipe import FORCE, Recipe
 from evokd_data.reporting.exam_words import REFUSED, mixture_in_words, rule_in_words
 from evokd_data.seeds import Splits
 from evokd_data.stages.exam import exam, labelling_of, needs_exam, require_useful
-from evokd_data.stages.exam_forms import forms_to_try
+from evokd_data.stages.exam_forms import forms_to_try, prompts_in_all
 from evokd_data.stages.first_texts import correct_by_first_texts, first_requests, needs_first_texts
 from evokd_data.stages.plan import draft_plan, make_brief
 from evokd_data.stages.second_exam import QUESTIONS, WAYS, needs_second_exam, second_exam
@@ -57,14 +57,16 @@ async def examine(
 
     `complete` asks the teacher for what the journal does not answer. `tell`: what came of it is a note.
     """
-    seeds, forms = sum(map(len, folds_of(recipe, splits.seeds))), len(forms_to_try(recipe, len(splits.seeds)))
+    folds, forms = folds_of(recipe, splits.seeds), len(forms_to_try(recipe, len(splits.seeds)))
+    seeds = sum(map(len, folds))
+    prompts = prompts_in_all(folds, forms) if can_be_scored(recipe.task) else seeds * forms
     if not workspace.round(index).exam.exists():
-        progress.stage("exam", index, seeds=seeds, forms=forms, prompts=seeds * forms)
+        progress.stage("exam", index, seeds=seeds, forms=forms, prompts=prompts)
         if can_be_scored(recipe.task):
             progress.note("a seeds-only student is trained on parts of the seeds first, to compare the teacher with it")
     with Journal(workspace.round(index).journal) as journal:
         brief = make_brief(recipe, workspace, index, labelling_of(recipe, None))
-        ask = journal.asker(complete, _counter(progress, seeds * forms))
+        ask = journal.asker(complete, _counter(progress, prompts))
         content = await exam(recipe, workspace, index, splits, brief, ask)
     if not tell or not _tell(recipe, content, progress):
         return content

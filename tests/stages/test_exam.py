@@ -7,16 +7,21 @@ import dataclasses
 import functools
 import json
 import math
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from evokd_data.errors import TeacherError
+from evokd_data.generation.seed_student import folds_of
 from evokd_data.loop.rounds import generate_next, open_run, take_exam, train_next
 from evokd_data.progress import Progress
 from evokd_data.records import Completion, LabelForm, Prompt
-from evokd_data.stages.exam import _best_pool, _helps, _verdict, labelling_of
-from evokd_data.stages.exam_forms import FormResult, best_form, forms_to_try
+from evokd_data.seeds import load_splits
+from evokd_data.stages import exam_forms
+from evokd_data.stages.exam import _best_pool, labelling_of
+from evokd_data.stages.exam_forms import FormResult, best_form, finalists, first_folds, forms_to_try, prompts_in_all
+from evokd_data.stages.exam_verdict import helps, verdict_of
 from evokd_data.storage.journal import read_answers
 from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.teachers.scripted import ScriptedEngine
@@ -62,6 +67,47 @@ def test_no_question_shows_its_own_answer_and_each_form_asks_every_seed(measured
         question = messages[-1].strip()
         assert question in texts
         assert sum(question in message for message in messages) == 1
+
+
+def test_after_the_first_questions_only_the_best_forms_are_asked_the_others(measured, tmp_path, monkeypatch):
+    monkeypatch.setattr(exam_forms, "FIRST_QUESTIONS", 6)
+    recipe = measured()
+    content = take_exam(recipe, tmp_path, Progress())
+    prompts = asked(Workspace(tmp_path / "colours").round(1).journal)
+    folds = folds_of(recipe, load_splits(recipe).seeds)
+    first = first_folds(folds, 10)
+    early = sum(map(len, folds[:first]))
+    assert 6 <= early < 15
+    assert (
+        len(prompts) == len({key for key, _ in prompts}) == 10 * early + 3 * (15 - early) == prompts_in_all(folds, 10)
+    )
+    of_form = Counter(key.split("/")[1] for key, _ in prompts)
+    assert sorted(of_form.values()) == [early] * 7 + [15] * 3
+    assert {LabelForm(**form["form"]).name: form["questions"] for form in content["forms"]} == of_form
+    whole = [form for form in content["forms"] if form["questions"] == 15]
+    assert (
+        content["forms"][:3] == whole
+        and content["chosen"]["form"] == max(whole, key=lambda form: form["score"])["form"]
+    )
+    assert content["choice"]["second"] in [form["form"] for form in whole]
+    assert content["questions"] == sum(entry["n"] for entry in content["chosen"]["per_class"].values()) == 15
+
+
+def test_forms_without_demonstrations_do_not_fill_the_final():
+    results = [
+        FormResult(LabelForm("names", turns, shown), (), 0, 0, score)
+        for turns, shown, score in (
+            (True, 0, -1.0),
+            (False, 0, -1.1),
+            (False, 1, -3.0),
+            (True, 1, -2.0),
+            (True, 24, -2.5),
+            (False, 24, -1.2),
+        )
+    ]
+    assert finalists(results) == [results[0], results[1], results[5]]
+    assert finalists(results[:5]) == [results[0], results[1], results[3]]
+    assert finalists(results[:2]) == results[:2]
 
 
 def test_forms_are_names_and_codes_as_turns_and_in_the_system_message_with_fewer_and_no_demonstrations(measured):
@@ -268,14 +314,14 @@ def test_a_teacher_that_refuses_a_label_prompt_has_that_answer_wrong(measured, t
 )
 def test_a_teacher_is_sent_away_only_when_nothing_speaks_for_it(right, count, gain, student, verdict):
     best = FormResult(LabelForm("names", True, 24), (), right, count, 0.0)
-    assert _verdict(best, 1 / 7, gain, student, helps=False) == verdict
+    assert verdict_of(best, 1 / 7, gain, student, both_help=False) == verdict
 
 
 RIGHT, WRONG = (0.9, 0.1), (0.1, 0.9)
 
 
 @pytest.mark.parametrize(
-    ("both_right", "only_together", "only_student", "helps"),
+    ("both_right", "only_together", "only_student", "helped"),
     [
         (46, 5, 1, True),  # 51 of 60 against 47: more than one standard error, as a newcomer's seeds had it
         (46, 3, 2, False),
@@ -283,11 +329,13 @@ RIGHT, WRONG = (0.9, 0.1), (0.1, 0.9)
         (46, 1, 5, False),
     ],
 )
-def test_a_teacher_helps_when_both_together_are_right_surely_more_often(both_right, only_together, only_student, helps):
+def test_a_teacher_helps_when_both_together_are_right_surely_more_often(
+    both_right, only_together, only_student, helped
+):
     wrong = 60 - both_right - only_together - only_student
     pooled = [RIGHT] * (both_right + only_together) + [WRONG] * (only_student + wrong)
     student = [RIGHT] * both_right + [WRONG] * only_together + [RIGHT] * only_student + [WRONG] * wrong
-    assert _helps(pooled, student, [0] * 60) == helps
+    assert helps(pooled, student, [0] * 60) == helped
     best = FormResult(LabelForm("names", True, 24), (), 41, 60, 0.0)
-    verdict = _verdict(best, 1 / 6, 0.01, (both_right + only_student) / 60, helps)
-    assert verdict == ("useful" if helps else "adds nothing")
+    verdict = verdict_of(best, 1 / 6, 0.01, (both_right + only_student) / 60, helped)
+    assert verdict == ("useful" if helped else "adds nothing")

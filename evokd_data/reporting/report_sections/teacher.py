@@ -61,7 +61,7 @@ def _exam(run: RunFiles) -> dict[str, Any] | None:
         "scores": [{"name": "teacher", **{key: chosen[key] for key in ("accuracy", "low", "high")}}, *others],
         "forms": [
             {
-                "name": LabelForm(**form["form"]).name,
+                "name": f"{LabelForm(**form['form']).name}{_first_alone(form, content)}",
                 "accuracy": form["accuracy"],
                 "score": form["score"],
                 "chosen": form["form"] == chosen["form"],
@@ -73,6 +73,11 @@ def _exam(run: RunFiles) -> dict[str, Any] | None:
             for name, counts in chosen.get("per_class", {}).items()
         ],
     }
+
+
+def _first_alone(form: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+    questions = form.get("questions", content["questions"])
+    return f" (first {questions} seeds)" if questions < content["questions"] else ""
 
 
 def _share(right: int, count: int) -> dict[str, float | None]:

@@ -1,0 +1,49 @@
+"""What the exam's figures say of a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from evokd_data.reporting.exam_words import ADDS_NOTHING, CHANCE, EASY, UNCERTAIN, USEFUL
+from evokd_data.seeds import FEW
+from evokd_data.stages.exam_forms import FormResult
+from evokd_data.strategies.trust import (
+    SIGNIFICANCE,
+    chance_of_so_many,
+    count_right,
+    paired_difference,
+    wilson_interval,
+)
+
+MIN_GAIN = 0.02
+"""Nats a question that the teacher must add to what the seeds-only student says."""
+
+
+def helps(pooled: Sequence[Sequence[float]], student: Sequence[Sequence[float]], truths: Sequence[int]) -> bool:
+    """Whether teacher and student together are right on more seeds than the student alone, by more than one standard error."""
+    right = [
+        [count_right([row], [truth]) for row, truth in zip(rows, truths, strict=True)] for rows in (pooled, student)
+    ]
+    difference, error = paired_difference(*right)
+    return difference > error
+
+
+def verdict_of(best: FormResult, chance: float, gain: float, student_accuracy: float, both_help: bool) -> str:
+    """What the best form says of the teacher. `gain`: what it adds to the seeds-only student, in nats a question; `both_help`: see
+    `helps`.
+
+    Seeds are few, and a useful teacher that is refused costs more than one of no use, whose students the gate does not adopt. So a
+    teacher adds nothing only when no measure says otherwise: log-probabilities and right answers of both together, nor its own right
+    answers. Where the student is right on nearly all seeds, nothing is left to add, and a teacher that may be as good can show nothing.
+    """
+    beats_chance = chance_of_so_many(round(best.right), best.count, chance) <= SIGNIFICANCE
+    if beats_chance and (gain >= MIN_GAIN or both_help or best.accuracy > student_accuracy):
+        return USEFUL
+    if best.count < FEW and best.accuracy > chance:
+        return UNCERTAIN
+    as_good = (
+        wilson_interval(best.right, best.count)[1] >= wilson_interval(student_accuracy * best.count, best.count)[0]
+    )
+    if beats_chance and student_accuracy >= EASY and as_good:
+        return UNCERTAIN
+    return ADDS_NOTHING if beats_chance else CHANCE
