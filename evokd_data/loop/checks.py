@@ -160,7 +160,7 @@ def _not_looked_for(recipe: Recipe) -> Iterator[str]:
         "student": (recipe.student.base_model, StudentError),
     }
     for key, (model, error) in models.items():
-        with suppress(EvokdError):  # a model that is a problem is told as one
+        with suppress(EvokdError, ImportError):  # a model that is a problem is told as one
             if model is not None and folder_here(model, key, error) is None:
                 yield (
                     f"{key}.model: {model.name!r} is not on this machine; {NOT_ASKED} (--online does), and the run downloads it when it begins"

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from evokd_data.cli import cli
 from evokd_data.storage.journal import read_answers
-from evokd_data.storage.workspace import Workspace
+from evokd_data.storage.workspace import Workspace, read_json
 from tests.support import ROOT
 from tests.support.example_task import QUICK, contents, write_rows
 
@@ -57,7 +57,7 @@ def test_it_shows_prompts_exam_samples_and_the_estimate_and_what_comes_next(meas
     assert "[system]" in shown.stdout and "[the teacher's answer]" in shown.stdout
     assert "how the teacher is asked, 15 seeds" in shown.stdout and "useful: the teacher labels" in shown.stdout
     assert "filters.label_disagreement: auto is " in shown.stdout and "of the seeds, and the lower end" in shown.stdout
-    assert "filters.label_disagreement: auto is " in shown.stderr
+    assert "filters.label_disagreement: auto is " not in shown.stderr  # it is told once
     assert "10 of " in shown.stdout and "the whole run, 2 rounds, 48 texts: about" in shown.stdout
     assert " dollars" in shown.stdout
     assert "round 1: exam: 15 seeds, 10 forms, 150 prompts" in shown.stderr
@@ -188,12 +188,14 @@ def test_the_exam_says_how_many_answers_are_still_to_come(
 
 def test_an_exam_is_not_taken_again_when_only_the_number_of_texts_changes(measured: Path, runs: Path) -> None:
     assert call("preview", measured, *FAST, "--runs", runs, "--json").exit_code == 0
-    exam = Workspace(runs / "colours").round(1).exam.read_bytes()
+    exam = read_json(Workspace(runs / "colours").round(1).exam)
     fewer = call("run", measured, *FAST, "--runs", runs, "--set", "rounds.samples=12")
     assert fewer.exit_code == 0, fewer.stderr
     assert "held a preview with other rounds; its texts are removed, its exam still holds" in fewer.stderr
     run = Workspace(runs / "colours")
-    assert run.round(1).exam.read_bytes() == exam and "round 1: exam" not in fewer.stderr
+    begun = read_json(run.round(1).exam)
+    assert begun.pop("first_texts")["texts"] == 12
+    assert begun == exam and "round 1: exam" not in fewer.stderr
     assert not any(row["key"].startswith("exam") for row in read_answers(run.round(1).journal))
 
 
