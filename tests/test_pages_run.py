@@ -12,14 +12,16 @@ from pathlib import Path
 import click
 import pytest
 
-from evokd_data.generation.seed_student import MAX_QUESTIONS
+from evokd_data.generation.seed_student import FOLDS
 from evokd_data.recipe import build, load
 from evokd_data.recipe_sections import Source
 from evokd_data.seeds import read_samples
+from evokd_data.stages.exam_forms import prompts_in_all
 from evokd_data.tasks.ner import NER
 from evokd_data.yaml_files import load_yaml
 from tests.support import ROOT
 from tests.support.documentation import PAGES, blocks, command_lines, parse
+from tests.support.example_task import sample
 from tests.support.installed_command import COMMAND
 
 DOCS = ROOT / "docs"
@@ -66,9 +68,8 @@ def test_the_tutorial_runs_from_its_first_command_to_its_last(tmp_path: Path) ->
     assert quoted in output
     page = (DOCS / "tutorial.md").read_text(encoding="utf-8")
     assert "round 1: exam: 18 seeds, 10 forms, 180 prompts" in output
-    assert (
-        "18 seeds in 10 forms are\n180 short prompts here, and 640 are the most" in page and 10 * MAX_QUESTIONS == 640
-    )
+    assert "18 seeds in 10 forms are\n180 short prompts here" in page
+    assert "60 seeds are 320 prompts" in page and prompts_in_all([[sample("text")] * 10] * FOLDS, 10) == 320
     work = tmp_path / "work"
     assert (work / "rows.csv").exists() and (work / "runs/messages/report.html").exists()
     assert "_evokd_data_completion" in (work / "evokd-data-completion.bash").read_text()
