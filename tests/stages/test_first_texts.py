@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from evokd_data.errors import TeacherError
-from evokd_data.loop.rounds import generate_next, train_next
+from evokd_data.loop.rounds import generate_next
 from evokd_data.progress import Progress
 from evokd_data.records import Completion, Prompt, Quota
 from evokd_data.reporting import label_trust
@@ -24,7 +24,7 @@ from evokd_data.storage.journal import read_answers
 from evokd_data.storage.workspace import Workspace, read_json, write_checked_json
 from evokd_data.strategies.quotas import RequestPlan
 from evokd_data.teachers.scripted import ScriptedEngine
-from tests.support.measured_recipe import measured_recipe
+from tests.support.measured_recipe import generate_round_one, measured_recipe
 
 SETTINGS = ("rounds.samples=60", "filters.label_confidence=0", "teacher_trust=force", "rounds.ask_at_most=1")
 
@@ -32,12 +32,7 @@ SETTINGS = ("rounds.samples=60", "filters.label_confidence=0", "teacher_trust=fo
 def round_one(folder: Path, *overrides: str) -> tuple[Workspace, list[str]]:
     """A run whose round 1 is generated, and what it told."""
     recipe = measured_recipe(folder, *SETTINGS, *overrides)
-    notes: list[str] = []
-    progress = Progress()
-    progress.note = notes.append  # type: ignore[method-assign]
-    generate_next(recipe, folder / "runs", progress)
-    train_next(recipe, folder / "runs", progress)
-    generate_next(recipe, folder / "runs", progress)
+    notes = generate_round_one(recipe, folder / "runs")
     return Workspace(folder / "runs" / recipe.name), notes
 
 

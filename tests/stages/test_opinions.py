@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from evokd_data.loop.rounds import generate_next, train_next
-from evokd_data.progress import Progress
 from evokd_data.reporting.html_report import payload
 from evokd_data.reporting.report_sections.run_files import read_run
 from evokd_data.storage.workspace import Workspace
-from tests.support.measured_recipe import measured_recipe
+from tests.support.measured_recipe import generate_round_one, measured_recipe
 
 
 @pytest.mark.parametrize(("wrong_labels", "told"), [(0.6, True), (0.0, False)])
@@ -21,12 +19,7 @@ def test_a_teacher_that_labels_worse_than_the_seeds_alone_is_told_of(
     recipe = measured_recipe(
         tmp_path, f"teacher.wrong_labels={wrong_labels}", "teacher_trust=force", "filters.label_confidence=0", "rounds.samples=60"
     )  # fmt: skip
-    notes: list[str] = []
-    progress = Progress()
-    progress.note = notes.append  # type: ignore[method-assign]
-    generate_next(recipe, tmp_path / "runs", progress)
-    train_next(recipe, tmp_path / "runs", progress)
-    generate_next(recipe, tmp_path / "runs", progress)
+    notes = generate_round_one(recipe, tmp_path / "runs")
     found = [note for note in notes if note.startswith("warning: by itself the seeds-only student labels ")]
     assert bool(found) == told
     if told:
