@@ -99,8 +99,8 @@ def _adopted_in_words(files: RunFiles) -> str:
 
 def rounds_table(files: RunFiles, *, to_stderr: bool = False) -> None:
     """Print the rounds of a run. A column in which no round has a value is left out. Above it: why the run stopped, where an exam
-    stopped it. Below it, where there is a test set: the report's sentence on whether the rounds helped, and which classes the test set
-    has no example of."""
+    stopped it. Below it, where there is a test set: what adoption is decided by, where the scores make one wonder; the report's sentence on
+    whether the rounds helped; and which classes the test set has no example of."""
     run = files.summary
     for sentence in stopped_in_words(run["stopped"]):
         echo(sentence, err=to_stderr)
