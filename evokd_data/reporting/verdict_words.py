@@ -10,12 +10,15 @@ from evokd_data.reporting.significance import ROUND_0, SEEDS_ONLY
 
 READINGS = {"higher": "outside noise: higher", "lower": "outside noise: lower", "not distinguishable": "inside noise"}
 """Verdict -> how reports and cards say it."""
+NAMES = {ROUND_0: "round 0", SEEDS_ONLY: "the seeds-only student"}
+"""What a round is compared with -> how reports and cards call it."""
 
 
-def in_words(paired: Mapping[str, Any]) -> str:
-    """On which texts the students of a `significance.PairedTest` differ, as words in a sentence."""
+def in_words(paired: Mapping[str, Any], index: int, baseline: str) -> str:
+    """On which texts the student of round `index` and the `baseline` (a key of `significance`) of a `PairedTest` differ, as words in a
+    sentence."""
     return (
-        f"text by text: {paired['only_first']} that only the first has right, {paired['only_second']} that only the second has; "
+        f"texts that only round {index} has right: {paired['only_first']}, only {NAMES[baseline]}: {paired['only_second']}; "
         f"McNemar's p {paired['p']:.3f}"
     )
 
@@ -29,8 +32,8 @@ def paired_sentence(first: Mapping[str, Any], index: int, metrics: Mapping[str, 
     if not scores:
         return ""
     best = max(scores, key=scores.__getitem__)
-    test, name = tests[best], {ROUND_0: "round 0", SEEDS_ONLY: "the seeds-only student"}[best]
+    test = tests[best]
     return (
-        f" Round {index} minus {name}: {test['difference']:+.3f} (95 % interval {test['low']:+.3f} to {test['high']:+.3f}), "
-        f"{READINGS[test['verdict']]}; {in_words(test)}."
+        f" Round {index} minus {NAMES[best]}: {test['difference']:+.3f} (95 % interval {test['low']:+.3f} to {test['high']:+.3f}), "
+        f"{READINGS[test['verdict']]}; {in_words(test, index, best)}."
     )

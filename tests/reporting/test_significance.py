@@ -163,11 +163,11 @@ def test_the_report_and_the_card_compare_text_by_text(slots):
     paired = read_json(workspace.round(1).metrics)["paired"]
     assert run.best is not None
     if run.best.index:
-        assert f"text by text: {paired['round 0']['only_first']} that only the first has right" in sentence
+        assert f"texts that only round {run.best.index} has right: {paired['round 0']['only_first']}, only " in sentence
     first, second = (read_json(folder.metrics) for folder in workspace.rounds())
     assert paired_sentence(first, 0, first) == ""
     on_card = paired_sentence(first, 1, second)
-    assert on_card.startswith(" Round 1 minus ") and "text by text" in on_card
+    assert on_card.startswith(" Round 1 minus ") and "texts that only round 1 has right: " in on_card
 
 
 @pytest.mark.slow

@@ -138,21 +138,18 @@ def result(run: RunFiles) -> tuple[dict[str, str], str]:
     paired = (best.metrics.get("paired") or {}).get(key)
     if not paired and not (score.interval and baseline.interval):
         return {"kind": UNKNOWN, "words": "noise not measured"}, f"{against}; without intervals noise cannot be told."
-    low, high, texts = _interval(score, baseline, paired)
+    low, high = (paired["low"], paired["high"]) if paired else _interval(score, baseline)
+    texts = f", {in_words(paired, best.index, key)}" if paired else ""
     difference = f"a difference of {_signed(score.value - baseline.value)} (95 % interval {_signed(low)} to {_signed(high)}{texts})"
     verdict = reading_of(low, high)
     kind = {"higher": OUTSIDE_HIGHER, "lower": OUTSIDE_LOWER}.get(verdict, INSIDE)
     return {"kind": kind, "words": READINGS[verdict]}, f"{against}: {difference}, {READINGS[verdict]}."
 
 
-def _interval(
-    score: PrimaryMetric, baseline: PrimaryMetric, paired: Mapping[str, Any] | None
-) -> tuple[float, float, str]:
-    """Low and high of the difference, and what it was taken from: the texts, one by one, where the round's files have that."""
-    if paired:
-        return paired["low"], paired["high"], f", {in_words(paired)}"
+def _interval(score: PrimaryMetric, baseline: PrimaryMetric) -> tuple[float, float]:
+    """Low and high of the difference, as if the two had read other texts."""
     assert score.interval and baseline.interval
-    return *interval_of_difference(score.value, score.interval, baseline.value, baseline.interval), ""
+    return interval_of_difference(score.value, score.interval, baseline.value, baseline.interval)
 
 
 def _signed(value: float) -> str:
