@@ -206,7 +206,7 @@ class Contrastive(OnBaseModel, Student):
 
     def network(self, checkpoint: Path) -> Network:
         metadata = read_metadata(checkpoint, self.name)
-        return with_head(checkpoint, *read_head(checkpoint), metadata)
+        return with_head(checkpoint, *read_head(checkpoint), metadata, tuned=True)
 
 
 def contrastive_loss(vectors: Any, targets: Any, temperature: float) -> Any:

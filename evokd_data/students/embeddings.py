@@ -46,11 +46,18 @@ def embed_texts(model: Model, texts: Sequence[str], max_length: int) -> Floats:
 
 
 def embed_words(model: Model, examples: Sequence[TokenExample], max_length: int) -> list[Floats]:
-    """For each example (words, D): the last layer at the first token of each word, scaled to length 1.
+    """For each example (words, D): the middle layer at the first token of each word, scaled to length 1.
 
+    The last layer of a sentence encoder is made for means over sentences: its words resemble each other. With it the same head had a
+    micro-F1 of 0.087 on slots of SNIPS and 0.164 on CoNLL04, with the middle one 0.164 and 0.308 (MiniLM, three texts a type).
     A word beyond the last token that the model reads has a vector of zeros.
     """
     return _embed(model, examples, max_length)
+
+
+def middle(outputs: Any) -> Any:
+    """(N, T, D): the hidden states of an encoder's middle layer, from outputs that hold those of all."""
+    return outputs.hidden_states[len(outputs.hidden_states) // 2]
 
 
 def mean_of_tokens(hidden: Any, mask: Any) -> Any:
@@ -59,10 +66,13 @@ def mean_of_tokens(hidden: Any, mask: Any) -> Any:
     return (hidden * wide).sum(1) / wide.sum(1).clamp(min=1)
 
 
-def with_head(folder: Path, coefficients: Floats, intercepts: Floats, metadata: Mapping[str, Any]) -> Network:
+def with_head(
+    folder: Path, coefficients: Floats, intercepts: Floats, metadata: Mapping[str, Any], *, tuned: bool = False
+) -> Network:
     """The encoder in a folder, the pooling of `embed_texts` (with words that of `embed_words`) and a linear head as one network.
 
-    `coefficients` (C, D) and `intercepts` (C,). `metadata` is the checkpoint's.
+    `coefficients` (C, D) and `intercepts` (C,). `metadata` is the checkpoint's. Words of an encoder that was `tuned` are read from its
+    last layer.
     """
     import torch
     from transformers import AutoModel
@@ -79,7 +89,11 @@ def with_head(folder: Path, coefficients: Floats, intercepts: Floats, metadata: 
             self.encoder, self.head = encoder, linear
 
         def forward(self, input_ids: Any, attention_mask: Any, **types: Any) -> Any:
-            hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
+            layers = words and not tuned
+            outputs = self.encoder(
+                input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=layers, **types
+            )
+            hidden = middle(outputs) if layers else outputs.last_hidden_state
             if not words:
                 hidden = mean_of_tokens(hidden, attention_mask)
             return self.head(torch.nn.functional.normalize(hidden, dim=-1))
@@ -112,13 +126,15 @@ def _embed(model: Model, examples: Sequence[Example], max_length: int) -> list[F
         example_encoder = ExampleEncoder(tokenizer, encoder, position_limit(encoder, tokenizer, max_length))
         for indices, batch in prediction_batches(examples, BATCH):
             inputs, outputs = example_encoder.encode_batch(batch)
-            hidden = encoder(**{name: tensor.to(device) for name, tensor in inputs.items()}).last_hidden_state
+            on_device = {name: tensor.to(device) for name, tensor in inputs.items()}
+            states = encoder(**on_device, output_hidden_states=outputs.tagging)
             if not outputs.tagging:
-                means = mean_of_tokens(hidden, inputs["attention_mask"].to(device))
+                means = mean_of_tokens(states.last_hidden_state, on_device["attention_mask"])
                 for index, vector in zip(indices, _unit(means), strict=True):
                     vectors[index] = vector
                 continue
             ends = np.cumsum([len(example.words) for example in batch])
+            hidden = middle(states)
             rows = np.zeros((int(ends[-1]), hidden.shape[-1]), dtype=np.float32)
             rows[outputs.rows] = _unit(outputs.select(hidden))
             for index, part in zip(indices, np.split(rows, ends[:-1]), strict=True):

@@ -9,23 +9,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from evokd_data.errors import StudentError
 from evokd_data.loop.checks import check
-from evokd_data.models import ModelReference, check_files
+from evokd_data.models import Model, ModelReference, check_files
 from evokd_data.recipe import load
 from evokd_data.records import Origin, Sample
 from evokd_data.stages import evaluate
 from evokd_data.students.contrastive import Contrastive
+from evokd_data.students.embeddings import embed_words
 from evokd_data.students.encoding import inherit
 from evokd_data.students.frozen import Frozen
 from evokd_data.students.frozen_readme import frozen_readme
 from evokd_data.students.pretrained import check_pretrained, remarks, share_without_token
 from evokd_data.students.transformer import Transformer
 from evokd_data.tasks.ner import NER
-from tests.support.student_data import CLASSES, texts
+from tests.support.student_data import CLASSES, tagged, texts
 from tests.support.student_training import fit
-from tests.support.tiny_encoders import QUICK, make_base, make_tokenizer
+from tests.support.tiny_encoders import ARCHITECTURES, QUICK, make_base, make_tokenizer
 
 pytestmark = pytest.mark.slow
 
@@ -238,3 +240,22 @@ def test_the_page_of_a_student_with_a_head_loads_it_in_ten_lines(base, tmp_path,
 def test_the_page_of_a_tagger_with_frozen_embeddings_names_the_command(base, tmp_path):
     page = frozen_readme("org/name", "a1", ("O", "B-x", "I-x"), words=True)
     assert "open_model" in page and "org/name a1" in page and "evokd-data predict FOLDER texts.csv" in page
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_words_of_frozen_embeddings_are_read_from_the_middle_layer(kind, tmp_path):
+    layers = {"n_layers" if kind == "distilbert" else "num_hidden_layers": 4}
+    base = make_base(tmp_path / "base", kind, **layers)
+    words = tagged()[0].words
+    (vectors,) = embed_words(Model(str(base), None, {"model": "it"}), tagged()[:1], 64)
+    from transformers import AutoModel, AutoTokenizer
+
+    encoder = AutoModel.from_pretrained(base, **dict.fromkeys(layers, 2)).eval()
+    if kind == "modernbert":
+        encoder.final_norm = torch.nn.Identity()  # it belongs to the last layer
+    tokens = AutoTokenizer.from_pretrained(base)([list(words)], is_split_into_words=True, return_tensors="pt")
+    firsts = [tokens.word_ids().index(word) for word in range(len(words))]
+    with torch.inference_mode():
+        inputs = {name: tokens[name] for name in ("input_ids", "attention_mask")}
+        hidden = torch.nn.functional.normalize(encoder(**inputs).last_hidden_state[0][firsts], dim=-1)
+    np.testing.assert_allclose(vectors, hidden.numpy(), atol=1e-5)
