@@ -148,15 +148,15 @@ def exam_tables(content: Mapping[str, Any], filters: Any) -> None:
             f"the chosen form is better than the second, {LabelForm(**choice['second']).name}, with a probability of {choice['sure']:.2f}"
         )
     if "student" in content:
-        pool = content["pool"]
         rows: list[list[object]] = [["teacher", *_with_interval(chosen)],
                 ["seeds-only student", *_with_interval(content["student"])]]  # fmt: skip
         if chosen["student_weight"]:
-            rows.append(["both together", *_with_interval(pool)])
-        table("who labels the seeds right", ("", "share", "95 % interval"), rows)
-        echo(
-            "seeds-only student: a small model that has learned the other seeds, and the labels by the words they are called by"
-        )
+            rows.append(["both together", *_with_interval(content["pool"])])
+        measure = "share" if "pool" in content else "micro-F1"
+        table("who labels the seeds right", ("", measure, "95 % interval"), rows)
+        names = ", and the labels by the words they are called by" if "pool" in content else ""
+        echo(f"seeds-only student: a small model that has learned the other seeds{names}")
+    if "per_class" in chosen:
         classes = [[name, counts["right"], counts["n"]] for name, counts in chosen["per_class"].items()]
         table("the teacher by class", ("class", "right", "of"), classes)
     echo(f"{content['verdict']}: {content['message']}")

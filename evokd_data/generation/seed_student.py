@@ -22,7 +22,7 @@ from evokd_data.records import Completion, Prompt, Sample, SequenceExample
 from evokd_data.scratch import scratch_folder
 from evokd_data.storage.workspace import Workspace
 from evokd_data.strategies import Ask
-from evokd_data.strategies.labelling import DECIMALS, STUDENT, can_be_scored
+from evokd_data.strategies.labelling import DECIMALS, STUDENT
 from evokd_data.students import Student, TrainingData
 from evokd_data.tasks import Task
 
@@ -33,9 +33,9 @@ SMALLEST = 10**-DECIMALS
 
 
 def baseline_student(recipe: Recipe) -> Student:
-    """The student that does best on a handful of seeds: the recipe's own base model tuned by contrast, for tagging its frozen embeddings;
-    the recipe's student where that has no base model."""
-    return recipe.student.few_shot(words=not can_be_scored(recipe.task))
+    """The student that does best on a handful of seeds: the recipe's own base model tuned by contrast; the recipe's student where that has
+    no base model."""
+    return recipe.student.few_shot()
 
 
 def training_data_of(recipe: Recipe, samples: Sequence[Sample], *path: str | int) -> TrainingData:

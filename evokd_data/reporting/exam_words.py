@@ -32,7 +32,8 @@ def message(content: Mapping[str, Any]) -> str:
         alone = "1 is" if content["alone"] == 1 else f"{content['alone']} are"
         shown += f", or more often: {alone} alone in a class, whose example the exam could not show"
     if verdict == USEFUL:
-        return f"the teacher labels the seeds with accuracy {shown}, asked by {form}"
+        measure = "accuracy" if "pool" in content else "micro-F1"
+        return f"the teacher labels the seeds with {measure} {shown}, asked by {form}"
     if verdict == UNCERTAIN and content["questions"] < FEW:
         return (
             f"{content['questions']} seeds are too few to say how well the teacher labels: it is right on {shown}, asked by {form}; "
@@ -45,6 +46,11 @@ def message(content: Mapping[str, Any]) -> str:
             f"{student:.2f} of them, the teacher on {shown}, asked by {form}; the run goes on, and keeps a student only when it is no "
             "worse than the one before; give seeds that are harder to tell apart, or see first whether the student of round 0 is "
             "good enough"
+        )
+    if verdict == ADDS_NOTHING and "pool" not in content:
+        return (
+            f"the teacher's labels add nothing to the seeds: on more of them than not, and surely so, a small student that has learned the "
+            f"other seeds alone marks spans better: its micro-F1 is {student:.2f}, the teacher's {shown}"
         )
     if verdict == ADDS_NOTHING:
         return (

@@ -20,8 +20,9 @@ from evokd_data.digest import derive_random
 from evokd_data.errors import WorkspaceError
 from evokd_data.generation.seed_student import cross_fitted, folds_of
 from evokd_data.recipe import Recipe
-from evokd_data.records import Prediction, Sample
+from evokd_data.records import Sample
 from evokd_data.seeds import Splits
+from evokd_data.stages.right_answers import share_right
 from evokd_data.storage.corrected_rounds import withdrawn_rows
 from evokd_data.storage.shards import ShardedSamples
 from evokd_data.storage.workspace import RoundFolder, Workspace, read_json
@@ -148,10 +149,5 @@ def _synthetic(recipe: Recipe, workspace: Workspace, index: int) -> list[Sample]
 
 
 def _share_right(task: Task, sample: Sample, row: Any) -> float:
-    """1 for a text predicted right. For spans: 1 minus the mistakes for each span that is there or was predicted, at least 0."""
-    predicted, confidence = task.decode(task.supervise(sample), row)
-    mistakes = task.mistakes(Prediction(sample.id, sample.target, predicted, float(confidence)))
-    if isinstance(sample.target, str):
-        return 0.0 if mistakes else 1.0
-    spans = len(set(sample.target) | set(predicted))
-    return max(0.0, 1 - len(mistakes) / spans) if spans else 1.0
+    predicted, _ = task.decode(task.supervise(sample), row)
+    return share_right(task, sample, predicted)

@@ -9,7 +9,8 @@ engine computes them once. A class with a single seed has no demonstration when 
 show: so there a form without demonstrations must be surely better to be chosen, and the accuracy is more likely too low than too high. A
 form is chosen by the mean log-probability of the right labels, which says more than a count of right
 answers; spans by micro-F1. The seeds-only student is cross-fitted on the same folds: a teacher is of use when both together say more
-about the seeds than the student alone, or when it is right more often.
+about the seeds than the student alone, or when it is right more often. Spans are the teacher's alone: there it is of use unless the
+student is surely right more often.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import compress
 from typing import Any
 
@@ -29,15 +30,12 @@ from evokd_data.generation.seed_student import baseline_student, cross_fitted, f
 from evokd_data.recipe import FORCE, OFF, Recipe
 from evokd_data.records import LabelForm, Labelling, Sample
 from evokd_data.reporting.exam_words import (
-    CHANCE,
     REFUSED,
     REMEDY,
     SURE,
-    UNCERTAIN,
-    USEFUL,
     message,
 )
-from evokd_data.seeds import FEW, Splits
+from evokd_data.seeds import Splits
 from evokd_data.stages.exam_forms import (
     FormResult,
     best_form,
@@ -48,8 +46,8 @@ from evokd_data.stages.exam_forms import (
     possible_answers,
     task_in_form,
 )
-from evokd_data.stages.exam_verdict import helps, verdict_of
-from evokd_data.stages.span_exam import calibration, score_spans
+from evokd_data.stages.exam_verdict import default_rule, helps, verdict_of
+from evokd_data.stages.span_exam import answers_of, score_form, spans_content
 from evokd_data.storage.workspace import Workspace, read_json, write_checked_json
 from evokd_data.strategies import DEFAULT_LABELLING, Ask, Brief
 from evokd_data.strategies.demonstrations import in_turns
@@ -99,15 +97,21 @@ async def exam(
         folds = folds_of(recipe, splits.seeds)
         scored = can_be_scored(recipe.task)
         # Before the first question opens an engine, which takes the accelerator's memory.
-        student = await asyncio.to_thread(_student_rows, recipe, folds, splits.seeds) if scored else []
+        student = await asyncio.to_thread(cross_fitted, recipe, baseline_student(recipe), folds, splits.seeds)
         if scored:
             results, others = await _take_all(recipe, brief, folds, splits.seeds, ask)
-            content = _content(recipe, results, others, folds, splits.seeds, student)
+            content = _content(
+                recipe,
+                results,
+                others,
+                folds,
+                splits.seeds,
+                [tuple(map(float, row)) for rows in student for row in rows],
+            )
         else:
             forms = forms_to_try(recipe, len(splits.seeds))
-            content = _spans_content(
-                recipe, [await _take(recipe, brief, form, folds, splits.seeds, ask) for form in forms]
-            )
+            span_results = [await _take(recipe, brief, form, folds, splits.seeds, ask) for form in forms]
+            content = spans_content(recipe, span_results, answers_of(recipe.task, folds, student))
         write_checked_json(folder.exam, {"schema": SCHEMA_VERSION, **content})
     return read_json(folder.exam)
 
@@ -123,7 +127,7 @@ def labelling_of(recipe: Recipe, content: Mapping[str, Any] | None) -> Labelling
     rule: str = recipe.filters.label_disagreement
     votes = recipe.filters.label_votes
     if content is None:
-        rule = _default_rule(recipe) if rule == "auto" else rule
+        rule = default_rule(recipe) if rule == "auto" else rule
         form = replace(DEFAULT_LABELLING.form, answer=possible_answers(recipe)[0])
         # Scored where the student learns from it, as long as nobody measured anything else.
         scored = can_be_scored(recipe.task) and recipe.student.learns_soft_labels and votes == 1
@@ -211,8 +215,7 @@ async def _take(
     require_answers(recipe, answers)
     samples = [sample for fold in folds for sample in fold]
     if not scored:
-        micro_f1, spans = score_spans(list(zip(samples, answers, strict=True)), task)
-        return FormResult(form, (), micro_f1 * len(answers), len(answers), micro_f1, spans=spans)
+        return score_form(form, list(zip(samples, answers, strict=True)), task)
     rows: list[tuple[float, ...]] = []
     for sample, answer in zip(samples, answers, strict=True):
         try:
@@ -232,14 +235,6 @@ def _score_form(form: LabelForm, rows: Sequence[tuple[float, ...]], truths: Sequ
     temperature = fit_temperature(readings)
     score = log_likelihood(readings, temperature) / max(1, len(readings))
     return FormResult(form, tuple(rows), count_right(rows, truths), len(rows), score, temperature)
-
-
-def _student_rows(
-    recipe: Recipe, folds: Sequence[Sequence[Sample]], seeds: Sequence[Sample]
-) -> list[tuple[float, ...]]:
-    """What the seeds-only student makes of each question, cross-fitted."""
-    of_folds = cross_fitted(recipe, baseline_student(recipe), folds, seeds)
-    return [tuple(float(value) for value in row) for rows in of_folds for row in rows]
 
 
 def _content(
@@ -274,9 +269,9 @@ def _content(
         "questions": len(truths),
         "alone": alone,
         "chance": 1 / classes,
-        "forms": [_described(result) for result in (*results, *others)],
+        "forms": [result.described() for result in (*results, *others)],
         "chosen": {
-            **_described(best),
+            **best.described(),
             "low": low,
             "high": high,
             "temperature": temperature,
@@ -334,45 +329,6 @@ def _best_pool(
         if difference >= -error:
             return weight, math.fsum(scores[weight]) / len(truths), best.temperature
     raise AssertionError("the highest is no worse than itself")
-
-
-def _default_rule(recipe: Recipe) -> str:
-    """What becomes of a text whose label is not the intended one, where nothing was measured. A class that is not the intended one
-    is as often as not a mistake, and so is a label that does not hold the very names that a text was written around. A text that was
-    asked for by a type alone, and has none of this type, is still a text with spans."""
-    return "reject" if can_be_scored(recipe.task) or "contexts" in recipe.strategy.prompt_templates else "relabel"
-
-
-def _spans_content(recipe: Recipe, results: Sequence[FormResult]) -> dict[str, Any]:
-    """exam.json of a tagging task: the way of asking with the best micro-F1 on the seeds."""
-    best = max(results, key=lambda result: result.score)
-    low, high = wilson_interval(best.right, best.count)
-    content: dict[str, Any] = {
-        "questions": best.count,
-        "chance": 0.0,
-        "forms": [_described(result) for result in results],
-        "chosen": {
-            **_described(best),
-            "low": low,
-            "high": high,
-            "student_weight": 0.0,
-            **calibration(best.form, best.spans),
-        },
-        "rule": "relabel" if low >= SURE else _default_rule(recipe),
-        "verdict": USEFUL if best.accuracy > 0 else UNCERTAIN if best.count < FEW else CHANCE,
-    }
-    content["message"] = message(content)
-    return content
-
-
-def _described(result: FormResult) -> dict[str, Any]:
-    return {
-        "form": asdict(result.form),
-        "questions": result.count,
-        "accuracy": result.accuracy,
-        "score": result.score,
-        "temperature": result.temperature,
-    }
 
 
 def _per_class(recipe: Recipe, rows: Sequence[Sequence[float]], truths: Sequence[int]) -> dict[str, dict[str, int]]:

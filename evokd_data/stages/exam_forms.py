@@ -9,7 +9,6 @@ from typing import Any
 
 from evokd_data.recipe import Recipe
 from evokd_data.records import LabelForm, Sample
-from evokd_data.stages.span_exam import SpanReading
 from evokd_data.strategies.demonstrations import MAX_WHEN_LABELLING
 from evokd_data.strategies.labelling import answer_forms, can_be_scored, in_form
 from evokd_data.strategies.trust import log_likelihood, probability_of_lead
@@ -22,11 +21,15 @@ SURE_LEAD = 0.95
 """How probable it must be that a form without demonstrations is better, where a class has a single seed."""
 
 
+SpanReading = tuple[bool, float]
+"""Whether a span that the teacher marked is right, and its probability."""
+
+
 @dataclass(frozen=True)
 class FormResult:
     """What one form showed. `rows`: for each question the teacher's probability of each class, or () where its answer could not be
-    read. `accuracy`: share of right answers, for spans micro-F1. `score`: what the form is chosen by. `spans`: (is right, probability)
-    of each span in its answers, where the engine gives one."""
+    read. `accuracy`: share of right answers, for spans micro-F1. `score`: what the form is chosen by. `spans`: a reading of each span in
+    its answers, where the engine gives probabilities; `shares`: how right each answer with spans is (see `right_answers`)."""
 
     form: LabelForm
     rows: tuple[tuple[float, ...], ...]
@@ -35,10 +38,21 @@ class FormResult:
     score: float
     temperature: float = 1.0
     spans: tuple[SpanReading, ...] = ()
+    shares: tuple[float, ...] = ()
 
     @property
     def accuracy(self) -> float:
         return self.right / self.count if self.count else 0.0
+
+    def described(self) -> dict[str, Any]:
+        """As it stands in exam.json."""
+        return {
+            "form": asdict(self.form),
+            "questions": self.count,
+            "accuracy": self.accuracy,
+            "score": self.score,
+            "temperature": self.temperature,
+        }
 
 
 def forms_to_try(recipe: Recipe, seeds: int) -> list[LabelForm]:

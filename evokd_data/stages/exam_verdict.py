@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from evokd_data.recipe import Recipe
 from evokd_data.reporting.exam_words import ADDS_NOTHING, CHANCE, EASY, UNCERTAIN, USEFUL
 from evokd_data.seeds import FEW
 from evokd_data.stages.exam_forms import FormResult
+from evokd_data.strategies.labelling import can_be_scored
 from evokd_data.strategies.trust import (
     SIGNIFICANCE,
     chance_of_so_many,
@@ -47,3 +49,24 @@ def verdict_of(best: FormResult, chance: float, gain: float, student_accuracy: f
     if beats_chance and student_accuracy >= EASY and as_good:
         return UNCERTAIN
     return ADDS_NOTHING if beats_chance else CHANCE
+
+
+def verdict_on_spans(best: FormResult, student: Sequence[float]) -> str:
+    """What the best form says of a teacher that marks spans. `student`: how right the seeds-only student is on each question.
+
+    It adds nothing where the student does better on significantly more texts than it does worse (sign test).
+    """
+    if best.count < FEW:
+        return USEFUL if best.accuracy > 0 else UNCERTAIN
+    if not best.accuracy:
+        return CHANCE
+    worse = sum(mine < its for mine, its in zip(best.shares, student, strict=True))
+    better = sum(mine > its for mine, its in zip(best.shares, student, strict=True))
+    return ADDS_NOTHING if chance_of_so_many(worse, worse + better, 0.5) <= SIGNIFICANCE else USEFUL
+
+
+def default_rule(recipe: Recipe) -> str:
+    """What becomes of a text whose label is not the intended one, where nothing was measured. A class that is not the intended one
+    is as often as not a mistake, and so is a label that does not hold the very names that a text was written around. A text that was
+    asked for by a type alone, and has none of this type, is still a text with spans."""
+    return "reject" if can_be_scored(recipe.task) or "contexts" in recipe.strategy.prompt_templates else "relabel"

@@ -118,9 +118,8 @@ class Student(Protocol):
         """What this machine lacks to train it, each with what to do. Nothing is loaded to find out."""
         return ()
 
-    def few_shot(self, words: bool) -> Student:
-        """The student with the same base model that does best on a handful of samples; of one that does not learn, any that does. `words`:
-        of a tagging task."""
+    def few_shot(self) -> Student:
+        """The student with the same base model that does best on a handful of samples; of one that does not learn, any that does."""
         return self
 
     def quick(self) -> Student:

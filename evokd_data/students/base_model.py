@@ -26,8 +26,8 @@ class OnBaseModel:
         settings = {key: value for key, value in identity(self).items() if key not in ("model", "revision")}
         return {"base": dict(self._base().identity), **settings}
 
-    def few_shot(self, words: bool) -> Student:
-        return self.quick() if words else self._of_kind("contrastive")
+    def few_shot(self) -> Student:
+        return self._of_kind("contrastive")
 
     def quick(self) -> Student:
         return self._of_kind("frozen")

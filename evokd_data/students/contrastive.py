@@ -54,6 +54,7 @@ log = logging.getLogger(__name__)
 
 WARMUP = 0.1
 """The share of the steps in which the learning rate rises."""
+STEPS, STEPS_OF_TAGS = 40, 100
 MAX_ROWS = 1024
 """Words of a batch that are compared with each other: their similarities are a matrix."""
 EMBEDDED = 64
@@ -77,8 +78,8 @@ class Contrastive(OnBaseModel, Student):
     Best one made for sentence embeddings."""
     revision: str | None = None
     """The branch, tag or commit of a model on the Hub. Give a commit for an experiment that lasts."""
-    steps: Count = 40
-    """Batches that the encoder is tuned on."""
+    steps: Count | None = None
+    """Batches that the encoder is tuned on. Without it 40, and 100 for tags."""
     batch_size: Annotated[int, Field(ge=2)] = 48
     """Texts in a batch, of all classes alike; of more than half as many classes, so many are drawn that each has two."""
     learning_rate: Rate = 1e-4
@@ -108,7 +109,7 @@ class Contrastive(OnBaseModel, Student):
     def learns_soft_labels(self) -> bool:
         return self.soft_labels
 
-    def few_shot(self, words: bool) -> Student:
+    def few_shot(self) -> Student:
         return self
 
     def check_base(self, folder: Path) -> None:
@@ -131,7 +132,7 @@ class Contrastive(OnBaseModel, Student):
                 rows = _Rows(tokens, encoder, () if words else data.class_names or data.classes, self.name_weight)
                 vocabulary = rows.vocabulary(tokenizer.pad_token_id)
                 with trimmed_embeddings(model, vocabulary):
-                    losses = self._tune(model, rows, seed)
+                    losses = self._tune(model, rows, seed, self.steps or (STEPS_OF_TAGS if words else STEPS))
                     head = fit_head(_features(model, rows), len(data.classes), self.c, self.max_iterations)
                 lost = {"truncated": tokens.truncated, **tokens.losses(tokenizer)}
             save_pretrained(model.to("cpu"), tokenizer, encoder.limit, into)
@@ -145,7 +146,7 @@ class Contrastive(OnBaseModel, Student):
         figures = figures_of(head, data, started, **lost, contrastive_losses=contrast, base=dict(base.identity))
         return {**figures, "steps": len(losses), "head_steps": head.steps}
 
-    def _tune(self, model: Any, rows: _Rows, seed: int) -> list[float]:
+    def _tune(self, model: Any, rows: _Rows, seed: int, steps: int) -> list[float]:
         """The contrastive loss of each step."""
         import torch
 
@@ -155,12 +156,12 @@ class Contrastive(OnBaseModel, Student):
         device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
         model.to(device).train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=self.learning_rate, fused=True)
-        warmup = max(1, round(WARMUP * self.steps))
+        warmup = max(1, round(WARMUP * steps))
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: min((step + 1) / warmup, (self.steps - step) / max(1, self.steps - warmup + 1))
+            optimizer, lambda step: min((step + 1) / warmup, (steps - step) / max(1, steps - warmup + 1))
         )
         losses: list[Any] = []
-        for chosen in self._batches(by_class, seed):
+        for chosen in self._batches(by_class, seed, steps):
             inputs, outputs = rows.encoder.pad([rows.encoded(row) for row in chosen])
             with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16()):
                 hidden = model(**{name: tensor.to(device) for name, tensor in inputs.items()}).last_hidden_state
@@ -179,11 +180,11 @@ class Contrastive(OnBaseModel, Student):
         require_finite(torch.stack(losses), len(losses))
         return [float(loss) for loss in losses]
 
-    def _batches(self, by_class: Mapping[int, _Drawn], seed: int) -> Iterator[list[int]]:
+    def _batches(self, by_class: Mapping[int, _Drawn], seed: int, steps: int) -> Iterator[list[int]]:
         """Row numbers of each batch: as many of each class, at least two, the heavier ones more often."""
         random = np.random.default_rng([seed, 1])
         classes = np.array(sorted(by_class))
-        for _ in range(self.steps):
+        for _ in range(steps):
             chosen = random.permutation(classes)[: max(2, self.batch_size // 2)]
             each = max(2, self.batch_size // len(chosen))
             yield [int(row) for label in chosen for row in by_class[int(label)].draw(random, each)]

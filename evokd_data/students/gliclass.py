@@ -72,7 +72,7 @@ class GLiClass(OnBaseModel, Student):
     def lacks(self) -> Sequence[str]:
         return [MISSING] if find_spec("gliclass") is None else []
 
-    def few_shot(self, words: bool) -> Student:
+    def few_shot(self) -> Student:
         return Linear()
 
     def quick(self) -> Student:

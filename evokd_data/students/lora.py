@@ -66,7 +66,7 @@ class Lora(Transformer):
     def keeps_base(self) -> bool:
         return False
 
-    def few_shot(self, words: bool) -> Student:
+    def few_shot(self) -> Student:
         return self.quick()
 
     def lacks(self) -> Sequence[str]:

@@ -74,7 +74,7 @@ class Static(OnBaseModel, Student):
     def learns_soft_labels(self) -> bool:
         return self.soft_labels
 
-    def few_shot(self, words: bool) -> Student:
+    def few_shot(self) -> Student:
         return self
 
     def quick(self) -> Student:

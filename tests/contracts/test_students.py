@@ -136,7 +136,7 @@ def test_its_capabilities_are_declared(student):
     assert student.learns or not (student.learns_soft_labels or student.continues or student.tunes_base)
     assert isinstance(student.continues, bool)
     assert not student.lacks()  # the machine that runs the tests has every library
-    for other in (student.few_shot(words=False), student.few_shot(words=True), student.quick()):
+    for other in (student.few_shot(), student.quick()):
         assert other.learns
         assert not student.learns or other.base_model == student.base_model
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
+from evokd_data.cli.console import exam_tables
+from evokd_data.generation.seed_student import baseline_student, cross_fitted, folds_of
 from evokd_data.loop.rounds import generate_next, take_exam, train_next
 from evokd_data.progress import Progress
 from evokd_data.records import Completion, LabelForm, Labelling, Prompt
+from evokd_data.seeds import load_splits
 from evokd_data.stages.exam import labelling_of
-from evokd_data.stages.exam_forms import forms_to_try
-from evokd_data.stages.span_exam import calibration
+from evokd_data.stages.exam_forms import FormResult, forms_to_try
+from evokd_data.stages.exam_verdict import verdict_on_spans
+from evokd_data.stages.span_exam import answers_of, calibration, micro_f1
 from evokd_data.storage.journal import read_answers
 from evokd_data.storage.shards import ShardedSamples
 from evokd_data.storage.workspace import Workspace, read_json
@@ -114,3 +119,50 @@ def test_probabilities_of_a_teacher_that_is_surer_than_right_come_down():
     assert calibrated(0.95, labelling) == pytest.approx(90 / 180, abs=0.1), "half of them were right"
     assert fitted["doubt"] == pytest.approx(calibrated(0.95, labelling), abs=1e-3), "a tenth lies below"
     assert calibration(FORM, []) == {"prior": [], "temperature": 1.0, "doubt": 0.0}
+
+
+def test_the_teacher_stands_beside_the_student_that_learned_the_other_seeds(recipe, tmp_path, capsys):
+    measured = recipe()
+    content = take_exam(measured, tmp_path, Progress())
+    answers = answers_of(measured.task, *_cross_fitted(measured))
+    assert len(answers) == content["questions"] and content["student"]["accuracy"] == pytest.approx(micro_f1(answers))
+    assert content["student"]["low"] < content["student"]["accuracy"] and content["verdict"] == "useful"
+    exam_tables(content, measured.filters)
+    printed = capsys.readouterr().out
+    assert "micro-F1" in printed and "seeds-only student" in printed and "both together" not in printed
+
+
+def _cross_fitted(recipe):
+    seeds = load_splits(recipe).seeds
+    folds = folds_of(recipe, seeds)
+    return folds, cross_fitted(recipe, baseline_student(recipe), folds, seeds)
+
+
+@pytest.mark.parametrize(
+    ("worse", "equal", "better", "verdict"),
+    [
+        (0, 12, 0, "useful"),
+        (6, 3, 3, "useful"),
+        (3, 3, 6, "useful"),
+        (9, 2, 1, "adds nothing"),  # sign test: 11 of 1,024
+        (5, 7, 0, "adds nothing"),  # 1 of 32
+        (4, 8, 0, "useful"),  # 1 of 16
+    ],
+)
+def test_a_teacher_is_sent_away_where_the_student_marks_surely_more_texts_better(worse, equal, better, verdict):
+    shares = [0.5] * (worse + equal + better)
+    student = [0.75] * worse + [0.5] * equal + [0.0] * better
+    best = FormResult(FORM, (), 6.0, len(shares), 0.5, shares=tuple(shares))
+    assert verdict_on_spans(best, student) == verdict
+
+
+def test_few_seeds_send_no_teacher_away_that_marks_a_span_right():
+    best = FormResult(FORM, (), 1.0, 6, 0.2, shares=(0.2,) * 6)
+    assert verdict_on_spans(best, [1.0] * 6) == "useful"
+    assert verdict_on_spans(replace(best, right=0.0), [1.0] * 6) == "uncertain"
+
+
+def test_a_teacher_that_marks_nothing_right_is_no_better_than_chance():
+    assert (
+        verdict_on_spans(FormResult(FORM, (), 0.0, 12, 0.0, shares=(0.0,) * 12), [0.0] * 12) == "no better than chance"
+    )

@@ -39,10 +39,10 @@ def test_the_loss_is_that_of_the_paper_averaged_over_classes():
 
 
 def test_a_batch_holds_all_classes_alike_and_the_heavier_texts_more_often():
-    student = Contrastive("none", steps=500, batch_size=12)
+    student = Contrastive("none", batch_size=12)
     many = _Drawn(np.arange(100), np.cumsum([1.0] * 90 + [10.0] * 10))
     few = _Drawn(np.array([100, 101]), np.cumsum([1.0, 1.0]))
-    batches = list(student._batches({0: many, 1: few}, seed=3))
+    batches = list(student._batches({0: many, 1: few}, seed=3, steps=500))
     assert len(batches) == 500
     assert all(len(batch) == 12 and sum(row >= 100 for row in batch) == 6 for batch in batches)
     assert all(len({row for row in batch if row < 100}) == 6 for batch in batches)  # none twice while there are others
@@ -51,16 +51,16 @@ def test_a_batch_holds_all_classes_alike_and_the_heavier_texts_more_often():
     assert 4 < heavy / light < 10  # ten times as often, less what is not drawn twice
     assert (
         batches
-        == list(student._batches({0: many, 1: few}, seed=3))
-        != list(student._batches({0: many, 1: few}, seed=4))
+        == list(student._batches({0: many, 1: few}, seed=3, steps=500))
+        != list(student._batches({0: many, 1: few}, seed=4, steps=500))
     )
 
 
 def test_of_more_classes_than_half_a_batch_each_chosen_one_has_two_texts():
-    student = Contrastive("none", steps=50, batch_size=6)
+    student = Contrastive("none", batch_size=6)
     by_class = {label: _Drawn(np.array([2 * label, 2 * label + 1]), np.array([1.0, 2.0])) for label in range(20)}
     seen = set()
-    for batch in student._batches(by_class, seed=0):
+    for batch in student._batches(by_class, seed=0, steps=50):
         counts = Counter(row // 2 for row in batch)
         assert len(counts) == 3 and set(counts.values()) == {2}
         seen |= set(counts)
@@ -110,12 +110,17 @@ def test_a_loss_that_is_not_finite_is_refused(tiny_encoder, tmp_path):
         fit(Contrastive(str(tiny_encoder), steps=10, learning_rate=1e30), tmp_path / "a", texts(9))
 
 
-def test_it_is_the_student_of_few_samples_for_texts_and_frozen_embeddings_are_for_words():
+def test_it_is_the_student_of_few_samples_and_frozen_embeddings_are_trained_quickly():
     for student in (Transformer("org/m", "r"), Frozen("org/m", "r"), Contrastive("org/m", "r")):
-        assert student.few_shot(words=False) == Contrastive("org/m", "r")
+        assert student.few_shot() == Contrastive("org/m", "r")
         assert student.quick() == Frozen("org/m", "r")
-    assert Transformer("org/m").few_shot(words=True) == Frozen("org/m").few_shot(words=True) == Frozen("org/m")
-    assert Lora("org/m").few_shot(words=False) == Frozen("org/m")  # a decoder is not tuned whole
+    assert Lora("org/m").few_shot() == Frozen("org/m")  # a decoder is not tuned whole
+
+
+def test_tags_are_tuned_on_more_batches_than_texts(tiny_encoder, tmp_path):
+    student = Contrastive(str(tiny_encoder), name_weight=0.0)
+    assert fit(student, tmp_path / "texts", texts(9))["steps"] == 40
+    assert fit(student, tmp_path / "tags", tagged(), classes=TAGS)["steps"] == 100
 
 
 def test_round_0_and_the_seeds_only_student_are_one_where_they_are_of_one_kind(recipe_file, tiny_encoder, tmp_path):
