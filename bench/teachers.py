@@ -146,7 +146,7 @@ def write_recipe(arguments: argparse.Namespace, teacher: Path, name: str, shots:
         "teacher": {"engine": "vllm", "model": str(teacher.resolve()), "max_model_len": 8192, "dtype": "bfloat16"},
         "rounds": {"count": arguments.rounds, "samples": arguments.samples},
         "student": {
-            "kind": "frozen" if is_tagging(name) else "contrastive",
+            "kind": "contrastive",
             "model": str(student_folder(arguments.student)),
         },
         "teacher_test_texts": arguments.teacher_test,
