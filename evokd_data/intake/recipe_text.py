@@ -189,14 +189,13 @@ def _student(facts: Facts, gpu: bool) -> str:
         else "sentence-transformers/all-MiniLM-L6-v2"
     )
     tuned = "FacebookAI/xlm-roberta-base" if facts.multilingual else "distilbert/distilbert-base-uncased"
-    small = "frozen" if facts.task == "ner" else "contrastive"
-    other = (small, encoder) if gpu else ("transformer", tuned)
-    kind, model = ("transformer", tuned) if gpu else (small, encoder)
+    other = ("contrastive", encoder) if gpu else ("transformer", tuned)
+    kind, model = ("transformer", tuned) if gpu else ("contrastive", encoder)
     note = "with a handful of seeds, or without a GPU" if gpu else "with a GPU, or for the last points"
     languages = (
         ""
         if facts.multilingual
-        else f"\n  # For texts that are not English: sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2 ({small}),\n  # FacebookAI/xlm-roberta-base (transformer)."
+        else f"\n  # For texts that are not English: sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2 (contrastive),\n  # FacebookAI/xlm-roberta-base (transformer)."
     )
     return (
         f"student:                           # the small model that you deploy\n  kind: {kind}\n  model: {scalar(facts.student or model)}\n"

@@ -315,6 +315,7 @@ def test_tagged_texts_become_a_tagging_recipe_in_whatever_form_they_are(tmp_path
     recipe = load("t.yaml")
     splits = load_splits(recipe)
     assert recipe.task.name == "ner" and set(recipe.task.labels) == {"genre", "artist"}
+    assert "kind: contrastive" in Path("t.yaml").read_text(encoding="utf-8")
     assert (len(splits.seeds), len(splits.test)) == (14, 10)
     assert all({span.type for span in s.target} == {"genre", "artist"} for s in splits.seeds)
 
