@@ -107,10 +107,10 @@ def by_setfit(python: Path, folder: Path) -> tuple[float, float]:
     began = time.perf_counter()
     command = [str(python.absolute()), str(script), "seeds.csv"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    found = re.search(r"\{'metric': ([\d.]+)\}", done.stdout)
-    if not found:
+    printed = re.search(r"\{'metric': ([\d.]+)\}", done.stdout)
+    if not printed:
         raise SystemExit(f"{script.name} said no accuracy: {done.stderr[-2000:]}")
-    return float(found[1]), time.perf_counter() - began
+    return float(printed[1]), time.perf_counter() - began
 
 
 def write_recipe(data: Path, folder: Path, name: str, shots: int, draw: int, student: dict[str, Any]) -> Path:

@@ -60,10 +60,12 @@ TASKS: dict[str, dict[str, Any]] = {
     "banking77": {"noun": "message from a bank's customer", "nouns": "messages from a bank's customers"},
     "inshorts": {"noun": "short news article"},
     "conll04": {
+        "noun": "sentence from a newspaper",
         "description": "names in sentences of newspapers",
         "type_descriptions": {"Peop": "a person", "Loc": "a place", "Org": "an organisation", "Other": "another name"},
     },
     "snips_slots": {
+        "noun": "request to a voice assistant",
         "description": "what a request to a voice assistant names",
         "type_descriptions": {"object_name": "title of a book, film or song to find", "playlist": "name of a playlist",
                               "service": "a streaming service", "timeRange": "a time or date"},

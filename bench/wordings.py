@@ -39,7 +39,7 @@ from evokd_data.recipe import Recipe, load
 from evokd_data.records import Sampling
 from evokd_data.runner import Runner
 from evokd_data.seeds import load_splits
-from evokd_data.strategies import NO_PROBLEM, Brief
+from evokd_data.strategies import NO_PROBLEM, Ask, Brief
 from evokd_data.strategies.quotas import RequestPlan
 from evokd_data.strategies.writing import origin, write_texts
 from evokd_data.students.embeddings import embed_texts
@@ -107,21 +107,21 @@ async def measure(arguments: argparse.Namespace, teacher: Path) -> list[dict[str
     async with TeacherOnDemand(first.teacher, arguments.out / f"{teacher.name}.log", Printed()) as engine:
         for name, recipe in recipes.items():
             arms = briefs(recipe, arguments.out)
-            written = {arm: await write(recipe, arms[arm], engine) for arm in arguments.arms}
+            written = {arm: await write(recipe, arms[arm], engine.complete) for arm in arguments.arms}
             for entry in judged(arguments, name, recipe, written):
                 found.append({"data": name, "teacher": teacher.name, **entry})
                 print(json.dumps(found[-1]), flush=True)
     return found
 
 
-def briefs(recipe: Recipe, folder: Path) -> dict[str, Brief]:
-    """Arm -> what the strategy knows in it."""
+def brief_of(recipe: Recipe) -> Brief:
+    """What the strategy knows of a first round, by the recipe's own templates."""
     seeds = load_splits(recipe).seeds
     by_label = {
         label: [seed for seed in seeds if recipe.task.carries(seed.target, label)] for label in recipe.task.labels
     }
     sampling = Sampling(recipe.teacher.temperature, recipe.teacher.max_tokens, recipe.teacher.top_p)
-    packaged = Brief(
+    return Brief(
         task=recipe.task,
         templates=recipe.templates(),
         sampling=sampling,
@@ -132,8 +132,15 @@ def briefs(recipe: Recipe, folder: Path) -> dict[str, Brief]:
         neighbours=neighbours(recipe, by_label),
         earlier=seeds,
     )
+
+
+def briefs(recipe: Recipe, folder: Path) -> dict[str, Brief]:
+    """Arm -> what the strategy knows in it."""
+    packaged = brief_of(recipe)
     worded = {arm: replace(packaged, templates=reworded(changes, folder / arm)) for arm, changes in WORDINGS.items()}
-    sampled = {arm: replace(packaged, sampling=replace(sampling, **changes)) for arm, changes in SAMPLINGS.items()}
+    sampled = {
+        arm: replace(packaged, sampling=replace(packaged.sampling, **changes)) for arm, changes in SAMPLINGS.items()
+    }
     return {**worded, **sampled}
 
 
@@ -150,12 +157,10 @@ def reworded(changes: Mapping[str, str], folder: Path) -> Templates:
     return Templates("classification", folder)
 
 
-async def write(recipe: Recipe, brief: Brief, engine: TeacherOnDemand) -> list[tuple[str, str]]:
+async def write(recipe: Recipe, brief: Brief, ask: Ask) -> list[tuple[str, str]]:
     """(text, label it was written for) of what the filters leave."""
     plan = RequestPlan([recipe.strategy.allot(brief)], recipe.strategy.per_request, brief.seed, brief.round)
-    answers = await asyncio.gather(
-        *(write_texts(brief, request, engine.complete, demonstration_count=3) for request in plan)
-    )
+    answers = await asyncio.gather(*(write_texts(brief, request, ask, demonstration_count=3) for request in plan))
     filters = TextFilters(recipe.filters, earlier=brief.earlier)
     accepted = MinHashIndex(recipe.filters.near_duplicates)
     left = []

@@ -194,7 +194,7 @@ class Wishes:
         from evokd_data.intake import label_examples
         from evokd_data.intake.columns import noun_of
 
-        if columns.task == "classification" and not self.noun:
+        if not self.noun:
             self.noun = noun_of(columns.text)
             self.noun_from_column = bool(self.noun)
         if not self.may_ask:
@@ -206,7 +206,7 @@ class Wishes:
                     shown = "".join(f"\n  {printable_line(text[:100])}" for text in examples[label])
                     echo(f"texts labelled {label}:{shown}", err=True)
                     self.label_map[label] = click.prompt(f"name of label {label}", err=True).strip()
-        if columns.task == "classification" and not self.noun:
+        if not self.noun:
             self.noun = click.prompt(
                 "what is one of your texts (review, question, ticket ...)", "text", err=True
             ).strip()

@@ -26,8 +26,8 @@ from evokd_data.seeds import FEW, SEED, SourceReport, left_out, notes, reported
 from evokd_data.sources import convert, open_source, raw_rows
 from evokd_data.sources.exports import Question
 from evokd_data.tasks import TASKS, UNANNOTATED, Task, cell, has, sample_id
-from evokd_data.tasks.classification import in_words
 from evokd_data.tasks.iob import is_tag, type_of
+from evokd_data.tasks.nouns import in_words
 from evokd_data.tasks.untested import untested
 
 EXAMPLES = 2
@@ -171,11 +171,8 @@ def make_task(columns: Columns, label_map: Mapping[str, str], noun: str = "", de
     if columns.task == "ner" and columns.numbered:
         names = [type_of(name) for name in names if is_tag(name)]
     labels = [name for name in dict.fromkeys(names) if name]
-    table: dict[str, Any] = {"description": description}
-    if columns.task == "classification":
-        table |= {"labels": labels, "noun": noun or "text"}
-    else:
-        table |= {"types": labels}
+    key = "labels" if columns.task == "classification" else "types"
+    table: dict[str, Any] = {"description": description, "noun": noun or "text", key: labels}
     cls = resolve(TASKS, columns.task)
     # Without the columns where the task has no room for them, such as texts in a column called `tokens`.
     task, problems = settings.build(cls, table | column_settings(columns), "labels")

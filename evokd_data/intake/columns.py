@@ -13,8 +13,8 @@ from typing import Any
 from evokd_data.errors import DataError
 from evokd_data.registry import nearest
 from evokd_data.tasks import UNANNOTATED, UnknownClass, cell, has
-from evokd_data.tasks.classification import in_words
 from evokd_data.tasks.iob import is_tag, type_of
+from evokd_data.tasks.nouns import in_words
 from evokd_data.tasks.span_rows import as_list, is_tag_like, parse
 
 TEXT_NAMES = (

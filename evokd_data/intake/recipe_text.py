@@ -94,14 +94,16 @@ def _task(facts: Facts) -> str:
         lines.append(f"  {setting + ': ' + scalar(column):<33} # your column; predict and evaluate look for it, too")
     commented = "" if facts.description else "# "
     lines.append(f"  {commented}description: {scalar(description)}")
+    noun = facts.noun or "text"
+    remark = (
+        "what one text is, and every prompt says it" if key == "labels" else "what one text is, and prompts ask for it"
+    )
+    if facts.noun_from_column:
+        remark = f"the name of the column: {remark}"
+    elif not facts.noun:
+        remark = f"say {remark}: review, question, support ticket"
+    lines.append(f"  noun: {scalar(noun):<27} # {remark}")
     if key == "labels":
-        noun = facts.noun or "text"
-        remark = "what one text is, and every prompt says it"
-        if facts.noun_from_column:
-            remark = f"the name of the column: {remark}"
-        elif not facts.noun:
-            remark = f"say {remark}: review, question, support ticket"
-        lines.append(f"  noun: {scalar(noun):<27} # {remark}")
         lines.append(
             "  # What each label is called in prompts. A teacher knows nothing of your abbreviations and codes: words help"
         )
@@ -195,7 +197,7 @@ def _student(facts: Facts, gpu: bool) -> str:
     languages = (
         ""
         if facts.multilingual
-        else f"\n  # For texts that are not English: sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2 (contrastive),\n  # FacebookAI/xlm-roberta-base (transformer)."
+        else "\n  # For texts that are not English: sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2 (contrastive),\n  # FacebookAI/xlm-roberta-base (transformer)."
     )
     return (
         f"student:                           # the small model that you deploy\n  kind: {kind}\n  model: {scalar(facts.student or model)}\n"

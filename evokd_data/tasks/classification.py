@@ -6,8 +6,6 @@ The same row as a template sees it:                  {"text": "play some jazz", 
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -19,31 +17,13 @@ from evokd_data.records import Constraint, Mistake, Outcome, Prediction, Sample,
 from evokd_data.registry import nearest
 from evokd_data.settings import from_anyone
 from evokd_data.tasks import PLAIN, Layout, UnknownClass, Unreadable, cell
-from evokd_data.tasks.nouns import plural, with_article
+from evokd_data.tasks.nouns import all_in_words, plural, with_article
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "„": "“", "«": "»", "「": "」", "『": "』"}
 """Marks that a teacher may put around a label: opening mark -> closing mark."""
-
-
-_SEPARATORS = re.compile(r"(?<=\w)[_./:]+(?=\w)")
-_CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-
-
-def in_words(label: str) -> str:
-    """A label as words: "PlayMusic", "play_music" and "PLAY_MUSIC" are "play music"; "pin blocked" and "体育" stay as they are.
-
-    One word in capitals stays as it is: it may be an abbreviation, and only its owner knows of what.
-    """
-    if " " in label:
-        return label
-    words = _CAMEL_CASE.sub(" ", _SEPARATORS.sub(" ", label)).split()
-    if len(words) < 2:
-        return label
-    abbreviated = not label.isupper()
-    return " ".join(word if abbreviated and word.isupper() and len(word) > 1 else word.lower() for word in words)
 
 
 @from_anyone(
@@ -102,14 +82,8 @@ class Classification:
 
     @property
     def names(self) -> Mapping[str, str]:
-        """What each label is called in words, in the order of the labels. Labels that differ only in how they are spelled keep
-        their spelling."""
-        words = {label: in_words(label) for label in self.labels}
-        shared = {name for name, count in Counter(words.values()).items() if count > 1}
-        return {
-            label: self.label_names.get(label) or (label if words[label] in shared else words[label])
-            for label in self.labels
-        }
+        """What each label is called in words, in the order of the labels."""
+        return {**all_in_words(self.labels), **{label: name for label, name in self.label_names.items() if name}}
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ from evokd_data.records import (
 from evokd_data.registry import nearest
 from evokd_data.settings import Count, from_anyone
 from evokd_data.tasks import PLAIN, Layout, Unreadable, cell, conll, has, iob, marking, span_answers, span_rows, spans
+from evokd_data.tasks.nouns import all_in_words, plural, with_article
 from evokd_data.tasks.span_rows import as_list, first_wrong, is_list, is_tag_like
 
 if TYPE_CHECKING:
@@ -45,19 +46,10 @@ Column = Annotated[str, Field(min_length=1)]
 
 ANSWER_FORMS = ("grammar", "enum", "json")
 """The values of `NER.labelling` but for `auto`: those with which less can be invented come first."""
-MARK_REASONS = {
-    "altered": "text_changed",
-    "cut": "truncated",
-    "type": "unknown_type",
-    "nested": "overlap",
-    "word": "misaligned",
-    "ambiguous": "ambiguous",
-}
-"""The error of `marking.read` -> the reason of the rejection."""
 
 
 @from_anyone(
-    "types", "description", "type_descriptions", "labelling", "enum_words", "ignore_other_types",
+    "types", "description", "noun", "nouns", "type_descriptions", "labelling", "enum_words", "ignore_other_types",
     "text_column", "spans_column", "tokens_column", "tags_column",
 )  # fmt: skip
 @dataclass(frozen=True)
@@ -74,6 +66,11 @@ class NER:
     """The types of spans that the student must find."""
     description: str = ""
     """What the texts are and what is marked in them, as a phrase that goes into prompts."""
+    noun: Annotated[str, Field(min_length=1)] = "text"
+    """What one text is, in a word or a few: sentence, customer message, medical report. Prompts ask for it."""
+    nouns: str = ""
+    """The plural of `noun`. By default the word before the first preposition gets an s, or the last word. Give it where that is
+    wrong."""
     type_descriptions: Mapping[str, str] = field(default_factory=dict)
     """What a type means, in a sentence for the teacher, e.g. whether a title belongs to a name."""
     labelling: Literal["auto", "grammar", "json", "enum"] = "auto"
@@ -249,6 +246,10 @@ class NER:
     def describe(self) -> Mapping[str, Any]:
         return {
             "types": list(self.types),
+            "names": dict(all_in_words(self.types)),
+            "noun": self.noun,
+            "a_noun": with_article(self.noun),
+            "nouns": self.nouns or plural(self.noun),
             "description": self.description,
             "type_descriptions": dict(self.type_descriptions),
             "labelling": self._form,
@@ -303,7 +304,7 @@ class NER:
             try:
                 return [(span, [place]) for span, place in marking.read_marks(answer, text, self.types)]
             except ValueError as error:
-                raise Unreadable(MARK_REASONS.get(str(error), "unreadable")) from None
+                raise Unreadable(span_answers.MARK_REASONS.get(str(error), "unreadable")) from None
         try:
             pairs = span_answers.read_list(answer)
         except ValueError:

@@ -1,6 +1,10 @@
-"""English grammar of the nouns that prompts use for a text: "request to a voice assistant", "requests to a voice assistant"."""
+"""Words that prompts use: for a text, "request to a voice assistant" or "requests to a voice assistant"; for a label, "play music"."""
 
 from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 PREPOSITIONS = {
     "about", "above", "after", "against", "among", "as", "at", "before", "below", "between", "by", "during", "for", "from", "in",
@@ -25,6 +29,8 @@ SOUNDED_AS_A_CONSONANT = (
 )
 """How words begin that a vowel writes and a consonant sounds."""
 SOUNDED_AS_A_VOWEL = ("heir", "honest", "honour", "honor", "hour")
+_SEPARATORS = re.compile(r"(?<=\w)[_./:]+(?=\w)")
+_CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def plural(noun: str) -> str:
@@ -54,3 +60,24 @@ def with_article(noun: str) -> str:
     lower = noun.lower()
     vowel = lower[0] in "aeiou" and not f"{lower} ".startswith(SOUNDED_AS_A_CONSONANT)
     return f"{'an' if vowel or lower.startswith(SOUNDED_AS_A_VOWEL) else 'a'} {noun}"
+
+
+def in_words(label: str) -> str:
+    """A label as words: "PlayMusic", "play_music" and "PLAY_MUSIC" are "play music"; "pin blocked" and "体育" stay as they are.
+
+    One word in capitals stays as it is: it may be an abbreviation, and only its owner knows of what.
+    """
+    if " " in label:
+        return label
+    words = _CAMEL_CASE.sub(" ", _SEPARATORS.sub(" ", label)).split()
+    if len(words) < 2:
+        return label
+    abbreviated = not label.isupper()
+    return " ".join(word if abbreviated and word.isupper() and len(word) > 1 else word.lower() for word in words)
+
+
+def all_in_words(labels: Sequence[str]) -> Mapping[str, str]:
+    """Each label in words, in their order. Labels that differ only in how they are spelled keep their spelling."""
+    words = {label: in_words(label) for label in labels}
+    shared = {name for name, count in Counter(words.values()).items() if count > 1}
+    return {label: label if name in shared else name for label, name in words.items()}

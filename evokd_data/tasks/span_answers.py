@@ -16,6 +16,15 @@ import orjson
 
 Place = list[tuple[int, int]]
 """Characters [start, end) of an answer that stand for one span, in parts."""
+MARK_REASONS = {
+    "altered": "text_changed",
+    "cut": "truncated",
+    "type": "unknown_type",
+    "nested": "overlap",
+    "word": "misaligned",
+    "ambiguous": "ambiguous",
+}
+"""The error of `marking.read` -> the reason of the rejection."""
 
 _STRING = r'"(?:[^"\\]|\\.)*+"'
 _ENTITY = re.compile(rf'\{{\s*"text"\s*:\s*({_STRING})\s*,\s*"type"\s*:\s*({_STRING})\s*\}}', re.DOTALL)

@@ -13,7 +13,8 @@ from evokd_data.errors import DataError
 from evokd_data.records import Mistake, Origin, Prediction, Sample, SequenceExample
 from evokd_data.settings import build
 from evokd_data.tasks import Unreadable
-from evokd_data.tasks.classification import Classification, in_words
+from evokd_data.tasks.classification import Classification
+from evokd_data.tasks.nouns import in_words
 
 LABELS = ("PlayMusic", "GetWeather", "Rate book", "no", "NO")
 TASK = Classification(LABELS, description="What the user wants.", label_descriptions={"no": "a refusal"})

@@ -274,6 +274,10 @@ def test_spans_are_stored_as_structs():
 def test_templates_see_plain_values():
     assert TASK.describe() == {
         "types": list(TYPES),
+        "names": {"track": "track", "artist": "artist", "place of play": "place of play"},
+        "noun": "text",
+        "a_noun": "a text",
+        "nouns": "texts",
         "description": "What is played.",
         "type_descriptions": {"artist": "who plays"},
         "labelling": "grammar",
@@ -316,11 +320,10 @@ def test_every_prompt_can_be_written(task):
         "right": shown,
     }
     for template in ("generate", "label", "rephrase", "compose"):
-        prompt = "\n".join(message.content for message in templates.render(template, variables))
+        turns = shown if templates.has_turns(template) else ()
+        prompt = "\n".join(message.content for message in templates.render(template, variables, turns))
         assert "daft punk" in prompt
         assert template == "rephrase" or ("who plays" in prompt and "What is played." in prompt)
-    plain = "\n".join(message.content for message in templates.render("generate", variables))
-    assert "[" not in plain.replace("[here]", "").replace('{"texts": [2 strings]}', "")
     analyses = {
         kind: templates.render("analyse", {**variables, "kind": kind, "expected": expected, "got": got})[-1].content
         for kind, expected, got in [
@@ -334,6 +337,30 @@ def test_every_prompt_can_be_written(task):
     assert all(
         '"artist"' in prompt and '""' not in prompt and "[artist: daft punk]" in prompt for prompt in analyses.values()
     )
+
+
+def test_a_text_is_asked_for_as_the_seeds_are_shown():
+    task = NER(types=("artist", "timeRange"), noun="request", type_descriptions={"timeRange": "a time or date"})
+    shown = [
+        {"text": "play Zappa at nine", "spans": [{"type": "artist"}, {"type": "timeRange"}, {"type": "artist"}]},
+        {"text": "who sings", "spans": []},
+    ]
+    variables = {
+        "task": task.describe(), "target": "timeRange", "contrast": None, "difficulty": "easy", "advice": "", "count": 1,
+    }  # fmt: skip
+    messages = Templates("ner").render("generate", variables, shown[:1])
+    assert [message.role for message in messages] == ["system", "user", "assistant", "user"]
+    assert [message.content for message in messages[1:]] == [
+        "Write a request with: artist, time range (a time or date).",
+        "play Zappa at nine",
+        "Write a request with: time range (a time or date).",
+    ]
+    contrasted = Templates("ner").render("generate", {**variables, "contrast": "artist", "difficulty": "hard"}, shown)
+    assert contrasted[-1].content == (
+        "Write a request with: time range (a time or date). At first sight it could be read as artist, but it clearly is time range. "
+        "Make it an unusual one."
+    )
+    assert not any("tagger" in message.content or "[" in message.content for message in contrasted)
 
 
 @given(samples())
