@@ -6,8 +6,8 @@ loop took 8 points away. The texts of the round say more. At most TEXTS of them,
 
 - The teacher's temperature is raised to where the labels that were asked for are likeliest (see `temperature_of_requests`).
 - Where the student gives these labels significantly more often than the teacher, the teacher knows less than the seeds alone: then the run
-  stops. Of six whole runs with general teachers the test had a p of 0.011 and 0.017 in two, and these took 8 points from the student;
-  in the four others it was at least 0.19, and they gave 1 to 16 points.
+  stops. Of eight whole runs with general teachers the test had a p of at most 0.02 in four: two took 8 points from the student, one
+  changed nothing, one gave 3. In the four others it was at least 0.19, and they gave 1 to 16 points.
 
 A teacher that labels its texts as they were asked for changes nothing.
 
