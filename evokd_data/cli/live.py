@@ -37,6 +37,8 @@ RATE_OVER_S = 60.0
 """The rate is that of the last minute: an engine gets faster when it is warm, and slower when prompts get longer."""
 WARM_UP_S = 15.0
 """After the first count; before it no rate is shown."""
+LEAST_COUNTED = 3
+"""A slower growth than this many in RATE_OVER_S says nothing: the answers of a batch come together."""
 
 
 @contextmanager
@@ -86,7 +88,7 @@ class Rate:
         if len(self._points) < 2 or now - self._first < WARM_UP_S:
             return None
         (since, before), (_, count) = self._points[0], self._points[-1]
-        return (count - before) / max(now - since, 1e-3) or None
+        return (count - before) / max(now - since, 1e-3) if count - before >= LEAST_COUNTED else None
 
     def left(self, now: float, total: int) -> float | None:
         """Seconds until the total is reached; None when nobody can know."""

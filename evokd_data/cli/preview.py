@@ -59,7 +59,11 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, samples: int, 
     for warning in content["warnings"]:
         echo(f"warning: {warning}", err=True)
     if is_refused(loaded, content):
-        echo(f"a run would stop here; change {recipe} and preview it again", err=True)
+        echo(
+            f"a run would stop here; change {recipe} and preview it again, or go on with the exam that was taken: evokd-data run {recipe} "
+            "--set teacher_trust=force",
+            err=True,
+        )
         raise click.exceptions.Exit(1)
     echo(f"next: evokd-data run {recipe}, or a taste of it first: evokd-data run {recipe} --limit 20", err=True)
 

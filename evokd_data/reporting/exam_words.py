@@ -19,7 +19,7 @@ SURE = 0.9
 NO_LABELS = "spell out task.noun, label_names and label_descriptions"
 
 
-REMEDY = f"take a larger teacher, give more seeds or seeds that are harder to tell apart, {NO_LABELS}, or set teacher_trust: force to go on"
+REMEDY = f"{NO_LABELS}, give more seeds or seeds that are harder to tell apart, take a larger teacher, or set teacher_trust: force to go on"
 """What can be done about a verdict that stops a run."""
 
 

@@ -99,7 +99,7 @@ def in_words(content: Mapping[str, Any], chance: float, before: float) -> str:
     if content["verdict"] == BELOW_SEEDS:
         follows = "the teacher knows the classes less well than the seeds alone teach them"
     elif found["temperature"] is not None:
-        follows = f"its probabilities are flattened (temperature {before:g} to {found['temperature']:g}), because they are surer than that shows"
+        follows = f"the teacher's probabilities are flattened (temperature {before:g} to {found['temperature']:g}), because they are surer than that shows"
     else:
         return ""
     return (
