@@ -139,10 +139,13 @@ def exam_tables(content: Mapping[str, Any], filters: Any) -> None:
     ]  # fmt: skip
     title = f"how the teacher is asked, {content['questions']} seeds, each left out of the demonstrations"
     table(title, ("", "answers", "demonstrations in", "at most", "right", "of", "score"), forms)
-    echo(
-        "score: the mean log-probability of the right label, the higher the better; on few seeds it tells more than the share that is "
-        "right, so it chooses the form (*)"
+    score = (
+        "the mean log-probability of the right label, the higher the better; on few seeds it tells more than the share that is right, "
+        "so it chooses the form (*)"
     )
+    if "pool" not in content:
+        score = "micro-F1 over the spans of all seeds, by which the form (*) is chosen"
+    echo(f"score: {score}")
     if choice := content.get("choice"):
         echo(
             f"the chosen form is better than the second, {LabelForm(**choice['second']).name}, with a probability of {choice['sure']:.2f}"

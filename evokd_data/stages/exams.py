@@ -62,8 +62,7 @@ async def examine(
     prompts = prompts_in_all(folds, forms) if can_be_scored(recipe.task) else seeds * forms
     if not workspace.round(index).exam.exists():
         progress.stage("exam", index, seeds=seeds, forms=forms, prompts=prompts)
-        if can_be_scored(recipe.task):
-            progress.note("a seeds-only student is trained on parts of the seeds first, to compare the teacher with it")
+        progress.note("a seeds-only student is trained on parts of the seeds first, to compare the teacher with it")
     with Journal(workspace.round(index).journal) as journal:
         brief = make_brief(recipe, workspace, index, labelling_of(recipe, None))
         ask = journal.asker(complete, _counter(progress, prompts))
