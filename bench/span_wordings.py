@@ -24,50 +24,28 @@ from pathlib import Path
 from typing import Any
 
 from teachers import TASKS, Printed, is_tagging, rows, student_folder, text_of, write_recipe
-from wordings import brief_of, write
+from wordings import brief_of, measure_all, parser_of, write
 
 from evokd_data.digest import derive_random
 from evokd_data.generation.diversity import detector
 from evokd_data.generation.scheduler import TeacherOnDemand
 from evokd_data.recipe import Recipe, load
 from evokd_data.records import Completion, Origin, Prompt, Sample
-from evokd_data.runner import Runner
 from evokd_data.seeds import load_splits
 from evokd_data.students import Student, TrainingData
 from evokd_data.students.contrastive import Contrastive
 from evokd_data.students.transformer import Transformer
 from evokd_data.templates import Templates
 
-ROOT = Path(__file__).parents[1]
 JUDGE_TEXTS, REAL_TEXTS = 2000, 600
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "datasets")
-    parser.add_argument("--teachers", type=Path, nargs="+", required=True)
     tagging = [name for name in TASKS if is_tagging(name)]
-    parser.add_argument("--sets", nargs="+", default=tagging, choices=tagging)
+    parser = parser_of(__doc__, tagging)
     parser.add_argument("--prompts", type=Path, nargs="*", default=[], metavar="FOLDER")
-    parser.add_argument("--shots", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=0, help="draw of the seeds")
-    parser.add_argument("--texts", type=int, default=90)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    if not options.data.is_dir():
-        print(f"skipped: {options.data} is not there; give the folder with the data sets with --data")
-        return
-    figures = []
-    with tempfile.TemporaryDirectory() as folder, Runner() as loop:
-        # What write_recipe reads.
-        for_recipes = {"out": Path(folder), "rounds": 1, "samples": options.texts, "student": None, "teacher_test": 0}
-        arguments = argparse.Namespace(**vars(options), **for_recipes)
-        for teacher in options.teachers:
-            figures += loop.run(measure(arguments, teacher))
-            if options.json:
-                content = {"shots": options.shots, "texts": options.texts, "arms": figures}
-                options.json.parent.mkdir(parents=True, exist_ok=True)
-                options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    parser.set_defaults(sets=tagging, shots=3, texts=90)
+    measure_all(parser.parse_args(), measure)
 
 
 async def measure(arguments: argparse.Namespace, teacher: Path) -> list[dict[str, Any]]:

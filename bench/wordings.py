@@ -20,7 +20,7 @@ import argparse
 import asyncio
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,17 +70,30 @@ SAMPLINGS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, [name for name in TASKS if not is_tagging(name)])
+    parser.add_argument("--arms", nargs="+", default=[*WORDINGS, *SAMPLINGS], choices=[*WORDINGS, *SAMPLINGS])
+    parser.set_defaults(sets=["trec6", "snips_intents", "inshorts"], shots=1, texts=120)
+    measure_all(parser.parse_args(), measure)
+
+
+def parser_of(description: str | None, sets: Sequence[str]) -> argparse.ArgumentParser:
+    """The options of a bench that has a teacher write texts."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "datasets")
     parser.add_argument("--teachers", type=Path, nargs="+", required=True)
-    classification = [name for name in TASKS if not is_tagging(name)]
-    parser.add_argument("--sets", nargs="+", default=["trec6", "snips_intents", "inshorts"], choices=classification)
-    parser.add_argument("--shots", type=int, default=1)
+    parser.add_argument("--sets", nargs="+", choices=sets)
+    parser.add_argument("--shots", type=int)
     parser.add_argument("--seed", type=int, default=0, help="draw of the seeds")
-    parser.add_argument("--texts", type=int, default=120)
-    parser.add_argument("--arms", nargs="+", default=[*WORDINGS, *SAMPLINGS], choices=[*WORDINGS, *SAMPLINGS])
+    parser.add_argument("--texts", type=int)
     parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    return parser
+
+
+def measure_all(
+    options: argparse.Namespace,
+    measure: Callable[[argparse.Namespace, Path], Coroutine[Any, Any, list[dict[str, Any]]]],
+) -> None:
+    """Measure every teacher, and write its figures as they come."""
     if not options.data.is_dir():
         print(f"skipped: {options.data} is not there; give the folder with the data sets with --data")
         return
