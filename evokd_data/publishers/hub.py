@@ -296,7 +296,7 @@ class Hub:
             case 400 | 413 | 422:
                 text = f"{address} refuses what it was sent ({detail}); mend that, then rerun"
             case _ if is_unreachable(error):
-                text = f"{address} does not answer ({detail}); check the network and the address, or start it where it is yours, then rerun: nothing is done twice"
+                text = f"{address} does not answer ({detail}); check the network, the address, and that a Hub of your own runs, then rerun: nothing is done twice"
             case _:
                 text = f"{address}: {detail}; rerun: nothing is done twice"
         return PublishError(f"{repo}: {text}{self._elsewhere(repo, error)}")

@@ -49,8 +49,8 @@ def message(content: Mapping[str, Any]) -> str:
         )
     if verdict == ADDS_NOTHING and "pool" not in content:
         return (
-            f"the teacher's labels add nothing to the seeds: a small student that has learned the other seeds alone marks spans better than the "
-            f"teacher, in surely more seeds than worse; its micro-F1 is {student:.2f}, the teacher's {shown}"
+            f"the teacher's labels add nothing to the seeds: a small student that has learned the other seeds alone does better than the teacher "
+            f"on significantly more seeds than it does worse; its micro-F1 is {student:.2f}, the teacher's {shown}"
         )
     if verdict == ADDS_NOTHING:
         return (

@@ -9,8 +9,8 @@ engine computes them once. A class with a single seed has no demonstration when 
 show: so there a form without demonstrations must be surely better to be chosen, and the accuracy is more likely too low than too high. A
 form is chosen by the mean log-probability of the right labels, which says more than a count of right
 answers; spans by micro-F1. The seeds-only student is cross-fitted on the same folds: a teacher is of use when both together say more
-about the seeds than the student alone, or when it is right more often. Spans are the teacher's alone: there it is of use unless the
-student is surely right more often.
+about the seeds than the student alone, or when it is right more often. Spans are labelled by the teacher alone: there it is of use unless
+the student does better on significantly more seeds.
 """
 
 from __future__ import annotations
@@ -29,12 +29,7 @@ from evokd_data.generation.refusals import require_answers
 from evokd_data.generation.seed_student import baseline_student, cross_fitted, folds_of, outside
 from evokd_data.recipe import FORCE, OFF, Recipe
 from evokd_data.records import LabelForm, Labelling, Sample
-from evokd_data.reporting.exam_words import (
-    REFUSED,
-    REMEDY,
-    SURE,
-    message,
-)
+from evokd_data.reporting.exam_words import REFUSED, REMEDY, SURE, message
 from evokd_data.seeds import Splits
 from evokd_data.stages.exam_forms import (
     FormResult,
@@ -100,14 +95,8 @@ async def exam(
         student = await asyncio.to_thread(cross_fitted, recipe, baseline_student(recipe), folds, splits.seeds)
         if scored:
             results, others = await _take_all(recipe, brief, folds, splits.seeds, ask)
-            content = _content(
-                recipe,
-                results,
-                others,
-                folds,
-                splits.seeds,
-                [tuple(map(float, row)) for rows in student for row in rows],
-            )
+            opinions = [tuple(map(float, row)) for rows in student for row in rows]
+            content = _content(recipe, results, others, folds, splits.seeds, opinions)
         else:
             forms = forms_to_try(recipe, len(splits.seeds))
             span_results = [await _take(recipe, brief, form, folds, splits.seeds, ask) for form in forms]

@@ -44,7 +44,7 @@ def score_form(form: LabelForm, answered: Sequence[tuple[Sample, Completion]], t
 
 
 def micro_f1(answers: Sequence[Answer]) -> float:
-    """Over the spans of all answers."""
+    """Of whole spans, type and both ends right, over all answers; 0 where there is no span."""
     hits = sum(len(set(sample.target) & set(predicted)) for sample, predicted in answers)
     total = sum(len(set(sample.target)) + len(predicted) for sample, predicted in answers)
     return 2 * hits / total if total else 0.0

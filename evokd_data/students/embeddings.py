@@ -49,7 +49,7 @@ def embed_words(model: Model, examples: Sequence[TokenExample], max_length: int)
     """For each example (words, D): the middle layer at the first token of each word, scaled to length 1.
 
     The last layer of a sentence encoder is made for means over sentences: its words resemble each other. With it the same head had a
-    micro-F1 of 0.087 on slots of SNIPS and 0.164 on CoNLL04, with the middle one 0.164 and 0.308 (MiniLM, three texts a type).
+    micro-F1 of 0.087 on slots of SNIPS and 0.164 on CoNLL04, with the middle one 0.164 and 0.309 (MiniLM, three texts a type).
     A word beyond the last token that the model reads has a vector of zeros.
     """
     return _embed(model, examples, max_length)

@@ -89,6 +89,19 @@ def test_the_time_that_an_engine_takes_to_open_is_none_of_its_pace(clock: Clock)
     assert lines._rate.left(clock.now, 100) == pytest.approx(67)
 
 
+def test_no_time_left_is_told_from_a_few_slow_answers(clock: Clock) -> None:
+    """Two of twelve answers in a minute once said 7 minutes; the other ten came a second later."""
+    lines = Lines(Console(file=io.StringIO()))
+    lines.stage("label", 1)
+    for second, count in ((0, 1), (58, 2), (60, 3)):
+        clock.now = 1000.0 + second
+        lines.answered(count, 12)
+    assert lines._rate.left(clock.now, 12) is None
+    clock.now += 1
+    lines.answered(4, 12)
+    assert lines._rate.left(clock.now, 12) is not None
+
+
 def hostile_totals() -> Totals:
     newest = [
         sample(text, label)

@@ -13,8 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from evokd_data.cli import cli
+from evokd_data.records import Completion, Prompt
 from evokd_data.storage.journal import read_answers
 from evokd_data.storage.workspace import Workspace, read_json
+from evokd_data.teachers.scripted import ScriptedEngine
 from tests.support import ROOT
 from tests.support.example_task import QUICK, contents, write_rows
 
@@ -141,13 +143,28 @@ def test_a_recipe_that_is_changed_after_a_preview_begins_anew_and_after_a_run_it
     assert changed.exit_code == 1 and "this run was begun with another recipe" in changed.stderr
 
 
-def test_a_teacher_that_a_run_would_refuse_is_shown_and_ends_with_1(measured: Path, runs: Path) -> None:
+def test_a_teacher_that_a_run_would_refuse_is_shown_and_ends_with_1(
+    measured: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = measured
     wrong = ["--set", "teacher.wrong_labels=1.0"]  # drawn at random
     shown = call("preview", path, *FAST, "--runs", runs, *wrong)
     refused = call("run", path, *FAST, "--runs", runs, *wrong)
     assert (shown.exit_code, refused.exit_code) == (1, 1), shown.stdout
     assert "a run would stop here; change" in shown.stderr and "10 of " in shown.stdout
+    advised = re.search(r"go on with the exam that was taken: evokd-data run (\S+) --set (\S+)$", shown.stderr, re.M)
+    assert advised is not None and advised[1] == str(path)
+    complete, asked_now = ScriptedEngine.complete, list[str]()
+
+    async def counted(self: ScriptedEngine, prompt: Prompt) -> Completion:
+        asked_now.append(prompt.key)
+        return await complete(self, prompt)
+
+    monkeypatch.setattr(ScriptedEngine, "complete", counted)
+    forced = call("run", path, *FAST, "--runs", runs, *wrong, "--set", advised[2])
+    assert forced.exit_code == 0, forced.stderr
+    # Before round 2 the exam is taken again on texts of round 1, as in every run.
+    assert asked_now and {key.split("/")[1] for key in asked_now if key.startswith("exam/")} <= {"again"}
 
 
 def test_a_run_that_has_begun_is_not_touched(recipe_file: Callable[..., Path], runs: Path) -> None:

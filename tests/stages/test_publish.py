@@ -533,9 +533,7 @@ class TestBeforeAnyWorkIsDone:
         monkeypatch.setattr("time.sleep", lambda _: None)
         monkeypatch.setenv("HF_TOKEN", "hf_sesame")
         with (
-            pytest.raises(
-                PublishError, match=r"http://127.0.0.1:9 does not answer .*check the network and the address"
-            ),
+            pytest.raises(PublishError, match=r"http://127.0.0.1:9 does not answer .*check the network, the address"),
             self.opened(runs, endpoint="http://127.0.0.1:9"),
         ):
             pass

@@ -13,7 +13,7 @@ from evokd_data.cli.console import exam_tables
 from evokd_data.generation.seed_student import baseline_student, cross_fitted, folds_of
 from evokd_data.loop.rounds import generate_next, take_exam, train_next
 from evokd_data.progress import Progress
-from evokd_data.records import Completion, LabelForm, Labelling, Prompt
+from evokd_data.records import Completion, LabelForm, Labelling, Origin, Prompt, Sample, Span
 from evokd_data.seeds import load_splits
 from evokd_data.stages.exam import labelling_of
 from evokd_data.stages.exam_forms import FormResult, forms_to_try
@@ -167,3 +167,12 @@ def test_a_teacher_that_marks_nothing_right_is_no_better_than_chance():
     assert (
         verdict_on_spans(FormResult(FORM, (), 0.0, 12, 0.0, shares=(0.0,) * 12), [0.0] * 12) == "no better than chance"
     )
+
+
+def test_micro_f1_counts_whole_spans_over_all_answers():
+    city, hour = Span(0, 4, "city", "Bath"), Span(5, 9, "time", "noon")
+    first, second, none = (Sample(key, "Bath noon", spans, Origin(0, -1, 0, "seed")) for key, spans in
+                           (("a", (city, hour)), ("b", (city,)), ("c", ())))  # fmt: skip
+    wrong_type = replace(hour, type="city")
+    assert micro_f1([(first, (city, wrong_type)), (second, (city,)), (none, (hour,))]) == pytest.approx(2 * 2 / (3 + 4))
+    assert micro_f1([(none, ())]) == 0.0
