@@ -6,8 +6,10 @@ import asyncio
 import dataclasses
 import json
 import math
+import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -17,7 +19,7 @@ from evokd_data.models import find_model
 from evokd_data.records import Constraint, Prompt
 from evokd_data.strategies.labelling import LABEL_CODES
 from evokd_data.teachers.vllm import names as vllm_names
-from evokd_data.teachers.vllm.arguments import engine_arguments
+from evokd_data.teachers.vllm.arguments import cpu_environment, engine_arguments
 from evokd_data.teachers.vllm.plug import VLLM
 from tests.support.vllm_engine import SETTINGS, OpenEngine, a_prompt
 
@@ -333,6 +335,26 @@ def test_parallelism_and_the_rest_reach_vllm_by_its_names(model: Path) -> None:
     assert engine_args.data_parallel_size == 4
     assert (engine_args.gpu_memory_utilization, engine_args.kv_cache_memory_bytes) == (0.5, 2**29)
     assert (engine_args.max_num_seqs, engine_args.quantization, engine_args.enable_expert_parallel) == (8, "fp8", True)
+
+
+@pytest.mark.parametrize(
+    ("cores", "allowed", "width", "variables"),
+    [
+        (2, {0, 1}, 896, {"VLLM_CPU_NUM_OF_RESERVED_CPU": "0"}),
+        (4, {0, 1, 2, 3}, 512, {"VLLM_CPU_NUM_OF_RESERVED_CPU": "0"}),
+        (64, {3, 5}, 896, {"VLLM_CPU_NUM_OF_RESERVED_CPU": "0"}),
+        (None, {0, 1}, 896, {"VLLM_CPU_NUM_OF_RESERVED_CPU": "0"}),
+        (8, set(range(16)), 896, {}),
+        (2, {0, 1}, 256, {}),
+    ],
+)
+def test_few_cores_are_all_used_by_a_model_that_gains_from_them(
+    monkeypatch: pytest.MonkeyPatch, cores: int | None, allowed: set[int], width: int, variables: dict[str, str]
+) -> None:
+    monkeypatch.setattr(psutil, "cpu_count", lambda logical: cores)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed)
+    config = SimpleNamespace(hf_text_config=SimpleNamespace(hidden_size=width))
+    assert cpu_environment(config) == variables
 
 
 def test_another_vllm_is_told_by_the_name_it_lacks(

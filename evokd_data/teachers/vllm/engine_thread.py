@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from evokd_data.errors import RecipeError, TeacherError
 from evokd_data.models import Model
 from evokd_data.scratch import scratch_folder
-from evokd_data.teachers.vllm.arguments import cpu_cache_bytes, engine_arguments
+from evokd_data.teachers.vllm.arguments import cpu_cache_bytes, cpu_environment, engine_arguments
 from evokd_data.teachers.vllm.engine import VLLMEngine
 from evokd_data.teachers.vllm.names import load_names, version
 from evokd_data.teachers.vllm.processes import EngineProcesses
@@ -151,6 +151,10 @@ def _open(names: SimpleNamespace, arguments: Mapping[str, Any]) -> Any:
     # Not the dict that the round's facts have: with a reasoning parser vLLM 0.32 writes into it as it is.
     outputs = names.StructuredOutputsConfig(**arguments["structured_outputs_config"])
     engine_args = names.AsyncEngineArgs(**{**arguments, "structured_outputs_config": outputs})
-    if on_cpu and engine_args.kv_cache_memory_bytes is None:
-        engine_args.kv_cache_memory_bytes = cpu_cache_bytes(engine_args.create_model_config())
+    if on_cpu:
+        config = engine_args.create_model_config()
+        if engine_args.kv_cache_memory_bytes is None:
+            engine_args.kv_cache_memory_bytes = cpu_cache_bytes(config)
+        for name, value in cpu_environment(config).items():
+            os.environ.setdefault(name, value)
     return names.AsyncLLM.from_engine_args(engine_args, usage_context=names.UsageContext.LLM_CLASS)
