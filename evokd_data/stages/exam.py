@@ -42,7 +42,7 @@ from evokd_data.stages.exam_forms import (
     task_in_form,
 )
 from evokd_data.stages.exam_verdict import default_rule, helps, verdict_of
-from evokd_data.stages.span_exam import answers_of, score_form, spans_content
+from evokd_data.stages.span_exam import Answered, answers_of, score_form, spans_content
 from evokd_data.storage.workspace import Workspace, read_json, write_checked_json
 from evokd_data.strategies import DEFAULT_LABELLING, Ask, Brief
 from evokd_data.strategies.demonstrations import in_turns
@@ -90,17 +90,14 @@ async def exam(
     folder = workspace.round(index)
     if not folder.exam.exists():
         folds = folds_of(recipe, splits.seeds)
-        scored = can_be_scored(recipe.task)
         # Before the first question opens an engine, which takes the accelerator's memory.
         student = await asyncio.to_thread(cross_fitted, recipe, baseline_student(recipe), folds, splits.seeds)
-        if scored:
-            results, others = await _take_all(recipe, brief, folds, splits.seeds, ask)
+        results, others = await _take_all(recipe, brief, folds, splits.seeds, ask)
+        if can_be_scored(recipe.task):
             opinions = [tuple(map(float, row)) for rows in student for row in rows]
             content = _content(recipe, results, others, folds, splits.seeds, opinions)
         else:
-            forms = forms_to_try(recipe, len(splits.seeds))
-            span_results = [await _take(recipe, brief, form, folds, splits.seeds, ask) for form in forms]
-            content = spans_content(recipe, span_results, answers_of(recipe.task, folds, student))
+            content = spans_content(recipe, results, others, answers_of(recipe.task, folds, student))
         write_checked_json(folder.exam, {"schema": SCHEMA_VERSION, **content})
     return read_json(folder.exam)
 
@@ -163,29 +160,28 @@ async def _take_all(
     """(results of the forms that were asked all questions, of those that were asked the first questions alone)."""
     forms = forms_to_try(recipe, len(seeds))
     first = first_folds(folds, len(forms))
-    results = [await _take(recipe, brief, form, folds[:first], seeds, ask) for form in forms]
+    answered = {form: await ask_in_form(recipe, brief, form, folds[:first], seeds, ask) for form in forms}
+    results = [result_of(recipe, brief, form, answered[form]) for form in forms]
     if first == len(folds):
         return results, []
-    truths, whole = _truths(recipe, [sample for fold in folds for sample in fold]), []
+    whole = []
     for result in (chosen := finalists(results)):
-        rest = await _take(recipe, brief, result.form, folds[first:], seeds, ask)
-        whole.append(_score_form(result.form, (*result.rows, *rest.rows), truths, len(recipe.task.classes)))
+        rest = await ask_in_form(recipe, brief, result.form, folds[first:], seeds, ask)
+        whole.append(result_of(recipe, brief, result.form, [*answered[result.form], *rest]))
     return whole, [result for result in results if result not in chosen]
 
 
-async def _take(
+async def ask_in_form(
     recipe: Recipe,
     brief: Brief,
     form: LabelForm,
     folds: Sequence[Sequence[Sample]],
     seeds: Sequence[Sample],
     ask: Ask,
-) -> FormResult:
-    """All questions in one form."""
-    task = task_in_form(recipe, form)
-    scored = can_be_scored(task)
-    brief = replace(brief, task=task, labelling=Labelling(form, scored=True))
-    asked = []
+) -> list[Answered]:
+    """Each question of the folds with its answer in one form. The demonstrations of a fold are the seeds outside of it."""
+    brief = _brief_in_form(recipe, brief, form)
+    task, asked = brief.task, []
     for fold in folds:
         others = outside(fold, seeds)
         by_label = {label: [s for s in others if task.carries(s.target, label)] for label in task.labels}
@@ -202,28 +198,34 @@ async def _take(
         ]
     answers = await asyncio.gather(*map(ask, asked))
     require_answers(recipe, answers)
-    samples = [sample for fold in folds for sample in fold]
-    if not scored:
-        return score_form(form, list(zip(samples, answers, strict=True)), task)
+    return list(zip([sample for fold in folds for sample in fold], answers, strict=True))
+
+
+def _brief_in_form(recipe: Recipe, brief: Brief, form: LabelForm) -> Brief:
+    return replace(brief, task=task_in_form(recipe, form), labelling=Labelling(form, scored=True))
+
+
+def result_of(recipe: Recipe, brief: Brief, form: LabelForm, answered: Sequence[Answered]) -> FormResult:
+    """What one form showed. An answer that cannot be read counts as wrong."""
+    brief = _brief_in_form(recipe, brief, form)
+    if not can_be_scored(brief.task):
+        return score_form(form, answered, brief.task)
     rows: list[tuple[float, ...]] = []
-    for sample, answer in zip(samples, answers, strict=True):
+    for sample, answer in answered:
         try:
             rows.append(read_probabilities(brief, answer, sample.text))
         except Unreadable:
             rows.append(())
-    return _score_form(form, rows, _truths(recipe, samples), len(task.classes))
-
-
-def _truths(recipe: Recipe, samples: Sequence[Sample]) -> list[int]:
-    return [recipe.task.classes.index(str(sample.target)) for sample in samples]
-
-
-def _score_form(form: LabelForm, rows: Sequence[tuple[float, ...]], truths: Sequence[int], classes: int) -> FormResult:
-    uniform = (1 / classes,) * classes
+    classes = len(brief.task.classes)
+    truths, uniform = _truths(recipe, [sample for sample, _ in answered]), (1 / classes,) * classes
     readings = [(truth, row or uniform) for truth, row in zip(truths, rows, strict=True)]
     temperature = fit_temperature(readings)
     score = log_likelihood(readings, temperature) / max(1, len(readings))
     return FormResult(form, tuple(rows), count_right(rows, truths), len(rows), score, temperature)
+
+
+def _truths(recipe: Recipe, samples: Sequence[Sample]) -> list[int]:
+    return [recipe.task.classes.index(str(sample.target)) for sample in samples]
 
 
 def _content(

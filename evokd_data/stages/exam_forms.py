@@ -119,7 +119,7 @@ def finalists(results: Sequence[FormResult]) -> list[FormResult]:
 
 
 def prompts_in_all(folds: Sequence[Sequence[Sample]], forms: int) -> int:
-    """How many prompts an exam of a task with one label a text has."""
+    """How many prompts an exam has."""
     questions, first = sum(map(len, folds)), sum(map(len, folds[: first_folds(folds, forms)]))
     return forms * first + min(forms, FINALISTS) * (questions - first)
 

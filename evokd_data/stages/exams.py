@@ -28,7 +28,6 @@ from evokd_data.stages.second_exam import QUESTIONS, WAYS, needs_second_exam, se
 from evokd_data.storage.journal import Journal
 from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.strategies import Ask
-from evokd_data.strategies.labelling import can_be_scored
 from evokd_data.strategies.quotas import RequestPlan
 
 
@@ -58,8 +57,7 @@ async def examine(
     `complete` asks the teacher for what the journal does not answer. `tell`: what came of it is a note.
     """
     folds, forms = folds_of(recipe, splits.seeds), len(forms_to_try(recipe, len(splits.seeds)))
-    seeds = sum(map(len, folds))
-    prompts = prompts_in_all(folds, forms) if can_be_scored(recipe.task) else seeds * forms
+    seeds, prompts = sum(map(len, folds)), prompts_in_all(folds, forms)
     if not workspace.round(index).exam.exists():
         progress.stage("exam", index, seeds=seeds, forms=forms, prompts=prompts)
         progress.note("a seeds-only student is trained on parts of the seeds first, to compare the teacher with it")

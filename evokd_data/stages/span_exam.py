@@ -16,11 +16,13 @@ from evokd_data.strategies.span_trust import calibrated, doubt_of
 from evokd_data.strategies.trust import calibrate, fit_prior, fit_temperature, wilson_interval
 from evokd_data.tasks import Task, Unreadable
 
+Answered = tuple[Sample, Completion]
+"""A seed, and the teacher's answer."""
 Answer = tuple[Sample, Sequence[Any]]
 """A seed, and the spans that someone marks in it."""
 
 
-def score_form(form: LabelForm, answered: Sequence[tuple[Sample, Completion]], task: Task) -> FormResult:
+def score_form(form: LabelForm, answered: Sequence[Answered], task: Task) -> FormResult:
     """What one form showed: micro-F1 over all answers, and a reading of each marked span where the engine gives probabilities.
 
     An answer that cannot be read has no span.
@@ -59,8 +61,11 @@ def answers_of(task: Task, folds: Sequence[Sequence[Sample]], rows: Sequence[Seq
     ]
 
 
-def spans_content(recipe: Recipe, results: Sequence[FormResult], student: Sequence[Answer]) -> dict[str, Any]:
-    """exam.json of a tagging task: the way of asking with the best micro-F1 on the seeds, beside the seeds-only student's answers."""
+def spans_content(
+    recipe: Recipe, results: Sequence[FormResult], others: Sequence[FormResult], student: Sequence[Answer]
+) -> dict[str, Any]:
+    """exam.json of a tagging task: the form with the best micro-F1 on the seeds, beside the seeds-only student's answers. `others` are
+    the forms that were asked the first questions alone."""
     best = max(results, key=lambda result: result.score)
     low, high = wilson_interval(best.right, best.count)
     of_student = micro_f1(student)
@@ -68,7 +73,7 @@ def spans_content(recipe: Recipe, results: Sequence[FormResult], student: Sequen
     content: dict[str, Any] = {
         "questions": best.count,
         "chance": 0.0,
-        "forms": [result.described() for result in results],
+        "forms": [result.described() for result in (*results, *others)],
         "chosen": {
             **best.described(),
             "low": low,

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import pytest
 
@@ -15,6 +16,7 @@ from evokd_data.loop.rounds import generate_next, take_exam, train_next
 from evokd_data.progress import Progress
 from evokd_data.records import Completion, LabelForm, Labelling, Origin, Prompt, Sample, Span
 from evokd_data.seeds import load_splits
+from evokd_data.stages import exam_forms
 from evokd_data.stages.exam import labelling_of
 from evokd_data.stages.exam_forms import FormResult, forms_to_try
 from evokd_data.stages.exam_verdict import verdict_on_spans
@@ -48,13 +50,13 @@ def silent_under_grammars(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_grammar_enum_and_json_are_tried_as_far_as_the_engine_can_be_held_to_them(recipe):
     assert [form.name for form in forms_to_try(recipe(), 12)] == [
-        "grammar, system, 24", "grammar, system, 2", "enum, system, 24", "enum, system, 2", "json, system, 24", "json, system, 2",
+        f"{answer}, {layout}, {count}" for answer in ("grammar", "enum", "json") for count in (24, 2) for layout in ("turns", "system")
     ]  # fmt: skip
     openai = "teacher={engine: server, model: m, urls: ['http://127.0.0.1:9/v1'], dialect: openai}"
     assert {form.answer for form in forms_to_try(recipe(openai), 12)} == {"enum", "json"}
     assert labelling_of(recipe(openai), None).form.answer == "enum"
     assert [form.name for form in forms_to_try(recipe("task.labelling=json"), 12)] == [
-        "json, system, 24", "json, system, 2", "json, system, 0",
+        "json, turns, 24", "json, system, 24", "json, turns, 2", "json, system, 2", "json, system, 0",
     ]  # fmt: skip
 
 
@@ -73,6 +75,28 @@ def test_the_form_with_the_best_micro_f1_labels_the_texts(recipe, tmp_path, monk
     }  # fmt: skip
     labels = [answer["text"] for answer in read_answers(folder.journal) if answer["key"].startswith("label/")]
     assert labels and all("entities" in json.loads(text) for text in labels)
+
+
+def test_demonstrations_of_spans_can_be_turns_of_the_chat(recipe, tmp_path):
+    take_exam(recipe(), tmp_path, Progress())
+    answers = read_answers(Workspace(tmp_path / "places").round(1).journal)
+    asked = {answer["key"].split("/")[1]: answer["messages"] for answer in answers}
+    turns, system = asked["grammar, turns, 24"], asked["grammar, system, 24"]
+    assert [message["role"] for message in turns[:4]] == ["system", "user", "assistant", "user"]
+    shown = {turn["content"]: answer["content"] for turn, answer in pairwise(turns[1:]) if turn["role"] == "user"}
+    assert len(shown) >= 6 and shown["Ada went by train to Oslo"] == "[person: Ada] went by train to [place: Oslo]"
+    assert [message["role"] for message in system] == ["system", "user"] and "-> [person: " in system[0]["content"]
+    assert turns[-1] == system[-1]
+
+
+def test_after_the_first_questions_the_best_forms_of_spans_alone_are_asked(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(exam_forms, "FIRST_QUESTIONS", 3)
+    content = take_exam(recipe(), tmp_path, Progress())
+    asked = [form["questions"] for form in content["forms"]]
+    early = min(asked)
+    assert 3 <= early < 9 and asked == [9] * 3 + [early] * 9
+    assert content["questions"] == 9
+    assert content["chosen"]["score"] == max(form["score"] for form in content["forms"][:3])
 
 
 def test_a_round_keeps_the_probability_of_each_span_and_asks_twice_for_uncertain_ones(recipe, tmp_path):
