@@ -97,10 +97,20 @@ def _adopted_in_words(files: RunFiles) -> str:
     return ""
 
 
+def _aimed_at_nothing(files: RunFiles) -> str:
+    """That the rounds which may aim at weaknesses aimed at none; "" where one did, and for a strategy that never does."""
+    strategy = files.inputs["settings"].get("strategy") or {}
+    first = strategy.get("targeted_from") if strategy.get("targeted") else None
+    may_aim = [entry for entry in files.of_teacher if first is not None and entry.index >= first and entry.totals]
+    if not may_aim or any(quota.get("weakness") for entry in may_aim for quota in entry.quotas()):
+        return ""
+    return "No round aimed at a weakness: the students got too few new texts wrong whose labels can be trusted."
+
+
 def rounds_table(files: RunFiles, *, to_stderr: bool = False) -> None:
     """Print the rounds of a run. A column in which no round has a value is left out. Above it: why the run stopped, where an exam
-    stopped it. Below it, where there is a test set: what adoption is decided by, where the scores make one wonder; the report's sentence on
-    whether the rounds helped; and which classes the test set has no example of."""
+    stopped it. Below it, where there is a test set: what adoption is decided by, where the scores make one wonder; whether no round aimed at a
+    weakness; the report's sentence on whether the rounds helped; and which classes the test set has no example of."""
     run = files.summary
     for sentence in stopped_in_words(run["stopped"]):
         echo(sentence, err=to_stderr)
@@ -121,7 +131,7 @@ def rounds_table(files: RunFiles, *, to_stderr: bool = False) -> None:
     if not files.scored:
         return
     _, verdict = result(files)
-    for sentence in (_adopted_in_words(files), verdict, untested_by(files.scored[-1].metrics["test"])):
+    for sentence in (_adopted_in_words(files), _aimed_at_nothing(files), verdict, untested_by(files.scored[-1].metrics["test"])):
         if sentence:
             echo(sentence, err=to_stderr)
 

@@ -52,3 +52,26 @@ def test_nothing_is_judged_without_a_test_set(tmp_path: Path) -> None:
         path = workspace.round(index).metrics
         write_json(path, {**read_json(path), "test": None})
     assert last_line(workspace).split()[0] == "2"
+
+
+def test_that_no_round_aimed_at_a_weakness_is_said_where_a_round_could(tmp_path: Path) -> None:
+    _, workspace = make_run(tmp_path)
+    says = "No round aimed at a weakness: the students got too few new texts wrong whose labels can be trusted."
+
+    def lines() -> list[str]:
+        return CliRunner().invoke(cli, ["show", str(workspace.root)]).stdout.splitlines()
+
+    inputs, plan = read_json(workspace.inputs), read_json(workspace.round(2).plan)
+    aimed = [{**quota, "weakness": "red for blue"} for quota in plan["cells"]]
+    unaimed = [{**quota, "weakness": None} for quota in plan["cells"]]
+    assert plan["cells"]
+    for strategy, cells, said in (
+        ({"name": "evokd", "targeted": 0.3, "targeted_from": 2}, unaimed, True),
+        ({"name": "evokd", "targeted": 0.3, "targeted_from": 2}, aimed, False),
+        ({"name": "evokd", "targeted": 0.0, "targeted_from": 2}, unaimed, False),
+        ({"name": "evokd", "targeted": 0.3, "targeted_from": 9}, unaimed, False),
+        ({"name": "static"}, unaimed, False),
+    ):
+        write_json(workspace.inputs, {**inputs, "settings": {**inputs["settings"], "strategy": strategy}})
+        write_json(workspace.round(2).plan, {**plan, "cells": cells})
+        assert (says in lines()) is said, (strategy, cells)
