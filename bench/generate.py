@@ -128,7 +128,12 @@ async def raw(engine: VLLMEngine, requests: list[EngineRequest], phases: bool) -
 
 
 async def measure(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    changes = ["strategy={name: static}", "teacher_trust=off", f"rounds.samples={arguments.samples}", "rounds.shard_size=1024"]
+    changes = [
+        "strategy={name: static}",
+        "teacher_trust=off",
+        f"rounds.samples={arguments.samples}",
+        "rounds.shard_size=1024",
+    ]
     recipe = load(ROOT / f"recipes/{RECIPES[name]}.yaml", changes)
     assert isinstance(recipe.teacher, VLLM)
     teacher = dataclasses.replace(recipe.teacher, kv_cache_gib=0.5)

@@ -131,7 +131,12 @@ def rounds_table(files: RunFiles, *, to_stderr: bool = False) -> None:
     if not files.scored:
         return
     _, verdict = result(files)
-    for sentence in (_adopted_in_words(files), _aimed_at_nothing(files), verdict, untested_by(files.scored[-1].metrics["test"])):
+    for sentence in (
+        _adopted_in_words(files),
+        _aimed_at_nothing(files),
+        verdict,
+        untested_by(files.scored[-1].metrics["test"]),
+    ):
         if sentence:
             echo(sentence, err=to_stderr)
 
