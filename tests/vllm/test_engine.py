@@ -334,6 +334,7 @@ def test_parallelism_and_the_rest_reach_vllm_by_its_names(model: Path) -> None:
     assert engine_args.pipeline_parallel_size == 3
     assert engine_args.data_parallel_size == 4
     assert (engine_args.gpu_memory_utilization, engine_args.kv_cache_memory_bytes) == (0.5, 2**29)
+    assert engine_args.block_size == 32
     assert (engine_args.max_num_seqs, engine_args.quantization, engine_args.enable_expert_parallel) == (8, "fp8", True)
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from evokd_data.teachers.vllm.plug import VLLM
 
 CPU_CACHE_TOKENS = 256 * 1024
+CPU_BLOCK = 32
+"""Tokens of a block, of which the prefix cache holds whole ones alone. vLLM's 128 on a CPU computes half of that again for each prompt, and
+for each step of a label; 32 is the least that its kernels allow."""
 FEW_CORES, WIDE = 4, 512
 """On a machine with at most so many cores, and for a model of at least this hidden size, the engine computes on every core."""
 
@@ -76,6 +79,7 @@ def engine_arguments(teacher: VLLM, model: Model, names: SimpleNamespace) -> dic
         arguments["enforce_eager"] = True  # compiling costs more time than it saves, and needs a compiler
         # A seeded request whose prompt is only partly prefilled kills the CPU engine.
         arguments["enable_chunked_prefill"] = False
+        arguments["block_size"] = CPU_BLOCK
     elif teacher.sleep_mode and names.current_platform.is_sleep_mode_available():
         arguments["enable_sleep_mode"] = True
     return {key: value for key, value in arguments.items() if value is not None} | dict(teacher.engine_args)
