@@ -106,8 +106,8 @@ async def _examine_first_texts(
                 count()
     before = read_json(workspace.round(index).exam)["message"]
     content = correct_by_first_texts(workspace, index, brief, requests)
-    if content["message"] != before:
-        _tell(recipe, content, progress)
+    if content["message"] != before:  # the exam's own sentence was told when it was taken
+        _tell(recipe, {**content, "message": content["message"].removeprefix(f"{before}; ")}, progress)
     return content
 
 

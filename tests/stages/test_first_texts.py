@@ -68,7 +68,9 @@ def test_a_teacher_that_mislabels_its_texts_is_flattened(tmp_path: Path) -> None
     assert found["temperature"] > exam["chosen"]["temperature"]
     assert plan["labelling"]["temperature"] == found["temperature"]
     assert exam["verdict"] == BELOW_SEEDS
-    assert [note for note in notes if note.endswith("the run goes on, because teacher_trust is force")]
+    forced = [note for note in notes if note.endswith("the run goes on, because teacher_trust is force")]
+    assert forced == [note for note in notes if note.startswith("by itself the teacher labels ")] and len(forced) == 1
+    assert len([note for note in notes if note.startswith("the teacher labels the seeds with")]) == 1
     assert re.search(
         rf"; by itself the teacher labels {found['teacher_as_asked']} of its first 60 texts as they were asked for, a small student that has learned the "
         rf"seeds alone 60 \({found['student_alone']} texts that only the student labels so, 0 that only the teacher does; sign test: p 0\.000\): "
