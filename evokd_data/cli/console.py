@@ -98,13 +98,19 @@ def _adopted_in_words(files: RunFiles) -> str:
 
 
 def _aimed_at_nothing(files: RunFiles) -> str:
-    """That the rounds which may aim at weaknesses aimed at none; "" where one did, and for a strategy that never does."""
-    strategy = files.inputs["settings"].get("strategy") or {}
-    first = strategy.get("targeted_from") if strategy.get("targeted") else None
-    may_aim = [entry for entry in files.of_teacher if first is not None and entry.index >= first and entry.totals]
+    """That the rounds which may aim at weaknesses aimed at none, and why where their plans show it; "" where one did, and for a strategy
+    that never does."""
+    strategy = files.inputs["settings"].get("strategy")
+    if not isinstance(strategy, Mapping) or not strategy.get("targeted"):
+        return ""
+    by_rephrasing = strategy.get("init_rounds", 0) if strategy.get("init") == "auggpt" else 0
+    first = max(2, strategy.get("targeted_from", 2), by_rephrasing + 1)
+    may_aim = [entry for entry in files.of_teacher if entry.index >= first and entry.totals]
     if not may_aim or any(quota.get("weakness") for entry in may_aim for quota in entry.quotas()):
         return ""
-    return "No round aimed at a weakness: the students got too few new texts wrong whose labels can be trusted."
+    if any(weakness.get("rate") for entry in may_aim for weakness in entry.plan["weaknesses"]):
+        return "No round aimed at a weakness."
+    return "No round aimed at a weakness: no student got a new text wrong whose label can be trusted."
 
 
 def rounds_table(files: RunFiles, *, to_stderr: bool = False) -> None:
@@ -159,7 +165,7 @@ def exam_tables(content: Mapping[str, Any], filters: Any) -> None:
         "so it chooses the form (*)"
     )
     if "pool" not in content:
-        score = "micro-F1 over the spans of all seeds, by which the form (*) is chosen"
+        score = "micro-F1 over the spans; of the forms that were asked all seeds, the best is chosen (*)"
     echo(f"score: {score}")
     if choice := content.get("choice"):
         echo(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
@@ -109,8 +110,13 @@ def first_folds(folds: Sequence[Sequence[Sample]], forms: int) -> int:
 
 def finalists(results: Sequence[FormResult]) -> list[FormResult]:
     """The forms that are asked the other questions, too: those of the best scores, one with demonstrations among them where there is any.
-    Of equal scores the first counts."""
-    ranked = sorted(results, key=lambda result: -result.score)
+    Of equal scores those of other answers come first, then the first: where no answer of a few questions is right, none is given up."""
+    earlier = Counter[str]()
+    ranks = []
+    for result in results:
+        ranks.append((-result.score, earlier[result.form.answer]))
+        earlier[result.form.answer] += 1
+    ranked = [result for _, result in sorted(zip(ranks, results, strict=True), key=lambda pair: pair[0])]
     chosen = ranked[:FINALISTS]
     showing = [result for result in ranked if result.form.demonstrations]
     if showing and showing[0] not in chosen:

@@ -56,22 +56,27 @@ def test_nothing_is_judged_without_a_test_set(tmp_path: Path) -> None:
 
 def test_that_no_round_aimed_at_a_weakness_is_said_where_a_round_could(tmp_path: Path) -> None:
     _, workspace = make_run(tmp_path)
-    says = "No round aimed at a weakness: the students got too few new texts wrong whose labels can be trusted."
-
-    def lines() -> list[str]:
-        return CliRunner().invoke(cli, ["show", str(workspace.root)]).stdout.splitlines()
-
+    says = "No round aimed at a weakness"
+    why = f"{says}: no student got a new text wrong whose label can be trusted."
     inputs, plan = read_json(workspace.inputs), read_json(workspace.round(2).plan)
     aimed = [{**quota, "weakness": "red for blue"} for quota in plan["cells"]]
     unaimed = [{**quota, "weakness": None} for quota in plan["cells"]]
-    assert plan["cells"]
-    for strategy, cells, said in (
-        ({"name": "evokd", "targeted": 0.3, "targeted_from": 2}, unaimed, True),
-        ({"name": "evokd", "targeted": 0.3, "targeted_from": 2}, aimed, False),
-        ({"name": "evokd", "targeted": 0.0, "targeted_from": 2}, unaimed, False),
-        ({"name": "evokd", "targeted": 0.3, "targeted_from": 9}, unaimed, False),
-        ({"name": "static"}, unaimed, False),
+    found = [{**weakness, "rate": 0.25} for weakness in plan["weaknesses"]]
+    assert plan["cells"] and found
+    evokd = {"name": "evokd", "targeted": 0.3, "targeted_from": 2}
+    for strategy, cells, weaknesses, said in (
+        (evokd, unaimed, [], why),
+        (evokd, unaimed, found, f"{says}."),
+        (evokd, unaimed, plan["weaknesses"], why),
+        (evokd, aimed, found, None),
+        ({**evokd, "targeted_from": 1}, unaimed, [], why),
+        ({**evokd, "targeted": 0.0}, unaimed, [], None),
+        ({**evokd, "targeted_from": 9}, unaimed, [], None),
+        ({**evokd, "init": "auggpt", "init_rounds": 2}, unaimed, [], None),
+        ({"name": "static"}, unaimed, [], None),
+        ("evokd", unaimed, [], None),
     ):
         write_json(workspace.inputs, {**inputs, "settings": {**inputs["settings"], "strategy": strategy}})
-        write_json(workspace.round(2).plan, {**plan, "cells": cells})
-        assert (says in lines()) is said, (strategy, cells)
+        write_json(workspace.round(2).plan, {**plan, "cells": cells, "weaknesses": weaknesses})
+        shown = CliRunner().invoke(cli, ["show", str(workspace.root)]).stdout.splitlines()
+        assert [line for line in shown if line.startswith(says)] == [said] * (said is not None), (strategy, cells)

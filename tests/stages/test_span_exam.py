@@ -18,7 +18,7 @@ from evokd_data.records import Completion, LabelForm, Labelling, Origin, Prompt,
 from evokd_data.seeds import load_splits
 from evokd_data.stages import exam_forms
 from evokd_data.stages.exam import labelling_of
-from evokd_data.stages.exam_forms import FormResult, forms_to_try
+from evokd_data.stages.exam_forms import FormResult, finalists, forms_to_try, prompts_in_all
 from evokd_data.stages.exam_verdict import verdict_on_spans
 from evokd_data.stages.span_exam import answers_of, calibration, micro_f1
 from evokd_data.storage.journal import read_answers
@@ -96,7 +96,28 @@ def test_after_the_first_questions_the_best_forms_of_spans_alone_are_asked(recip
     early = min(asked)
     assert 3 <= early < 9 and asked == [9] * 3 + [early] * 9
     assert content["questions"] == 9
+    prompts = [answer["key"] for answer in read_answers(Workspace(tmp_path / "places").round(1).journal)]
+    folds = folds_of(recipe(), load_splits(recipe()).seeds)
+    assert len(prompts) == len(set(prompts)) == 12 * early + 3 * (9 - early) == prompts_in_all(folds, 12)
     assert content["chosen"]["score"] == max(form["score"] for form in content["forms"][:3])
+
+
+def test_where_no_first_answer_is_right_each_way_of_answering_stays_in_the_final():
+    results = [
+        FormResult(LabelForm(answer, turns, shown), (), 0, 20, score=0.0)
+        for answer in ("grammar", "enum", "json") for shown in (24, 2) for turns in (True, False)
+    ]  # fmt: skip
+    assert [result.form.name for result in finalists(results)] == [
+        "grammar, turns, 24",
+        "enum, turns, 24",
+        "json, turns, 24",
+    ]
+    better = [*results[:5], replace(results[5], score=0.1), *results[6:]]
+    assert [result.form.name for result in finalists(better)] == [
+        "grammar, turns, 24",
+        "enum, turns, 24",
+        "enum, system, 24",
+    ]
 
 
 def test_a_round_keeps_the_probability_of_each_span_and_asks_twice_for_uncertain_ones(recipe, tmp_path):

@@ -18,8 +18,10 @@ from evokd_data.errors import RecipeError, TeacherError
 from evokd_data.models import find_model
 from evokd_data.records import Constraint, Prompt
 from evokd_data.strategies.labelling import LABEL_CODES
+from evokd_data.teachers.vllm import arguments
 from evokd_data.teachers.vllm import names as vllm_names
 from evokd_data.teachers.vllm.arguments import cpu_environment, engine_arguments
+from evokd_data.teachers.vllm.engine_thread import _open
 from evokd_data.teachers.vllm.plug import VLLM
 from tests.support.vllm_engine import SETTINGS, OpenEngine, a_prompt
 
@@ -335,27 +337,55 @@ def test_parallelism_and_the_rest_reach_vllm_by_its_names(model: Path) -> None:
     assert engine_args.data_parallel_size == 4
     assert (engine_args.gpu_memory_utilization, engine_args.kv_cache_memory_bytes) == (0.5, 2**29)
     assert engine_args.block_size == 32
+    own = dataclasses.replace(teacher, engine_args={"block_size": 64})
+    assert engine_arguments(own, model_files, names)["block_size"] == 64
     assert (engine_args.max_num_seqs, engine_args.quantization, engine_args.enable_expert_parallel) == (8, "fp8", True)
 
 
 @pytest.mark.parametrize(
-    ("cores", "allowed", "width", "variables"),
+    ("cores", "threads", "allowed", "width", "reserved"),
     [
-        (2, {0, 1}, 896, {"VLLM_CPU_NUM_OF_RESERVED_CPU": "0"}),
-        (4, {0, 1, 2, 3}, 512, {"VLLM_CPU_NUM_OF_RESERVED_CPU": "0"}),
-        (64, {3, 5}, 896, {"VLLM_CPU_NUM_OF_RESERVED_CPU": "0"}),
-        (None, {0, 1}, 896, {"VLLM_CPU_NUM_OF_RESERVED_CPU": "0"}),
-        (8, set(range(16)), 896, {}),
-        (2, {0, 1}, 256, {}),
+        (2, 2, 2, 896, "0"),
+        (4, 4, 4, 512, "0"),
+        (4, 8, 8, 512, "0"),
+        (64, 128, 6, 896, "0"),
+        (None, 2, 2, 896, "0"),
+        (8, 16, 16, 896, None),
+        (2, 2, 2, 256, None),
     ],
 )
 def test_few_cores_are_all_used_by_a_model_that_gains_from_them(
-    monkeypatch: pytest.MonkeyPatch, cores: int | None, allowed: set[int], width: int, variables: dict[str, str]
+    monkeypatch: pytest.MonkeyPatch, cores: int | None, threads: int, allowed: int, width: int, reserved: str | None
 ) -> None:
+    monkeypatch.delenv("VLLM_CPU_NUM_OF_RESERVED_CPU", raising=False)
     monkeypatch.setattr(psutil, "cpu_count", lambda logical: cores)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed)
+    monkeypatch.setattr(os, "cpu_count", lambda: threads)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(allowed)))
     config = SimpleNamespace(hf_text_config=SimpleNamespace(hidden_size=width))
-    assert cpu_environment(config) == variables
+    assert cpu_environment(config) == ({} if reserved is None else {"VLLM_CPU_NUM_OF_RESERVED_CPU": reserved})
+
+
+def test_an_engine_starts_with_the_variables_of_a_small_machine_or_the_users_own(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arguments, "FEW_CORES", 1024)
+    monkeypatch.setattr(arguments, "WIDE", 1)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    names, started_with = vllm_names.load_names(), []
+
+    class Started:
+        @staticmethod
+        def from_engine_args(engine_args: object, usage_context: object) -> None:
+            started_with.append(os.environ["VLLM_CPU_NUM_OF_RESERVED_CPU"])
+
+    names.AsyncLLM = Started
+    teacher = VLLM(model=str(model))
+    engine_args = engine_arguments(teacher, find_model(teacher.base_model, "teacher", TeacherError), names)
+    os.environ.pop("VLLM_CPU_NUM_OF_RESERVED_CPU", None)
+    _open(names, engine_args)
+    os.environ["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "1"
+    _open(names, engine_args)
+    assert started_with == ["0", "1"]
 
 
 def test_another_vllm_is_told_by_the_name_it_lacks(

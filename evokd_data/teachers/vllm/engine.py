@@ -16,7 +16,7 @@ from evokd_data.teachers.chat import ChatTokenizer
 from evokd_data.teachers.label_trie import LabelTrie
 from evokd_data.teachers.logs import describe_error
 from evokd_data.teachers.scoring import token_logprobs
-from evokd_data.teachers.vllm.arguments import without_folders
+from evokd_data.teachers.vllm.arguments import cpu_environment, without_folders
 from evokd_data.teachers.vllm.names import version
 from evokd_data.teachers.vllm.startup import last_error
 
@@ -228,6 +228,7 @@ class VLLMEngine:
             "structured_outputs_backend": self._teacher.backend,
             "window": self.window,
             "batch_invariant": self._names.VLLM_BATCH_INVARIANT,
+            "variables": cpu_environment(config.model_config) if platform.is_cpu() else {},
             "engine_args": without_folders({key: value for key, value in self._arguments.items() if key != "model"}),
         }
 

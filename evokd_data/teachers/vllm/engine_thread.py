@@ -155,6 +155,5 @@ def _open(names: SimpleNamespace, arguments: Mapping[str, Any]) -> Any:
         config = engine_args.create_model_config()
         if engine_args.kv_cache_memory_bytes is None:
             engine_args.kv_cache_memory_bytes = cpu_cache_bytes(config)
-        for name, value in cpu_environment(config).items():
-            os.environ.setdefault(name, value)
+        os.environ.update(cpu_environment(config))
     return names.AsyncLLM.from_engine_args(engine_args, usage_context=names.UsageContext.LLM_CLASS)

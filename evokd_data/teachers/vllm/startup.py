@@ -17,7 +17,9 @@ from evokd_data.teachers.logs import LINE_FORMAT, describe_error, single_line, t
 from evokd_data.teachers.orphans import DRIVER
 from evokd_data.teachers.vllm.processes import ENGINE_LOG
 
-FORWARDED_VARIABLES = ("VLLM_BATCH_INVARIANT", "VLLM_CPU_OMP_THREADS_BIND", "HF_HUB_OFFLINE")
+FORWARDED_VARIABLES = (
+    "VLLM_BATCH_INVARIANT", "VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_NUM_OF_RESERVED_CPU", "HF_HUB_OFFLINE",
+)  # fmt: skip
 """Environment variables that an engine on another machine needs with the values they have here. Tokens are not among them:
 each machine logs in for itself. On a machine without a GPU several engines all bind to its first cores, unless
 VLLM_CPU_OMP_THREADS_BIND is `nobind`."""
