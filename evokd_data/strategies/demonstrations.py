@@ -54,8 +54,9 @@ def draw_turns(
     """Samples to show as turns when one text is written: `contrasts` seeds of other labels, then `count` of the label's own.
 
     The others are drawn from the label's neighbours, one seed each; a quota that contrasts with a label shows seeds of that one alone,
-    and so where the border between the two runs. The last one is a seed of the label: what stands nearest to the request is followed
-    most. Each text draws anew.
+    and so where the border between the two runs. The label's own are seeds, too, unless there are `candidates`: a teacher that follows its
+    own texts drifts away from the real ones (docs/results/general-teachers). The last one is a seed: what stands nearest to the request
+    is followed most. Each text draws anew.
     """
     random = derive_random(request.seed, "turns", position)
     quota = request.quota
@@ -69,7 +70,7 @@ def draw_turns(
         ]
     seeds = seeds_of(brief, quota.target)
     last = random.choice(seeds)
-    pool = brief.demonstrations.get(quota.target, ()) if candidates is None else candidates
+    pool = seeds if candidates is None else candidates
     indices = random.sample(range(len(pool)), min(count, len(pool)))  # indices, because samples are read from disk
     # What stands last is chosen first: of a text that is drawn twice, the turn nearest to the request stays. A text with spans of
     # several types can be drawn for each of them.

@@ -55,9 +55,9 @@ async def write_texts(
 ) -> tuple[list[str], str]:
     """The texts of the request's quota, as its template asks for them; it sees `variables` beside task and quota.
 
-    At most `demonstration_count` samples of the quota's label are shown: a seed, and others drawn from `candidates` (without them, from
-    all earlier samples of the label). A template that shows them as turns of the chat asks for one text in each call, and the
-    answer is the text; any other asks for all texts in one call, as JSON. Returns at most `request.count` texts, and why there
+    At most `demonstration_count` samples of the quota's label are shown: a seed, and others drawn from `candidates`. A template that shows
+    them as turns of the chat asks for one text in each call, and the answer is the text; without candidates it shows seeds alone. Any
+    other asks for all texts in one call, as JSON; without candidates it shows all earlier samples of the label. Returns at most `request.count` texts, and why there
     are fewer ("" when there are not): each text that is missing stands there as "" when others follow.
     """
     if brief.templates.has_turns(template):

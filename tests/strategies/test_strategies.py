@@ -275,6 +275,14 @@ def test_turns_show_seeds_of_the_nearest_labels_then_of_the_label_itself():
     assert {target for turns in turns_of(Quota("red", 1)) for target, _ in turns} == {"red", "green", "blue"}
 
 
+def test_turns_show_no_text_that_the_teacher_wrote():
+    seeds = brief().demonstrations
+    later = [sample(f"red text {i}", "red", round=1, request=i) for i in range(20)]
+    shown = {text for turns in turns_of(Quota("red", 1), demonstrations={**seeds, "red": [*seeds["red"], *later]})
+             for target, text in turns if target == "red"}  # fmt: skip
+    assert shown == set(SEEDS["red"])
+
+
 def test_turns_against_a_label_show_three_of_its_seeds_and_three_of_the_label_s_own():
     for turns in turns_of(Quota("red", 1, contrast="green"), neighbours={"red": ["blue", "green"]}):
         assert [target for target, _ in turns[:3]] == ["green"] * 3 and {target for target, _ in turns[3:]} == {"red"}
