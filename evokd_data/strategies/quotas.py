@@ -39,8 +39,13 @@ def uniform_quotas(labels: Sequence[str], budget: int, turn: int) -> list[Quota]
 
 def stratified_quotas(labels: Sequence[str], budget: int, easy: float, turn: int) -> list[Quota]:
     """The same number of texts for every label, a share `easy` of them easy, the others hard. `turn` as in `divide`."""
+    return by_difficulty(dict(zip(labels, divide(budget, [1.0] * len(labels), turn), strict=True)), easy, turn)
+
+
+def by_difficulty(samples_of: Mapping[str, int], easy: float, turn: int) -> list[Quota]:
+    """So many texts for each label, a share `easy` of them easy, the others hard. `turn` as in `divide`."""
     quotas = []
-    for index, (label, samples) in enumerate(zip(labels, divide(budget, [1.0] * len(labels), turn), strict=True)):
+    for index, (label, samples) in enumerate(samples_of.items()):
         easy_samples, hard_samples = divide(samples, [easy, 1 - easy], turn + index)
         quotas += [Quota(label, easy_samples, "easy"), Quota(label, hard_samples, "hard")]
     return [quota for quota in quotas if quota.samples]

@@ -317,6 +317,26 @@ def test_evokd_targets_weaknesses_from_round_two_on_both_sides_and_no_more_than_
     assert all(quota.difficulty == "hard" for quota in targeted)
 
 
+@given(st.integers(0, 200), st.floats(0, 1), st.lists(st.floats(0.01, 1), min_size=2, max_size=2), st.integers(2, 9))
+def test_evokd_gives_every_label_as_many_texts_whatever_it_aims_at(budget, share, rates, turn):
+    weaknesses = tuple(replace(weakness, rate=rate) for weakness, rate in zip(WEAKNESSES, rates, strict=True))
+    strategy = build_strategy("evokd", {"targeted": share})
+    quotas = strategy.allot(brief(round=turn, weaknesses=weaknesses, budget=budget))
+    of_label = {label: [quota for quota in quotas if quota.target == label] for label in brief().task.labels}
+    totals = [sum(quota.samples for quota in own) for own in of_label.values()]
+    assert sum(totals) == budget and max(totals) - min(totals) <= 1
+    for own, total in zip(of_label.values(), totals, strict=True):
+        assert sum(quota.samples for quota in own if quota.weakness) <= round(total * share)
+
+
+def test_evokd_divides_a_labels_targeted_texts_by_how_often_each_mistake_is_made():
+    weaknesses = (replace(WEAKNESSES[0], rate=0.3), replace(WEAKNESSES[1], rate=0.1))
+    quotas = build_strategy("evokd", {"targeted": 0.4}).allot(brief(round=3, weaknesses=weaknesses, budget=60))
+    assert {(q.target, q.contrast): q.samples for q in quotas if q.weakness} == {
+        ("red", "blue"): 6, ("red", "green"): 2, ("green", "red"): 8, ("blue", "red"): 8,
+    }  # fmt: skip
+
+
 def test_evokd_aims_at_no_weakness_whose_texts_have_doubtful_labels():
     doubted = replace(WEAKNESSES[0], rate=0.0)
     quotas = build_strategy("evokd", {}).allot(brief(round=2, weaknesses=(doubted, WEAKNESSES[1]), budget=100))
