@@ -294,5 +294,5 @@ def _report(intake: Intake, reading: Reading, test: Reading | None, per_class: i
         echo(f"a run draws {per_class} of each class from the seeds: seeds.per_class")
     echo(f"wrote {intake.recipe}, {intake.seeds} and {intake.test}")
     echo("open the recipe: what the texts and labels mean is yours to say, and decides most")
-    echo(f"write it from {intake.seeds} alone: words that were chosen by {intake.test} make its score too high")
+    echo(f"choose its words by {intake.seeds} alone: words chosen by {intake.test} make the score on it too high")
     echo(f"next: evokd-data doctor {intake.recipe}, then evokd-data preview {intake.recipe}")

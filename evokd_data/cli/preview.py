@@ -27,7 +27,8 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, samples: int, 
     """Show what a run of RECIPE would be like: the first prompts as rendered, how well the teacher labels the seeds, some samples
     with their labels, and requests, tokens, time and (with `prices`) cost of the whole run.
 
-    A run of the same recipe does not ask again for what the preview asked; a recipe that is changed begins anew. The exit code is
+    A run of the same recipe does not ask again for what the preview asked; a recipe that is changed begins anew,
+    but keeps the exam where only its sizes (rounds) are others. The exit code is
     1 when a run would stop because the teacher's labels are of no use.
 
     Example: evokd-data preview recipe.yaml --samples 20

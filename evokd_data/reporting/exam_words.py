@@ -33,7 +33,9 @@ def message(content: Mapping[str, Any]) -> str:
         shown += f", or more often: {alone} alone in a class, whose example the exam could not show"
     if verdict == USEFUL:
         measure = "accuracy" if "pool" in content else "micro-F1"
-        return f"the teacher labels the seeds with {measure} {shown}, asked by {form}"
+        return (
+            f"the teacher labels the seeds with {measure} {shown}, asked by {form}{_worth_beside_the_student(content)}"
+        )
     if verdict == UNCERTAIN and content["questions"] < FEW:
         return (
             f"{content['questions']} seeds are too few to say how well the teacher labels: it is right on {shown}, asked by {form}; "
@@ -58,6 +60,17 @@ def message(content: Mapping[str, Any]) -> str:
             f"{student:.2f} of them, the teacher on {shown}{_together(content)}"
         )
     return f"the teacher labels the seeds no better than chance ({content['chance']:.2f}): it is right on {shown}"
+
+
+def _worth_beside_the_student(content: Mapping[str, Any]) -> str:
+    """Why a teacher that is right less often than the seeds-only student is of use."""
+    chosen = content["chosen"]
+    if "pool" not in content or not chosen["student_weight"] or chosen["accuracy"] >= content["student"]["accuracy"]:
+        return ""
+    return (
+        f"; a small student that has learned the other seeds alone is right on {content['student']['accuracy']:.2f}, and both together, whose labels "
+        f"are used, on {content['pool']['accuracy']:.2f}"
+    )
 
 
 def _together(content: Mapping[str, Any]) -> str:

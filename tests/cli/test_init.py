@@ -60,7 +60,7 @@ def test_a_csv_becomes_a_sound_recipe_with_every_class_on_both_sides_and_no_text
     assert "1 of 125 rows left out, like an earlier row, text and label; the first is row 121" in result.stdout
     assert "2 of 125 rows left out, with a text that another row labels otherwise" in result.stdout
     assert "2 of 125 rows left out, without a text or a label" in result.stdout
-    assert "write it from tickets-seeds.jsonl alone: words that were chosen by tickets-test.jsonl make" in result.stdout
+    assert "choose its words by tickets-seeds.jsonl alone: words chosen by tickets-test.jsonl make" in result.stdout
     assert (
         result.stdout.splitlines()[-1] == "next: evokd-data doctor tickets.yaml, then evokd-data preview tickets.yaml"
     )

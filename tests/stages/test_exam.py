@@ -17,6 +17,7 @@ from evokd_data.generation.seed_student import folds_of
 from evokd_data.loop.rounds import generate_next, open_run, take_exam, train_next
 from evokd_data.progress import Progress
 from evokd_data.records import Completion, LabelForm, Prompt
+from evokd_data.reporting.exam_words import USEFUL, message
 from evokd_data.seeds import load_splits
 from evokd_data.stages import exam_forms
 from evokd_data.stages.exam import _best_pool, labelling_of
@@ -91,6 +92,28 @@ def test_after_the_first_questions_only_the_best_forms_are_asked_the_others(meas
     )
     assert content["choice"]["second"] in [form["form"] for form in whole]
     assert content["questions"] == sum(entry["n"] for entry in content["chosen"]["per_class"].values()) == 15
+
+
+def test_a_useful_teacher_that_is_right_less_often_than_the_student_is_told_with_the_reason():
+    chosen = {
+        "accuracy": 0.68,
+        "low": 0.56,
+        "high": 0.79,
+        "form": {"answer": "names", "turns": True, "demonstrations": 24},
+        "student_weight": 2.0,
+    }
+    content = {
+        "verdict": USEFUL,
+        "questions": 60,
+        "chosen": chosen,
+        "student": {"accuracy": 0.82},
+        "pool": {"accuracy": 0.85},
+    }
+    told = "the teacher labels the seeds with accuracy 0.68 (0.56 to 0.79, 60 seeds), asked by names, turns, 24"
+    reason = "; a small student that has learned the other seeds alone is right on 0.82, and both together, whose labels are used, on 0.85"
+    assert message(content) == told + reason
+    assert message({**content, "student": {"accuracy": 0.6}}) == told
+    assert message({**content, "chosen": {**chosen, "student_weight": 0.0}}) == told
 
 
 def test_forms_without_demonstrations_do_not_fill_the_final():
