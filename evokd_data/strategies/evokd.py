@@ -5,7 +5,8 @@ section 3: analyse the student's mistakes, write easy and hard texts for its wea
 
 Where we differ from the paper: every label gets as many texts, at most a share `targeted` of them written against weaknesses, and the first
 round targets none. Targeting everything, or hard texts alone, lost against uniform generation in every simulation on real data that we
-know (by up to 4 points). Labels that are confused get no more texts than others: on balanced tasks nobody has shown that to help.
+know (by up to 4 points). Labels that are confused get no more texts than others: no study that we know shows that to help on balanced
+tasks.
 """
 
 from __future__ import annotations
