@@ -105,7 +105,7 @@ def cpu_environment(config: Any) -> dict[str, str]:
     """The variables with which an engine on a CPU is faster, given vLLM's ModelConfig. The user's own values go before them.
 
     vLLM leaves one core free for its scheduler, which on two cores is half of the machine. With both, models of 0.5 and 1.5 billion
-    parameters label 1.6 to 1.9 times as fast and write 1.3 to 1.7 times as fast. A model of 3.5 million gains nothing.
+    parameters label 1.7 and 1.9 times as fast and write 1.3 and 1.7 times as fast. A model of 3.5 million gains nothing.
     """
     import psutil
 
