@@ -49,7 +49,7 @@ REASONS = {
     "span_punctuation": "a span has neither letter nor digit",
     "span_whole_text": "a span is nearly the whole text",
     "span_too_long": "a span is far longer than any of the seeds'",
-    "surplus": "the round held rounds.samples texts already",
+    "round_full": "the round held rounds.samples texts already",
 }
 """Every reason of a rejection, and its meaning. The dataset card prints this table."""
 
@@ -103,7 +103,7 @@ class FilterPipeline:
             reason, name, similarity = match
             return reject(reason, f"{name} ({similarity:.2f})")
         if self._limit is not None and self._count >= self._limit:
-            return reject("surplus")
+            return reject("round_full")
         sample = Sample(
             sample_id(self._task, draft.text, draft.target), draft.text, draft.target, draft.origin, draft.soft
         )

@@ -271,7 +271,8 @@ class Hub:
         if isinstance(error, PublishError):
             return error
         if problem := repo_names.fault(repo):
-            return PublishError(f"{repo}: {problem}")
+            hint = "; a folder with a local Hub is given as --endpoint local:FOLDER" if Path(repo).is_absolute() or ".." in repo.split("/") else ""
+            return PublishError(f"{repo}: {problem}{hint}")
         error = root_cause(error)
         address, detail = self.place, redact(describe(error), self.token, _ambient_token())
         detail = detail.replace(self.address, address)

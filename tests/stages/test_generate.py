@@ -117,6 +117,7 @@ def test_a_round_is_filled_with_what_was_asked_for_again(recipe_file, tmp_path):
     assert totals["kept"] == 24 and totals["asked"] > 24 and plan["refills"]
     asked = [quota["samples"] for quotas in (plan["cells"], *plan["refills"]) for quota in quotas]
     assert totals["asked"] == sum(asked) <= 4 * 24
+    assert totals["rejected"]["round_full"] > 0, "its last wave asks for more than the filters let through"
     samples = list(ShardedSamples(TASK, run.round(1).shard_files()))
     assert samples[: len(samples)] == sorted(samples, key=lambda s: (s.origin.request, s.origin.position))
     first = [s for s in samples if s.origin.request < read_json(once.generated)["requests"]]
