@@ -39,8 +39,8 @@ OURS = ("orjson", "jinja2", "ruamel.yaml", "pydantic", "click", "rich")
 """Packages that evokd_data.load_round needs besides the clients."""
 READING = ("pandas", "polars", "duckdb")
 ENVIRONMENTS = {
-    "hub-1": ("huggingface_hub==1.3.*", "datasets==4.*", *READING, *OURS),
-    "hub-2": ("huggingface_hub==2.*", "datasets==5.*", *READING, *OURS),
+    "huggingface_hub-1": ("huggingface_hub==1.3.*", "datasets==4.*", *READING, *OURS),
+    "huggingface_hub-2": ("huggingface_hub==2.*", "datasets==5.*", *READING, *OURS),
 }
 VERSIONS_OF = ("huggingface_hub", "datasets", "pyarrow", "fsspec", *READING)
 

@@ -8,7 +8,7 @@ round for one draw of seeds. On each line, of one arm:
     left        texts that the text filters and the near-duplicate filter leave, as a share of those asked for
     on target   of these, the share that holds a span of the type asked for, says the judge: a MiniLM tuned on 2,000 real texts
     detector    how well a classifier tells them from real training texts: area under the ROC curve, 0.5 is not at all
-    worth       micro-F1 on test texts of the student tuned by contrast, from the seeds and as many texts as every arm has, with
+    worth       micro-F1 on test texts of the contrastively fine-tuned student, from the seeds and as many texts as every arm has, with
                 the judge's spans: what texts are worth, whoever labels them
     tokens      of prompts and answers, a text asked for
 """

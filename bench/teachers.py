@@ -7,7 +7,7 @@ train.parquet and test.parquet (columns text, label; or tokens, ner_tags). Witho
 resumable: the same command goes on where it was. It prints a line for each cell and writes OUT/results.json. In a tagging set the
 seeds are `shots` texts for each type that hold it.
 
-Two columns of classification are measured with a judge, MiniLM tuned by contrast on at most 6,000 texts of the real training set, which
+Two columns of classification are measured with a judge, MiniLM fine-tuned contrastively on at most 6,000 texts of the real training set, which
 nothing else reads (`judge_on_test`: how often it is right on real test texts): `kept_label_precision`, the share of kept samples whose label is the judge's, and `on_target`, the share of kept and rejected texts
 that are, for the judge, what was asked for.
 """

@@ -125,7 +125,7 @@ def test_prices_give_each_round_a_cost_and_a_cost_without_prices_is_a_problem(re
 
 
 @pytest.mark.slow
-def test_a_taste_lies_in_a_folder_of_its_own_and_is_never_published(
+def test_a_trial_run_lies_in_a_folder_of_its_own_and_is_never_published(
     recipe_file: Callable[..., Path], tmp_path: Path
 ) -> None:
     path = recipe_file(**{"strategy:": "publish: {repo: local/colours, endpoint: local}\nstrategy:"})

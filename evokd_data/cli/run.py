@@ -27,7 +27,7 @@ NEXT = (
 @options.origin
 @click.option(
     "--limit", type=click.IntRange(1), metavar="N",
-    help="A taste: N texts a round, in a folder of its own (NAME-limit-N), never published; the teacher's own test is left out. It takes over the exam of a preview.",
+    help="A trial run: N texts a round, in a folder of its own (NAME-limit-N), never published; the teacher's own test is left out. It takes over the exam of a preview.",
 )  # fmt: skip
 @options.output
 def command(
@@ -49,7 +49,7 @@ def command(
     """
     from evokd_data.cli.console import rounds_table
     from evokd_data.cli.live import live
-    from evokd_data.loop.rounds import run_all, share_exam, taste
+    from evokd_data.loop.rounds import run_all, share_exam, trial_run
     from evokd_data.recipe import load
     from evokd_data.reporting.html_report import renew
     from evokd_data.reporting.report_sections.run_files import read_run
@@ -57,14 +57,16 @@ def command(
     loaded = [load(path, overrides) for path in recipes]
     whole = loaded
     if limit is not None:
-        loaded = [load(path, [*overrides, *taste(recipe, limit)]) for path, recipe in zip(recipes, whole, strict=True)]
-        for recipe, tasted in zip(whole, loaded, strict=True):
-            share_exam(recipe, tasted, runs)
+        loaded = [
+            load(path, [*overrides, *trial_run(recipe, limit)]) for path, recipe in zip(recipes, whole, strict=True)
+        ]
+        for recipe, limited in zip(whole, loaded, strict=True):
+            share_exam(recipe, limited, runs)
     with live() as progress:
         for recipe in whole if limit is not None else ():
             if recipe.teacher_test_texts:
                 progress.note(
-                    f"{recipe.name}: a taste of {limit} texts a round, not published; the teacher does not label the test set "
+                    f"{recipe.name}: a trial run of {limit} texts a round, not published; the teacher does not label the test set "
                     f"(teacher_test_texts is 0 here, {recipe.teacher_test_texts} in a whole run)"
                 )
         done = run_all(loaded, runs, progress, origin, mirror)

@@ -33,7 +33,7 @@ SMALLEST = 10**-DECIMALS
 
 
 def baseline_student(recipe: Recipe) -> Student:
-    """The student that does best on a handful of seeds: the recipe's own base model tuned by contrast; the recipe's student where that has
+    """The student that does best on a handful of seeds: the recipe's own base model, contrastively fine-tuned; the recipe's student where that has
     no base model."""
     return recipe.student.few_shot()
 

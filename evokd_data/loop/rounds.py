@@ -124,18 +124,18 @@ def open_run(
         yield LockedRun(recipe, workspace, splits)
 
 
-def taste(recipe: Recipe, limit: int) -> list[str]:
-    """Overrides that make a taste of a recipe: `limit` texts a round, in a folder of its own name, never published."""
+def trial_run(recipe: Recipe, limit: int) -> list[str]:
+    """Overrides that make a trial run of a recipe: `limit` texts a round, in a folder of its own name, never published."""
     name = f"name={recipe.name[:80]}-limit-{limit}"
     return [name, f"rounds.samples={limit}", "publish=null", "teacher_test_texts=0"]
 
 
-def share_exam(recipe: Recipe, tasted: Recipe, runs: Path) -> None:
-    """Give a taste the exam that the recipe's own folder holds, from a preview or the run: it asks the same of the same teacher."""
-    source, target = Workspace(runs / recipe.name), Workspace(runs / tasted.name)
+def share_exam(recipe: Recipe, limited: Recipe, runs: Path) -> None:
+    """Give a trial run the exam that the recipe's own folder holds, from a preview or the run: it asks the same of the same teacher."""
+    source, target = Workspace(runs / recipe.name), Workspace(runs / limited.name)
     if not source.round(1).exam.exists() or target.round(1).root.exists():
         return
-    with open_run(tasted, runs) as run:
+    with open_run(limited, runs) as run:
         if but_rounds(read_json(source.inputs)) == but_rounds(read_json(target.inputs)):
             write_checked_json(run.workspace.round(1).exam, read_json(source.round(1).exam))
 

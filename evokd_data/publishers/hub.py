@@ -271,7 +271,11 @@ class Hub:
         if isinstance(error, PublishError):
             return error
         if problem := repo_names.fault(repo):
-            hint = "; a folder with a local Hub is given as --endpoint local:FOLDER" if Path(repo).is_absolute() or ".." in repo.split("/") else ""
+            hint = (
+                "; a folder with a local Hub is given as --endpoint local:FOLDER"
+                if Path(repo).is_absolute() or ".." in repo.split("/")
+                else ""
+            )
             return PublishError(f"{repo}: {problem}{hint}")
         error = root_cause(error)
         address, detail = self.place, redact(describe(error), self.token, _ambient_token())

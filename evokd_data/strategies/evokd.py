@@ -3,7 +3,7 @@
 Liu et al., "Evolving Knowledge Distillation with Large Language Models and Active Learning", LREC-COLING 2024,
 section 3: analyse the student's mistakes, write easy and hard texts for its weaknesses, label them in a separate call.
 
-Where we differ from the paper: every label gets as many texts, at most a share `targeted` of them written against weaknesses, and the first
+Where we differ from the paper: every label gets the same number of texts, at most a share `targeted` of them written against weaknesses, and the first
 round targets none. Targeting everything, or hard texts alone, lost against uniform generation in every simulation on real data that we
 know (by up to 4 points). Labels that are confused get no more texts than others: no study that we know shows that to help on balanced
 tasks.
@@ -64,7 +64,7 @@ class EvoKD:
     """The share of easy texts among those that aim at no weakness; the others are hard. The paper's ablation without
     easy texts: 0."""
     targeted: Share = 0.3
-    """The largest share of each label's texts that is written against weaknesses. 0: none. Every label gets as many texts in any case."""
+    """The largest share of each label's texts that is written against weaknesses. 0: none. Every label gets the same number of texts in any case."""
     targeted_from: Annotated[int, Field(ge=1)] = 2
     """The first round that aims at weaknesses. Earlier students are too weak to show useful ones."""
     weaknesses: Annotated[int, Field(ge=1)] = 5
@@ -84,7 +84,8 @@ class EvoKD:
     init_rounds: Annotated[int, Field(ge=1)] = 1
     """With `init: auggpt`, how many rounds are made so."""
     demonstrations: Annotated[int, Field(ge=0, le=20)] = 3
-    """How many samples each prompt that writes texts shows."""
+    """How many seeds of its label each prompt that writes texts shows; three seeds of other labels stand before them. With
+    `choose: useful`, earlier samples are among them."""
     choose: Literal["random", "useful"] = "random"
     """Which samples are shown. `random`: drawn anew for each prompt. `useful`: those that help the teacher most to
     label others."""

@@ -32,7 +32,8 @@ class Static:
     easy: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The share of easy texts; the others are hard."""
     demonstrations: Annotated[int, Field(ge=0, le=20)] = 3
-    """How many samples each prompt that writes texts shows."""
+    """How many seeds of its label each prompt that writes texts shows; three seeds of other labels stand before them. With
+    `choose: useful`, earlier samples are among them."""
     choose: Literal["random", "useful"] = "random"
     """Which samples are shown. `random`: drawn anew for each prompt. `useful`: those that help the teacher most to
     label others."""

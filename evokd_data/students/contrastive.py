@@ -1,4 +1,4 @@
-"""An encoder tuned by contrast, with a logistic regression on its embeddings: the strongest student of a handful of samples.
+"""A contrastively fine-tuned encoder, with a logistic regression on its embeddings: mostly the strongest student of a handful of samples.
 
 SetFit (Tunstall et al. 2022, arXiv 2209.11055) in two steps. First the encoder is tuned so that texts of one class lie closer together
 than texts of two, by the supervised contrastive loss (Khosla et al. 2020, arXiv 2004.11362, equation 2) on batches that hold all classes

@@ -21,7 +21,7 @@ def tuned_readme(model: str, classes: Sequence[str], words: bool) -> str:
 
 
 _TUNED_PAGE = """\
-# An encoder tuned by contrast, with a head
+# A contrastively fine-tuned encoder, with a head
 
 The encoder in this folder, in transformers' format, was tuned from {model}. `head.npz` is a logistic regression on its embeddings;
 `evokd.json` has the names of its classes, the length at which texts are cut, and the digests of the files.

@@ -1,4 +1,4 @@
-"""Static token embeddings (Model2Vec) with a logistic regression on them: predicts in microseconds, without torch or a GPU.
+"""Static token embeddings (Model2Vec) with a logistic regression on them: predicts by a look-up in a table, without torch or a GPU.
 
 Tulkens and van Dongen 2024, Model2Vec (github.com/MinishLab/model2vec): each token's vector is what a sentence encoder makes of that
 token alone, reduced by PCA and weighted by the token's rank. A text is the mean of its tokens' vectors. So word order is lost; a

@@ -1,4 +1,4 @@
-"""A pretrained encoder, fine-tuned: the student of every distillation paper, and what one deploys.
+"""A pretrained encoder, fine-tuned with a classification head: the usual student of distillation.
 
 A checkpoint is a folder that `transformers.pipeline("text-classification", folder)` (or "token-classification") can load.
 """

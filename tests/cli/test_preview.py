@@ -64,7 +64,7 @@ def test_it_shows_prompts_exam_samples_and_the_estimate_and_what_comes_next(meas
     assert " dollars" in shown.stdout
     assert "round 1: exam: 15 seeds, 10 forms, 150 prompts" in shown.stderr
     assert "of this the exam is done: 150 requests with " in shown.stdout
-    assert f"next: evokd-data run {path}, or a taste of it first: evokd-data run {path} --limit 20" in shown.stderr
+    assert f"next: evokd-data run {path}, or a trial run first: evokd-data run {path} --limit 20" in shown.stderr
 
     content = json.loads(call("preview", path, *FAST, "--runs", runs, *prices, "--json").stdout)
     assert {row["asked_for"] for row in content["samples"]} == {"red", "green", "blue"}
@@ -112,12 +112,12 @@ def test_requests_tokens_and_seconds_of_the_estimate_all_hold_the_exam(measured:
     assert estimate["seconds_at_most"] == pytest.approx(exam["measured_seconds"] + others * rate, abs=1)
 
 
-def test_a_taste_after_it_takes_over_the_exam_unless_the_recipe_was_changed(measured: Path, runs: Path) -> None:
+def test_a_trial_run_after_it_takes_over_the_exam_unless_the_recipe_was_changed(measured: Path, runs: Path) -> None:
     assert call("preview", measured, *FAST, "--runs", runs).exit_code == 0
     for name, changes in (("same", []), ("changed", ["--set", "task.description=other"])):
         limited = ["--limit", 6, "--set", "rounds.count=1", *changes, *FAST, "--runs", runs]
-        tasted = call("run", measured, *limited)
-        assert tasted.exit_code == 0, tasted.stderr
+        tried = call("run", measured, *limited)
+        assert tried.exit_code == 0, tried.stderr
         run = Workspace(runs / "colours-limit-6")
         keys = [key for key, _ in asked(run)]
         assert any(key.startswith("exam/") for key in keys) == (name == "changed")

@@ -595,5 +595,7 @@ class TestBeforeAnyWorkIsDone:
                 PublishError, match=r"^a--b/c: the Hub refuses '--' and '\.\.' in a name; choose another$"
             ):
                 list_rounds("a--b/c", endpoint=running.endpoint)
-            with pytest.raises(PublishError, match=r"^\.\./mine: .*; a folder with a local Hub is given as --endpoint local:FOLDER$"):
+            with pytest.raises(
+                PublishError, match=r"^\.\./mine: .*; a folder with a local Hub is given as --endpoint local:FOLDER$"
+            ):
                 list_rounds("../mine", endpoint=running.endpoint)
