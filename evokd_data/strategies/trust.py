@@ -115,8 +115,9 @@ def wilson_interval(right: float, count: int, z: float = 1.96) -> tuple[float, f
 
 def chance_of_so_many(right: int, count: int, share: float) -> float:
     """The probability of at least `right` of `count` when each succeeds with probability `share`."""
-    terms = (math.comb(count, hits) * share**hits * (1 - share) ** (count - hits) for hits in range(right, count + 1))
-    return min(1.0, math.fsum(terms))
+    from scipy.special import bdtrc
+
+    return float(bdtrc(right - 1, count, share)) if right else 1.0
 
 
 def paired_difference(scores: Sequence[float], earlier: Sequence[float]) -> tuple[float, float]:

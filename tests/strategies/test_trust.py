@@ -112,3 +112,10 @@ def test_the_chance_of_so_many_is_the_binomial_tail():
     assert chance_of_so_many(0, 6, 1 / 6) == pytest.approx(1)
     assert chance_of_so_many(4, 6, 1 / 6) == pytest.approx(0.0087, abs=1e-4)
     assert chance_of_so_many(2, 6, 1 / 6) == pytest.approx(0.2632, abs=1e-4)
+
+
+def test_the_chance_of_so_many_is_found_in_a_round_of_any_size():
+    """Of 2,000 texts the number of ways is beyond any float: a round that large must not end its run."""
+    assert chance_of_so_many(1400, 2000, 1 / 6) < 1e-300
+    assert chance_of_so_many(50_000, 100_000, 0.5) == pytest.approx(0.50126, abs=1e-5)
+    assert chance_of_so_many(500_500, 1_000_000, 0.5) == pytest.approx(0.1589, abs=1e-3)
