@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from evokd_data.digest import derive_random, digest
 from evokd_data.errors import DataError
+from evokd_data.normal_form import same_text
 from evokd_data.records import Origin, Sample, Target
 from evokd_data.sources import open_source
 from evokd_data.tasks import UNANNOTATED, sample_id
@@ -76,8 +77,8 @@ class Labelled:
 def load_splits(recipe: Recipe, hub: bool = True) -> Splits:
     """All splits of a recipe, checked; without `hub`, those that are files. Raises DataError naming the file, row and value.
 
-    Seeds whose text stands in test or dev are not drawn, nor are those that repeat or contradict another one; texts of dev
-    that stand in test are not scored. A data set that others have published cannot be corrected, so they are counted.
+    Seeds whose text stands in test or dev, be it with other case, punctuation or white space, are not drawn, nor are those that
+    repeat or contradict another one; texts of dev that stand in test are not scored. A data set that others have published cannot be corrected, so they are counted.
     """
     task = recipe.task
     reads = {
@@ -90,9 +91,9 @@ def load_splits(recipe: Recipe, hub: bool = True) -> Splits:
         raise DataError(f"test: {recipe.test} is empty; without a test set no round can be compared with another")
     test = reads["test"].samples if "test" in reads else []
     dev = reads["dev"].samples if "dev" in reads else []
-    in_test = {sample.text for sample in test}
+    in_test = {same_text(sample.text) for sample in test}
     if dev:
-        reasons = {i: "in_test" for i, sample in enumerate(dev) if sample.text in in_test}
+        reasons = {i: "in_test" for i, sample in enumerate(dev) if same_text(sample.text) in in_test}
         reports["dev"] = reported(reports["dev"], dev, reasons)
         dev = [sample for i, sample in enumerate(dev) if i not in reasons]
         if not dev:
@@ -102,7 +103,7 @@ def load_splits(recipe: Recipe, hub: bool = True) -> Splits:
     seeds: list[Sample] = []
     if "seeds" in reads:
         samples = reads["seeds"].samples
-        reasons = left_out(samples, in_test, {sample.text for sample in dev})
+        reasons = left_out(samples, in_test, {same_text(sample.text) for sample in dev})
         reports["seeds"] = reported(reports["seeds"], samples, reasons)
         seeds = draw(task, samples, recipe.seeds.per_class, recipe.seed, reasons)
         _refuse_empty_classes(recipe, seeds, reports["seeds"])
@@ -113,22 +114,27 @@ def load_splits(recipe: Recipe, hub: bool = True) -> Splits:
 
 
 def left_out(samples: Sequence[Sample], in_test: Collection[str], in_dev: Collection[str]) -> dict[int, str]:
-    """Index -> reason, a key of LEFT_OUT, for the samples that are not drawn. Of samples that repeat each other the first is."""
+    """Index -> reason, a key of LEFT_OUT, for the samples that are not drawn. Of samples that repeat each other the first is.
+
+    `in_test`, `in_dev`: texts as `same_text` has them. With spans only equal texts repeat or contradict each other: case and punctuation
+    can decide what is a name.
+    """
+    keys = [same_text(sample.text) if isinstance(sample.target, str) else sample.text for sample in samples]
     targets: dict[str, set[Target]] = {}
-    for sample in samples:
-        targets.setdefault(sample.text, set()).add(sample.target)
+    for key, sample in zip(keys, samples, strict=True):
+        targets.setdefault(key, set()).add(sample.target)
     reasons: dict[int, str] = {}
     before: set[str] = set()
-    for index, sample in enumerate(samples):
-        if sample.text in in_test:
+    for index, (key, sample) in enumerate(zip(keys, samples, strict=True)):
+        if (same := same_text(sample.text)) in in_test:
             reasons[index] = "in_test"
-        elif sample.text in in_dev:
+        elif same in in_dev:
             reasons[index] = "in_dev"
-        elif len(targets[sample.text]) > 1:
+        elif len(targets[key]) > 1:
             reasons[index] = "contradicted"
-        elif sample.text in before:
+        elif key in before:
             reasons[index] = "repeated"
-        before.add(sample.text)
+        before.add(key)
     return reasons
 
 

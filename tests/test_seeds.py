@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from evokd_data.errors import DataError
 from evokd_data.recipe import Recipe, load
-from evokd_data.seeds import draw, load_splits, notes
+from evokd_data.records import Span
+from evokd_data.seeds import draw, left_out, load_splits, notes
 from tests.support.example_task import SEEDS, TASK, TEST, sample, write_rows
 
 ROWS = [{"text": text, "label": label} for label, texts in SEEDS.items() for text in texts]
@@ -145,6 +146,27 @@ def test_seeds_of_test_and_dev_and_those_that_repeat_or_contradict_each_other_ar
         CONTRADICTED,
     ]
     assert dict(splits.reports["dev"].left_out) == {"in_test": 1}
+
+
+def test_a_seed_that_is_a_test_text_but_for_case_punctuation_or_a_blank_is_left_out(recipe_file, tmp_path):
+    recipe = all_seeds(load(recipe_file()))
+    alike = [f" {TEST['red'][0].upper()} !", f"{TEST['blue'][1]}."]
+    repeated = f"{SEEDS['red'][0]}?"
+    rows = [*ROWS, {"text": alike[0], "label": "red"}, {"text": alike[1], "label": "blue"}, {"text": repeated, "label": "red"},
+            {"text": "?!", "label": "red"}, {"text": "...", "label": "blue"}]  # fmt: skip
+    (tmp_path / "seeds.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    splits = load_splits(recipe)
+    assert [s.text for s in splits.seeds] == [*(row["text"] for row in ROWS), "?!", "..."]
+    assert dict(splits.reports["seeds"].left_out) == {"in_test": 2, "repeated": 1}
+
+
+def test_tagged_seeds_repeat_each_other_only_when_they_are_equal():
+    """Case can be what makes a name."""
+    spans = (Span(5, 8, "date", "May"),)
+    tagged = {"come May": spans, "come may": (), "Come May!": spans}
+    samples = [dataclasses.replace(sample(text, "red"), target=target) for text, target in tagged.items()]
+    assert left_out(samples, {"come may"}, ()) == {0: "in_test", 1: "in_test", 2: "in_test"}
+    assert left_out(samples, (), ()) == {}
 
 
 def test_a_class_with_too_few_seeds_besides_those_left_out_says_so(recipe_file, tmp_path):

@@ -9,7 +9,8 @@ import regex
 
 from evokd_data.curation.reviewed_run import ReviewedRun
 from evokd_data.errors import DataError
-from evokd_data.generation.near_duplicates import SHINGLE, normal_form
+from evokd_data.generation.near_duplicates import SHINGLE
+from evokd_data.normal_form import normal_form
 from evokd_data.records import Sample
 from evokd_data.settings import short
 from evokd_data.storage.corrections import RowKey

@@ -27,7 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evokd_data.digest import derive_random
-from evokd_data.generation.near_duplicates import SHINGLE, normal_form
+from evokd_data.generation.near_duplicates import SHINGLE
+from evokd_data.normal_form import normal_form
 from evokd_data.writing_systems import CHARACTER_IS_WORD
 
 SAMPLE = 400  # texts of one measure: eigenvalues of a 400 x 400 matrix take a tenth of a second

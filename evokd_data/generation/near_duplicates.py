@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import mmap
 import os
-import re
 import struct
 import tempfile
-import unicodedata
 import weakref
 from array import array
 from bisect import bisect_left
@@ -30,6 +28,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
+from evokd_data.normal_form import normal_form
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -39,18 +39,6 @@ PERMUTATIONS = 128  # standard error of an estimated similarity of 0.85: 0.03
 MIN_RECALL = 0.99  # probability that a pair as similar as the threshold becomes a candidate
 SHINGLE = 5  # characters
 MINHASH_SEED = 1
-
-
-def normal_form(text: str) -> str:
-    """A text without case, punctuation and runs of white space, compatibility forms folded (NFKC)."""
-    if text.isascii():  # the same result as below, in a third of the time
-        return " ".join(text.translate(_ASCII).split())
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(_NOT_WORD.sub(" ", folded).split())
-
-
-_NOT_WORD = re.compile(r"[\W_]+")
-_ASCII = {code: chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
 
 
 def band_count(threshold: float) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from evokd_data.digest import derive_random
+from evokd_data.normal_form import same_text
 from evokd_data.records import Sample
 from evokd_data.tasks import Task
 
@@ -24,13 +24,8 @@ class Division:
     test: tuple[Sample, ...]
 
 
-def normalized(text: str) -> str:
-    """Texts that differ in nothing but case and white space have the same."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
 def divide(task: Task, samples: Sequence[Sample], test_share: float, seed: int) -> Division:
-    """A share of each class for the test, drawn at random; texts that differ in case or white space only stay together.
+    """A share of each class for the test, drawn at random; texts that differ in case, punctuation or white space only stay together.
 
     A class with several texts keeps at least one as a seed, and has FEW_TEST_TEXTS test texts where half of its texts are
     as many. In all there are at most MAX_TEST_TEXTS. A tagged text counts for the rarest type that it holds.
@@ -42,18 +37,18 @@ def divide(task: Task, samples: Sequence[Sample], test_share: float, seed: int) 
         wanted = max(round(share * count), min(FEW_TEST_TEXTS, count // 2))
         derive_random(seed, "division", stratum).shuffle(keys)
         in_test.update(keys[: min(wanted, count - 1)])
-    sides = [normalized(sample.text) in in_test for sample in samples]
+    sides = [same_text(sample.text) in in_test for sample in samples]
     seeds = (sample for sample, is_test in zip(samples, sides, strict=True) if not is_test)
     return Division(tuple(seeds), tuple(sample for sample, is_test in zip(samples, sides, strict=True) if is_test))
 
 
 def _strata(task: Task, samples: Sequence[Sample]) -> dict[str, list[str]]:
-    """Label -> the normalized texts that are drawn together; "" for tagged texts without a span."""
+    """Label -> the texts, as `same_text` has them, that are drawn together; "" for tagged texts without a span."""
     counts = class_counts(task, samples)
     strata: dict[str, dict[str, None]] = {}
     placed: set[str] = set()
     for sample in samples:
-        key = normalized(sample.text)
+        key = same_text(sample.text)
         if key not in placed:
             placed.add(key)
             carried = [label for label in task.labels if task.carries(sample.target, label)]
@@ -62,9 +57,9 @@ def _strata(task: Task, samples: Sequence[Sample]) -> dict[str, list[str]]:
 
 
 def without_texts_of(samples: Iterable[Sample], others: Iterable[Sample]) -> list[Sample]:
-    """The samples whose texts are, but for case and white space, none of the others'."""
-    barred = {normalized(sample.text) for sample in others}
-    return [sample for sample in samples if normalized(sample.text) not in barred]
+    """The samples whose texts are, but for case, punctuation and white space, none of the others'."""
+    barred = {same_text(sample.text) for sample in others}
+    return [sample for sample in samples if same_text(sample.text) not in barred]
 
 
 def class_counts(task: Task, samples: Sequence[Sample]) -> Mapping[str, int]:

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evokd_data.generation.filters import REASONS, FilterPipeline
-from evokd_data.generation.near_duplicates import PERMUTATIONS, MinHashIndex, band_count, normal_form
+from evokd_data.generation.near_duplicates import PERMUTATIONS, MinHashIndex, band_count
 from evokd_data.generation.text_filters import TextFilters
+from evokd_data.normal_form import normal_form
 from evokd_data.recipe_sections import Filters
 from evokd_data.records import Draft, Origin, Rejection, Sample
 from tests.support.example_task import TASK, sample

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evokd_data.generation import near_duplicates
-from evokd_data.generation.near_duplicates import PERMUTATIONS, SHINGLE, MinHashIndex, band_count, normal_form
+from evokd_data.generation.near_duplicates import PERMUTATIONS, SHINGLE, MinHashIndex, band_count
+from evokd_data.normal_form import normal_form
 
 WORDS = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrs"]
 

@@ -19,7 +19,7 @@ WINGS = (
 """From the lowest to the highest."""
 STANDARD_LIBRARY_ONLY = {
     "records", "digest", "errors", "printable", "redaction", "registry", "repo_layout", "repo_names", "progress", "atomic_files", "scratch", "strict_json",
-    "machine", "writing_systems", "interrupts", "runner",
+    "machine", "normal_form", "writing_systems", "interrupts", "runner",
 }  # fmt: skip
 GROUND = STANDARD_LIBRARY_ONLY | {"arrow_seal", "template_limits", "settings", "yaml_files", "gguf_models", "models"}
 LOCALHUB_MAY_IMPORT = {"atomic_files", "yaml_files"}
