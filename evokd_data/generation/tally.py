@@ -10,6 +10,7 @@ from evokd_data.generation.refusals import Refusals
 from evokd_data.progress import Progress, Totals
 from evokd_data.recipe import MEASURED, Recipe
 from evokd_data.records import Completion, Prompt, Quota, Rejection, Sample
+from evokd_data.strategies import POOL
 from evokd_data.strategies.labelling import can_be_scored, is_unlabelled
 from evokd_data.strategies.quotas import RequestPlan, kind_of
 from evokd_data.strategies.trust import SIGNIFICANCE, chance_of_so_many
@@ -62,9 +63,10 @@ class Tally:
             self.accepted += 1
             self._newest.append(fate)
             self.accepted_by_kind[kind_of(self._planned[fate.origin.request].quota)] += 1
-            # By the rule "reject" nothing is kept that is labelled otherwise than it was asked for, be it without a span.
-            agrees = self._rule == "reject" or self._task.carries(fate.target, fate.origin.intended)
-            self._compare(agrees, fate.text, f"labelled {fate.target}")
+            if fate.origin.strategy != POOL:  # nobody asked for a text of the pool
+                # By the rule "reject" nothing is kept that is labelled otherwise than it was asked for, be it without a span.
+                agrees = self._rule == "reject" or self._task.carries(fate.target, fate.origin.intended)
+                self._compare(agrees, fate.text, f"labelled {fate.target}")
         else:
             self.rejected[fate.reason] += 1
             self.unlabelled += is_unlabelled(fate)

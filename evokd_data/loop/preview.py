@@ -30,6 +30,7 @@ from evokd_data.stages.exam import is_exam, needs_exam
 from evokd_data.stages.exams import examine
 from evokd_data.stages.generate import generate, make_filter_pipeline
 from evokd_data.stages.plan import make_plan
+from evokd_data.stages.pool import choose
 from evokd_data.stages.second_exam import QUESTIONS, ROUND, WAYS
 from evokd_data.storage.journal import Journal, read_answers
 from evokd_data.storage.workspace import read_json
@@ -82,7 +83,10 @@ async def _preview(run: LockedRun, progress: Progress, samples: int) -> dict[str
             if needs_exam(recipe, 1)
             else None
         )
-        brief, quotas = make_plan(recipe, workspace, 1)
+        pool = choose(recipe, workspace, 1, run.splits, rank=False) if recipe.pool else []
+        brief, quotas = make_plan(
+            recipe, workspace, 1, pool
+        )  # as many texts of the pool as in the run, so that each request keeps its place
         pipeline = make_filter_pipeline(recipe, run.splits, brief.earlier)
         brief = replace(brief, check_texts=pipeline.text_filters.problems)
         planned = RequestPlan([quotas], recipe.strategy.per_request, brief.seed, 1)
@@ -114,10 +118,11 @@ async def _preview(run: LockedRun, progress: Progress, samples: int) -> dict[str
     }  # fmt: skip
 
 
-def spread(planned: Sequence[GenerationRequest], samples: int) -> list[GenerationRequest]:
+def spread(planned: RequestPlan, samples: int) -> list[GenerationRequest]:
     """Requests of a round that show `samples` texts, SHOWN_OF_A_REQUEST of each, evenly over the plan and so over the labels."""
-    wanted = min(len(planned), max(1, -(-samples // SHOWN_OF_A_REQUEST)))
-    return [planned[position * len(planned) // wanted] for position in range(wanted)]
+    written = planned.written
+    wanted = min(written, max(1, -(-samples // SHOWN_OF_A_REQUEST)))
+    return [planned[position * written // wanted] for position in range(wanted)]
 
 
 @dataclass

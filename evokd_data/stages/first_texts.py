@@ -50,9 +50,10 @@ def needs_first_texts(recipe: Recipe, workspace: Workspace, index: int) -> bool:
 
 
 def first_requests(planned: RequestPlan, per_request: int) -> list[GenerationRequest]:
-    """Requests for about TEXTS texts, evenly over the plan and so over the labels."""
-    wanted = min(len(planned), -(-TEXTS // per_request))
-    return [planned[position * len(planned) // wanted] for position in range(wanted)]
+    """Requests for about TEXTS texts, evenly over the plan and so over the labels. Texts of the pool, last in a plan, are not among them."""
+    written = planned.written
+    wanted = min(written, -(-TEXTS // per_request))
+    return [planned[position * written // wanted] for position in range(wanted)]
 
 
 def correct_by_first_texts(

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Iterator, Sequence
 
 from evokd_data.digest import derive_random
-from evokd_data.generation.near_duplicates import MinHashIndex, normal_form
+from evokd_data.generation.near_duplicates import MinHashIndex
+from evokd_data.normal_form import normal_form
 from evokd_data.recipe import Recipe
 from evokd_data.seeds import Splits
 from evokd_data.storage.shards import ShardedSamples, read_rejections
@@ -17,8 +18,9 @@ from evokd_data.tasks import Task, unlabelled
 log = logging.getLogger(__name__)
 
 
-def choose(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> list[str]:
-    """The pool's texts for round `index`, the least sure first. Fewer than their share when the pool has no more.
+def choose(recipe: Recipe, workspace: Workspace, index: int, splits: Splits, *, rank: bool = True) -> list[str]:
+    """The pool's texts for round `index`, the least sure first. Fewer than their share when the pool has no more. Without `rank` no
+    student is asked: as many texts, but others.
 
     A near-duplicate of a test or dev text is never chosen: the filters would reject it, but only after the teacher had
     read it. A text that became a sample in an earlier round, or was labelled and rejected, is not chosen again. The
@@ -34,7 +36,7 @@ def choose(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> 
     ]
     random = derive_random(recipe.seed, index, "pool")
     candidates = random.sample(usable, min(len(usable), recipe.pool.candidates))
-    candidate_margins = margins(recipe, workspace, index, candidates)
+    candidate_margins = margins(recipe, workspace, index, candidates) if rank else [0.0] * len(candidates)
     ranked = sorted(zip(candidate_margins, candidates, strict=True))  # of equal margins the text decides
     protected = MinHashIndex(recipe.filters.near_duplicates)
     for sample in (*splits.test, *splits.dev):

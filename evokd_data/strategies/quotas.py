@@ -127,6 +127,11 @@ class RequestPlan(Sequence[GenerationRequest]):
         self.wave_ends = [self._ends[count - 1] if count else 0 for count in quotas_before]
         """For each wave the index after its last request. A shard lies within one wave."""
 
+    @property
+    def written(self) -> int:
+        """How many requests of the first wave write texts. Those that label a text of the pool follow them."""
+        return self.wave_ends[0] - sum(bool(quota.text) for quota in self._quotas) if self.wave_ends else 0
+
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 

@@ -12,20 +12,24 @@ import pytest
 from evokd_data import localhub
 from evokd_data.errors import DataError, RecipeError
 from evokd_data.generation.filters import REASONS
+from evokd_data.generation.tally import Tally
+from evokd_data.loop.preview import preview
 from evokd_data.loop.rounds import generate_next
 from evokd_data.progress import Progress
 from evokd_data.recipe import load
-from evokd_data.records import Completion, Prompt
+from evokd_data.records import Completion, Origin, Prompt, Quota
 from evokd_data.revisions.replay import replay
 from evokd_data.seeds import load_splits
+from evokd_data.stages.first_texts import first_requests
 from evokd_data.stages.pool import margins
 from evokd_data.storage import journal
 from evokd_data.storage.shards import ShardedSamples, read_rejections
 from evokd_data.storage.workspace import Workspace, read_json
 from evokd_data.strategies import Brief
 from evokd_data.strategies.pooling import WithPool
+from evokd_data.strategies.quotas import RequestPlan
 from tests.support.example_tagging_task import SAMPLES, TAGGING, tagging_brief
-from tests.support.example_task import TASK, TEST, brief, contents, cut_down, labelling, play, quick
+from tests.support.example_task import TASK, TEST, brief, contents, cut_down, labelling, play, quick, sample
 from tests.support.published_runs import ROUGH, published
 from tests.support.written_drafts import HOSTILE, RecordingTeacher, build_strategy, plan, write
 
@@ -69,10 +73,10 @@ def test_a_share_of_each_round_is_real_texts_the_teacher_explained(recipe, pool,
             row["key"]: row for row in journal.read_answers(run.round(index).journal) if row["stage"] == "explain"
         }
         assert len(answers) == 6
-        for sample in real:
-            row = answers[f"explain/{sample.origin.request:06d}/000000"]
-            assert row["messages"][-1]["content"] == sample.text
-            assert json.loads(row["text"])["label"] == sample.target
+        for labelled in real:
+            row = answers[f"explain/{labelled.origin.request:06d}/000000"]
+            assert row["messages"][-1]["content"] == labelled.text
+            assert json.loads(row["text"])["label"] == labelled.target
     assert not {s.text for s in from_pool(run, 1)} & {s.text for s in from_pool(run, 2)}
 
 
@@ -149,6 +153,31 @@ REAL = ("she painted a boat", "nobody sold it")
 
 def with_pool(**changes: object) -> Brief:
     return brief(budget=12, pool=REAL, **changes)
+
+
+def test_a_text_of_the_pool_says_nothing_of_whether_texts_are_labelled_as_asked():
+    """Nobody asked for it. By `relabel` it would count as labelled otherwise, by `reject` as labelled as asked."""
+    quotas = [Quota("red", 1), Quota("", 1, text=REAL[0])]
+    for rule in ("relabel", "reject"):
+        tally = Tally(RequestPlan([quotas], 1, 0, 1), Progress(), TASK, rule)
+        tally.add(replace(sample("a rose", "red"), origin=Origin(1, 0, 0, "static", "easy", intended="red")))
+        tally.add(replace(sample(REAL[0], "red"), origin=Origin(1, 1, 0, "pool")))
+        assert (tally.agreed, tally.disagreed) == (1, 0)
+
+
+def test_first_texts_are_written_ones_however_much_of_the_round_is_pool():
+    strategy = WithPool(build_strategy("static", {}), True)
+    planned = RequestPlan([strategy.allot(with_pool())], 1, 0, 1)
+    assert planned.written == 12 - len(REAL) == len(first_requests(planned, 1))
+    assert not any(request.quota.text for request in first_requests(planned, 1))
+    assert RequestPlan([], 1, 0, 1).written == 0
+
+
+def test_a_run_after_a_preview_asks_for_the_same_texts_in_spite_of_the_pool(recipe, pool, tmp_path):
+    shown = preview(recipe(**WITH_POOL), tmp_path / "runs", Progress(), 8)
+    run = play(recipe(**WITH_POOL), tmp_path / "runs", 2)
+    written = {s.text for s in ShardedSamples(TASK, run.round(1).shard_files())}
+    assert shown["samples"] and {row["text"] for row in shown["samples"]} <= written
 
 
 def test_the_budget_that_the_pool_leaves_is_the_strategys():
