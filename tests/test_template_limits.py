@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from evokd_data.errors import RecipeError
+from evokd_data.template_limits import BoundedEnvironment
 from evokd_data.templates import Templates
 
 DOUBLE = "{{% set box = namespace(x={start}) %}}{{% for a in range(60) %}}{step}{{% endfor %}}x"
@@ -28,6 +29,21 @@ BOMBS = {
     "much output": "{% for a in range(99999) %}{{ 'a' * 100000 }}{% endfor %}",
     "much text": "{% for a in range(99999) %}" + "text " * 1000 + "{% endfor %}",
     "a joined list": "{{ (['x' * 100000] * 900)|join }}",
+    "escaped texts": DOUBLE.format(start="'<<<<'", step="{% set box.x = box.x|escape %}"),
+    "JSON of JSON": DOUBLE.format(start="'\\\\'", step="{% set box.x = box.x|tojson %}"),
+    "quoted texts": DOUBLE.format(start="'%%'", step="{% set box.x = box.x|urlencode %}"),
+    "lists as texts": DOUBLE.format(start="'aaaa'", step="{% set box.x = [box.x, box.x]|string %}"),
+    "a list as a text": "{{ ['x' * 100000] * 9000 }}",
+    "a list in a concatenation": "{{ ((['x' * 100000] * 9000) ~ '')|length }}",
+    "a list in a format": "{{ ('%s' * 9000)|format(*(['x' * 100000] * 9000))|length }}",
+    "a format of one text": "{{ ('%(a)s' * 9000)|format(a='x' * 100000)|length }}",
+    "a mapped filter": "{{ ('x' * 100000)|list|map('replace', 'x', 'y' * 100000)|map('length')|sum }}",
+    "a kept text": "{% set box = namespace(x=[]) %}{% for a in range(99999) %}{% set box.x = [box.x, ('a' * 99999).upper()] %}{% endfor %}",
+    "kept lists": "{% set box = namespace(x=[]) %}{% for a in range(99999) %}{% set box.x = [box.x, range(99999)|list] %}{% endfor %}",
+    "deep lists": "{% set box = namespace(x=1) %}{% for a in range(99999) %}{% set box.x = [box.x] * 9999 %}{% endfor %}",
+    "a table": "{{ {}.fromkeys(range(99999), 'x' * 99999)|length }}",
+    "bytes": "{{ 'a'.encode().ljust(10**10)|length }}",
+    "a number's bytes": "{{ (1).to_bytes(10**10, 'big')|length }}",
 }
 
 
@@ -45,6 +61,12 @@ def test_a_template_that_would_not_end_is_refused(bomb: str, tmp_path: Path) -> 
     ):
         templates(tmp_path, BOMBS[bomb]).render("generate", {})
     assert time.process_time() - started < 10
+
+
+def test_nothing_that_draws_at_random_is_offered() -> None:
+    """A prompt that differs from one rendering to the next finds no answer in the journal."""
+    environment = BoundedEnvironment()
+    assert not {"random", "lipsum"} & (environment.filters.keys() | environment.globals.keys())
 
 
 def test_an_honest_template_renders_as_before_and_as_often_as_it_is_asked(tmp_path: Path) -> None:
