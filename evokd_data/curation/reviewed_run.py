@@ -92,10 +92,11 @@ class ReviewedRun:
         """Write down a decision about some rows. Returns the number of its record.
 
         `value` is the label, or the list of spans {"start", "end", "type"}, of rows that are relabelled. Raises DataError when a row is not
-        there, or the value cannot be right for it.
+        there, or the value cannot be right for it, and WorkspaceError when a corrected round was added meanwhile.
         """
         if action not in ACTIONS:
             raise DataError(f"action: {action!r} is none of {', '.join(ACTIONS)}; give one of them")
+        self._require_current()
         samples = [self.sample(key) for key in keys]
         to = None
         if action == RELABEL:
@@ -107,13 +108,23 @@ class ReviewedRun:
         return self.log.add(self.taken, action, keys, to, rule)
 
     def undo(self) -> int | None:
-        """Undo the last decision that is not undone and that no round has taken up. Returns its number; None when there is none."""
+        """Undo the last decision that is not undone and that no round has taken up. Returns its number; None when there is none.
+
+        Raises WorkspaceError when a corrected round was added meanwhile.
+        """
+        self._require_current()
         records = list(self.log.open_records(self.taken))
         if not records:
             return None
         last: int = records[-1]["n"]
         self.log.add(self.taken, "undo", [], undoes=last)
         return last
+
+    def _require_current(self) -> None:
+        if last_record_taken(self.workspace) != self.taken:
+            raise WorkspaceError(
+                f"{self.workspace.root}: another process made a corrected round of the decisions meanwhile; end this review and begin it again"
+            )
 
     def sample(self, key: RowKey) -> Sample:
         """The sample of a row. Raises DataError when there is none."""

@@ -75,6 +75,13 @@ class ReviewApplication:
             await _send(send, error.status, str(error).encode(), "text/plain; charset=utf-8")
         except EvokdError as error:
             await _send(send, 400, str(error).encode(), "text/plain; charset=utf-8")
+        except OSError as error:  # the decision was not taken
+            await _send(
+                send,
+                507,
+                f"{error}; free space or mend the disk, and decide again".encode(),
+                "text/plain; charset=utf-8",
+            )
 
     def _answer(self, scope: Scope, name: str, body: bytes) -> Any:
         """The answer of a call. One is answered at a time."""

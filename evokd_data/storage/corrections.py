@@ -90,10 +90,14 @@ class CorrectionLog:
             record["undoes"] = undoes
         is_new = not self.path.exists()
         line = encode_line(record)
-        with self.path.open("ab") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with self.path.open("ab") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:  # the disk is full: no decision may follow half a line
+            self.cut_torn_line()
+            raise
         if is_new:
             sync_folder(self.path.parent)
         self.records.append(record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 import textwrap
@@ -67,6 +68,20 @@ def test_a_torn_line_is_cut_off_and_an_altered_one_is_refused(tmp_path: Path) ->
     log.path.write_bytes(log.path.read_bytes().replace(b'"accept"', b'"reject"'))
     with pytest.raises(WorkspaceError, match=r"corrections\.jsonl: damaged at byte \d+"):
         CorrectionLog(tmp_path)
+
+
+def test_a_full_disk_takes_no_decision_and_leaves_no_half_a_line(tmp_path: Path) -> None:
+    with open_log(tmp_path) as log:
+        log.add(0, "reject", [(1, "a")])
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (log.path.stat().st_size + 20, limits[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                log.add(0, "reject", [(1, "b")])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert log.add(0, "accept", [(1, "c")]) == 2
+    assert [record["rows"] for record in CorrectionLog(tmp_path).records] == [[[1, "a"]], [[1, "c"]]]
 
 
 def test_the_last_decision_counts_and_undo_takes_the_newest_back(tmp_path: Path) -> None:
@@ -212,6 +227,20 @@ def unpublished(workspace: Workspace) -> None:
             train(recipe, workspace, folder.index)
             evaluate(recipe, workspace, folder.index, run.splits, 0.0)
             write_manifest(recipe, workspace, folder.index)
+
+
+def test_a_review_that_a_corrected_round_has_overtaken_takes_no_decision(workspace: Workspace, tmp_path: Path) -> None:
+    review = opened(workspace)
+    sample = review.samples[0]
+    key = (sample.origin.round, sample.id)
+    review.decide([key], "reject")
+    apply_corrections(workspace, Progress())
+    for act in (review.undo, lambda: review.decide([key], "accept")):
+        with pytest.raises(
+            WorkspaceError, match=r"another process made a corrected round .*; end this review and begin it again"
+        ):
+            act()
+    assert len(CorrectionLog(workspace.root).records) == 1
 
 
 def test_nothing_to_apply_is_said_and_writes_nothing(workspace: Workspace) -> None:
