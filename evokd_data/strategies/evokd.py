@@ -24,13 +24,14 @@ from evokd_data.records import Constraint, Draft, GenerationRequest, Quota, Weak
 from evokd_data.settings import Share, from_anyone
 from evokd_data.strategies import Ask, Brief, Write
 from evokd_data.strategies.auggpt import AugGPT, rephrase
+from evokd_data.strategies.composing import write_labelled_texts
 from evokd_data.strategies.demonstrations import draw_demonstrations
 from evokd_data.strategies.labelling import label_texts
 from evokd_data.strategies.prompts import make_prompt, prompt_key, task_variables
 from evokd_data.strategies.quotas import by_difficulty, contrasted_quotas, divide, uniform_quotas
 from evokd_data.strategies.schemas import object_schema
 from evokd_data.strategies.useful import UsefulDemonstrations
-from evokd_data.strategies.writing import write_labelled_texts, write_texts
+from evokd_data.strategies.writing import write_texts
 from evokd_data.tasks import Task
 
 

@@ -79,16 +79,27 @@ def label_codes(classes: Sequence[str]) -> dict[str, str]:
 
 
 def label_answers(task: Task, templates: Templates, form: LabelForm) -> Mapping[str, str]:
-    """Label -> what the teacher answers for it; empty where answers are no labels out of a list.
+    """Label -> what the teacher answers for it; empty where answers are no labels out of a list."""
+    if can_be_scored(task) and form.answer == CODES:
+        return label_codes(task.labels)
+    return label_names(task, templates, "label")
+
+
+def label_names(task: Task, templates: Templates, template: str) -> Mapping[str, str]:
+    """Label -> what the prompts and answers of a template call it; empty where answers are no labels out of a list.
 
     A template of the user's that knows nothing of `answers` shows labels as they are, so they are the answers then.
     """
     if not can_be_scored(task):
         return {}
-    if form.answer == CODES:
-        return label_codes(task.labels)
     names: Mapping[str, str] = task.describe()["names"]
-    return names if "answers" in templates.variables("label") else {label: label for label in task.labels}
+    return names if "answers" in templates.variables(template) else {label: label for label in task.labels}
+
+
+def read_named(task: Task, names: Mapping[str, str], answer: str, text: str) -> Target:
+    """What an answer says of a text, where labels are called by `names`. Raises Unreadable."""
+    label_of = {name: label for label, name in names.items()}
+    return label_of.get(answer.strip()) or task.read_label(answer, text)
 
 
 async def label_texts(
@@ -271,7 +282,10 @@ def read_probabilities(brief: Brief, answer: Completion, text: str) -> tuple[flo
     scores = answer.choice_logprobs or {}
     known = [scores.get(answers[label]) for label in brief.task.classes]
     if all(value is not None and isfinite(value) for value in known):
-        probabilities = [exp(value) for value in known if value is not None]
+        largest = max(
+            value for value in known if value is not None
+        )  # a journal may hold values that are 0 as probabilities
+        probabilities = [exp(value - largest) for value in known if value is not None]
         total = sum(probabilities)
         return tuple(value / total for value in probabilities)
     label = read_answer(brief, answer.text, text)
@@ -280,8 +294,7 @@ def read_probabilities(brief: Brief, answer: Completion, text: str) -> tuple[flo
 
 def read_answer(brief: Brief, answer: str, text: str) -> str:
     """The label that an answer names. Raises Unreadable."""
-    label_of = {written: label for label, written in _answers(brief).by_label.items()}
-    label = label_of.get(answer.strip()) or brief.task.read_label(answer, text)
+    label = read_named(brief.task, _answers(brief).by_label, answer, text)
     assert isinstance(label, str)
     return label
 

@@ -13,7 +13,7 @@ labelling call.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import orjson
@@ -22,7 +22,7 @@ from evokd_data.digest import derive_seed
 from evokd_data.records import Completion, Constraint, Draft, GenerationRequest, Quota, Target
 from evokd_data.strategies import NO_PROBLEM, POOL, Ask, Brief, Strategy, Write
 from evokd_data.strategies.demonstrations import labelling_demonstrations
-from evokd_data.strategies.labelling import label_texts, majority, unlabelled
+from evokd_data.strategies.labelling import label_names, label_texts, majority, read_named, unlabelled
 from evokd_data.strategies.prompts import make_prompt, prompt_key, task_variables
 from evokd_data.strategies.schemas import explained_label_schema
 from evokd_data.strategies.writing import lost, origin, unanswered
@@ -82,13 +82,19 @@ async def explain(brief: Brief, request: GenerationRequest, ask: Ask) -> Draft:
     (problem,) = brief.check_texts([text], [source])
     if problem != NO_PROBLEM:
         return unlabelled(text, source, problem)
+    names = label_names(brief.task, brief.templates, "explain")
     prompt = make_prompt(
         brief,
         "",
         "explain",
-        {"task": task_variables(brief), "text": text, "demonstrations": labelling_demonstrations(brief)},
+        {
+            "task": task_variables(brief),
+            "text": text,
+            "demonstrations": labelling_demonstrations(brief),
+            "answers": names,
+        },
         seed=0,
-        constraint=Constraint(json_schema=explained_label_schema(brief.task.label_constraint(text).choices or ())),
+        constraint=Constraint(json_schema=explained_label_schema(tuple(names.values()))),
         sampling=brief.sampling if brief.labelling.votes > 1 else replace(brief.sampling, temperature=0.0, top_p=1.0),
     )
     votes = [
@@ -101,13 +107,13 @@ async def explain(brief: Brief, request: GenerationRequest, ask: Ask) -> Draft:
     ]
     answers = await asyncio.gather(*map(ask, votes))
     try:
-        target = majority([read_explained(brief.task, answer, text) for answer in answers])
+        target = majority([read_explained(brief.task, names, answer, text) for answer in answers])
     except Unreadable as error:
         return lost(text, source, str(error))
     return Draft(text, target, source)
 
 
-def read_explained(task: Task, answer: Completion, text: str) -> Target:
+def read_explained(task: Task, names: Mapping[str, str], answer: Completion, text: str) -> Target:
     """The target in an answer with an explanation. Raises Unreadable."""
     if problem := unanswered(answer):
         raise Unreadable(problem)
@@ -117,4 +123,4 @@ def read_explained(task: Task, answer: Completion, text: str) -> Target:
         raise Unreadable("truncated" if answer.finish_reason == "length" else "unreadable") from None
     if not isinstance(label, str):
         raise Unreadable("unreadable")
-    return task.read_label(label, text)
+    return read_named(task, names, label, text)

@@ -19,8 +19,7 @@ from evokd_data.records import Completion, Constraint, Draft, GenerationRequest,
 from evokd_data.strategies import Ask, Brief
 from evokd_data.strategies.demonstrations import draw_demonstrations, draw_turns, seeds_have_lines
 from evokd_data.strategies.prompts import make_prompt, prompt_key, task_variables
-from evokd_data.strategies.schemas import labelled_texts_schema, names_schema, texts_schema
-from evokd_data.tasks import Unreadable
+from evokd_data.strategies.schemas import names_schema, texts_schema
 
 
 def origin(brief: Brief, request: GenerationRequest, position: int, strategy: str) -> Origin:
@@ -64,7 +63,7 @@ async def write_texts(
         return await _write_by_turns(brief, request, ask, template, candidates, demonstration_count, variables)
     if demonstration_count:
         variables["demonstrations"] = draw_demonstrations(brief, request, demonstration_count, candidates)
-    answer = await ask(_writing_prompt(brief, request, template, _texts_constraint(request.count), variables))
+    answer = await ask(writing_prompt(brief, request, template, _texts_constraint(request.count), variables))
     return read_texts(answer, request.count)
 
 
@@ -107,7 +106,7 @@ def read_text(answer: Completion, *, multiline: bool) -> tuple[str, str]:
         return "", "truncated"
     lines = answer.text.strip().splitlines() or [""]
     text = " ".join((answer.text if multiline else lines[0]).split())
-    while len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`":
+    while len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`" and text[0] not in text[1:-1]:
         text = text[1:-1].strip()
     return text, "" if text else "unreadable"
 
@@ -141,36 +140,6 @@ def _whole_strings(items: str) -> Iterator[str]:
         except orjson.JSONDecodeError:
             return
         offset = item.end()
-
-
-async def write_labelled_texts(
-    brief: Brief, request: GenerationRequest, ask: Ask, strategy: str, **variables: Any
-) -> list[Draft]:
-    """Texts and their labels from one call: the ablation "w/o Separation" (Liu et al. 2024, section 5.3)."""
-    schema = labelled_texts_schema(request.count, brief.task.label_constraint("").choices)
-    answer = await ask(_writing_prompt(brief, request, "compose", Constraint(json_schema=schema), variables))
-    try:
-        items = [(sample["text"], sample["answer"]) for sample in orjson.loads(answer.text)["samples"]]
-        pairs = [(" ".join(text.split()), label.strip()) for text, label in items][: request.count]
-        problem = "missing"
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-        cut = "truncated" if answer.finish_reason == "length" else "unreadable"
-        pairs, problem = [], unanswered(answer) or cut
-    drafts = []
-    for position in range(request.count):
-        source = origin(brief, request, position, strategy)
-        if position >= len(pairs):
-            drafts.append(lost("", source, problem))
-            continue
-        text, label = pairs[position]
-        if not text:
-            drafts.append(Draft("", None, source, problem="too_short"))
-            continue
-        try:
-            drafts.append(Draft(text, brief.task.read_label(label, text), source))
-        except Unreadable as error:
-            drafts.append(lost(text, source, str(error)))
-    return drafts
 
 
 async def ask_for_names(
@@ -236,9 +205,10 @@ def _turns_prompt(
     )
 
 
-def _writing_prompt(
+def writing_prompt(
     brief: Brief, request: GenerationRequest, template: str, constraint: Constraint, variables: Mapping[str, Any]
 ) -> Prompt:
+    """The prompt of a request, with what its quota says and `variables`."""
     key = prompt_key(template, request.index)
     all_variables = _quota_variables(brief, request, variables)
     return make_prompt(brief, key, template, all_variables, seed=request.seed, constraint=constraint)

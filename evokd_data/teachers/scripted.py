@@ -120,7 +120,12 @@ class ScriptedEngine:
         return {"engine": "scripted"}
 
     def _target(self, variables: Mapping[str, Any], text: str, rng: random.Random) -> str:
-        return self._spans(variables, text, rng) if "types" in variables["task"] else variables["target"]
+        target = variables["target"]
+        return (
+            self._spans(variables, text, rng)
+            if "types" in variables["task"]
+            else variables["answers"].get(target, target)
+        )
 
     def _spans(self, variables: Mapping[str, Any], text: str, rng: random.Random) -> str:
         """The text's spans in the form the task asks for: surfaces from the demonstrations, and the cues of the types."""
