@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -13,7 +13,9 @@ from evokd_data.generation import weakness
 from evokd_data.generation.neighbours import neighbours
 from evokd_data.recipe import Recipe
 from evokd_data.records import LabelForm, Labelling, Quota, Sample, Sampling, Weakness
+from evokd_data.registry import nearest
 from evokd_data.seeds import Splits
+from evokd_data.settings import short
 from evokd_data.stages.exam import labelling_of, summary, task_in_form
 from evokd_data.stages.pool import choose
 from evokd_data.storage.corrected_rounds import live_samples
@@ -28,7 +30,8 @@ def plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tu
     """The brief of round `index`, and its waves of quotas: those of the strategy, and those that were asked for again since. They
     are read from plan.json when it exists, else made and written there.
 
-    Raises WorkspaceError when the strategy allots more texts than its budget.
+    Raises WorkspaceError when the strategy allots more texts than its budget, or when plan.json, which a person may have changed, asks
+    for what cannot be.
     """
     folder = workspace.round(index)
     if not folder.plan.exists():
@@ -39,12 +42,37 @@ def plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tu
     waves = [[Quota(**quota) for quota in quotas] for quotas in (stored["cells"], *stored.get("refills", ()))]
     chosen = [quota.text for quota in waves[0] if quota.text]
     weaknesses = _read_weaknesses(recipe, workspace, index, stored)
+    for problem in _quota_problems(recipe, [quota for wave in waves for quota in wave], {w.name for w in weaknesses}):
+        raise WorkspaceError(
+            f"{folder.plan}: {problem}; correct it there, or remove the file to have the round planned again"
+        )
     if "labelling" in stored:
-        labelling = read_labelling(stored)
+        try:
+            labelling = read_labelling(stored)
+        except (KeyError, TypeError, ValueError) as error:
+            raise WorkspaceError(
+                f"{folder.plan}: 'labelling' is {short(stored['labelling'])} ({error}); drop it there"
+            ) from None
     else:  # a plan that a person wrote
         labelling = labelling_of(recipe, latest_exam(workspace, index))
     brief = make_brief(recipe, workspace, index, labelling, weaknesses, chosen)
     return replace(brief, neighbours=_of_the_task(recipe, stored.get("neighbours", {}))), waves
+
+
+def _quota_problems(recipe: Recipe, quotas: Iterable[Quota], weaknesses: Collection[str]) -> Iterator[str]:
+    """Why quotas cannot be filled."""
+    labels = recipe.task.labels
+    for quota in quotas:
+        if quota.target not in labels and not quota.text:
+            yield f"target {short(quota.target)} is no label{nearest(quota.target, labels)}"
+        if quota.contrast and quota.contrast not in labels:
+            yield f"contrast {short(quota.contrast)} is no label{nearest(str(quota.contrast), labels)}"
+        if quota.samples < 1:
+            yield f"samples: {quota.samples}: a quota asks for at least one text"
+        if quota.difficulty not in (None, "easy", "hard"):
+            yield f"difficulty: {short(quota.difficulty)} is neither easy nor hard"
+        if quota.weakness and quota.weakness not in weaknesses:
+            yield f"weakness {short(quota.weakness)} is none of the plan's{nearest(str(quota.weakness), weaknesses)}"
 
 
 def draft_plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tuple[Brief, list[Quota]]:

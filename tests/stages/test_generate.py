@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evokd_data.errors import TeacherError
+from evokd_data.errors import TeacherError, WorkspaceError
 from evokd_data.generation import near_duplicates
 from evokd_data.generation.filters import REASONS
 from evokd_data.loop.rounds import generate_next
@@ -275,3 +276,32 @@ def test_progress_tells_counts_that_end_at_the_totals(recipe, tmp_path):
     shards = ShardedSamples(loaded.task, Workspace(tmp_path / loaded.name).round(1).shard_files())
     assert [*recorder.totals.newest] == [*shards][-3:]
     assert recorder.totals.compared >= recorder.totals.agreed == sum(s.target == s.origin.intended for s in shards) > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"target": "rde"}, "target \"rde\" is no label; did you mean 'red'?"),
+        ({"samples": -3}, "samples: -3: a quota asks for at least one text"),
+        ({"contrast": "mauve"}, 'contrast "mauve" is no label; valid: blue, green, red'),
+        ({"weakness": "red-as-blue"}, 'weakness "red-as-blue" is none of the plan\'s'),
+        ({"difficulty": "medium"}, 'difficulty: "medium" is neither easy nor hard'),
+    ],
+)
+def test_a_plan_that_a_person_wrote_is_checked(recipe, tmp_path, change, message):
+    workspace = play(recipe(), tmp_path / "runs", 1)
+    workspace.round(1).root.mkdir(exist_ok=True)
+    quotas = [{"target": "red", "samples": 4}, {"target": "blue", "samples": 4, **change}]
+    workspace.round(1).plan.write_text(json.dumps({"weaknesses": [], "cells": quotas}))
+    with pytest.raises(WorkspaceError, match=re.escape(f"plan.json: {message}")) as caught:
+        play(recipe(), tmp_path / "runs", 1)
+    assert str(caught.value).endswith("; correct it there, or remove the file to have the round planned again")
+
+
+def test_a_plans_labelling_of_another_form_is_named(recipe, tmp_path):
+    workspace = play(recipe(), tmp_path / "runs", 1)
+    workspace.round(1).root.mkdir(exist_ok=True)
+    plan = {"weaknesses": [], "cells": [{"target": "red", "samples": 4}], "labelling": {"rul": "reject"}}
+    workspace.round(1).plan.write_text(json.dumps(plan))
+    with pytest.raises(WorkspaceError, match=r"plan\.json: 'labelling' is .*; drop it there$"):
+        play(recipe(), tmp_path / "runs", 1)
