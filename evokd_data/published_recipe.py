@@ -107,7 +107,7 @@ def _withhold(table: dict[str, Any]) -> Iterator[tuple[str, Any]]:
                 continue
             source, _ = sources.get(field.name, (settings.USER, None))
             value = table[key][field.name]
-            if source == settings.ANYONE or (source == settings.HUB_NAME and _is_on_hub(value)):
+            if source == settings.ANYONE or (source == settings.HUB_NAME and is_on_hub(value)):
                 continue
             del table[key][field.name]
             if value is not None and value != settings.plain(_default(field)):
@@ -116,7 +116,7 @@ def _withhold(table: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             del table[key]
 
 
-def _is_on_hub(model: Any) -> bool:
+def is_on_hub(model: Any) -> bool:
     """Whether a model's name can only mean a repository of the Hub. A folder of that name in the working folder comes first."""
     is_name = isinstance(model, str) and not model.startswith(FOLDER) and NAME_ON_HUB.fullmatch(model)
     return bool(is_name) and not Path(model).is_dir()

@@ -21,7 +21,7 @@ from evokd_data.deployment.onnx_student import ONNX, OnnxStudent
 from evokd_data.deployment.predicted_rows import BLOCK, predicted_rows
 from evokd_data.errors import DataError, PublishError, RecipeError, StudentError, WorkspaceError
 from evokd_data.models import HUB_NAME
-from evokd_data.published_recipe import load_published
+from evokd_data.published_recipe import is_on_hub, load_published
 from evokd_data.publishers.open_hub import open_hub
 from evokd_data.recipe import Recipe, build
 from evokd_data.recipe_file import read_recipe_file
@@ -157,7 +157,7 @@ def _of_folder(folder: Path) -> OpenedModel:
         return _of_round(workspace, workspace.round(index))
     if (recipe_file := folder / repo_layout.RECIPE).exists():
         return _with_published_recipe(str(folder), recipe_file, folder)
-    return _with_metadata_alone(folder)
+    return with_metadata_alone(folder)
 
 
 def _of_repository(repo: str, revision: str | None, endpoint: str | None) -> OpenedModel:
@@ -176,7 +176,7 @@ def _of_repository(repo: str, revision: str | None, endpoint: str | None) -> Ope
     return (
         _with_published_recipe(name, recipe_file, folder)
         if recipe_file.exists()
-        else replace(_with_metadata_alone(folder), name=name)
+        else replace(with_metadata_alone(folder, name), name=name)
     )
 
 
@@ -199,21 +199,29 @@ def _on_its_base(student: Student, folder: Path) -> Student:
     return replace(student, revision=base["revision"])  # type: ignore[type-var]  # a dataclass; a student with a base model has the setting
 
 
-def _with_metadata_alone(folder: Path) -> OpenedModel:
-    """A checkpoint without a recipe: its task is what its classes say."""
+def with_metadata_alone(folder: Path, repository: str = "") -> OpenedModel:
+    """A checkpoint without a recipe: its task is what its classes say. One of a repository may be a stranger's, and names no folder here."""
     metadata = _metadata(folder)
-    kind, classes, words = metadata["student"], list(metadata["classes"]), metadata["words"]
-    task = metadata.get("task") or (
-        {"type": "ner", "types": list(dict.fromkeys(filter(None, map(iob.type_of, classes))))}
-        if words
-        else {"type": "classification", "labels": classes}
-    )
-    built_task = _built(folder, TASKS, task["type"], {key: value for key, value in task.items() if key != "type"})
+    try:
+        kind, classes, words = metadata["student"], list(metadata["classes"]), metadata["words"]
+        task = metadata.get("task") or (
+            {"type": "ner", "types": list(dict.fromkeys(filter(None, map(iob.type_of, classes))))}
+            if words
+            else {"type": "classification", "labels": classes}
+        )
+        task_type, seed = task["type"], metadata.get("seed", 0)
+        base, has_base = dict(metadata.get("base", {})), "base" in metadata
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise StudentError(f"{folder / METADATA_FILE} is damaged; copy or train the student again") from None
+    if repository and "model" in base and not is_on_hub(base["model"]):
+        raise StudentError(
+            f"{repository}: its base model {base['model']!r:.80} is no repository of the Hub; ask who published it for one with its recipe"
+        )
+    built_task = _built(folder, TASKS, task_type, {key: value for key, value in task.items() if key != "type"})
     if kind == ONNX:
-        return OpenedModel(str(folder), built_task, OnnxStudent(), folder, metadata.get("seed", 0))
-    base = metadata.get("base", {})
+        return OpenedModel(str(folder), built_task, OnnxStudent(), folder, seed)
     model: dict[str, Any] = {}
-    if "base" in metadata:  # the student starts from a pretrained model, and has a setting for it
+    if has_base:  # the student starts from a pretrained model, and has a setting for it
         model = {"model": base.get("model", str(folder)), "revision": base.get("revision")}
         if "model" not in base:
             _refuse_missing_base(folder, str(folder), "a folder")

@@ -46,7 +46,7 @@ from evokd_data.stages.plan import as_json, find_weaknesses, plan, read_labellin
 from evokd_data.storage import parquet
 from evokd_data.storage.journal import NotJournalled, from_rows
 from evokd_data.storage.shards import ContentDigest, ShardedSamples, content_digest, read_probe
-from evokd_data.storage.snapshot import Snapshot
+from evokd_data.storage.snapshot import Snapshot, of_known_form
 from evokd_data.storage.workspace import Workspace
 from evokd_data.strategies import Brief
 from evokd_data.strategies.quotas import RequestPlan, kind_of, refill
@@ -104,6 +104,11 @@ def replay(
     cache = Path(cache_dir) if cache_dir is not None else None
     with open_hub(endpoint, token, cache_dir=cache) as hub:
         snapshot = fetch_round(hub, repo, round)
+    with of_known_form(snapshot.name):
+        return _replay_snapshot(repo, snapshot, recipe, overrides)
+
+
+def _replay_snapshot(repo: str, snapshot: Snapshot, recipe: Recipe | None, overrides: tuple[str, ...]) -> Replayed:
     index = len(snapshot.rounds) - 1
     published = snapshot.rounds[index]
     taken = published_recipe(snapshot, overrides, recipe)

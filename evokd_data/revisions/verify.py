@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -18,7 +18,7 @@ from evokd_data.revisions.load import ROWS, find_round
 from evokd_data.scratch import scratch_folder
 from evokd_data.storage import parquet
 from evokd_data.storage.shards import ContentDigest, target_text
-from evokd_data.storage.snapshot import PublishedRound, Snapshot, altered_files, load_task, read_snapshot
+from evokd_data.storage.snapshot import PublishedRound, Snapshot, altered_files, load_task, of_known_form, read_snapshot
 from evokd_data.tasks import sample_id
 
 if TYPE_CHECKING:
@@ -136,12 +136,23 @@ def examine(
             problems.append(f"{repo_layout.RECIPE}: {error}")
         else:
             for published in intact:
-                problems += _round_problems(snapshot, published, task, broken, counts, on_file)
+                problems += _in_known_form(
+                    published.tag, _round_problems(snapshot, published, task, broken, counts, on_file)
+                )
             if len(intact) == len(snapshot.rounds):
-                problems += correction_problems(snapshot, task, broken)
+                problems += _in_known_form("corrections", correction_problems(snapshot, task, broken))
     if intact:
-        problems += _prompt_problems(snapshot, intact[-1], broken)
+        problems += _in_known_form(repo_layout.PROMPTS, _prompt_problems(snapshot, intact[-1], broken))
     return Examined(snapshot, problems, counts)
+
+
+def _in_known_form(source: str, problems: Iterable[str]) -> Iterator[str]:
+    """The problems, and one more where something has a form that nobody could check."""
+    try:
+        with of_known_form(source):
+            yield from problems
+    except VerificationError as error:
+        yield str(error)
 
 
 def _file_problems(snapshot: Snapshot, on_file: Callable[[str], None] | None) -> Iterator[str]:

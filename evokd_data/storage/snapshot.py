@@ -150,7 +150,7 @@ def of_known_form(name: str) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, ArithmeticError) as error:
         raise VerificationError(
             f"{name}: holds something of another form than evokd-data writes ({type(error).__name__}: {error}); ask who "
             "published it, or take another round"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from evokd_data.deployment.opening import open_model
+from evokd_data.deployment.opening import open_model, with_metadata_alone
+from evokd_data.digest import digest
 from evokd_data.errors import DataError, StudentError, WorkspaceError
 from evokd_data.recipe_sections import Source
 from evokd_data.stages.adopt import best_student
@@ -98,3 +100,25 @@ def test_a_damaged_student_is_named(run, tmp_path):
     (copied / METADATA_FILE).write_text("{")
     with pytest.raises(StudentError, match=f"{os.fspath(copied)}.*is damaged"):
         open_model(str(copied))
+
+
+@pytest.mark.parametrize(
+    "change", [{"classes": 5}, {"words": None, "classes": None}, {"base": "x"}, {"task": {"labels": ["a", "b"]}}]
+)
+def test_a_students_metadata_of_another_form_are_named(run, tmp_path, change):
+    copied = Path(shutil.copytree(run.round(1).student, tmp_path / "copy"))
+    metadata = {**json.loads((copied / METADATA_FILE).read_text()), **change}
+    (copied / METADATA_FILE).write_text(
+        json.dumps({key: value for key, value in metadata.items() if value is not None})
+    )
+    with pytest.raises(StudentError, match=METADATA_FILE):
+        open_model(str(copied))
+
+
+def test_a_strangers_repository_names_no_folder_of_this_machine(run, tmp_path):
+    copied = Path(shutil.copytree(run.round(1).student, tmp_path / "copy"))
+    metadata = {**json.loads((copied / METADATA_FILE).read_text()), "base": {"model": str(tmp_path)}}
+    metadata["checksum"] = digest({key: value for key, value in metadata.items() if key != "checksum"})
+    (copied / METADATA_FILE).write_text(json.dumps(metadata))
+    with pytest.raises(StudentError, match=r"^org/model@round-001: its base model .* is no repository of the Hub"):
+        with_metadata_alone(copied, "org/model@round-001")

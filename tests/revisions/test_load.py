@@ -26,7 +26,7 @@ from evokd_data.revisions.verify import examine, verify
 from evokd_data.stages.publish import Publication
 from evokd_data.storage.shards import ShardedSamples, row_sample
 from evokd_data.storage.snapshot import encode_manifest, read_snapshot, with_checksum
-from evokd_data.storage.workspace import Workspace, read_json
+from evokd_data.storage.workspace import Workspace, read_json, write_checked_json
 from tests.support.fault_injection import hub_with_faults, set_faults
 from tests.support.finished_runs import make_run
 
@@ -356,6 +356,18 @@ class TestVerify:
             assert (report.rounds, report.rows) == (index + 1, 6 + 12 * index)
         assert (report.rejections, report.answers, report.predictions, report.files) == (3, 24, 24, 24)
         assert verify(published.repo, cached=True, cache_dir=tmp_path, **published.at).round == 2
+
+    def test_a_manifest_of_another_form_is_a_problem_beside_the_others(self, copy: Path) -> None:
+        path = copy / repo_layout.manifest("round-002")
+        manifest = read_json(path)
+        del manifest["files"][repo_layout.plan("round-002")]
+        write_checked_json(path, manifest)
+        (copy / repo_layout.RECIPE).write_bytes((copy / repo_layout.RECIPE).read_bytes() + b"\n")
+        problems = self.problems(copy)
+        assert any(
+            "round-002: holds something of another form than evokd-data writes (KeyError" in line for line in problems
+        )
+        assert any(line.startswith(f"{repo_layout.plan('round-002')}: is in no manifest") for line in problems)
 
     def test_one_changed_byte_in_any_file_is_found_and_named(self, copy: Path) -> None:
         assert self.problems(copy) == []
