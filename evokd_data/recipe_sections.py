@@ -41,8 +41,8 @@ class Source:
     """The branch, tag or commit of `dataset`. Give a commit: a branch can move, and then the run is another experiment."""
     config: str | None = field(default=None, metadata=NOT_IDENTITY)
     """The configuration of `dataset`, where it has several. By default the data set's own."""
-    split: str = field(default="train", metadata=NOT_IDENTITY)
-    """The split of `dataset` that is read."""
+    split: str | None = field(default=None, metadata=NOT_IDENTITY)
+    """The split of `dataset` that is read. By default train."""
     format: Literal["doccano", "label-studio", "argilla", "prodigy", "conll", "spans"] | None = field(
         default=None, metadata=NOT_IDENTITY
     )
@@ -67,7 +67,7 @@ class Source:
         if self.dataset is not None and (problem := repo_names.fault(self.dataset, needs_namespace=False)):
             raise ValueError(f"dataset {self.dataset!r}: {problem}")
 
-        for setting in ("revision", "config"):
+        for setting in ("revision", "config", "split"):
             if self.path is not None and getattr(self, setting) is not None:
                 raise ValueError(f"{setting} is for data sets of the Hub; drop it for the file {str(self.path)!r}")
         if self.text is not None and self.text == self.label:
@@ -80,7 +80,12 @@ class Source:
 
     def __str__(self) -> str:
         """The source as messages name it."""
-        return str(self.path) if self.path is not None else f"{self.dataset}@{self.revision} ({self.split})"
+        return str(self.path) if self.path is not None else f"{self.dataset}@{self.revision} ({self.split_read})"
+
+    @property
+    def split_read(self) -> str:
+        """The split of `dataset` that is read."""
+        return self.split or "train"
 
 
 @from_anyone("per_class")

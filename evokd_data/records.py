@@ -99,6 +99,7 @@ MAX_REFUSAL = 200
 
 def refused(why: str, prompt_tokens: int = 0, completion_tokens: int = 0) -> Completion:
     """The completion of a prompt that the engine refused, or failed on, while it answers others."""
+    why = why.encode(errors="replace").decode()  # a server may send half a surrogate pair, which no journal can hold
     return Completion("", REFUSED + " ".join(why.split())[:MAX_REFUSAL], prompt_tokens, completion_tokens)
 
 
@@ -139,6 +140,11 @@ class Span:
     end: int
     type: str
     surface: str
+
+    @property
+    def place(self) -> tuple[int, int, str]:
+        """What makes two spans of one text the same. A student's `surface` may have other white space than the text."""
+        return self.start, self.end, self.type
 
 
 Target = str | tuple[Span, ...]

@@ -120,7 +120,7 @@ def test_numbers_and_words_are_read_by_the_rules_of_yaml_1_2(recipe_file):
 
 
 def test_a_merged_table_is_read_like_one_written_out(recipe_file):
-    path = recipe_file(**{"test: {path: test.jsonl}": "test: &t {path: test.jsonl}\ndev: {<<: *t, split: dev}"})
+    path = recipe_file(**{"test: {path: test.jsonl}": "test: &t {path: test.jsonl}\ndev: {<<: *t, text: question}"})
     assert load(path).dev.path == load(path).test.path
 
 

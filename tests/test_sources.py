@@ -87,6 +87,7 @@ def test_metadata_that_is_not_datasets_own_is_ignored(tmp_path):
         ("{path: test.jsonl, text: t, label: t}", ":5: test: text and label are both 't'"),
         ("{path: test.jsonl, text: ''}", ':5: test.text: "": string should have at least 1 character'),
         ("{path: test.jsonl, revision: main}", ":5: test: revision is for data sets of the Hub; drop it for the file 'test.jsonl'"),
+        ("{path: test.jsonl, split: test}", ":5: test: split is for data sets of the Hub; drop it for the file 'test.jsonl'"),
         ("{path: test.jsonl, config: en}", ":5: test: config is for data sets of the Hub; drop it for the file 'test.jsonl'"),
         ("{path: .}", ":5: test.path: '.' is a folder; name one file in it: recipe.yaml, seeds.jsonl, test.jsonl"),
     ],

@@ -37,7 +37,7 @@ def read_hub(source: Source) -> Iterator[dict[str, Any]]:
 
     commit = find_commit(source)
     try:
-        dataset = load_dataset(source.dataset, source.config, split=source.split, revision=commit)
+        dataset = load_dataset(source.dataset, source.config, split=source.split_read, revision=commit)
         named = decoder(dataset.features.to_dict())
     except Exception as error:
         raise _missing(source, error) from error

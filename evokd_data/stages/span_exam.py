@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from evokd_data.recipe import Recipe
@@ -47,9 +47,13 @@ def score_form(form: LabelForm, answered: Sequence[Answered], task: Task) -> For
 
 def micro_f1(answers: Sequence[Answer]) -> float:
     """Of whole spans, type and both ends right, over all answers; 0 where there is no span."""
-    hits = sum(len(set(sample.target) & set(predicted)) for sample, predicted in answers)
-    total = sum(len(set(sample.target)) + len(predicted) for sample, predicted in answers)
+    hits = sum(len(_places(sample.target) & _places(predicted)) for sample, predicted in answers)
+    total = sum(len(_places(sample.target)) + len(predicted) for sample, predicted in answers)
     return 2 * hits / total if total else 0.0
+
+
+def _places(spans: Iterable[Any]) -> set[tuple[int, int, str]]:
+    return {span.place for span in spans}
 
 
 def answers_of(task: Task, folds: Sequence[Sequence[Sample]], rows: Sequence[Sequence[Any]]) -> list[Answer]:

@@ -24,9 +24,6 @@ REASONS = {
 KINDS = ("missed", "spurious", "wrong_type", "wrong_boundary")
 """Kinds of mistakes."""
 
-Key = tuple[int, int, str]
-"""A span's offsets and type. Its surface is left out, because in a prediction all white space in it is blanks."""
-
 
 def locate(text: str, surfaces: Iterable[tuple[str, str]]) -> tuple[Span, ...]:
     """Spans for (surface, type) pairs without offsets: each pair stands for all occurrences that are whole words.
@@ -125,9 +122,9 @@ def mistakes(expected: Sequence[Span], got: Sequence[Span]) -> list[Mistake]:
     `wrong_boundary` (expected = the type, got = "": no other class was predicted) when the types of a pair agree,
     `wrong_type` when they do not. An unpaired span is `missed` (got = "") or `spurious` (expected = "").
     """
-    right = {_key(span) for span in expected} & {_key(span) for span in got}
-    expectations = [span for span in expected if _key(span) not in right]
-    predictions = [span for span in got if _key(span) not in right]
+    right = {span.place for span in expected} & {span.place for span in got}
+    expectations = [span for span in expected if span.place not in right]
+    predictions = [span for span in got if span.place not in right]
     pairs = [
         (-common, expectation.type != prediction.type, i, j)
         for i, expectation in enumerate(expectations)
@@ -155,7 +152,3 @@ def tally(mistakes: Iterable[Mistake]) -> dict[str, int]:
     """The number of mistakes of each kind; 0 for a kind that does not occur."""
     counts = Counter(mistake.kind for mistake in mistakes)
     return {kind: counts[kind] for kind in KINDS}
-
-
-def _key(span: Span) -> Key:
-    return span.start, span.end, span.type

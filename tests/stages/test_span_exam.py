@@ -221,3 +221,12 @@ def test_micro_f1_counts_whole_spans_over_all_answers():
     wrong_type = replace(hour, type="city")
     assert micro_f1([(first, (city, wrong_type)), (second, (city,)), (none, (hour,))]) == pytest.approx(2 * 2 / (3 + 4))
     assert micro_f1([(none, ())]) == 0.0
+
+
+def test_a_span_with_a_line_break_in_it_is_right_where_a_student_marks_it():
+    """A student marks words, and writes a blank between them whatever the text has there."""
+    span = Span(0, 8, "city", "New\nYork")
+    assert (
+        micro_f1([(Sample("a", "New\nYork", (span,), Origin(0, -1, 0, "seed")), (replace(span, surface="New York"),))])
+        == 1.0
+    )

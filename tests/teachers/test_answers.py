@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evokd_data.records import Constraint
+from evokd_data.records import Constraint, refused
 from evokd_data.teachers.answers import read_answer
 from evokd_data.teachers.reasoning import strip_reasoning
 
@@ -113,3 +113,7 @@ def test_any_object_is_read_back_from_a_fence(texts: list[str]) -> None:
 def test_reasoning_that_was_cut_off_is_no_answer() -> None:
     assert strip_reasoning("<thinking>and so", thinking=False) == ""
     assert strip_reasoning("<think>a</think><think>b</think>yes", thinking=False) == "yes"
+
+
+def test_a_refusal_in_half_a_character_is_one_that_a_journal_can_hold():
+    assert refused("400 a\ud83d b").finish_reason == "refused: 400 a? b"
