@@ -145,7 +145,8 @@ def write_recipe(arguments: argparse.Namespace, teacher: Path, name: str, shots:
         "task": {**task, **TASKS[name]},
         "seeds": {"path": "seeds.jsonl"},
         "test": {"path": "test.jsonl"},
-        "teacher": {"engine": "vllm", "model": str(teacher.resolve()), "max_model_len": 8192, "dtype": "bfloat16"},
+        "teacher": {"engine": "vllm", "model": str(teacher.resolve()), "max_model_len": 8192, "dtype": "bfloat16",
+                    "top_p": 0.9},  # as `init` writes it
         "rounds": {"count": arguments.rounds, "samples": arguments.samples},
         "student": {
             "kind": "contrastive",
