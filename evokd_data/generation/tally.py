@@ -27,7 +27,7 @@ class Tally:
 
     def __init__(self, planned: RequestPlan, progress: Progress, task: Task, rule: str) -> None:
         self._task, self._rule = task, rule
-        self.ask_for_more(planned)
+        self._plan(planned)
         self.accepted = 0
         self.accepted_by_kind: Counter[Quota] = Counter()
         self.rejected: Counter[str] = Counter()
@@ -47,7 +47,11 @@ class Tally:
         return self.accepted + self.rejected.total()
 
     def ask_for_more(self, planned: RequestPlan) -> None:
-        """The plan has another wave."""
+        """The plan has another wave. It is told at once: the first of its texts may take a minute."""
+        self._plan(planned)
+        self._tell()
+
+    def _plan(self, planned: RequestPlan) -> None:
         self._planned = planned
         self.asked = sum(request.count for request in planned)
 
@@ -74,7 +78,9 @@ class Tally:
                 self._compare(False, fate.text, fate.detail)
             elif fate.reason == "refused":
                 self.refusals.add(fate.detail)
-        compared = self.agreed + self.disagreed
+        self._tell()
+
+    def _tell(self) -> None:
         self._report(
             Totals(
                 self.decided,
@@ -83,7 +89,7 @@ class Tally:
                 self.rejected,
                 self._tokens,
                 self.agreed,
-                compared,
+                self.agreed + self.disagreed,
                 self._newest,
             )
         )

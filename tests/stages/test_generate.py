@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -258,15 +259,25 @@ def test_an_error_while_writing_shards_leaves_no_request_running(recipe, tmp_pat
         assert opened is not None
 
 
+class Recorder(Progress):
+    def __init__(self):
+        self.counts = []
+
+    def generated(self, totals):
+        self.counts.append((totals.decided, totals.asked, totals.kept, sum(totals.rejected.values())))
+        self.totals = totals
+
+
+def test_what_is_asked_for_again_is_told_before_its_first_text(recipe_file, tmp_path):
+    """That text may take a minute, in which nothing would be left to do."""
+    loaded, recorder = quick(recipe_file(**REJECTING), "rounds.ask_at_most=4"), Recorder()
+    play(loaded, tmp_path, 1)
+    generate_next(loaded, tmp_path, recorder)
+    waits = [(before, after) for before, after in pairwise(recorder.counts) if before[0] == before[1]]
+    assert waits and all(after[0] == before[0] and after[1] > before[1] for before, after in waits)
+
+
 def test_progress_tells_counts_that_end_at_the_totals(recipe, tmp_path):
-    class Recorder(Progress):
-        def __init__(self):
-            self.counts = []
-
-        def generated(self, totals):
-            self.counts.append((totals.decided, totals.asked, totals.kept, sum(totals.rejected.values())))
-            self.totals = totals
-
     loaded = recipe(**ROUGH)
     play(loaded, tmp_path, 1)
     recorder = Recorder()
