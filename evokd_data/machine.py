@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 GIB = 2**30
@@ -42,8 +43,11 @@ def accelerators() -> list[Accelerator]:
         if total.isdecimal() and free.isdecimal()
     ]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None and re.fullmatch(r"(\d+(,\d+)*)?", visible):
-        gpus = [gpus[int(number)] for number in visible.split(",") if number and int(number) < len(gpus)]
+    if visible is not None and re.fullmatch(r"\s*(-?\d+\s*(,\s*-?\d+\s*)*)?", visible):
+        numbers = [int(number) for number in visible.split(",") if number.strip()]
+        gpus = [
+            gpus[number] for number in takewhile(lambda number: 0 <= number < len(gpus), numbers)
+        ]  # CUDA, too, stops at the first that is none
     return gpus
 
 

@@ -215,7 +215,9 @@ def _local_folder(reference: ModelReference, section: str, error: type[EvokdErro
 
 def folder_digest(folder: Path) -> str:
     """One digest of all configuration, tokenizer and weight files of a model's folder, by name."""
-    files = sorted({path for pattern in (*SMALL_FILES, *WEIGHTS) for path in folder.glob(pattern) if path.is_file()})
+    files = sorted(
+        {path for pattern in (*SMALL_FILES, *TOKENIZERS, *WEIGHTS) for path in folder.glob(pattern) if path.is_file()}
+    )
     # Hashing releases the interpreter lock: four threads read a large model in a quarter of the time.
     with ThreadPoolExecutor(4) as pool:
         contents = pool.map(_content, files)
@@ -309,7 +311,7 @@ def _download(name: str, revision: str | None, section: str, error: type[EvokdEr
                 name,
                 revision=commit,
                 local_files_only=offline,
-                allow_patterns=[*SMALL_FILES, pattern],
+                allow_patterns=[*SMALL_FILES, *TOKENIZERS, pattern],
                 ignore_patterns="*/*",
             )
         )

@@ -119,7 +119,7 @@ def left_out(samples: Sequence[Sample], in_test: Collection[str], in_dev: Collec
     `in_test`, `in_dev`: texts as `same_text` has them. With spans only equal texts repeat or contradict each other: case and punctuation
     can decide what is a name.
     """
-    keys = [same_text(sample.text) if isinstance(sample.target, str) else sample.text for sample in samples]
+    keys = [_repetition_key(sample) for sample in samples]
     targets: dict[str, set[Target]] = {}
     for key, sample in zip(keys, samples, strict=True):
         targets.setdefault(key, set()).add(sample.target)
@@ -136,6 +136,10 @@ def left_out(samples: Sequence[Sample], in_test: Collection[str], in_dev: Collec
             reasons[index] = "repeated"
         before.add(key)
     return reasons
+
+
+def _repetition_key(sample: Sample) -> str:
+    return same_text(sample.text) if isinstance(sample.target, str) else sample.text
 
 
 def left_out_counts(splits: Splits) -> dict[str, dict[str, int]]:
@@ -243,7 +247,8 @@ def _example(samples: Sequence[Sample], index: int, reason: str) -> str:
     row = f"row {sample.origin.position + 1}, {text!r}"
     if reason != "contradicted":
         return row
-    other = next(other for other in samples if other.text == sample.text and other.target != sample.target)
+    key = _repetition_key(sample)
+    other = next(other for other in samples if _repetition_key(other) == key and other.target != sample.target)
     return f"{row}, is {sample.target!r} there and {other.target!r} in row {other.origin.position + 1}"
 
 

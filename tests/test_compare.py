@@ -178,6 +178,15 @@ def test_several_shots_are_arms_of_their_own_and_only_equals_are_paired(arms, tm
     assert [arm["kept_by_round"][0][0] for arm in results["arms"].values()] == [3, 3, 9, 9]
 
 
+def test_the_budget_is_that_of_the_arms_that_have_one(arms, tmp_path):
+    static, _ = arms
+    none = static.with_name("none.yaml")
+    none.write_text(static.read_text().replace("name: static", "name: none").replace("count: 2", "count: 0"))
+    all_trials = trials([none, static], [1], [None], QUICK)
+    results = compare(all_trials, tmp_path / "runs", tmp_path / "out", "evokd-data compare", Progress())
+    assert results["budget"] == {"rounds": 2, "samples_per_round": 24}
+
+
 def test_unequal_budgets_test_sets_and_names_are_refused_together(arms, tmp_path):
     static, evokd = arms
     evokd.write_text(evokd.read_text().replace("samples: 24", "samples: 48").replace("test.jsonl", "other.jsonl"))

@@ -39,8 +39,10 @@ def test_a_folder_is_identified_by_its_content_alone(base: Path, tmp_path: Path)
     (copy / "README.md").write_text("not part of it")
     same = {"digest": folder_digest(base)}
     assert download(copy).identity == download(base).identity == find(copy).identity == same
-    (copy / "tokenizer_config.json").write_text('{"a": 1}')
-    assert download(copy).identity != same
+    for name in ("tokenizer_config.json", "bpe.codes"):
+        (copy / name).write_text('{"a": 1}')
+        assert download(copy).identity != same
+        (copy / name).unlink()
 
 
 def test_a_large_file_of_the_hubs_cache_is_not_read_again(tmp_path: Path) -> None:

@@ -160,6 +160,15 @@ def test_a_seed_that_is_a_test_text_but_for_case_punctuation_or_a_blank_is_left_
     assert dict(splits.reports["seeds"].left_out) == {"in_test": 2, "repeated": 1}
 
 
+def test_texts_that_contradict_each_other_in_another_spelling_are_both_named(recipe_file, tmp_path):
+    recipe = all_seeds(load(recipe_file()))
+    rows = [*ROWS, {"text": "Is it on?", "label": "red"}, {"text": "is it on", "label": "blue"}]
+    (tmp_path / "seeds.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    report = load_splits(recipe).reports["seeds"]
+    assert dict(report.left_out) == {"contradicted": 2}
+    assert report.examples["contradicted"] == "row 10, 'Is it on?', is 'red' there and 'blue' in row 11"
+
+
 def test_tagged_seeds_repeat_each_other_only_when_they_are_equal():
     """Case can be what makes a name."""
     spans = (Span(5, 8, "date", "May"),)

@@ -14,9 +14,14 @@ from evokd_data.cli.echo import echo
 
 @click.command("compare", short_help="Compare strategies or students over random seeds at equal budgets.")
 @options.recipes
-@click.option("--seeds", type=int, default=5, show_default=True, help="Random seeds 1 to N for every recipe.")
 @click.option(
-    "--shots", multiple=True, type=int, help="k labelled examples per class; may be repeated. Default: the recipe's."
+    "--seeds", type=click.IntRange(1), default=5, show_default=True, help="Random seeds 1 to N for every recipe."
+)
+@click.option(
+    "--shots",
+    multiple=True,
+    type=click.IntRange(1),
+    help="k labelled examples per class; may be repeated. Default: the recipe's.",
 )
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("comparison"), show_default=True)
 @click.option(

@@ -72,8 +72,12 @@ def token_add(root: Path, user: str, role: str, orgs: tuple[str, ...]) -> None:
     Example: evokd-data hub token add ada --role write
     """
     from evokd_data.localhub.auth import add_token
+    from evokd_data.localhub.errors import HubError
 
-    secret, _ = add_token(root, user, role, orgs)
+    try:
+        secret, _ = add_token(root, user, role, orgs)
+    except HubError as error:
+        raise failure(f"{user}: {error}; choose another name") from None
     echo(secret)
 
 
@@ -118,7 +122,11 @@ def gc(root: Path, grace_hours: float, repack: bool) -> None:
     """
     from dataclasses import asdict
 
+    from evokd_data.localhub.errors import HubError
     from evokd_data.localhub.gc import collect
 
-    counts = collect(_existing(root), grace_hours * 3600, repack=repack)
+    try:
+        counts = collect(_existing(root), grace_hours * 3600, repack=repack)
+    except HubError as error:
+        raise failure(f"{root}: {error}; call it again") from None
     echo(", ".join(f"{name} {value}" for name, value in asdict(counts).items()))

@@ -130,6 +130,7 @@ class Wishes:
         """The source of the texts, and that of the test set. Raises an error for what is neither a file nor a name on the Hub."""
         from evokd_data.recipe_sections import Source
         from evokd_data.repo_names import fault
+        from evokd_data.sources import FORMATS, suffix
         from evokd_data.sources.hub_datasets import find_commit
 
         path = Path(self.data)
@@ -137,11 +138,19 @@ class Wishes:
             raise failure(
                 f"{path}: is the name of a recipe; give your labelled texts: evokd-data init DATA --out {path}"
             )
-        if path.is_file() or path.suffix or fault(self.data, needs_namespace=False):
+        if self.options["test"] is not None and self.options["test_split"] is not None:
+            raise failure("--test and --test-split both name the test set; give one of them")
+        is_path = path.is_file() or (path.suffix and (path.parent.is_dir() or suffix(path) in FORMATS))
+        if is_path or fault(self.data, needs_namespace=False):
             if not path.is_file():
                 raise failure(
                     f"{path}: no such file; give a file of labelled texts, or ORG/NAME of a data set on the Hub"
                 )
+            for option in ("revision", "config", "test_split"):
+                if self.options[option] is not None:
+                    raise failure(
+                        f"--{option.replace('_', '-')} is for data sets on the Hub; drop it for the file {path}"
+                    )
             test = self.options["test"]
             return Source(path=path, text=self.text, label=self.label), test and Source(path=test)
         revision, config = self.options["revision"] or "main", self.options["config"]
@@ -163,8 +172,9 @@ class Wishes:
     def refuse_existing(self, recipe: Path) -> None:
         """Raises an error when a file would be written over."""
         paths = (recipe, *(recipe.with_name(name) for name in _data_files(recipe)))
-        if Path(self.data).resolve() in {path.resolve() for path in paths}:
-            raise failure(f"{self.data}: would be written over; give --out another name")
+        for given in (self.data, self.options["test"]):
+            if given and Path(given).resolve() in {path.resolve() for path in paths}:
+                raise failure(f"{given}: would be written over; give --out another name")
         there = [str(path) for path in paths if path.exists()]
         if there and not self.options["force"]:
             raise failure(f"{', '.join(there)}: there already; --force writes over, --out gives another name")

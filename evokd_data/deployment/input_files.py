@@ -6,6 +6,7 @@ my router is dead  web          becomes    my router is dead  web      outage   
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import islice
@@ -156,6 +157,10 @@ class InputFile:
             location = f"{self.source}, row {number}"
             text = self.task.read_text(row, location, reading.layout)
             refuse_lone_surrogates(text, location)
+            for name, value in ((name, row[name]) for name in row):
+                if isinstance(value, str | list | dict):
+                    written = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+                    refuse_lone_surrogates(written, f"{location}, column {name!r}")
             # An annotation tool's export has a form of its own, of which the text is what can stand in a table.
             yield text, {name: _stored(row[name]) for name in row} if reading.format is None else {"text": text}
 

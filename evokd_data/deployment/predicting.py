@@ -65,7 +65,7 @@ def _texts(lines: Sequence[bytes], before: int) -> Iterator[Block]:
     texts = []
     for number, line in enumerate(lines, before + 1):
         try:
-            text = line.decode("utf-8").strip()
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
         except UnicodeDecodeError as error:
             raise DataError(f"stdin, line {number}: not UTF-8 ({error.reason}); convert the text") from None
         if text:

@@ -118,7 +118,12 @@ def line_columns(task: Task) -> dict[str, pa.DataType]:
 
 
 def _as_string(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else as_json(value).decode()
+    if value is None or isinstance(value, str):
+        return value
+    text = as_json(value).decode()
+    return (
+        str(json.loads(text)) if text.startswith('"') else text
+    )  # a date is the string that JSON has for it, without its quotes
 
 
 def checked_suffix(out: Path) -> str:

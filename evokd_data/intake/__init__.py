@@ -22,7 +22,7 @@ from evokd_data.machine import Accelerator
 from evokd_data.recipe_sections import Source
 from evokd_data.records import Origin, Sample
 from evokd_data.registry import nearest, resolve
-from evokd_data.seeds import FEW, SEED, SourceReport, left_out, notes, reported
+from evokd_data.seeds import FEW, SEED, SourceReport, left_out, notes, refuse_lone_surrogates, reported
 from evokd_data.sources import convert, open_source, raw_rows
 from evokd_data.sources.exports import Question
 from evokd_data.tasks import TASKS, UNANNOTATED, Task, cell, has, sample_id
@@ -216,6 +216,7 @@ def read(source: Source, columns: Columns, task: Task, label_map: Mapping[str, s
             continue
         location = f"{source}, row {number}"
         text, target = task.read_example(row, location, reading.layout)
+        refuse_lone_surrogates(text, location)
         if problem := task.check(text, target):
             unusable.append(f"row {number}: {problem}: {text[:80]!r}")
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,13 +29,16 @@ def divide(task: Task, samples: Sequence[Sample], test_share: float, seed: int) 
     """A share of each class for the test, drawn at random; texts that differ in case, punctuation or white space only stay together.
 
     A class with several texts keeps at least one as a seed, and has FEW_TEST_TEXTS test texts where half of its texts are
-    as many. In all there are at most MAX_TEST_TEXTS. A tagged text counts for the rarest type that it holds.
+    as many and MAX_TEST_TEXTS leaves room for them. A tagged text counts for the rarest type that it holds.
     """
     share = min(test_share, MAX_TEST_TEXTS / max(1, len(samples)))
+    rounded = round if share == test_share else math.floor  # of many classes, every half text more would be too many
+    strata = _strata(task, samples)
+    few = min(FEW_TEST_TEXTS, max(1, MAX_TEST_TEXTS // max(1, len(strata))))
     in_test: set[str] = set()
-    for stratum, keys in _strata(task, samples).items():
+    for stratum, keys in strata.items():
         count = len(keys)
-        wanted = max(round(share * count), min(FEW_TEST_TEXTS, count // 2))
+        wanted = max(rounded(share * count), min(few, count // 2))
         derive_random(seed, "division", stratum).shuffle(keys)
         in_test.update(keys[: min(wanted, count - 1)])
     sides = [same_text(sample.text) in in_test for sample in samples]

@@ -168,7 +168,7 @@ def collect(trials: Sequence[Trial], finished: Sequence[LockedRun], command: str
         arm["class_samples_by_round"].append(
             [{c: shares * count for c, count in counts.items()} for counts in by_class]
         )
-    first = finished[0]
+    first = next((trial for trial in finished if trial.recipe.strategy.name != "none"), finished[0])
     scores = {name: dict(zip(arm["seeds"], arm[metric], strict=True)) for name, arm in arms.items()}
     arm_differences = []
     for shots in sorted({arm["shots"] for arm in arms.values()}, key=str):

@@ -120,7 +120,7 @@ async def _preview(run: LockedRun, progress: Progress, samples: int) -> dict[str
 
 def spread(planned: RequestPlan, samples: int) -> list[GenerationRequest]:
     """Requests of a round that show `samples` texts, SHOWN_OF_A_REQUEST of each, evenly over the plan and so over the labels."""
-    written = planned.written
+    written = planned.written or len(planned)  # the whole round may be texts of the pool
     wanted = min(written, max(1, -(-samples // SHOWN_OF_A_REQUEST)))
     return [planned[position * written // wanted] for position in range(wanted)]
 

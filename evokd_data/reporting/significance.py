@@ -153,9 +153,9 @@ class PairedTest:
 
 def mcnemar_exact(only_first: int, only_second: int) -> float:
     """The two-sided p of McNemar's exact test: whether texts that only one of two students has right may as well be the other's."""
-    discordant = only_first + only_second
-    tail = sum(math.comb(discordant, hits) for hits in range(min(only_first, only_second) + 1))
-    return min(1.0, 2 * tail / 2**discordant)
+    from scipy.special import bdtr
+
+    return min(1.0, 2 * float(bdtr(min(only_first, only_second), only_first + only_second, 0.5)))
 
 
 def paired_test(
@@ -218,7 +218,7 @@ def _resamples(texts: Mapping[tuple[Outcome, Outcome], int], classes: int, seed:
     """(R, 2, 3, C) counts of resamples. Texts with one label are drawn class by class: a resample without a class would count it as 0."""
     import numpy as np
 
-    from evokd_data.tasks.bootstrap import HALF_AN_ERROR, RESAMPLES
+    from evokd_data.tasks.bootstrap import BLOCK_CELLS, HALF_AN_ERROR, RESAMPLES
 
     one_label = all(len(outcome.expected) == len(outcome.predicted) == 1 for pair in texts for outcome in pair)
     strata: dict[tuple[int, ...], list[tuple[Outcome, Outcome]]] = {}
@@ -239,8 +239,11 @@ def _resamples(texts: Mapping[tuple[Outcome, Outcome], int], classes: int, seed:
             weights += [HALF_AN_ERROR * total / sum(texts.values()) * of_label[label] / of_label.sum()] * 2
         probabilities = np.array(weights) / sum(weights)
         drawn_from = np.concatenate([tables, np.array(added).reshape(-1, *tables.shape[1:])])
-        drawn = random.multinomial(total, probabilities, size=RESAMPLES).astype(float)
-        counts += (drawn @ drawn_from.reshape(len(drawn_from), -1)).reshape(counts.shape)
+        block = max(1, BLOCK_CELLS // len(weights))
+        for start in range(0, RESAMPLES, block):
+            rows = slice(start, min(start + block, RESAMPLES))
+            drawn = random.multinomial(total, probabilities, size=rows.stop - start).astype(float)
+            counts[rows] += (drawn @ drawn_from.reshape(len(drawn_from), -1)).reshape(-1, *counts.shape[1:])
     return counts
 
 

@@ -33,6 +33,8 @@ def read_metadata(folder: Path, student: str) -> Mapping[str, Any]:
     try:
         metadata: dict[str, Any] = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))
         written_by, files = metadata["student"], dict(metadata["files"])
+        if not all(Path(name).name == name and isinstance(expected, str) for name, expected in files.items()):
+            raise ValueError("a checkpoint names files of its own folder")
         checksum = metadata.pop("checksum") if [*metadata][-1] != "files" else None
     except FileNotFoundError:
         raise StudentError(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from evokd_data.machine import accelerators
 from tests.support import ROOT
 
 pytestmark = pytest.mark.slow
@@ -47,6 +48,29 @@ def model(folder: Path, gib: float) -> Path:
     with (folder / "model.safetensors").open("wb") as file:
         file.truncate(int(gib * 2**30))
     return folder
+
+
+@pytest.mark.parametrize(
+    ("visible", "names"),
+    [
+        ("-1", []),
+        ("", []),
+        ("0", ["A"]),
+        ("1, 0", ["B", "A"]),
+        ("1,-1,0", ["B"]),
+        ("0,7,1", ["A"]),
+        ("GPU-1", ["A", "B"]),
+    ],
+)
+def test_gpus_are_those_that_cuda_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str, names: list[str]
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'A, 80000, 80000, 570.1'\necho 'B, 80000, 80000, 570.1'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [gpu.name for gpu in accelerators()] == names
 
 
 def test_without_a_recipe_it_looks_at_the_machine(tmp_path: Path) -> None:

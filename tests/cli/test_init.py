@@ -17,10 +17,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from evokd_data.cli import cli
+from evokd_data.errors import DataError
 from evokd_data.intake.columns import noun_of
+from evokd_data.intake.division import MAX_TEST_TEXTS, divide
 from evokd_data.normal_form import same_text
 from evokd_data.recipe import load
+from evokd_data.records import Origin, Sample
 from evokd_data.seeds import load_splits
+from evokd_data.tasks.classification import Classification
 
 TOPICS = {"Billing": "invoice", "Outage": "network", "Cancel": "contract"}
 
@@ -82,6 +86,58 @@ def test_nothing_is_written_over_without_force(tmp_path):
     assert again.exit_code == 1 and "t.yaml, t-seeds.jsonl, t-test.jsonl: there already; --force" in again.stderr
     assert Path("t.yaml").read_text() == "mine"
     assert call("init", "t.csv", "--force").exit_code == 0 and load("t.yaml")
+
+
+def test_a_test_set_of_the_users_is_not_written_over_with_force_either(tmp_path):
+    write_csv(tmp_path / "t.csv", ["text", "label"], [list(row) for row in texts(5)])
+    Path("t-test.jsonl").write_text('{"text": "mine", "label": "Billing"}\n')
+    for flags in ((), ("--force",)):
+        result = call("init", "t.csv", "--test", "t-test.jsonl", *flags)
+        assert result.exit_code == 1 and "t-test.jsonl: would be written over; give --out another name" in result.stderr
+    assert Path("t-test.jsonl").read_text() == '{"text": "mine", "label": "Billing"}\n'
+
+
+def test_options_of_data_sets_on_the_hub_are_refused_for_a_file(tmp_path):
+    write_csv(tmp_path / "t.csv", ["text", "label"], [list(row) for row in texts(5)])
+    result = call("init", "t.csv", "--test-split", "test")
+    assert (
+        result.exit_code == 1
+        and "--test-split is for data sets on the Hub; drop it for the file t.csv" in result.stderr
+    )
+    result = call("init", "org/data", "--test", "t.csv", "--test-split", "test")
+    assert result.exit_code == 1 and "--test and --test-split both name the test set" in result.stderr
+
+
+def test_a_data_set_on_the_hub_may_have_a_dot_in_its_name(tmp_path, monkeypatch):
+    asked = []
+
+    def find(source):
+        asked.append(source.dataset)
+        raise DataError("not reached")
+
+    monkeypatch.setattr("evokd_data.sources.hub_datasets.find_commit", find)
+    for name, is_asked in (("org/data-v1.5", True), ("data.cvs", False), ("gone/data.csv", False)):
+        result = call("init", name)
+        assert ("no such file" in result.stderr) != is_asked and (name in asked) == is_asked
+
+
+def test_half_a_surrogate_pair_is_named(tmp_path):
+    Path("t.jsonl").write_text('{"text": "half \\ud83d", "label": "a"}\n{"text": "whole", "label": "b"}\n')
+    result = call("init", "t.jsonl")
+    assert (
+        result.exit_code == 1
+        and "t.jsonl, row 1: 'half \\ud83d' holds half a surrogate pair; mend the text" in result.stderr
+    )
+
+
+def test_many_classes_leave_the_test_set_within_its_bound():
+    task = Classification(labels=tuple(f"label {number}" for number in range(300)))
+    samples = [
+        Sample(f"{label} {i}", f"text {i} of {label}", label, Origin(0, -1, 0, "seed"))
+        for label in task.labels
+        for i in range(30)
+    ]
+    assert 1700 <= len(divide(task, samples, 0.3, 0).test) <= MAX_TEST_TEXTS
 
 
 def test_models_that_are_here_are_named_by_their_path_from_the_recipe(tmp_path):

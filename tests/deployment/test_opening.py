@@ -122,3 +122,13 @@ def test_a_strangers_repository_names_no_folder_of_this_machine(run, tmp_path):
     (copied / METADATA_FILE).write_text(json.dumps(metadata))
     with pytest.raises(StudentError, match=r"^org/model@round-001: its base model .* is no repository of the Hub"):
         with_metadata_alone(copied, "org/model@round-001")
+
+
+@pytest.mark.parametrize("files", [{"../recipe.yaml": "0" * 64}, {"/etc/hostname": "0" * 64}, {"linear.npz": 5}])
+def test_a_checkpoint_names_files_of_its_own_folder_alone(run, tmp_path, files):
+    copied = Path(shutil.copytree(run.round(1).student, tmp_path / "copy"))
+    metadata = {**json.loads((copied / METADATA_FILE).read_text()), "files": files}
+    metadata["checksum"] = digest({key: value for key, value in metadata.items() if key != "checksum"})
+    (copied / METADATA_FILE).write_text(json.dumps(metadata))
+    with pytest.raises(StudentError, match=rf"{METADATA_FILE} is damaged"):
+        open_model(str(copied))

@@ -9,6 +9,8 @@ import json
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -130,6 +132,8 @@ def test_spans_have_offsets_in_the_text_as_it_is_written(tagger, tmp_path):
 def test_lines_on_stdin_are_texts_and_blank_ones_are_none(run):
     result = call("predict", run.root, "-", stdin=b"a red rose\r\n\n  \nthe sea")
     assert [json.loads(line)["text"] for line in result.stdout.splitlines()] == ["a red rose", "the sea"]
+    result = call("predict", run.root, "-", stdin="a red rose\nthe sea".encode("utf-8-sig"))
+    assert [json.loads(line)["text"] for line in result.stdout.splitlines()] == ["a red rose", "the sea"]
     result = call("predict", run.root, "-", stdin=b"fine\n\xff\n")
     assert result.exit_code == 1 and "stdin, line 2: not UTF-8" in result.stderr
 
@@ -180,7 +184,8 @@ def test_what_arrives_in_pieces_is_cut_at_line_ends_alone():
 
 
 @pytest.mark.parametrize(
-    ("row", "message"), [('{"label": "red"}', "row 2"), ('{"text": ""}', "row 2"), ('{"text": "\\ud800"}', "half a surrogate")]
+    ("row", "message"), [('{"label": "red"}', "row 2"), ('{"text": ""}', "row 2"), ('{"text": "\\ud800"}', "half a surrogate"),
+     ('{"text": "fine", "note": "\\ud800"}', "row 2, column 'note'"), ('{"text": "fine", "tags": ["\\ud800"]}', "half a surrogate")]
 )  # fmt: skip
 def test_a_row_without_a_text_is_named_and_no_file_is_left(run, tmp_path, row, message):
     (tmp_path / "texts.jsonl").write_text('{"text": "fine"}\n' + row + "\n")
@@ -352,6 +357,14 @@ def test_columns_are_kept_with_their_types_and_rows_without_one_have_null(run, t
     assert list(rows[0]) == [*kept, "label", "predicted_probability"]
     assert [rows[0][name] for name in kept] == ["a red rose", 1, 0.5, '["x"]', "high", None]
     assert [rows[1][name] for name in kept] == ["the sea", 2, 1.0, None, None, True]
+
+
+def test_a_date_and_a_price_in_a_parquet_file_are_strings_without_quotes(run, tmp_path):
+    row = {"text": "a red rose", "at": datetime(2024, 1, 2, 3, 4, tzinfo=UTC), "price": Decimal("1.50"), "tags": ["x"]}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "texts.parquet")
+    assert call("predict", run.root, tmp_path / "texts.parquet", "--out", tmp_path / "rows.parquet").exit_code == 0
+    (written,) = pq.read_table(tmp_path / "rows.parquet").to_pylist()
+    assert (written["at"], written["price"], written["tags"]) == ("2024-01-02T03:04:00+00:00", "1.50", '["x"]')
 
 
 def test_predicting_twice_keeps_both_predictions(run, tmp_path):

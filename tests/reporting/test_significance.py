@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,12 @@ def two_classes(both: int, only_first: int, only_second: int, neither: int) -> t
 def test_mcnemars_test_is_the_binomial_test_of_the_texts_on_which_students_differ(only_first, only_second):
     expected = stats.binomtest(only_first, only_first + only_second).pvalue if only_first + only_second else 1.0
     assert mcnemar_exact(only_first, only_second) == pytest.approx(expected)
+
+
+def test_mcnemars_test_of_very_many_texts_is_found_at_once():
+    started = time.process_time()
+    assert mcnemar_exact(500_000, 501_000) == pytest.approx(0.318, abs=1e-3)
+    assert time.process_time() - started < 2
 
 
 def test_students_that_err_on_the_same_texts_are_told_apart_where_their_own_intervals_do_not_tell():
