@@ -95,7 +95,7 @@ async def _examine_first_texts(
     filters.read_earlier()
     brief = replace(brief, check_texts=filters.problems)
     planned = RequestPlan([quotas], recipe.strategy.per_request, brief.seed, index)
-    requests = first_requests(planned, recipe.strategy.per_request)
+    requests = first_requests(planned)
     student = await asyncio.to_thread(seed_student, recipe, workspace, splits.seeds)
     progress.stage("first texts", index, texts=sum(request.count for request in requests), requests=len(requests))
     count = _counter(progress, len(requests))

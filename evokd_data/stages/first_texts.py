@@ -49,10 +49,13 @@ def needs_first_texts(recipe: Recipe, workspace: Workspace, index: int) -> bool:
     )
 
 
-def first_requests(planned: RequestPlan, per_request: int) -> list[GenerationRequest]:
-    """Requests for about TEXTS texts, evenly over the plan and so over the labels. Texts of the pool, last in a plan, are not among them."""
-    written = planned.written
-    wanted = min(written, -(-TEXTS // per_request))
+def first_requests(planned: RequestPlan) -> list[GenerationRequest]:
+    """Requests for about TEXTS texts, evenly over the plan and so over the labels. Texts of the pool, last in a plan, are not among them.
+
+    Of many labels each has a request of few texts, so that more requests are needed than of few labels.
+    """
+    written, texts = planned.written, planned.texts_written
+    wanted = min(written, -(-TEXTS * written // texts)) if texts else 0
     return [planned[position * written // wanted] for position in range(wanted)]
 
 

@@ -124,6 +124,8 @@ class RequestPlan(Sequence[GenerationRequest]):
         self._seed_path = seed, round
         self._ends = list(accumulate(-(-quota.samples // per_request) for quota in quotas))
         quotas_before = accumulate(map(len, waves))
+        self.texts_written = sum(quota.samples for quota in (waves[0] if waves else ()) if not quota.text)
+        """How many texts the requests of the first wave write."""
         self.wave_ends = [self._ends[count - 1] if count else 0 for count in quotas_before]
         """For each wave the index after its last request. A shard lies within one wave."""
 

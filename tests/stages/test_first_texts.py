@@ -171,9 +171,9 @@ def test_a_run_whose_plan_was_lost_counts_the_same_texts_again(tmp_path: Path) -
 
 def test_the_first_texts_lie_evenly_over_the_plan() -> None:
     planned = RequestPlan([[Quota("red", 4000), Quota("green", 4000), Quota("blue", 2000)]], 5, 0, 1)
-    chosen = first_requests(planned, 5)
+    chosen = first_requests(planned)
     assert sum(request.count for request in chosen) == TEXTS
     assert Counter(request.quota.target for request in chosen) == {"red": 8, "green": 8, "blue": 4}
     assert len({request.index for request in chosen}) == len(chosen)
     few = RequestPlan([[Quota("red", 7)]], 5, 0, 1)
-    assert [request.count for request in first_requests(few, 5)] == [5, 2]
+    assert [request.count for request in first_requests(few)] == [5, 2]

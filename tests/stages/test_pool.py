@@ -168,9 +168,18 @@ def test_a_text_of_the_pool_says_nothing_of_whether_texts_are_labelled_as_asked(
 def test_first_texts_are_written_ones_however_much_of_the_round_is_pool():
     strategy = WithPool(build_strategy("static", {}), True)
     planned = RequestPlan([strategy.allot(with_pool())], 1, 0, 1)
-    assert planned.written == 12 - len(REAL) == len(first_requests(planned, 1))
-    assert not any(request.quota.text for request in first_requests(planned, 1))
-    assert RequestPlan([], 1, 0, 1).written == 0
+    assert planned.written == 12 - len(REAL) == len(first_requests(planned))
+    assert not any(request.quota.text for request in first_requests(planned))
+    assert RequestPlan([], 1, 0, 1).written == 0 == len(first_requests(RequestPlan([], 1, 0, 1)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "samples", "texts"), [(77, 1, 77), (77, 2, 100), (300, 1, 100), (6, 10, 60), (7, 100, 100)]
+)
+def test_about_a_hundred_first_texts_are_written_however_many_labels_there_are(labels, samples, texts):
+    """With 77 labels and one text of each, twenty requests of one text were too few to tell a teacher from a student."""
+    planned = RequestPlan([[Quota(str(label), samples) for label in range(labels)]], 5, 0, 1)
+    assert texts <= sum(request.count for request in first_requests(planned)) < texts + 10
 
 
 def test_a_run_after_a_preview_asks_for_the_same_texts_in_spite_of_the_pool(recipe, pool, tmp_path):
