@@ -26,7 +26,7 @@ from evokd_data.revisions.verify import examine, verify
 from evokd_data.stages.publish import Publication
 from evokd_data.storage.shards import ShardedSamples, row_sample
 from evokd_data.storage.snapshot import encode_manifest, read_snapshot, with_checksum
-from evokd_data.storage.workspace import Workspace, read_json, write_checked_json
+from evokd_data.storage.workspace import Workspace, read_json
 from tests.support.fault_injection import hub_with_faults, set_faults
 from tests.support.finished_runs import make_run
 
@@ -361,8 +361,7 @@ class TestVerify:
         path = copy / repo_layout.manifest("round-002")
         manifest = read_json(path)
         del manifest["files"][repo_layout.plan("round-002")]
-        write_checked_json(path, manifest)
-        (copy / repo_layout.RECIPE).write_bytes((copy / repo_layout.RECIPE).read_bytes() + b"\n")
+        path.write_bytes(encode_manifest(with_checksum(manifest)))
         problems = self.problems(copy)
         assert any(
             "round-002: holds something of another form than evokd-data writes (KeyError" in line for line in problems
