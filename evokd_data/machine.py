@@ -45,9 +45,8 @@ def accelerators() -> list[Accelerator]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and re.fullmatch(r"\s*(-?\d+\s*(,\s*-?\d+\s*)*)?", visible):
         numbers = [int(number) for number in visible.split(",") if number.strip()]
-        gpus = [
-            gpus[number] for number in takewhile(lambda number: 0 <= number < len(gpus), numbers)
-        ]  # CUDA, too, stops at the first that is none
+        # CUDA, too, stops at the first number that is no GPU's.
+        gpus = [gpus[number] for number in takewhile(lambda number: 0 <= number < len(gpus), numbers)]
     return gpus
 
 

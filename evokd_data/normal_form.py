@@ -14,8 +14,8 @@ def normal_form(text: str) -> str:
     return " ".join(_NOT_WORD.sub(" ", folded).split())
 
 
-def same_text(text: str) -> str:
-    """What texts share that are the same but for case, punctuation and white space. A text of punctuation alone is the same as itself."""
+def repetition_key(text: str) -> str:
+    """Equal for texts that differ in case, punctuation and white space alone: the normal form, or of punctuation alone the text itself."""
     return normal_form(text) or text.strip()
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from evokd_data.digest import derive_random, digest
 from evokd_data.errors import DataError
-from evokd_data.normal_form import same_text
+from evokd_data.normal_form import repetition_key
 from evokd_data.records import Origin, Sample, Target
 from evokd_data.sources import open_source
 from evokd_data.tasks import UNANNOTATED, sample_id
@@ -78,7 +78,8 @@ def load_splits(recipe: Recipe, hub: bool = True) -> Splits:
     """All splits of a recipe, checked; without `hub`, those that are files. Raises DataError naming the file, row and value.
 
     Seeds whose text stands in test or dev, be it with other case, punctuation or white space, are not drawn, nor are those that
-    repeat or contradict another one; texts of dev that stand in test are not scored. A data set that others have published cannot be corrected, so they are counted.
+    repeat or contradict another one; texts of dev that stand in test are not scored. A data set that others have published cannot be
+    corrected, so they are counted.
     """
     task = recipe.task
     reads = {
@@ -91,9 +92,9 @@ def load_splits(recipe: Recipe, hub: bool = True) -> Splits:
         raise DataError(f"test: {recipe.test} is empty; without a test set no round can be compared with another")
     test = reads["test"].samples if "test" in reads else []
     dev = reads["dev"].samples if "dev" in reads else []
-    in_test = {same_text(sample.text) for sample in test}
+    in_test = {repetition_key(sample.text) for sample in test}
     if dev:
-        reasons = {i: "in_test" for i, sample in enumerate(dev) if same_text(sample.text) in in_test}
+        reasons = {i: "in_test" for i, sample in enumerate(dev) if repetition_key(sample.text) in in_test}
         reports["dev"] = reported(reports["dev"], dev, reasons)
         dev = [sample for i, sample in enumerate(dev) if i not in reasons]
         if not dev:
@@ -103,7 +104,7 @@ def load_splits(recipe: Recipe, hub: bool = True) -> Splits:
     seeds: list[Sample] = []
     if "seeds" in reads:
         samples = reads["seeds"].samples
-        reasons = left_out(samples, in_test, {same_text(sample.text) for sample in dev})
+        reasons = left_out(samples, in_test, {repetition_key(sample.text) for sample in dev})
         reports["seeds"] = reported(reports["seeds"], samples, reasons)
         seeds = draw(task, samples, recipe.seeds.per_class, recipe.seed, reasons)
         _refuse_empty_classes(recipe, seeds, reports["seeds"])
@@ -116,17 +117,17 @@ def load_splits(recipe: Recipe, hub: bool = True) -> Splits:
 def left_out(samples: Sequence[Sample], in_test: Collection[str], in_dev: Collection[str]) -> dict[int, str]:
     """Index -> reason, a key of LEFT_OUT, for the samples that are not drawn. Of samples that repeat each other the first is.
 
-    `in_test`, `in_dev`: texts as `same_text` has them. With spans only equal texts repeat or contradict each other: case and punctuation
+    `in_test`, `in_dev`: texts as `repetition_key` has them. With spans only equal texts repeat or contradict each other: case and punctuation
     can decide what is a name.
     """
-    keys = [_repetition_key(sample) for sample in samples]
+    keys = [_key_of(sample) for sample in samples]
     targets: dict[str, set[Target]] = {}
     for key, sample in zip(keys, samples, strict=True):
         targets.setdefault(key, set()).add(sample.target)
     reasons: dict[int, str] = {}
     before: set[str] = set()
     for index, (key, sample) in enumerate(zip(keys, samples, strict=True)):
-        if (same := same_text(sample.text)) in in_test:
+        if (same := repetition_key(sample.text)) in in_test:
             reasons[index] = "in_test"
         elif same in in_dev:
             reasons[index] = "in_dev"
@@ -138,8 +139,8 @@ def left_out(samples: Sequence[Sample], in_test: Collection[str], in_dev: Collec
     return reasons
 
 
-def _repetition_key(sample: Sample) -> str:
-    return same_text(sample.text) if isinstance(sample.target, str) else sample.text
+def _key_of(sample: Sample) -> str:
+    return repetition_key(sample.text) if isinstance(sample.target, str) else sample.text
 
 
 def left_out_counts(splits: Splits) -> dict[str, dict[str, int]]:
@@ -247,8 +248,8 @@ def _example(samples: Sequence[Sample], index: int, reason: str) -> str:
     row = f"row {sample.origin.position + 1}, {text!r}"
     if reason != "contradicted":
         return row
-    key = _repetition_key(sample)
-    other = next(other for other in samples if _repetition_key(other) == key and other.target != sample.target)
+    key = _key_of(sample)
+    other = next(other for other in samples if _key_of(other) == key and other.target != sample.target)
     return f"{row}, is {sample.target!r} there and {other.target!r} in row {other.origin.position + 1}"
 
 

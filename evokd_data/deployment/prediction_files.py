@@ -121,9 +121,8 @@ def _as_string(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     text = as_json(value).decode()
-    return (
-        str(json.loads(text)) if text.startswith('"') else text
-    )  # a date is the string that JSON has for it, without its quotes
+    # A date is the string that JSON has for it, without its quotes.
+    return str(json.loads(text)) if text.startswith('"') else text
 
 
 def checked_suffix(out: Path) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from evokd_data.digest import derive_random
-from evokd_data.normal_form import same_text
+from evokd_data.normal_form import repetition_key
 from evokd_data.records import Sample
 from evokd_data.tasks import Task
 
@@ -41,18 +41,18 @@ def divide(task: Task, samples: Sequence[Sample], test_share: float, seed: int) 
         wanted = max(rounded(share * count), min(few, count // 2))
         derive_random(seed, "division", stratum).shuffle(keys)
         in_test.update(keys[: min(wanted, count - 1)])
-    sides = [same_text(sample.text) in in_test for sample in samples]
+    sides = [repetition_key(sample.text) in in_test for sample in samples]
     seeds = (sample for sample, is_test in zip(samples, sides, strict=True) if not is_test)
     return Division(tuple(seeds), tuple(sample for sample, is_test in zip(samples, sides, strict=True) if is_test))
 
 
 def _strata(task: Task, samples: Sequence[Sample]) -> dict[str, list[str]]:
-    """Label -> the texts, as `same_text` has them, that are drawn together; "" for tagged texts without a span."""
+    """Label -> the texts, as `repetition_key` has them, that are drawn together; "" for tagged texts without a span."""
     counts = class_counts(task, samples)
     strata: dict[str, dict[str, None]] = {}
     placed: set[str] = set()
     for sample in samples:
-        key = same_text(sample.text)
+        key = repetition_key(sample.text)
         if key not in placed:
             placed.add(key)
             carried = [label for label in task.labels if task.carries(sample.target, label)]
@@ -62,8 +62,8 @@ def _strata(task: Task, samples: Sequence[Sample]) -> dict[str, list[str]]:
 
 def without_texts_of(samples: Iterable[Sample], others: Iterable[Sample]) -> list[Sample]:
     """The samples whose texts are, but for case, punctuation and white space, none of the others'."""
-    barred = {same_text(sample.text) for sample in others}
-    return [sample for sample in samples if same_text(sample.text) not in barred]
+    barred = {repetition_key(sample.text) for sample in others}
+    return [sample for sample in samples if repetition_key(sample.text) not in barred]
 
 
 def class_counts(task: Task, samples: Sequence[Sample]) -> Mapping[str, int]:

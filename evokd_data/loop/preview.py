@@ -84,9 +84,8 @@ async def _preview(run: LockedRun, progress: Progress, samples: int) -> dict[str
             else None
         )
         pool = choose(recipe, workspace, 1, run.splits, rank=False) if recipe.pool else []
-        brief, quotas = make_plan(
-            recipe, workspace, 1, pool
-        )  # as many texts of the pool as in the run, so that each request keeps its place
+        # As many texts of the pool as in the run, so that each request keeps its place.
+        brief, quotas = make_plan(recipe, workspace, 1, pool)
         pipeline = make_filter_pipeline(recipe, run.splits, brief.earlier)
         brief = replace(brief, check_texts=pipeline.text_filters.problems)
         planned = RequestPlan([quotas], recipe.strategy.per_request, brief.seed, 1)

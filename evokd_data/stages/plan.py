@@ -72,7 +72,8 @@ def _quota_problems(recipe: Recipe, quotas: Iterable[Quota], weaknesses: Collect
         if quota.difficulty not in (None, "easy", "hard"):
             yield f"difficulty: {short(quota.difficulty)} is neither easy nor hard"
         if quota.weakness and quota.weakness not in weaknesses:
-            yield f"weakness {short(quota.weakness)} is none of the plan's{nearest(str(quota.weakness), weaknesses)}"
+            known = nearest(str(quota.weakness), weaknesses) if weaknesses else ", which has none"
+            yield f"weakness {short(quota.weakness)} is none of the plan's{known}"
 
 
 def draft_plan(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> tuple[Brief, list[Quota]]:

@@ -282,9 +282,8 @@ def read_probabilities(brief: Brief, answer: Completion, text: str) -> tuple[flo
     scores = answer.choice_logprobs or {}
     known = [scores.get(answers[label]) for label in brief.task.classes]
     if all(value is not None and isfinite(value) for value in known):
-        largest = max(
-            value for value in known if value is not None
-        )  # a journal may hold values that are 0 as probabilities
+        # A journal may hold values that are all 0 as probabilities, so the largest counts as 1.
+        largest = max(value for value in known if value is not None)
         probabilities = [exp(value - largest) for value in known if value is not None]
         total = sum(probabilities)
         return tuple(value / total for value in probabilities)

@@ -20,7 +20,7 @@ from evokd_data.cli import cli
 from evokd_data.errors import DataError
 from evokd_data.intake.columns import noun_of
 from evokd_data.intake.division import MAX_TEST_TEXTS, divide
-from evokd_data.normal_form import same_text
+from evokd_data.normal_form import repetition_key
 from evokd_data.recipe import load
 from evokd_data.records import Origin, Sample
 from evokd_data.seeds import load_splits
@@ -74,7 +74,7 @@ def test_a_csv_becomes_a_sound_recipe_with_every_class_on_both_sides_and_no_text
     assert recipe.task.labels == ("Billing", "Cancel", "Outage") and recipe.task.noun == "support ticket"
     assert Counter(s.target for s in splits.test) == {"Billing": 12, "Cancel": 12, "Outage": 12}
     assert len(splits.seeds) + len(splits.test) == 119
-    assert {same_text(s.text) for s in splits.seeds}.isdisjoint(same_text(s.text) for s in splits.test)
+    assert {repetition_key(s.text) for s in splits.seeds}.isdisjoint(repetition_key(s.text) for s in splits.test)
     assert call("check", "tickets.yaml").exit_code == 0
 
 
