@@ -131,7 +131,7 @@ def _apply(root: Path, mirror: str | None, as_json: bool) -> None:
     texts = {"dev": "the dev set", "seeds": "the seeds"}[adoption["by"]]
     if not adoption["adopted"]:
         gate = f"the student of round {adoption['best']} stays: on {texts} it is better by more than one standard error"
-    elif adoption["against"] is None:
+    elif adoption.get("difference") is None:
         gate = "its student is adopted"
     else:
         gate = f"its student is adopted: on {texts} it is not worse than that of round {adoption['against']} by more than one standard error"

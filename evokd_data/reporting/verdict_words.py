@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evokd_data.reporting.primary_metric import primary_metric
@@ -20,6 +20,23 @@ def in_words(paired: Mapping[str, Any], index: int, baseline: str) -> str:
     return (
         f"texts that only round {index} has right: {paired['only_first']}, only {NAMES[baseline]}: {paired['only_second']}; "
         f"McNemar's p {paired['p']:.3f}"
+    )
+
+
+def not_compared(metrics: Sequence[Mapping[str, Any]]) -> str:
+    """Which rounds were adopted though no seed could be compared (see `stages.adopt`), as a sentence; "" where there is none. `metrics`
+    are those of the scored rounds, in their order."""
+    indices = [
+        index
+        for index, adoption in enumerate(content.get("adoption") for content in metrics)
+        if adoption and adoption.get("against") is not None and adoption.get("difference") is None
+    ]
+    if not indices:
+        return ""
+    rounds = "Round" if len(indices) == 1 else "Rounds"
+    return (
+        f"{rounds} {', '.join(map(str, indices))} could not be compared on the seeds and so was adopted: no label has two seeds. "
+        "With a second seed for each label, or with a dev set, it can."
     )
 
 

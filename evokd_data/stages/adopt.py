@@ -5,6 +5,9 @@ compared. For each fold of the seeds a judge is trained on all other seeds and o
 is the student's base model with frozen embeddings: it trains in a second. Its estimate is a little too friendly to
 the synthetic samples, because texts may have been written after the very seeds that it predicts.
 
+A seed counts only where the judges of both rounds had learned a text of its label. Where it is the only seed of its label, a judge without
+synthetic samples cannot know that label: counted as a mistake, it would speak for every round of synthetic samples, right or wrong.
+
 The test set has no part in this: what is chosen by it would no longer be measured by it.
 """
 
@@ -18,7 +21,7 @@ from typing import Any
 from evokd_data.atomic_files import point
 from evokd_data.digest import derive_random
 from evokd_data.errors import WorkspaceError
-from evokd_data.generation.seed_student import cross_fitted, folds_of
+from evokd_data.generation.seed_student import cross_fitted, folds_of, outside
 from evokd_data.recipe import Recipe
 from evokd_data.records import Sample
 from evokd_data.seeds import Splits
@@ -40,27 +43,31 @@ REJECTIONS_TO_END = 2
 def adopt(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> dict[str, Any]:
     """Compares round `index` with the last adopted round and returns
 
-    {"by": "dev" | "seeds", "n": texts, "scores": [share of right labels of each text], "mean", "against": round or None,
-    "difference": mean difference, "standard_error", "adopted", "best": the round whose student is the best so far}.
+    {"by": "dev" | "seeds", "n": texts, "scores": [share of right labels of each text; None where the judge had learned no text of its
+    label], "mean", "against": round or None, "compared": texts that have a score in both rounds, "difference": their mean difference,
+    "standard_error", "adopted", "best": the round whose student is the best so far}.
 
-    A round is adopted unless it is worse by more than one standard error of the paired differences. Round 0 is always adopted.
+    A round is adopted unless it is worse by more than one standard error of the paired differences. Round 0 is always adopted, and so
+    is a round of which no text can be compared; its "difference" is None.
     """
     by = "dev" if splits.dev else "seeds"
-    scores = (
+    scores: Sequence[float | None] = (
         _dev_scores(recipe, workspace, index, splits.dev)
         if splits.dev
         else _seed_scores(recipe, workspace, index, splits)
     )
-    content: dict[str, Any] = {"by": by, "n": len(scores), "scores": scores, "mean": _mean(scores)}
+    content: dict[str, Any] = {"by": by, "n": len(scores), "scores": scores, "mean": _mean(_known(scores))}
     best = best_round(workspace, index - 1) if index else None
-    if best is None:
-        return {**content, "against": None, "difference": None, "standard_error": None, "adopted": True, "best": index}
-    earlier = read_json(workspace.round(best).metrics)["adoption"]
-    difference, error = paired_difference(scores, earlier["scores"])
+    pairs = [] if best is None else _in_both(scores, read_json(workspace.round(best).metrics)["adoption"]["scores"])
+    if not pairs:
+        unknown = {"compared": 0, "difference": None, "standard_error": None}
+        return {**content, "against": best, **unknown, "adopted": True, "best": index}
+    difference, error = paired_difference(*zip(*pairs, strict=True))
     adopted = difference >= -error
     return {
         **content,
         "against": best,
+        "compared": len(pairs),
         "difference": round(difference, 6),
         "standard_error": round(error, 6),
         "adopted": adopted,
@@ -128,14 +135,30 @@ def _dev_scores(recipe: Recipe, workspace: Workspace, index: int, dev: Sequence[
     return [_share_right(recipe.task, sample, row) for sample, row in zip(dev, rows, strict=True)]
 
 
-def _seed_scores(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> list[float]:
-    folds = folds_of(recipe, splits.seeds)
-    rows = cross_fitted(recipe, recipe.student.quick(), folds, splits.seeds, _synthetic(recipe, workspace, index))
-    return [
-        _share_right(recipe.task, sample, row)
-        for fold, rows_of_fold in zip(folds, rows, strict=True)
-        for sample, row in zip(fold, rows_of_fold, strict=True)
-    ]
+def _seed_scores(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> list[float | None]:
+    folds, synthetic = folds_of(recipe, splits.seeds), _synthetic(recipe, workspace, index)
+    rows = cross_fitted(recipe, recipe.student.quick(), folds, splits.seeds, synthetic)
+    scores: list[float | None] = []
+    for fold, rows_of_fold in zip(folds, rows, strict=True):
+        learned = _labels_of(recipe.task, [*outside(fold, splits.seeds), *synthetic])
+        scores += [
+            _share_right(recipe.task, sample, row) if _labels_of(recipe.task, [sample]) <= learned else None
+            for sample, row in zip(fold, rows_of_fold, strict=True)
+        ]
+    return scores
+
+
+def _labels_of(task: Task, samples: Sequence[Sample]) -> set[str]:
+    return {label for label in task.labels if any(task.carries(sample.target, label) for sample in samples)}
+
+
+def _in_both(scores: Sequence[float | None], earlier: Sequence[float | None]) -> list[tuple[float, float]]:
+    pairs = zip(scores, earlier, strict=True)
+    return [(after, before) for after, before in pairs if after is not None and before is not None]
+
+
+def _known(scores: Sequence[float | None]) -> list[float]:
+    return [score for score in scores if score is not None]
 
 
 def _synthetic(recipe: Recipe, workspace: Workspace, index: int) -> list[Sample]:

@@ -46,6 +46,21 @@ def test_an_adopted_round_that_is_worse_than_the_seeds_alone_is_said_to_be(tmp_p
     )
 
 
+def test_a_round_that_was_adopted_without_a_comparison_is_said_to_be(tmp_path: Path) -> None:
+    recipe, workspace = make_run(tmp_path)
+    for index in range(3):
+        path = workspace.round(index).metrics
+        adoption = {"adopted": True, "best": index, "against": index - 1 if index else None}
+        unknown = {"compared": 0, "difference": None} if index < 2 else {"compared": 3, "difference": 0.1}
+        write_json(path, {**read_json(path), "test": make_score(recipe, index), "adoption": {**adoption, **unknown}})
+    shown = CliRunner().invoke(cli, ["show", str(workspace.root)]).stdout
+    assert (
+        "Round 1 could not be compared on the seeds and so was adopted: no label has two seeds. With a second seed for each label, or "
+        "with a dev set, it can.\n"
+    ) in shown
+    assert any(remark.startswith("Round 1 could not be compared") for remark in outcome(read_run(workspace))["remarks"])
+
+
 def test_nothing_is_judged_without_a_test_set(tmp_path: Path) -> None:
     _, workspace = make_run(tmp_path)
     for index in range(3):

@@ -54,6 +54,29 @@ def test_round_0_is_adopted_and_a_better_round_too(recipe_file, tmp_path):
     assert second["adopted"] is (second["difference"] >= -second["standard_error"])
 
 
+def test_a_seed_that_is_alone_in_its_class_counts_between_rounds_that_both_have_texts_of_its_class(
+    recipe_file, tmp_path
+):
+    """Without synthetic texts its class cannot be known: as a mistake of round 0 it would speak for every round 1."""
+    workspace = play(quick(recipe_file(), "rounds.count=2", "seeds.per_class=1"), tmp_path, 3)
+    adoptions = [read_json(workspace.round(index).metrics)["adoption"] for index in range(3)]
+    assert adoptions[0]["scores"] == [None, None, None] and adoptions[0]["mean"] == 0.0
+    assert None not in adoptions[1]["scores"]
+    assert {key: adoptions[1][key] for key in ("against", "compared", "difference", "standard_error", "adopted", "best")} == {
+        "against": 0, "compared": 0, "difference": None, "standard_error": None, "adopted": True, "best": 1,
+    }  # fmt: skip
+    assert (adoptions[2]["against"], adoptions[2]["compared"]) == (1, 3) and adoptions[2]["difference"] is not None
+
+
+def test_of_seeds_of_which_some_are_alone_in_their_class_the_others_are_compared(recipe_file, tmp_path):
+    few = {"red": ["red door", "red car"], "green": ["green door", "green car"], "blue": ["blue door"]}
+    write_rows(tmp_path / "few.jsonl", few)
+    workspace = play(quick(recipe_file(), "rounds.count=1", "seeds={path: few.jsonl}"), tmp_path, 2)
+    first, second = (read_json(workspace.round(index).metrics)["adoption"] for index in (0, 1))
+    assert first["scores"].count(None) == 1 and None not in second["scores"]
+    assert (second["n"], second["compared"]) == (5, 4) and second["difference"] is not None
+
+
 def test_rounds_of_wrong_labels_are_not_adopted_and_two_of_them_end_the_run(recipe_file, tmp_path, monkeypatch):
     """Seeds of a class share a word, so the student of round 0 is right on dev; the teacher mixes up the labels, and is believed."""
     mixed_up = {"red": "green", "green": "blue", "blue": "red"}
