@@ -19,7 +19,7 @@ from evokd_data.reporting.report_sections.outcome import result
 from evokd_data.reporting.report_sections.run_files import RunFiles
 from evokd_data.reporting.run_summary import bars
 from evokd_data.reporting.stopped_run import stopped_in_words
-from evokd_data.reporting.verdict_words import not_compared
+from evokd_data.reporting.verdict_words import adoption_in_words
 from evokd_data.tasks.untested import untested_by
 
 
@@ -89,9 +89,9 @@ REASONS_FROM = 130
 
 
 def _adopted_in_words(files: RunFiles) -> str:
-    """What adoption is decided by, where the table makes one wonder: a round that was adopted without a comparison, or one with a lower score
-    than the round before."""
-    if sentence := not_compared([entry.metrics for entry in files.scored]):
+    """What adoption is decided by, where the table makes one wonder: a round that was adopted without a comparison, or not adopted because it was
+    doubted, or one with a lower score than the round before."""
+    if sentence := adoption_in_words([entry.metrics for entry in files.scored]):
         return sentence
     scored = [(entry.score.value, entry.metrics.get("adoption")) for entry in files.scored if entry.score is not None]
     for (before, _), (after, adoption) in pairwise(scored):

@@ -22,7 +22,7 @@ from evokd_data.records import Revision
 from evokd_data.reporting.tracking import track
 from evokd_data.runner import Runner
 from evokd_data.seeds import Splits, load_splits, notes
-from evokd_data.stages.adopt import REJECTIONS_TO_END, best_round, best_student, ends_early, link_best
+from evokd_data.stages.adopt import best_round, best_student, ends_early, link_best
 from evokd_data.stages.evaluate import evaluate, remarks
 from evokd_data.stages.exams import examine
 from evokd_data.stages.generate import generate
@@ -277,7 +277,7 @@ def run_rounds(
 ) -> None:
     """Every round of a run, then the teacher's own score. Rounds that are complete are not made again.
 
-    The run ends early when REJECTIONS_TO_END rounds in a row are not adopted, unless `every_round` is wanted, and when its
+    The run ends early where more rounds would be a waste (see `stages.adopt.ends_early`), unless `every_round` is wanted, and when its
     budget is spent: then every complete round is published, and the answers of the round that is not are in its journal.
     """
     with metered(run.recipe, run.workspace, run.first_own_round) as teacher.meter:
@@ -304,10 +304,10 @@ def _run_rounds(loop: Runner, run: LockedRun, teacher: TeacherOnDemand, progress
             if publication is not None:
                 _publish(run, publication, index)
             track(recipe, workspace, progress)
-            if not every_round and index < recipe.rounds.count and ends_early(workspace, index):
+            why = "" if every_round or index >= recipe.rounds.count else ends_early(workspace, index)
+            if why:
                 progress.note(
-                    f"{recipe.name} ends after round {index}: {REJECTIONS_TO_END} rounds in a row were worse than round "
-                    f"{best_round(workspace, index)}, whose student stays"
+                    f"{recipe.name} ends after round {index}: {why}; the student of round {best_round(workspace, index)} stays"
                 )
                 break
     if recipe.rounds.count:

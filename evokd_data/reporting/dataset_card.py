@@ -22,7 +22,7 @@ from evokd_data.reporting import comparison_tables
 from evokd_data.reporting.label_trust import asked_again, first_texts, what_becomes_of_a_text
 from evokd_data.reporting.primary_metric import NAMES, primary_metric
 from evokd_data.reporting.round_facts import RoundFacts, live_files, live_rows
-from evokd_data.reporting.verdict_words import not_compared, paired_sentence
+from evokd_data.reporting.verdict_words import adoption_in_words, paired_sentence
 from evokd_data.seeds import LEFT_OUT
 from evokd_data.yaml_files import dump_yaml
 
@@ -102,7 +102,7 @@ def render(recipe: Recipe, repo: str, rounds: Sequence[RoundFacts]) -> str:
         last=_round(newest),
         seeds_only=_seeds_only(rounds[0].metrics),
         paired=Markdown(paired_sentence(rounds[0].metrics, newest.index, newest.metrics)),
-        not_compared=Markdown(not_compared([facts.metrics for facts in rounds])),
+        adoption=Markdown(adoption_in_words([facts.metrics for facts in rounds])),
         adopted_by=(newest.metrics.get("adoption") or {"by": "seeds"})["by"],
         exam=examined.get("exam"),
         trust=" ".join(filter(None, (say(examined) for say in (first_texts, asked_again, what_becomes_of_a_text)))),

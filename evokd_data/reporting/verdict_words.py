@@ -23,21 +23,32 @@ def in_words(paired: Mapping[str, Any], index: int, baseline: str) -> str:
     )
 
 
-def not_compared(metrics: Sequence[Mapping[str, Any]]) -> str:
-    """Which rounds were adopted though no seed could be compared (see `stages.adopt`), as a sentence; "" where there is none. `metrics`
-    are those of the scored rounds, in their order."""
-    indices = [
-        index
+def adoption_in_words(metrics: Sequence[Mapping[str, Any]]) -> str:
+    """Which rounds were adopted though no text could be compared, and which were not because they were doubted (see `stages.adopt`): a
+    sentence for each; "" where there is none. `metrics` are those of the scored rounds, in their order."""
+    adoptions = [
+        (index, adoption)
         for index, adoption in enumerate(content.get("adoption") for content in metrics)
-        if adoption and adoption.get("against") is not None and adoption.get("difference") is None
+        if adoption and adoption.get("against") is not None
     ]
-    if not indices:
-        return ""
-    rounds = "Round" if len(indices) == 1 else "Rounds"
-    return (
-        f"{rounds} {', '.join(map(str, indices))} could not be compared on the seeds and so was adopted: no label has two seeds. "
-        "With a second seed for each label, or with a dev set, it can."
-    )
+    sentences = []
+    if unseen := [
+        str(index) for index, adoption in adoptions if adoption["adopted"] and adoption.get("difference") is None
+    ]:
+        sentences.append(
+            f"Adopted without a comparison: {_rounds(unseen)}. No label has two seeds; with a second seed for each label, or with a dev "
+            "set, rounds can be compared."
+        )
+    if doubted := [str(index) for index, adoption in adoptions if adoption.get("doubted") and not adoption["adopted"]]:
+        sentences.append(
+            f"Not adopted: {_rounds(doubted)}. The seeds-only student labels the new texts as they were asked for significantly "
+            "more often than the teacher, and no comparison shows that they help all the same."
+        )
+    return " ".join(sentences)
+
+
+def _rounds(indices: Sequence[str]) -> str:
+    return f"{'round' if len(indices) == 1 else 'rounds'} {', '.join(indices)}"
 
 
 def paired_sentence(first: Mapping[str, Any], index: int, metrics: Mapping[str, Any]) -> str:

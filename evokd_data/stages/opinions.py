@@ -89,15 +89,15 @@ class Compared:
 
 def opinions_in_words(brief: Brief, planned: Sequence[GenerationRequest], journal: Path) -> str:
     """A sentence where the seeds-only student labels the texts of a round as they were asked for significantly more often than the
-    teacher; else "". Then the teacher's labels may take more than they give."""
+    teacher; else "". Then the teacher's labels may take more than they give, and the round is doubted (see `stages.adopt`)."""
     opinions = read_opinions(brief, lambda index: planned[index].quota.target, journal)
     compared = Compared.of(islice(opinions, MOST_COMPARED))
     if compared.chance > SIGNIFICANCE:
         return ""
     return (
         f"by itself the seeds-only student labels {compared.by_student} of {compared.texts} texts as they were asked for, the teacher "
-        f"{compared.by_teacher}: the teacher may know the classes less well than your seeds, and its labels may take more than they give; "
-        "compare the scores with those of the seeds alone, give more seeds, or take a larger teacher"
+        f"{compared.by_teacher}: the teacher may know the classes less well than your seeds; unless teacher_trust is force, such a round is "
+        "adopted only where real texts show that it is better; give more seeds, or take a larger teacher"
     )
 
 

@@ -50,15 +50,37 @@ def test_a_round_that_was_adopted_without_a_comparison_is_said_to_be(tmp_path: P
     recipe, workspace = make_run(tmp_path)
     for index in range(3):
         path = workspace.round(index).metrics
-        adoption = {"adopted": True, "best": index, "against": index - 1 if index else None}
+        adoption = {"adopted": True, "best": index, "against": index - 1 if index else None, "doubted": False}
         unknown = {"compared": 0, "difference": None} if index < 2 else {"compared": 3, "difference": 0.1}
         write_json(path, {**read_json(path), "test": make_score(recipe, index), "adoption": {**adoption, **unknown}})
     shown = CliRunner().invoke(cli, ["show", str(workspace.root)]).stdout
     assert (
-        "Round 1 could not be compared on the seeds and so was adopted: no label has two seeds. With a second seed for each label, or "
-        "with a dev set, it can.\n"
+        "Adopted without a comparison: round 1. No label has two seeds; with a second seed for each label, or with a dev set, rounds "
+        "can be compared.\n"
     ) in shown
-    assert any(remark.startswith("Round 1 could not be compared") for remark in outcome(read_run(workspace))["remarks"])
+    assert any(
+        remark.startswith("Adopted without a comparison: round 1") for remark in outcome(read_run(workspace))["remarks"]
+    )
+
+
+def test_rounds_that_were_doubted_are_said_to_be_not_adopted_and_why(tmp_path: Path) -> None:
+    recipe, workspace = make_run(tmp_path)
+    for index in range(3):
+        path = workspace.round(index).metrics
+        adoption = {
+            "adopted": not index,
+            "best": 0,
+            "against": 0 if index else None,
+            "difference": None,
+            "doubted": bool(index),
+        }
+        write_json(path, {**read_json(path), "test": make_score(recipe, index), "adoption": adoption})
+    shown = CliRunner().invoke(cli, ["show", str(workspace.root)]).stdout
+    assert (
+        "Not adopted: rounds 1, 2. The seeds-only student labels the new texts as they were asked for significantly more often than the "
+        "teacher, and no comparison shows that they help all the same.\n"
+    ) in shown
+    assert "without a comparison" not in shown
 
 
 def test_nothing_is_judged_without_a_test_set(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from evokd_data.generation.seed_student import cross_fitted, folds_of
 from evokd_data.loop.rounds import open_run, run_rounds
 from evokd_data.progress import Progress
 from evokd_data.records import Completion, Prompt
-from evokd_data.stages.adopt import best_round, best_student, ends_early, link_best
+from evokd_data.seeds import load_splits
+from evokd_data.stages.adopt import adopt, best_round, best_student, ends_early, link_best
 from evokd_data.storage.workspace import Workspace, read_json, write_checked_json
 from evokd_data.strategies.trust import paired_difference
 from evokd_data.students.checkpoint import METADATA_FILE
@@ -75,6 +76,63 @@ def test_of_seeds_of_which_some_are_alone_in_their_class_the_others_are_compared
     first, second = (read_json(workspace.round(index).metrics)["adoption"] for index in (0, 1))
     assert first["scores"].count(None) == 1 and None not in second["scores"]
     assert (second["n"], second["compared"]) == (5, 4) and second["difference"] is not None
+
+
+WARNING = {"warning": "by itself the seeds-only student labels 90 of 161 texts as they were asked for, the teacher 64"}
+
+
+def adoption_of(recipe, workspace: Workspace, index: int):
+    return adopt(recipe, workspace, index, load_splits(recipe))
+
+
+def test_a_doubted_round_is_adopted_only_where_real_texts_show_that_it_is_better(recipe_file, tmp_path):
+    """Its texts show that the teacher knows less than the seeds. With one seed a class no text speaks for it; without doubt none has to."""
+    recipe = quick(recipe_file(), "rounds.count=2", "seeds.per_class=1")
+    workspace = play(recipe, tmp_path, 2)
+    generated = workspace.round(1).generated
+    assert adoption_of(recipe, workspace, 1)["adopted"]
+    write_checked_json(generated, {**read_json(generated), **WARNING})
+    adoption = adoption_of(recipe, workspace, 1)
+    assert (adoption["doubted"], adoption["compared"], adoption["adopted"], adoption["best"]) == (True, 0, False, 0)
+    assert not ends_early(workspace, 1)
+    write_checked_json(workspace.round(1).metrics, {**read_json(workspace.round(1).metrics), "adoption": adoption})
+    assert "none could be" in ends_early(workspace, 1), "no later round can be compared either"
+    trusting = quick(recipe_file(), "rounds.count=2", "seeds.per_class=1", "teacher_trust=force")
+    adoption = adoption_of(trusting, workspace, 1)
+    assert (adoption["doubted"], adoption["adopted"]) == (False, True)
+
+
+@pytest.mark.parametrize(("earlier", "adopted"), [(0.0, True), (1.0, False)])
+def test_a_doubted_round_that_is_surely_better_on_seeds_is_adopted_and_one_that_is_as_good_is_not(
+    recipe_file, tmp_path, earlier, adopted
+):
+    separable = {colour: [f"{colour} {word}" for word in ("door", "car", "hat", "kite")] for colour in SEEDS}
+    write_rows(tmp_path / "many.jsonl", separable)
+    recipe = quick(recipe_file(), "rounds.count=1", "seeds={path: many.jsonl}")
+    workspace = play(recipe, tmp_path, 2)
+    generated, metrics = workspace.round(1).generated, workspace.round(0).metrics
+    write_checked_json(generated, {**read_json(generated), **WARNING})
+    content = read_json(metrics)
+    scores = read_json(workspace.round(1).metrics)["adoption"]["scores"]
+    content["adoption"]["scores"] = [earlier * score for score in scores]
+    write_checked_json(metrics, content)
+    adoption = adoption_of(recipe, workspace, 1)
+    assert adoption["doubted"] and adoption["compared"] == 12 and adoption["difference"] >= 0
+    assert adoption["adopted"] is adopted
+
+
+def test_doubt_of_a_round_that_was_not_adopted_stays_with_the_next(recipe_file, tmp_path):
+    """Its texts are learned there, too."""
+    recipe = quick(recipe_file(), "rounds.count=2", "seeds.per_class=1")
+    workspace = play(recipe, tmp_path, 3)
+    generated, metrics = workspace.round(1).generated, workspace.round(1).metrics
+    write_checked_json(generated, {**read_json(generated), **WARNING})
+    assert not adoption_of(recipe, workspace, 2)["doubted"], "round 1 is adopted, so what it brought is known"
+    content = read_json(metrics)
+    content["adoption"] |= {"adopted": False, "best": 0}
+    write_checked_json(metrics, content)
+    adoption = adoption_of(recipe, workspace, 2)
+    assert (adoption["doubted"], adoption["against"], adoption["adopted"]) == (True, 0, False)
 
 
 def test_rounds_of_wrong_labels_are_not_adopted_and_two_of_them_end_the_run(recipe_file, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from evokd_data.reporting.report_sections.run_files import RunFiles
 from evokd_data.reporting.run_summary import bars
 from evokd_data.reporting.significance import ROUND_0, SEEDS_ONLY, interval_of_difference, reading_of
 from evokd_data.reporting.stopped_run import stopped_in_words
-from evokd_data.reporting.verdict_words import READINGS, in_words, not_compared
+from evokd_data.reporting.verdict_words import READINGS, adoption_in_words, in_words
 
 OUTSIDE_HIGHER, OUTSIDE_LOWER, INSIDE, UNKNOWN = "higher", "lower", "inside", "unknown"
 """Verdicts: outside noise and higher, outside noise and lower, inside noise, not measured."""
@@ -199,7 +199,7 @@ def _remarks(run: RunFiles) -> list[str]:
     for round_files in run.rounds:
         if warning := round_files.totals.get("warning"):
             remarks.append(f"In round {round_files.index} {warning}.")
-    if sentence := not_compared([entry.metrics for entry in run.scored]):
+    if sentence := adoption_in_words([entry.metrics for entry in run.scored]):
         remarks.append(sentence)
     tests: list[Mapping[str, Any]] = [run.best.metrics["test"]] if run.best else []
     for test in tests:
