@@ -175,8 +175,8 @@ def test_show_prints_a_table_the_plan_and_json_without_none(recipe_file):
     assert table.exit_code == plan.exit_code == 0
     assert "None" not in table.stdout + plan.stdout
     first_words = [line.split()[0].rstrip(",") for line in table.stdout.splitlines()[2:]]
-    # "A round is adopted when ..." and "On 9 test texts ..." are sentences below the table.
-    assert first_words == ["seeds", "teacher", "teacher", "0", "1", "2", "A", "On"]
+    # "Adopted without a comparison ..." and "On 9 test texts ..." are sentences below the table.
+    assert first_words == ["seeds", "teacher", "teacher", "0", "1", "2", "Adopted", "On"]
     assert "confused:" in plan.stdout
     kept, dropped = call("show", "colours", "--samples"), call("show", "colours", "--rejections", "--round", 1)
     assert kept.exit_code == dropped.exit_code == 0, kept.output + dropped.output
@@ -323,7 +323,7 @@ def test_a_table_without_rows_is_one_line_and_one_of_rounds_fits_80_columns(reci
     lines = call("show", "colours").stdout.splitlines()
     heading = next(line for line in lines if line.startswith("round "))
     assert heading.split()[:3] == ["round", "kept", "rejected"] and "revision" not in heading
-    table, verdict = [line for line in lines[:-1] if not line.startswith("A round is adopted when ")], lines[-1]
+    table, verdict = [line for line in lines[:-1] if not line.startswith("Adopted without a comparison")], lines[-1]
     assert max(map(len, table)) <= 80 and [line for line in table if re.match(r"1 +24 +0 ", line)]
     assert verdict.startswith("On 9 test texts macro-F1 is ")
 
