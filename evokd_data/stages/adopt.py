@@ -144,7 +144,7 @@ def ends_early(workspace: Workspace, index: int) -> str:
     if len(refused) == REJECTIONS_TO_END and all(refused):
         return f"{REJECTIONS_TO_END} rounds in a row were not adopted"
     last = adoptions[-1]
-    if last is not None and refused[-1] and not last["compared"]:
+    if last is not None and refused[-1] and last.get("compared") == 0:
         return "this round was not adopted, and none could be, because no real text can compare rounds"
     return ""
 
