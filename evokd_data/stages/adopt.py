@@ -64,7 +64,7 @@ def adopt(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> d
     content: dict[str, Any] = {"by": by, "n": len(scores), "scores": scores, "mean": _mean(_known(scores))}
     best = best_round(workspace, index - 1) if index else None
     pairs = [] if best is None else _in_both(scores, read_json(workspace.round(best).metrics)["adoption"]["scores"])
-    doubted = best is not None and _doubted(recipe, workspace, best, index)
+    doubted = best is not None and _doubted(recipe, workspace, index)
     difference, error = paired_difference(*zip(*pairs, strict=True)) if pairs else (0.0, 0.0)
     adopted = difference > error if doubted else difference >= -error
     return {
@@ -79,19 +79,18 @@ def adopt(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> d
     }
 
 
-def _doubted(recipe: Recipe, workspace: Workspace, best: int, index: int) -> bool:
-    """Whether the texts of a round after the `best` one show that the teacher knows less than the seeds; students learn all of them.
+def _doubted(recipe: Recipe, workspace: Workspace, index: int) -> bool:
+    """Whether the round's texts show that the teacher knows less than the seeds, or those of a doubted round before it that was not
+    adopted: the student learns all of them.
 
-    A user who trusts the teacher by force does not ask, nor does one who has looked at the texts: rounds before a corrected one.
+    A user who trusts the teacher by force does not ask, nor one who has looked at the texts: a corrected round.
     """
-    if recipe.teacher_trust == FORCE:
+    folder = workspace.round(index)
+    if recipe.teacher_trust == FORCE or corrections_of(folder) is not None:
         return False
-    for folder in map(workspace.round, range(index, best, -1)):
-        if corrections_of(folder) is not None:
-            return False
-        if read_json(folder.generated).get("warning"):
-            return True
-    return False
+    before = _adoption(workspace, index - 1)
+    carried = before is not None and not before["adopted"] and before.get("doubted", False)
+    return carried or bool(read_json(folder.generated).get("warning"))
 
 
 def best_round(workspace: Workspace, last: int) -> int | None:
