@@ -9,8 +9,9 @@ A seed counts only where the judges of both rounds had learned a text of its lab
 synthetic samples cannot know that label: counted as a mistake, it would speak for every round of synthetic samples, right or wrong.
 
 A round is doubted when the seeds-only student labels its texts as they were asked for significantly more often than the teacher (the
-warning of `stages.opinions`), or those of a round before it that was not adopted either. Then the burden of proof turns: it must be surely better. With general teachers on public sets four of 28 rounds
-were doubted, and all four took from the student (0.8 to 1.8 points of macro-F1); no first round that gave something was.
+warning of `stages.opinions`), or those of a round before it that was not adopted either. Then the burden of proof turns: it must be
+surely better. Of ten first rounds with a general teacher and one seed a class three were doubted, and took 1.3, 1.8 and 5.6 points of
+macro-F1; of the others six gave 2.8 to 19.7 points, and one took 0.5.
 
 The test set has no part in this: what is chosen by it would no longer be measured by it.
 """
