@@ -134,6 +134,9 @@ def test_doubt_of_a_round_that_was_not_adopted_stays_with_the_next(recipe_file, 
     write_checked_json(metrics, content)
     adoption = adoption_of(recipe, workspace, 2)
     assert (adoption["doubted"], adoption["against"], adoption["adopted"]) == (True, 0, False)
+    plan = workspace.round(2).plan
+    write_checked_json(plan, {**read_json(plan), "corrections": []})
+    assert not adoption_of(recipe, workspace, 2)["doubted"], "a person has looked at the texts"
 
 
 def test_rounds_of_wrong_labels_are_not_adopted_and_two_of_them_end_the_run(recipe_file, tmp_path, monkeypatch):
