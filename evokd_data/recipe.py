@@ -86,7 +86,7 @@ class Recipe:
     """The random seed of the whole run, a whole number from 0. Another seed is another experiment."""
     teacher_trust: str = MEASURED
     """`measured`: the teacher takes an exam on the seeds, and a run whose teacher fails it stops. `force`: it takes
-    the exam, and the run goes on whatever comes of it. `off`: no exam; labels are asked for and trusted as the
+    the exam, the run goes on whatever comes of it, and no round is doubted. `off`: no exam; labels are asked for and trusted as the
     recipe says."""
     teacher_test_texts: int = 500
     """How many test texts the teacher labels after the last round, with the seeds as demonstrations and without any.
@@ -114,7 +114,7 @@ class Recipe:
             sections[key] = settings.identity(getattr(self, key))
         if self.pool is not None:
             sections["pool"] = settings.identity(self.pool)
-        if self.teacher_trust == OFF:  # `force` changes whether a run stops, and no row
+        if self.teacher_trust == OFF:  # `force` changes whether a run stops and which student is kept, and no row
             sections["teacher_trust"] = self.teacher_trust
         if self.training != Training():
             sections["training"] = settings.identity(self.training)

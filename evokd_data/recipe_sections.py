@@ -122,8 +122,8 @@ class Rounds:
     """How many rounds are made, and how many texts each of them holds."""
 
     count: Annotated[int, Field(ge=0)] = field(default=5, metadata=NOT_IDENTITY)
-    """At most so many rounds follow round 0: a run ends after two rounds in a row that are not adopted. Increase it to let
-    a finished run go on."""
+    """At most so many rounds follow round 0: a run ends after two rounds in a row that are not adopted, or after a
+    doubted one that nothing can compare. Increase it to let a run that has made them all go on."""
     samples: Count = 200
     """How many texts a round holds, counted after the filters."""
     ask_at_most: Annotated[float, Field(ge=1, le=100)] = 3.0

@@ -91,14 +91,16 @@ REASONS_FROM = 130
 def _adopted_in_words(files: RunFiles) -> str:
     """What adoption is decided by, where the table makes one wonder: a round that was adopted without a comparison, or not adopted because it was
     doubted, or one with a lower score than the round before."""
-    if sentence := adoption_in_words([entry.metrics for entry in files.scored]):
-        return sentence
+    sentences = [adoption_in_words([entry.metrics for entry in files.scored])]
     scored = [(entry.score.value, entry.metrics.get("adoption")) for entry in files.scored if entry.score is not None]
     for (before, _), (after, adoption) in pairwise(scored):
         if adoption and adoption["adopted"] and after < before:
             by = "the dev set" if adoption.get("by") == "dev" else "the seeds"
-            return f"A round is adopted when its student is not surely worse on {by}; the test set decides nothing."
-    return ""
+            sentences.append(
+                f"A round is adopted when its student is not surely worse on {by}; the test set decides nothing."
+            )
+            break
+    return " ".join(filter(None, sentences))
 
 
 def _aimed_at_nothing(files: RunFiles) -> str:

@@ -304,8 +304,10 @@ def _run_rounds(loop: Runner, run: LockedRun, teacher: TeacherOnDemand, progress
             if publication is not None:
                 _publish(run, publication, index)
             track(recipe, workspace, progress)
-            why = "" if every_round or index >= recipe.rounds.count else ends_early(workspace, index)
-            if why:
+            # A run that was continued, from the Hub or with corrections, does not end at a round before that.
+            is_newest = index >= run.first_own_round and not workspace.round(index + 1).plan.exists()
+            may_end = is_newest and index < recipe.rounds.count and not every_round
+            if may_end and (why := ends_early(recipe, workspace, index)):
                 progress.note(
                     f"{recipe.name} ends after round {index}: {why}; the student of round {best_round(workspace, index)} stays"
                 )

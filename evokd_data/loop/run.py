@@ -149,7 +149,7 @@ class Run:
     def finish_sync(self) -> list[dict[str, Any]]:
         """Work through every round that is left: generate, train, publish where the recipe says so. Returns `rounds()`.
 
-        It ends earlier when the budget is spent, or when more rounds would be a waste (two in a row are not adopted), as the command `run` does.
+        It ends earlier when the budget is spent, or when more rounds would be a waste (see `count` in docs/settings.md), as the command `run` does.
         """
         with self._alone():
             run_rounds(self._loop, self._locked, self._teacher, self._progress)

@@ -36,13 +36,13 @@ def adoption_in_words(metrics: Sequence[Mapping[str, Any]]) -> str:
         str(index) for index, adoption in adoptions if adoption["adopted"] and adoption.get("difference") is None
     ]:
         sentences.append(
-            f"Adopted without a comparison: {_rounds(unseen)}. No label has two seeds; with a second seed for each label, or with a dev "
-            "set, rounds can be compared."
+            f"Adopted without a comparison: {_rounds(unseen)}. Each seed has a label that no other has; with a second seed for "
+            "each label, or with a dev set, rounds can be compared."
         )
     if doubted := [str(index) for index, adoption in adoptions if adoption.get("doubted") and not adoption["adopted"]]:
         sentences.append(
-            f"Not adopted: {_rounds(doubted)}. The seeds-only student labels the new texts as they were asked for significantly "
-            "more often than the teacher, and no comparison shows that they help all the same."
+            f"Not adopted: {_rounds(doubted)}. The seeds-only student labels the texts, or those of a round before that was not adopted, "
+            "as they were asked for significantly more often than the teacher, and no comparison shows that they help all the same."
         )
     return " ".join(sentences)
 

@@ -55,8 +55,8 @@ def test_a_round_that_was_adopted_without_a_comparison_is_said_to_be(tmp_path: P
         write_json(path, {**read_json(path), "test": make_score(recipe, index), "adoption": {**adoption, **unknown}})
     shown = CliRunner().invoke(cli, ["show", str(workspace.root)]).stdout
     assert (
-        "Adopted without a comparison: round 1. No label has two seeds; with a second seed for each label, or with a dev set, rounds "
-        "can be compared.\n"
+        "Adopted without a comparison: round 1. Each seed has a label that no other has; with a second seed for each label, or "
+        "with a dev set, rounds can be compared.\n"
     ) in shown
     assert any(
         remark.startswith("Adopted without a comparison: round 1") for remark in outcome(read_run(workspace))["remarks"]
@@ -77,8 +77,8 @@ def test_rounds_that_were_doubted_are_said_to_be_not_adopted_and_why(tmp_path: P
         write_json(path, {**read_json(path), "test": make_score(recipe, index), "adoption": adoption})
     shown = CliRunner().invoke(cli, ["show", str(workspace.root)]).stdout
     assert (
-        "Not adopted: rounds 1, 2. The seeds-only student labels the new texts as they were asked for significantly more often than the "
-        "teacher, and no comparison shows that they help all the same.\n"
+        "Not adopted: rounds 1, 2. The seeds-only student labels the texts, or those of a round before that was not adopted, as they were "
+        "asked for significantly more often than the teacher, and no comparison shows that they help all the same.\n"
     ) in shown
     assert "without a comparison" not in shown
 

@@ -70,7 +70,7 @@ def test_a_round_that_was_adopted_without_a_comparison_is_named(
     loaded, [first, second, _] = run
     adoption = {"by": "seeds", "adopted": True, "against": 0, "compared": 0, "difference": None}
     alone = replace(second, metrics={**second.metrics, "adoption": adoption})
-    sentence = "the test set has no part in that. Adopted without a comparison: round 1. No label has two seeds;"
+    sentence = "The test set has no part in that. Adopted without a comparison: round 1. Each seed has a label that no other has;"
     assert sentence in dataset_card.render(loaded, "o/n", [first, alone])
     assert "without a comparison" not in dataset_card.render(loaded, "o/n", [first, second])
 

@@ -95,7 +95,7 @@ const WORDS = [
   ['95 % interval', 'Where the score would lie with other test texts of the same kind, 95 times in 100. “Inside noise” means that a difference may be chance.'],
   ['exam', 'Before the first round the teacher labels the seeds without being told the answer. It shows how far its labels can be trusted.'],
   ['kept, rejected', 'A text is kept when it passes all filters. Each rejected text has a reason, for instance that it repeats another.'],
-  ['adopted', 'A student that is not worse than the one before, on labelled texts other than the test set. The last adopted one is the result.'],
+  ['adopted', 'A student that is not worse than the one before, on labelled texts other than the test set. Where the texts of a round let the teacher look worse than the seeds, it must be better. The last adopted one is the result.'],
   ['weakness', 'A mistake that the student made often. The next round asks for texts against it.'],
 ];
 
