@@ -50,8 +50,8 @@ ROUNDING = 1e-9
 def adopt(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> dict[str, Any]:
     """Compares round `index` with the last adopted round and returns
 
-    {"by": "dev" | "seeds", "n": texts, "scores": [share of right labels of each text; None where the judge had learned no text of its
-    label], "mean", "against": round or None, "compared": texts that have a score in both rounds, "difference": their mean difference,
+    {"by": "dev" | "seeds", "n": texts, "scores": {sample id: share of right labels; None where the judge had learned no text of its label},
+    "mean", "against": round or None, "compared": texts that have a score in both rounds, "difference": their mean difference,
     "standard_error", "doubted", "adopted", "best": the round whose student is the best so far}.
 
     A round is adopted unless it is worse by more than one standard error of the paired differences; a doubted round only when
@@ -59,7 +59,7 @@ def adopt(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> d
     is always adopted.
     """
     by = "dev" if splits.dev else "seeds"
-    scores: Sequence[float | None] = (
+    scores: Mapping[str, float | None] = (
         _dev_scores(recipe, workspace, index, splits.dev)
         if splits.dev
         else _seed_scores(recipe, workspace, index, splits)
@@ -168,22 +168,21 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values) if values else 0.0
 
 
-def _dev_scores(recipe: Recipe, workspace: Workspace, index: int, dev: Sequence[Sample]) -> list[float]:
+def _dev_scores(recipe: Recipe, workspace: Workspace, index: int, dev: Sequence[Sample]) -> dict[str, float]:
     examples = [recipe.task.supervise(sample) for sample in dev]
     rows = recipe.student.predict(examples, workspace.round(index).student)
-    return [_share_right(recipe.task, sample, row) for sample, row in zip(dev, rows, strict=True)]
+    return {sample.id: _share_right(recipe.task, sample, row) for sample, row in zip(dev, rows, strict=True)}
 
 
-def _seed_scores(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> list[float | None]:
+def _seed_scores(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> dict[str, float | None]:
     folds, synthetic = folds_of(recipe, splits.seeds), _synthetic(recipe, workspace, index)
     rows = cross_fitted(recipe, recipe.student.quick(), folds, splits.seeds, synthetic)
-    scores: list[float | None] = []
+    scores: dict[str, float | None] = {}
     for fold, rows_of_fold in zip(folds, rows, strict=True):
         learned = _labels_of(recipe.task, [*outside(fold, splits.seeds), *synthetic])
-        scores += [
-            _share_right(recipe.task, sample, row) if _labels_of(recipe.task, [sample]) <= learned else None
-            for sample, row in zip(fold, rows_of_fold, strict=True)
-        ]
+        for sample, row in zip(fold, rows_of_fold, strict=True):
+            is_known = _labels_of(recipe.task, [sample]) <= learned
+            scores[sample.id] = _share_right(recipe.task, sample, row) if is_known else None
     return scores
 
 
@@ -191,13 +190,17 @@ def _labels_of(task: Task, samples: Sequence[Sample]) -> set[str]:
     return {label for label in task.labels if any(task.carries(sample.target, label) for sample in samples)}
 
 
-def _in_both(scores: Sequence[float | None], earlier: Sequence[float | None]) -> list[tuple[float, float]]:
-    pairs = zip(scores, earlier, strict=True)
+def _in_both(scores: Mapping[str, float | None], earlier: Any) -> list[tuple[float, float]]:
+    """(score, earlier score) of each text that has both. A branch with another random seed asks other seeds, in another order. `earlier`
+    may be a stranger's: none, unless it is of this form."""
+    if not isinstance(earlier, Mapping):
+        return []
+    pairs = [(score, earlier.get(text)) for text, score in scores.items()]
     return [(after, before) for after, before in pairs if after is not None and before is not None]
 
 
-def _known(scores: Sequence[float | None]) -> list[float]:
-    return [score for score in scores if score is not None]
+def _known(scores: Mapping[str, float | None]) -> list[float]:
+    return [score for score in scores.values() if score is not None]
 
 
 def _synthetic(recipe: Recipe, workspace: Workspace, index: int) -> list[Sample]:

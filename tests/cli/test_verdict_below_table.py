@@ -32,7 +32,7 @@ def test_an_adopted_round_that_is_worse_than_the_seeds_alone_is_said_to_be(tmp_p
     recipe, workspace = make_run(tmp_path)
     for index in range(3):
         path = workspace.round(index).metrics
-        adoption = {"adopted": True, "best": index, "scores": []}
+        adoption = {"adopted": True, "best": index, "scores": {}}
         write_json(path, {**read_json(path), "test": make_score(recipe, 2 - index), "adoption": adoption})
     line = last_line(workspace)
     assert line.startswith(

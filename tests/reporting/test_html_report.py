@@ -88,7 +88,7 @@ def test_an_adopted_round_is_the_one_the_gate_took(tmp_path: Path) -> None:
     _, workspace = make_run(tmp_path)
     for index, best in ((0, 0), (1, 1), (2, 1)):
         path = workspace.round(index).metrics
-        write_json(path, {**read_json(path), "adoption": {"adopted": index == best, "best": best, "scores": []}})
+        write_json(path, {**read_json(path), "adoption": {"adopted": index == best, "best": best, "scores": {}}})
     run = shown(workspace)["runs"][0]
     assert "0.600 in round 1, the adopted one" in run["outcome"]["sentences"][1]
     assert [point["best"] for point in run["curve"]["points"]] == [False, True, False]
@@ -99,7 +99,7 @@ def test_a_run_that_adopted_no_round_says_so(tmp_path: Path) -> None:
     _, workspace = make_run(tmp_path)
     for index in range(3):
         path = workspace.round(index).metrics
-        write_json(path, {**read_json(path), "adoption": {"adopted": not index, "best": 0, "scores": []}})
+        write_json(path, {**read_json(path), "adoption": {"adopted": not index, "best": 0, "scores": {}}})
     outcome = shown(workspace)["runs"][0]["outcome"]
     assert outcome["verdict"] == {"kind": "inside", "words": "no round was adopted"}
     assert outcome["sentences"][1] == (

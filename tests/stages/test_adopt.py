@@ -61,8 +61,8 @@ def test_a_seed_that_is_alone_in_its_class_counts_between_rounds_that_both_have_
     """Without synthetic texts its class cannot be known: as a mistake of round 0 it would speak for every round 1."""
     workspace = play(quick(recipe_file(), "rounds.count=2", "seeds.per_class=1"), tmp_path, 3)
     adoptions = [read_json(workspace.round(index).metrics)["adoption"] for index in range(3)]
-    assert adoptions[0]["scores"] == [None, None, None] and adoptions[0]["mean"] == 0.0
-    assert None not in adoptions[1]["scores"]
+    assert list(adoptions[0]["scores"].values()) == [None, None, None] and adoptions[0]["mean"] == 0.0
+    assert None not in adoptions[1]["scores"].values()
     assert {key: adoptions[1][key] for key in ("against", "compared", "difference", "standard_error", "adopted", "best")} == {
         "against": 0, "compared": 0, "difference": None, "standard_error": None, "adopted": True, "best": 1,
     }  # fmt: skip
@@ -74,7 +74,7 @@ def test_of_seeds_of_which_some_are_alone_in_their_class_the_others_are_compared
     write_rows(tmp_path / "few.jsonl", few)
     workspace = play(quick(recipe_file(), "rounds.count=1", "seeds={path: few.jsonl}"), tmp_path, 2)
     first, second = (read_json(workspace.round(index).metrics)["adoption"] for index in (0, 1))
-    assert first["scores"].count(None) == 1 and None not in second["scores"]
+    assert list(first["scores"].values()).count(None) == 1 and None not in second["scores"].values()
     assert (second["n"], second["compared"]) == (5, 4) and second["difference"] is not None
 
 
@@ -115,7 +115,7 @@ def test_a_doubted_round_that_is_surely_better_on_seeds_is_adopted_and_one_that_
     write_checked_json(generated, {**read_json(generated), **WARNING})
     content = read_json(metrics)
     scores = read_json(workspace.round(1).metrics)["adoption"]["scores"]
-    content["adoption"]["scores"] = [earlier * score for score in scores]
+    content["adoption"]["scores"] = {text: earlier * score for text, score in scores.items()}
     write_checked_json(metrics, content)
     adoption = adoption_of(recipe, workspace, 1)
     assert adoption["doubted"] and adoption["compared"] == 12 and adoption["difference"] >= 0
@@ -140,6 +140,19 @@ def test_doubt_of_a_round_that_was_not_adopted_stays_with_the_next(recipe_file, 
     assert not adoption_of(recipe, workspace, 2)["doubted"], "a person has looked at the texts"
 
 
+def test_texts_are_paired_by_what_they_are_not_by_their_place(recipe_file, tmp_path):
+    """A branch with another random seed asks the seeds in another order, or others of them."""
+    recipe = quick(recipe_file(), "seeds.per_class=1")
+    workspace = play(recipe, tmp_path, 2)
+    earlier, later = {"a": 1.0, "b": 0.0, "c": 1.0, "old": 1.0}, {"c": 1.0, "a": 1.0, "new": 0.0, "b": 0.5}
+    path = workspace.round(0).metrics
+    write_checked_json(path, {**read_json(path), "adoption": {"adopted": True, "best": 0, "scores": earlier}})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("evokd_data.stages.adopt._seed_scores", lambda *_: later)
+        adoption = adoption_of(recipe, workspace, 1)
+    assert (adoption["compared"], adoption["difference"]) == (3, pytest.approx(0.5 / 3, abs=1e-6))
+
+
 def test_a_doubted_round_ends_the_run_unless_it_has_gone_on_already(recipe_file, tmp_path, monkeypatch):
     """Whose texts are doubted is set here, because the scripted teacher knows its task; all else is the loop's."""
     monkeypatch.setattr("evokd_data.stages.adopt._doubted", lambda recipe, workspace, index: index == 1)
@@ -162,7 +175,8 @@ def test_one_text_lost_is_no_loss_and_one_text_won_no_proof_however_many_there_a
     workspace = play(recipe, tmp_path, 2)
     lost, won = ([1.0] * texts, [0.0] + [1.0] * (texts - 1)), ([0.0] + [1.0] * (texts - 1), [1.0] * texts)
     for (before, after), doubted, adopted in ((lost, False, True), (won, True, False)):
-        for index, scores in ((0, before), (1, after)):
+        for index, values in ((0, before), (1, after)):
+            scores = dict(zip(map(str, range(texts)), values, strict=True))
             path = workspace.round(index).metrics
             write_checked_json(
                 path, {**read_json(path), "adoption": {"adopted": True, "best": index, "scores": scores}}
@@ -170,7 +184,7 @@ def test_one_text_lost_is_no_loss_and_one_text_won_no_proof_however_many_there_a
         generated = workspace.round(1).generated
         write_checked_json(generated, {**read_json(generated), **(WARNING if doubted else {})})
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("evokd_data.stages.adopt._seed_scores", lambda *_, scores=after: scores)
+            patch.setattr("evokd_data.stages.adopt._seed_scores", lambda *_, scores=scores: scores)
             assert adoption_of(recipe, workspace, 1)["adopted"] is adopted
 
 
