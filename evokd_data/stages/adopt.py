@@ -54,9 +54,9 @@ def adopt(recipe: Recipe, workspace: Workspace, index: int, splits: Splits) -> d
     "mean", "against": round or None, "compared": texts that have a score in both rounds, "difference": their mean difference,
     "standard_error", "doubted", "adopted", "best": the round whose student is the best so far}.
 
-    A round is adopted unless it is worse by more than one standard error of the paired differences; a doubted round only when
-    more texts speak for it than against it, with a p of at most 0.05 (sign test). Without a text to compare, "difference" is None, and a round is adopted unless it is doubted. Round 0
-    is always adopted.
+    A round is adopted unless it is worse by more than one standard error of the paired differences. A doubted round is adopted only when
+    more texts speak for it than against it, with a p of at most 0.05 (sign test). Without a text to compare, "difference" is None, and
+    a round is adopted unless it is doubted. Round 0 is always adopted.
     """
     by = "dev" if splits.dev else "seeds"
     scores: Mapping[str, float | None] = (
