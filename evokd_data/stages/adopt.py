@@ -10,8 +10,9 @@ synthetic samples cannot know that label: counted as a mistake, it would speak f
 
 A round is doubted when the seeds-only student labels its texts as they were asked for significantly more often than the teacher (the
 warning of `stages.opinions`), or those of a round before it that was not adopted either. Then the burden of proof turns: it must be
-significantly better. Of 17 first rounds with a general teacher and one seed a class three were doubted, and took 1.3, 1.8 and 5.6 points of
-macro-F1; of the others 13 gave 1.8 to 23.6 points, and one took 0.5 (docs/results/general-teachers). The rule was made when two of the three were known.
+significantly better. Of 22 first rounds with a general teacher and one seed a class four were doubted, and took 1.3 to 6.6 points of
+macro-F1; of the others 17 gave 0.3 to 23.6 points, and one took 0.5. Of five doubted second rounds three would have given 0.5 to 5.1 points
+(docs/results/general-teachers).
 
 The test set has no part in this: what is chosen by it would no longer be measured by it.
 """
