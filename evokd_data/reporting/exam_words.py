@@ -17,14 +17,19 @@ EASY = 0.95
 SURE = 0.9
 """From this accuracy on, at the lower end of its interval, a label counts whatever was asked for."""
 NO_LABELS = "spell out task.noun, label_names and label_descriptions"
-
-
+NEVER_WORSE = "the run goes on, and keeps a student only when it is no worse than the one before"
+"""What follows where the exam cannot tell."""
 REMEDY = f"{NO_LABELS}, give more seeds or seeds that are harder to tell apart, take a larger teacher, or set teacher_trust: force to go on"
 """What can be done about a verdict that stops a run."""
 
 
 def message(content: Mapping[str, Any]) -> str:
     """The verdict in plain words. `content` is that of exam.json."""
+    return f"{finding(content)}; {NEVER_WORSE}" if content["verdict"] == UNCERTAIN else finding(content)
+
+
+def finding(content: Mapping[str, Any]) -> str:
+    """What the exam shows, in plain words, without whether the run goes on. `content` is that of exam.json."""
     chosen, verdict = content["chosen"], content["verdict"]
     form = LabelForm(**chosen["form"]).name
     shown = f"{chosen['accuracy']:.2f} ({chosen['low']:.2f} to {chosen['high']:.2f}, {content['questions']} seeds)"
@@ -36,18 +41,14 @@ def message(content: Mapping[str, Any]) -> str:
         return (
             f"the teacher labels the seeds with {measure} {shown}, asked by {form}{_worth_beside_the_student(content)}"
         )
-    if verdict == UNCERTAIN and content["questions"] < FEW:
-        return (
-            f"{content['questions']} seeds are too few to say how well the teacher labels: it is right on {shown}, asked by {form}; "
-            "the run goes on, and keeps a student only when it is no worse than the one before"
-        )
     student = content["student"]["accuracy"] if "student" in content else 0.0
+    if verdict == UNCERTAIN and content["questions"] < FEW:
+        return f"{content['questions']} seeds are too few to say how well the teacher labels: it is right on {shown}, asked by {form}"
     if verdict == UNCERTAIN:
         return (
             f"the seeds are too easy to say what the teacher adds: a small student that has learned the other seeds alone is right on "
-            f"{student:.2f} of them, the teacher on {shown}, asked by {form}; the run goes on, and keeps a student only when it is no "
-            "worse than the one before; give seeds that are harder to tell apart, or see first whether the student of round 0 is "
-            "good enough"
+            f"{student:.2f} of them, the teacher on {shown}, asked by {form}; give seeds that are harder to tell apart, or see first "
+            "whether the student of round 0 is good enough"
         )
     if verdict == ADDS_NOTHING and "pool" not in content:
         return (

@@ -26,7 +26,7 @@ from evokd_data.stages.first_texts import correct_by_first_texts, first_requests
 from evokd_data.stages.plan import draft_plan, make_brief
 from evokd_data.stages.second_exam import QUESTIONS, WAYS, needs_second_exam, second_exam
 from evokd_data.storage.journal import Journal
-from evokd_data.storage.workspace import Workspace, read_json
+from evokd_data.storage.workspace import Workspace
 from evokd_data.strategies import Ask
 from evokd_data.strategies.quotas import RequestPlan
 
@@ -104,10 +104,9 @@ async def _examine_first_texts(
         async with aclosing(in_order(requests, write, lambda: teacher.window)) as results:
             async for _ in results:
                 count()
-    before = read_json(workspace.round(index).exam)["message"]
-    content = correct_by_first_texts(workspace, index, brief, requests)
-    if content["message"] != before:  # the exam's own sentence was told when it was taken
-        _tell(recipe, {**content, "message": content["message"].removeprefix(f"{before}; ")}, progress)
+    content, sentence = correct_by_first_texts(workspace, index, brief, requests)
+    if sentence:  # the exam's own was told when it was taken
+        _tell(recipe, {**content, "message": sentence}, progress)
     return content
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from evokd_data.recipe import Recipe
 from evokd_data.records import GenerationRequest
-from evokd_data.reporting.exam_words import BELOW_SEEDS, REFUSED
+from evokd_data.reporting.exam_words import BELOW_SEEDS, REFUSED, finding
 from evokd_data.stages.opinions import Compared, read_opinions
 from evokd_data.stages.plan import latest_exam
 from evokd_data.storage.workspace import Workspace, read_json, write_checked_json
@@ -61,10 +61,13 @@ def first_requests(planned: RequestPlan) -> list[GenerationRequest]:
 
 def correct_by_first_texts(
     workspace: Workspace, index: int, brief: Brief, requests: Sequence[GenerationRequest]
-) -> Mapping[str, Any]:
-    """Write what the first texts, those of `requests`, say into the round's exam.json, and return its content: "first_texts", "corrected" where
-    that raises the temperature, and perhaps another verdict. `brief` has the labelling of the exam alone. The answers are in the
-    round's journal; what it may hold of other requests, as after the loss of a plan, does not count."""
+) -> tuple[Mapping[str, Any], str]:
+    """Write what the first texts, those of `requests`, say into the round's exam.json: "first_texts", "corrected" where that raises the
+    temperature, and perhaps another verdict. Returns its content, and what follows in a sentence, as `in_words`.
+
+    `brief` has the labelling of the exam alone. The answers are in the round's journal; what it may hold of other requests, as after
+    the loss of a plan, does not count.
+    """
     folder = workspace.round(index)
     label_of = {request.index: request.quota.target for request in requests}
     exam = read_json(folder.exam)
@@ -90,10 +93,13 @@ def correct_by_first_texts(
         content["corrected"] = {"temperature": temperature}
     if compared.texts >= LEAST and compared.chance <= SIGNIFICANCE and exam["verdict"] not in REFUSED:
         content["verdict"] = BELOW_SEEDS
-    if sentence := in_words(content, compared.chance, before):
+    sentence = in_words(content, compared.chance, before)
+    if content["verdict"] == BELOW_SEEDS:  # what decides comes first, and "the run goes on" is no longer true
+        content["message"] = f"{sentence}; {finding(exam)}"
+    elif sentence:
         content["message"] = f"{exam['message']}; {sentence}"
     write_checked_json(folder.exam, content)
-    return content
+    return content, sentence
 
 
 def in_words(content: Mapping[str, Any], chance: float, before: float) -> str:

@@ -16,7 +16,7 @@ from evokd_data.loop.rounds import generate_next
 from evokd_data.progress import Progress
 from evokd_data.records import Completion, Prompt, Quota
 from evokd_data.reporting import label_trust
-from evokd_data.reporting.exam_words import BELOW_SEEDS
+from evokd_data.reporting.exam_words import BELOW_SEEDS, USEFUL, message
 from evokd_data.reporting.stopped_run import stopped_by_exam
 from evokd_data.stages import exams
 from evokd_data.stages.first_texts import TEXTS, first_requests
@@ -57,6 +57,12 @@ def exam_and_plan(run: Workspace) -> tuple[dict[str, Any], dict[str, Any]]:
     return read_json(run.round(1).exam), read_json(run.round(1).plan)
 
 
+def before_first_texts(exam: dict[str, Any]) -> dict[str, Any]:
+    """What exam.json holds when the seeds alone have been asked, of a teacher that labels them right."""
+    taken = {key: value for key, value in exam.items() if key not in ("first_texts", "corrected")}
+    return {**taken, "verdict": USEFUL, "message": message({**taken, "verdict": USEFUL})}
+
+
 @pytest.mark.usefixtures("knows_the_seeds_alone")
 def test_a_teacher_that_mislabels_its_texts_is_flattened(tmp_path: Path) -> None:
     run, notes = round_one(tmp_path)
@@ -72,9 +78,9 @@ def test_a_teacher_that_mislabels_its_texts_is_flattened(tmp_path: Path) -> None
     assert forced == [note for note in notes if note.startswith("by itself the teacher labels ")] and len(forced) == 1
     assert len([note for note in notes if note.startswith("the teacher labels the seeds with")]) == 1
     assert re.search(
-        rf"; by itself the teacher labels {found['teacher_as_asked']} of its first 60 texts as they were asked for, a small student that has learned the "
+        rf"^by itself the teacher labels {found['teacher_as_asked']} of its first 60 texts as they were asked for, a small student that has learned the "
         rf"seeds alone 60 \({found['student_alone']} texts that only the student labels so, 0 that only the teacher does; sign test: p 0\.000\): "
-        r"the teacher knows the classes less well than the seeds alone teach them$",
+        r"the teacher knows the classes less well than the seeds alone teach them; the teacher labels the seeds with accuracy 1\.00 ",
         exam["message"],
     )
     assert label_trust.first_texts(plan).endswith(
@@ -115,6 +121,16 @@ def test_a_teacher_that_knows_less_than_the_seeds_stops_the_run_until_it_is_forc
     assert stopped_by_exam(run) is None
 
 
+@pytest.mark.usefixtures("knows_the_seeds_alone")
+def test_what_stops_the_run_comes_first_and_nothing_says_that_it_goes_on(tmp_path: Path) -> None:
+    recipe = measured_recipe(tmp_path, *SETTINGS, "teacher_trust=measured", per_class=1)
+    with pytest.raises(
+        TeacherError, match=r"the run stops: by itself the teacher labels .*; 3 seeds are too few"
+    ) as stop:
+        generate_round_one(recipe, tmp_path / "runs")
+    assert "the run goes on" not in str(stop.value)
+
+
 def test_the_first_texts_are_the_rounds_own_and_nothing_is_asked_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,9 +159,7 @@ def test_a_run_killed_before_the_correction_or_after_it_comes_to_the_same(tmp_pa
         generate_next(recipe, tmp_path / "runs", Progress())
         return exam_and_plan(run)
 
-    first = {key: value for key, value in exam.items() if key not in ("first_texts", "corrected")}
-    first["message"] = exam["message"].split("; by itself")[0]
-    assert again(first) == (exam, plan)
+    assert again(before_first_texts(exam)) == (exam, plan)
     assert again(exam) == (exam, plan)
 
 
@@ -163,8 +177,7 @@ def test_a_run_whose_plan_was_lost_counts_the_same_texts_again(tmp_path: Path) -
         *run.round(1).rejection_files(),
     ):
         path.unlink()
-    first = {key: value for key, value in exam.items() if key not in ("first_texts", "corrected")}
-    write_checked_json(run.round(1).exam, {**first, "message": exam["message"].split("; by itself")[0]})
+    write_checked_json(run.round(1).exam, before_first_texts(exam))
     generate_next(measured_recipe(tmp_path, *SETTINGS, *settings), tmp_path / "runs", Progress())
     assert exam_and_plan(run) == (exam, plan)
 
