@@ -42,7 +42,7 @@ def finding(content: Mapping[str, Any]) -> str:
             f"the teacher labels the seeds with {measure} {shown}, asked by {form}{_worth_beside_the_student(content)}"
         )
     student = content["student"]["accuracy"] if "student" in content else 0.0
-    if verdict == UNCERTAIN and content["questions"] < FEW:
+    if verdict == UNCERTAIN and (content["questions"] < FEW or student < EASY):
         return f"{content['questions']} seeds are too few to say how well the teacher labels: it is right on {shown}, asked by {form}"
     if verdict == UNCERTAIN:
         return (

@@ -67,6 +67,10 @@ def test_easy_seeds_are_said_to_be_easy_and_what_can_be_done() -> None:
     assert "6 seeds are too few" in message(content(verdict="uncertain", questions=6, student={"accuracy": 1.0}))
 
 
+def test_of_many_seeds_that_cannot_tell_it_is_said_that_they_are_too_few() -> None:
+    assert message(content(verdict="uncertain", student={"accuracy": 0.6})).startswith("30 seeds are too few to say")
+
+
 def test_a_verdict_that_stops_a_run_says_what_was_found_and_nothing_else() -> None:
     """A forced run goes on with the same verdict, and its report has it."""
     stopped = message(content(verdict="adds nothing", student={"accuracy": 0.93}))

@@ -340,6 +340,23 @@ def test_a_teacher_is_sent_away_only_when_nothing_speaks_for_it(right, count, ga
     assert verdict_of(best, 1 / 7, gain, student, both_help=False) == verdict
 
 
+@pytest.mark.parametrize(
+    ("right", "count", "verdict"),
+    [(10, 12, "useful"), (9, 12, "uncertain"), (7, 12, "uncertain"), (6, 12, "no better than chance"),
+     (1, 2, "uncertain"), (0, 2, "no better than chance"), (17, 30, "no better than chance"), (18, 30, "uncertain")],
+)  # fmt: skip
+def test_of_two_classes_a_teacher_that_may_be_guessing_or_good_is_not_sent_away(right, count, verdict):
+    """9 of 12 do not beat chance (p 0.07), and a teacher that is right on 0.8 of all texts has no more in 44 exams of 100."""
+    best = FormResult(LabelForm("names", True, 24), (), right, count, 0.0)
+    assert verdict_of(best, 1 / 2, 0.3, 0.5, both_help=False) == verdict
+
+
+def test_of_two_classes_a_teacher_that_may_be_guessing_is_sent_away_where_the_student_is_surely_better():
+    best = FormResult(LabelForm("names", True, 24), (), 16, 24, 0.0)
+    assert verdict_of(best, 1 / 2, 0.3, 20 / 24, both_help=False) == "uncertain"
+    assert verdict_of(best, 1 / 2, 0.3, 1.0, both_help=False) == "no better than chance"
+
+
 RIGHT, WRONG = (0.9, 0.1), (0.1, 0.9)
 
 
