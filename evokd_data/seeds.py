@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SEED = "seed"
 """The strategy's name in the origin of the user's samples."""
 FEW = 12
-"""With fewer seeds the teacher's exam is nearly a coin: it stops a run only when the teacher is not above chance at all."""
+"""With fewer seeds the teacher's exam is nearly a coin: where the teacher is right on more seeds than by chance, it stops no run."""
 
 LEFT_OUT = {
     "in_test": "in the test set, too",

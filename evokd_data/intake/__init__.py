@@ -311,7 +311,7 @@ def _warnings(intake: Intake) -> Iterator[str]:
         yield f"fewer than 10 test texts, so a score of these classes is mostly chance: {listed}; label more of them"
     if (seeds := sum(seeds for _, seeds, _ in intake.counts())) < FEW:
         yield (
-            f"{seeds} seeds are too few for the exam to say whether a teacher is of use (from {FEW} on it can): label more texts, or "
+            f"{seeds} seeds are too few for the exam to say much about a teacher (it takes {FEW}, and more for two or three labels): label more texts, or "
             "read the samples of evokd-data preview"
         )
     by_spelling: dict[str, list[str]] = {}

@@ -7,6 +7,7 @@ from typing import Any
 
 from evokd_data.records import LabelForm
 from evokd_data.seeds import FEW
+from evokd_data.strategies.trust import SIGNIFICANCE, chance_of_so_many
 
 USEFUL, UNCERTAIN, CHANCE, ADDS_NOTHING = "useful", "uncertain", "no better than chance", "adds nothing"
 BLIND, BELOW_SEEDS = "blind to the texts", "knows less than the seeds"
@@ -17,7 +18,7 @@ EASY = 0.95
 SURE = 0.9
 """From this accuracy on, at the lower end of its interval, a label counts whatever was asked for."""
 NO_LABELS = "spell out task.noun, label_names and label_descriptions"
-NEVER_WORSE = "the run goes on, and keeps a student only when it is no worse than the one before"
+NOT_STOPPED = "this does not stop the run, and a round is not adopted where real texts show that it is worse"
 """What follows where the exam cannot tell."""
 REMEDY = f"{NO_LABELS}, give more seeds or seeds that are harder to tell apart, take a larger teacher, or set teacher_trust: force to go on"
 """What can be done about a verdict that stops a run."""
@@ -25,11 +26,11 @@ REMEDY = f"{NO_LABELS}, give more seeds or seeds that are harder to tell apart, 
 
 def message(content: Mapping[str, Any]) -> str:
     """The verdict in plain words. `content` is that of exam.json."""
-    return f"{finding(content)}; {NEVER_WORSE}" if content["verdict"] == UNCERTAIN else finding(content)
+    return f"{finding(content)}; {NOT_STOPPED}" if content["verdict"] == UNCERTAIN else finding(content)
 
 
 def finding(content: Mapping[str, Any]) -> str:
-    """What the exam shows, in plain words, without whether the run goes on. `content` is that of exam.json."""
+    """What the exam shows, in plain words, without what follows. `content` is that of exam.json."""
     chosen, verdict = content["chosen"], content["verdict"]
     form = LabelForm(**chosen["form"]).name
     shown = f"{chosen['accuracy']:.2f} ({chosen['low']:.2f} to {chosen['high']:.2f}, {content['questions']} seeds)"
@@ -42,7 +43,7 @@ def finding(content: Mapping[str, Any]) -> str:
             f"the teacher labels the seeds with {measure} {shown}, asked by {form}{_worth_beside_the_student(content)}"
         )
     student = content["student"]["accuracy"] if "student" in content else 0.0
-    if verdict == UNCERTAIN and (content["questions"] < FEW or student < EASY):
+    if verdict == UNCERTAIN and (content["questions"] < FEW or not _beats_chance(content)):
         return f"{content['questions']} seeds are too few to say how well the teacher labels: it is right on {shown}, asked by {form}"
     if verdict == UNCERTAIN:
         return (
@@ -61,6 +62,11 @@ def finding(content: Mapping[str, Any]) -> str:
             f"{student:.2f} of them, the teacher on {shown}{_together(content)}"
         )
     return f"the teacher labels the seeds no better than chance ({content['chance']:.2f}): it is right on {shown}"
+
+
+def _beats_chance(content: Mapping[str, Any]) -> bool:
+    right = round(content["chosen"]["accuracy"] * content["questions"])
+    return chance_of_so_many(right, content["questions"], content["chance"]) <= SIGNIFICANCE
 
 
 def _worth_beside_the_student(content: Mapping[str, Any]) -> str:

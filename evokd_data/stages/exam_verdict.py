@@ -34,19 +34,23 @@ def verdict_of(best: FormResult, chance: float, gain: float, student_accuracy: f
     """What the best form says of the teacher. `gain`: what it adds to the seeds-only student, in nats a question; `both_help`: see
     `helps`.
 
-    Seeds are few, and a useful teacher that is refused costs more than one of no use, whose students the gate does not adopt. So a
-    teacher adds nothing only when no measure says otherwise: log-probabilities and right answers of both together, nor its own right
-    answers. Where the student is right on nearly all seeds, nothing is left to add, and a teacher that may be as good can show nothing.
-    It is no better than chance only when its interval ends below the middle between chance and 1, or below the student's: of two classes
-    and 12 seeds a teacher that is right on 0.8 of all texts does not beat chance in 44 of 100 exams, and ends below that middle in 2.
+    Seeds are few, and a useful teacher that is refused costs more than one of no use: its first texts are compared with the student's
+    labels before a shard is written. So a teacher adds nothing only when no measure says otherwise: log-probabilities and right answers
+    of both together, nor its own right answers. Where the student is right on nearly all seeds, nothing is left to add, and a teacher that
+    may be as good can show nothing.
+
+    One that is not significantly better than chance is no better than chance when, besides, no measure speaks for it, or its
+    interval ends below the middle between chance and 1, or below where the student's begins. Of two classes and 12 seeds a teacher
+    that is right on 0.8 of all texts does not beat chance in 44 of 100 exams of one form; its interval ends below that middle in 2.
     """
     beats_chance = chance_of_so_many(round(best.right), best.count, chance) <= SIGNIFICANCE
-    if beats_chance and (gain >= MIN_GAIN or both_help or best.accuracy > student_accuracy):
+    adds = gain >= MIN_GAIN or both_help or best.accuracy > student_accuracy
+    if beats_chance and adds:
         return USEFUL
     high = wilson_interval(best.right, best.count)[1]
     as_good = high >= wilson_interval(student_accuracy * best.count, best.count)[0]
     nothing_left = beats_chance and student_accuracy >= EASY
-    may_be_good = not beats_chance and high >= (1 + chance) / 2
+    may_be_good = not beats_chance and adds and high >= (1 + chance) / 2
     if (best.count < FEW and best.accuracy > chance) or (as_good and (nothing_left or may_be_good)):
         return UNCERTAIN
     return ADDS_NOTHING if beats_chance else CHANCE

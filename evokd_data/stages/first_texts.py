@@ -94,7 +94,7 @@ def correct_by_first_texts(
     if compared.texts >= LEAST and compared.chance <= SIGNIFICANCE and exam["verdict"] not in REFUSED:
         content["verdict"] = BELOW_SEEDS
     sentence = in_words(content, compared.chance, before)
-    if content["verdict"] == BELOW_SEEDS:  # what decides comes first, and "the run goes on" is no longer true
+    if content["verdict"] == BELOW_SEEDS:  # what decides comes first; what followed from the exam alone no longer does
         content["message"] = f"{sentence}; {finding(exam)}"
     elif sentence:
         content["message"] = f"{exam['message']}; {sentence}"

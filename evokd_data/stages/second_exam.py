@@ -29,7 +29,7 @@ from evokd_data.digest import derive_random, derive_seed
 from evokd_data.generation.refusals import require_answers
 from evokd_data.recipe import OFF, Recipe
 from evokd_data.records import LabelForm, Labelling, Rejection, Sample
-from evokd_data.reporting.exam_words import BLIND, SURE
+from evokd_data.reporting.exam_words import BLIND, REFUSED, SURE
 from evokd_data.reporting.label_trust import enumerated
 from evokd_data.seeds import FEW
 from evokd_data.stages.exam import EXAM, labelling_of
@@ -226,7 +226,10 @@ def _content(
     content["corrected"] = {**first.get("corrected", {}), **corrected}
     if _is_blind(again, 1 / len(recipe.task.classes)):
         content["verdict"] = BLIND
-    return {**content, "message": message(again, corrected, content, labelling)}
+    sentence = message(again, corrected, content, labelling)
+    if content["verdict"] in REFUSED and content["verdict"] == first["verdict"]:
+        sentence = f"{first['message']}; {sentence}"  # a run that was forced through round 1 may be asked to stop now
+    return {**content, "message": sentence}
 
 
 def _is_blind(again: Mapping[str, Any], chance: float) -> bool:

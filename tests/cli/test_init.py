@@ -164,9 +164,7 @@ def test_models_that_are_here_are_named_by_their_path_from_the_recipe(tmp_path):
 def test_seeds_too_few_for_the_exam_are_warned_of(tmp_path, a_class, told):
     """Half of so few texts go into the test set: 9 and 12 seeds are left."""
     write_csv(tmp_path / "t.csv", ["text", "label"], texts(a_class))
-    warning = (
-        "9 seeds are too few for the exam to say whether a teacher is of use (from 12 on it can): label more texts"
-    )
+    warning = "9 seeds are too few for the exam to say much about a teacher (it takes 12, and more for two or three labels): label more texts"
     assert (warning in call("init", "t.csv").stderr) == told
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from evokd_data.reporting.exam_words import message, mixture_in_words, rule_in_words
+from evokd_data.reporting.exam_words import NOT_STOPPED, message, mixture_in_words, rule_in_words
 
 FORM = {"answer": "names", "turns": True, "demonstrations": 24}
 
@@ -63,12 +63,19 @@ def test_a_mixture_that_is_right_as_often_needs_no_words() -> None:
 def test_easy_seeds_are_said_to_be_easy_and_what_can_be_done() -> None:
     easy = message(content(verdict="uncertain", student={"accuracy": 1.0}))
     assert easy.startswith("the seeds are too easy to say what the teacher adds: a small student")
-    assert "right on 1.00 of them, the teacher on 0.87 (0.70 to 0.95, 30 seeds)" in easy and "the run goes on" in easy
+    assert "right on 1.00 of them, the teacher on 0.87 (0.70 to 0.95, 30 seeds)" in easy and easy.endswith(NOT_STOPPED)
     assert "6 seeds are too few" in message(content(verdict="uncertain", questions=6, student={"accuracy": 1.0}))
 
 
 def test_of_many_seeds_that_cannot_tell_it_is_said_that_they_are_too_few() -> None:
-    assert message(content(verdict="uncertain", student={"accuracy": 0.6})).startswith("30 seeds are too few to say")
+    guessing = content(
+        verdict="uncertain", questions=12, chance=0.5, chosen={"accuracy": 9 / 12}, student={"accuracy": 1.0}
+    )
+    assert message(guessing).startswith("12 seeds are too few to say how well the teacher labels: it is right on 0.75")
+    better_than_chance = content(
+        verdict="uncertain", questions=12, chance=0.5, chosen={"accuracy": 10 / 12}, student={"accuracy": 1.0}
+    )
+    assert message(better_than_chance).startswith("the seeds are too easy to say")
 
 
 def test_a_verdict_that_stops_a_run_says_what_was_found_and_nothing_else() -> None:

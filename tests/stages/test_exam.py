@@ -351,6 +351,22 @@ def test_of_two_classes_a_teacher_that_may_be_guessing_or_good_is_not_sent_away(
     assert verdict_of(best, 1 / 2, 0.3, 0.5, both_help=False) == verdict
 
 
+@pytest.mark.parametrize(
+    ("gain", "student", "both_help"),
+    [(0.0, 10, False), (-0.5, 10, False), (0.1, 10, False), (0.0, 4, False), (0.0, 12, True)],
+)
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_a_teacher_that_is_right_more_often_has_no_worse_verdict(classes, gain, student, both_help):
+    ranks = {"no better than chance": 0, "adds nothing": 0, "uncertain": 1, "useful": 2}
+    verdicts = [
+        verdict_of(
+            FormResult(LabelForm("names", True, 24), (), right, 12, 0.0), 1 / classes, gain, student / 12, both_help
+        )
+        for right in range(13)
+    ]
+    assert sorted(verdicts, key=ranks.__getitem__) == verdicts, verdicts
+
+
 def test_of_two_classes_a_teacher_that_may_be_guessing_is_sent_away_where_the_student_is_surely_better():
     best = FormResult(LabelForm("names", True, 24), (), 16, 24, 0.0)
     assert verdict_of(best, 1 / 2, 0.3, 20 / 24, both_help=False) == "uncertain"

@@ -130,6 +130,18 @@ def test_a_teacher_whose_labels_say_nothing_of_the_texts_stops_the_run_unless_it
         require_useful(dataclasses.replace(recipe, teacher_trust="measured"), content)
 
 
+def test_a_forced_run_that_may_stop_now_is_told_why(played):
+    recipe, workspace = played(*GUESSING)
+    first = read_json(workspace.round(1).exam)
+    assert first["verdict"] == "no better than chance"
+    content, _ = examined(recipe, workspace, perfect)
+    assert content["verdict"] == first["verdict"]
+    with pytest.raises(
+        TeacherError, match=r"the run stops: the teacher labels the seeds no better than chance .*; asked again"
+    ):
+        require_useful(dataclasses.replace(recipe, teacher_trust="measured"), content)
+
+
 @pytest.mark.parametrize(("agreed", "is_blind"), [(12, True), (20, False)])
 def test_a_round_that_is_labelled_as_it_was_asked_for_speaks_for_the_teacher(played, agreed, is_blind):
     recipe, workspace = played()
