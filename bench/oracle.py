@@ -1,17 +1,20 @@
-"""What a perfect teacher makes of each choice that evokd-data takes by measuring: an oracle over real texts, without a model.
+"""Runs with a teacher that is right by construction: does a choice that evokd-data takes by measuring hurt it?
 
     python bench/oracle.py --data DATASETS [--sets trec6 ...] [--teachers perfect ...] [--shots 1] [--seeds 3] [--out build/oracle]
 
-The oracle writes real texts of the training set and gives them their real labels. A choice that helps weak teachers must not hurt it. Two
-weaker ones err at random, each text always in the same way, and know how often (their probabilities are right on average):
+The oracle is no model. It answers with real texts of the training set, and with their real labels. A choice that helps weak teachers must
+not hurt it. Two weaker ones err at random:
 
     perfect     each text is of the class that was asked for, each label is right
-    off target  four texts of ten are of another class; each label is right
-    fallible    two texts of ten are of another class; two labels of ten are wrong
+    off target  four texts of ten are of another class, each label is right
+    fallible    two texts of ten are of another class, two labels of ten are wrong, in every prompt in the same way
+
+The probability of a label is the share of labels that are right, at most 0.99. So nothing tells a fallible teacher's wrong labels from its
+right ones, and no order of demonstrations changes them: a real teacher's errors can be seen better than these.
 
 A cell is a data set, a teacher, a number of seeds for each class and a random draw of them; the runs are those of bench/teachers.py with
-another teacher. `--set` changes a choice, say `--set filters.label_disagreement=relabel`. It prints a line for each run and writes
-OUT/results.json. A run that is complete is not made again.
+another teacher. `--set` changes a choice, say `--set filters.label_disagreement=relabel`, and needs an --out of its own. It writes texts for
+strategies with the template `generate` alone. It prints a line for each run and writes OUT/results.json. A run that is complete is not made again.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -38,6 +42,7 @@ from evokd_data.recipe import Recipe, load
 from evokd_data.records import Completion, Prompt
 from evokd_data.reporting.primary_metric import primary_metric
 from evokd_data.reporting.run_summary import summary
+from evokd_data.reporting.stopped_run import stopped_by_exam
 from evokd_data.runner import Runner
 from evokd_data.settings import from_user
 from evokd_data.stages.adopt import best_round
@@ -91,6 +96,8 @@ class OracleEngine(ScriptedEngine):
     settings: Oracle
 
     async def complete(self, prompt: Prompt) -> Completion:
+        if prompt.template in ("compose", "contexts"):
+            raise TeacherError(f"the oracle cannot answer the template {prompt.template}; take another strategy")
         if prompt.template != "generate":
             return await super().complete(prompt)
         variables = prompt.variables
@@ -159,29 +166,32 @@ def main() -> None:
         return
     TEACHERS[Oracle.name] = f"{__name__}:Oracle"
     arguments.teacher_test = 0
-    cells = []
+    cells: list[dict[str, Any]] = []
     with Runner() as loop:
-        for name in arguments.sets:
-            for teacher in arguments.teachers:
-                for shots in arguments.shots:
-                    runs = []
-                    for seed in range(arguments.seeds):
-                        recipe = load(oracle_recipe(arguments, teacher, name, shots, seed), arguments.overrides)
-                        engine = TeacherOnDemand(recipe.teacher, arguments.out / "teacher.log", Printed())
-                        with open_run(recipe, arguments.out / "runs") as run:
-                            try:
-                                run_rounds(loop, run, engine, Printed())
-                            except TeacherError as error:
-                                Printed().note(str(error))
-                            runs.append(describe(recipe, run.workspace, label_by_text(arguments.data, name)))
-                            print(json.dumps(runs[-1]), flush=True)
-                    gains = [run["final"] - run["seeds_only"] for run in runs]
-                    cells.append(
-                        {"data": name, "teacher": teacher, "shots": shots, "set": arguments.overrides,
-                         "mean_gain": round(statistics.mean(gains), 4), "runs": runs}
-                    )  # fmt: skip
-                    content = {"rounds": arguments.rounds, "samples": arguments.samples, "cells": cells}
-                    (arguments.out / "results.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        for name, teacher, shots in product(arguments.sets, arguments.teachers, arguments.shots):
+            runs = []
+            for seed in range(arguments.seeds):
+                recipe = load(oracle_recipe(arguments, teacher, name, shots, seed), arguments.overrides)
+                runs.append(run_once(loop, recipe, arguments.out, label_by_text(arguments.data, name)))
+                print(json.dumps(runs[-1]), flush=True)
+            gain = statistics.mean(run["final"] - run["seeds_only"] for run in runs)
+            cell = {"data": name, "teacher": teacher, "shots": shots, "set": arguments.overrides}
+            cells.append({**cell, "mean_gain": round(gain, 4), "runs": runs})
+            content = {"rounds": arguments.rounds, "samples": arguments.samples, "cells": cells}
+            (arguments.out / "results.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def run_once(loop: Runner, recipe: Recipe, out: Path, real: Mapping[str, str]) -> dict[str, Any]:
+    """The figures of one run, complete or stopped. `real`: the label of each text."""
+    engine = TeacherOnDemand(recipe.teacher, out / "teacher.log", Printed())
+    with open_run(recipe, out / "runs") as run:
+        try:
+            run_rounds(loop, run, engine, Printed())
+        except TeacherError as error:
+            Printed().note(str(error))
+        finally:
+            loop.run(engine.__aexit__(None, None, None))
+        return describe(recipe, run.workspace, real)
 
 
 def oracle_recipe(arguments: argparse.Namespace, teacher: str, name: str, shots: int, seed: int) -> Path:
@@ -200,25 +210,24 @@ def describe(recipe: Recipe, workspace: Workspace, real: Mapping[str, str]) -> d
     scored = [entry for entry in run["rounds"] if entry["metrics"]]
     best = best_round(workspace, scored[-1]["round"]) or 0
     exam = read_json(workspace.round(1).exam)
+    generated = [entry for entry in run["rounds"][1:] if entry["kept"] is not None]
+    labellings = [read_json(workspace.round(entry["round"]).plan)["labelling"] for entry in generated]
     rounds = [workspace.round(entry["round"]) for entry in scored[1:]]
     samples = [row for files in rounds for path in files.shard_files() for row in read_table(path).to_pylist()]
     rejected = [rejection for files in rounds for rejection in read_rejections(files.rejection_files())]
-    generated = [read_json(files.generated) for files in rounds]
     return {
         "run": recipe.name,
         "seeds_only": primary_metric(scored[0]["metrics"]["seeds_only"]).value,
         "rounds": [round(primary_metric(entry["metrics"]["test"]).value, 4) for entry in scored],
         "final": primary_metric(run["rounds"][best]["metrics"]["test"]).value,
         "adopted": best,
+        "stopped": stopped_by_exam(workspace),
         "verdict": exam["verdict"],
         "form": exam["chosen"]["form"],
         "accuracy": exam["chosen"]["accuracy"],
-        "student_weight": exam["chosen"].get("student_weight"),
-        "temperature": exam["chosen"].get("temperature"),
-        "corrected": exam.get("corrected"),
         "first_texts": exam.get("first_texts"),
-        "label_disagreement": exam["rule"],
-        "doubted": [bool(content.get("warning")) for content in generated],
+        **{key: [labelling[key] for labelling in labellings] for key in ("rule", "student_weight", "temperature")},
+        "doubted": [read_json(files.metrics)["adoption"]["doubted"] for files in rounds],
         "kept": len(samples),
         "kept_right": share([real[row["text"]] == row["label"] for row in samples]),
         "rejected": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import math
 import sys
@@ -12,11 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from evokd_data.recipe import load
 from evokd_data.records import Completion, Constraint, Message, Prompt, Sampling
+from evokd_data.runner import Runner
+from evokd_data.teachers import TEACHERS
 from tests.support import ROOT
 
 sys.path.insert(0, str(ROOT / "bench"))
-from oracle import Oracle, OracleEngine, label_by_text
+from oracle import Oracle, OracleEngine, label_by_text, oracle_recipe, run_once
+from teachers import TASKS
 
 LABELS = ("bird", "fish", "tree", "rock")
 
@@ -69,7 +74,33 @@ def test_its_wrong_labels_are_the_same_in_each_prompt_and_its_probabilities_are_
     assert abs(right / 800 - 0.8) < 0.05
 
 
-def test_a_perfect_one_is_right_on_every_text(data: Path) -> None:
+def test_a_perfect_one_is_right_on_every_text_and_says_so(data: Path) -> None:
     oracle = Oracle(data=str(data), set="things")
-    for text, label in list(label_by_text(data, "things").items())[:50]:
-        assert ask(oracle, "label", {"text": text}, 1, LABELS).text == label
+    for text, label in label_by_text(data, "things").items():
+        answer = ask(oracle, "label", {"text": text}, 1, LABELS)
+        assert answer.text == label and answer.choice_logprobs is not None
+        assert answer.choice_logprobs[label] == pytest.approx(math.log(0.99))
+
+
+def test_a_text_off_target_is_of_another_class(data: Path) -> None:
+    oracle, real = Oracle(data=str(data), set="things", on_target=0.0), label_by_text(data, "things")
+    labels = {real[ask(oracle, "generate", {"target": "fish", "count": 1}, seed).text] for seed in range(60)}
+    assert labels == {"bird", "tree", "rock"}
+
+
+def test_a_run_with_a_perfect_teacher_has_the_figures_of_its_files(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TEACHERS, Oracle.name, "oracle:Oracle")
+    monkeypatch.setitem(TASKS, "things", {"noun": "thing"})
+    arguments = argparse.Namespace(data=data, out=tmp_path, rounds=2, samples=16, teacher_test=0, student=tmp_path)
+    path = oracle_recipe(arguments, "perfect", "things", 2, 0)
+    settings = ("student={kind: linear, buckets: 1024, min_steps: 20}", "filters.near_duplicates=1")
+    with Runner() as loop:
+        figures = run_once(loop, load(path, settings), tmp_path, label_by_text(data, "things"))
+    assert (figures["stopped"], figures["verdict"], figures["accuracy"]) == (None, "useful", 1.0)
+    assert (figures["kept"], figures["kept_right"], figures["doubted"]) == (32, 1.0, [False, False])
+    assert figures["first_texts"]["teacher_as_asked"] == figures["first_texts"]["texts"] == 16
+    assert len(figures["rounds"]) == 3 and figures["final"] == pytest.approx(
+        figures["rounds"][figures["adopted"]], abs=1e-4
+    )
