@@ -130,11 +130,11 @@ def _apply(root: Path, mirror: str | None, as_json: bool) -> None:
     score = primary_metric(applied.metrics["test"])
     texts = {"dev": "the dev set", "seeds": "the seeds"}[adoption["by"]]
     if not adoption["adopted"]:
-        gate = f"the student of round {adoption['best']} stays: on {texts} it is better by more than one standard error"
+        gate = f"the student of round {adoption['best']} stays: on {texts} it is clearly better"
     elif adoption.get("difference") is None:
         gate = "its student is adopted"
     else:
-        gate = f"its student is adopted: on {texts} it is not worse than that of round {adoption['against']} by more than one standard error"
+        gate = f"its student is adopted: on {texts} it is not clearly worse than that of round {adoption['against']}"
     echo(f"{score.name} {score.value:.3f} on the test set; {gate}")
     if applied.revision is not None:
         echo(f"{applied.revision.repo}@{applied.revision.tag} {applied.revision.commit}")

@@ -168,6 +168,25 @@ def test_a_doubted_round_ends_the_run_unless_it_has_gone_on_already(recipe_file,
     assert rounds_after(3) == [0, 1, 2, 3], "it went on after round 1, so it does not end there again"
 
 
+@pytest.mark.parametrize(
+    ("lost", "won", "equal", "adopted"),
+    [(1, 0, 5, True), (2, 0, 4, True), (3, 0, 3, False), (4, 2, 0, True), (5, 1, 0, False), (20, 10, 170, False), (12, 10, 170, True)],
+)  # fmt: skip
+def test_a_round_is_not_adopted_where_it_loses_more_texts_than_chance_gives(
+    recipe_file, tmp_path, lost, won, equal, adopted
+):
+    """Two of six lost and none won are worse by 1.6 standard errors, and one time in four chance."""
+    recipe = quick(recipe_file(), "seeds.per_class=1")
+    workspace = play(recipe, tmp_path, 2)
+    before, after = [1.0] * lost + [0.0] * won + [1.0] * equal, [0.0] * lost + [1.0] * won + [1.0] * equal
+    earlier, scores = (dict(zip(map(str, range(len(values))), values, strict=True)) for values in (before, after))
+    path = workspace.round(0).metrics
+    write_checked_json(path, {**read_json(path), "adoption": {"adopted": True, "best": 0, "scores": earlier}})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("evokd_data.stages.adopt._seed_scores", lambda *_: scores)
+        assert adoption_of(recipe, workspace, 1)["adopted"] is adopted
+
+
 @pytest.mark.parametrize("texts", [3, 11, 20, 41, 52])
 def test_one_text_lost_is_no_loss_and_one_text_won_no_proof_however_many_there_are(recipe_file, tmp_path, texts):
     """Difference and error are both 1 / n then; the last bits of a float must not decide."""
