@@ -32,7 +32,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
 
-from teachers import ROOT, TASKS, Printed, is_tagging, rows, share, write_recipe
+from teachers import ROOT, TASKS, Printed, is_tagging, parser_of_runs, rows, share, write_recipe
 
 from evokd_data.digest import derive_random
 from evokd_data.errors import TeacherError
@@ -147,19 +147,9 @@ def texts_by_label(data: Path, name: str) -> dict[str, list[str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "datasets")
-    parser.add_argument(
-        "--sets", nargs="+", default=["trec6", "snips_intents"], choices=[n for n in TASKS if not is_tagging(n)]
-    )
+    parser = parser_of_runs(__doc__, [name for name in TASKS if not is_tagging(name)])
     parser.add_argument("--teachers", nargs="+", default=list(ORACLES), choices=list(ORACLES))
-    parser.add_argument("--shots", type=int, nargs="+", default=[1])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--samples", type=int, default=60)
-    parser.add_argument("--student", type=Path, help="folder of a sentence encoder; without it the installed MiniLM")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="A.B=VALUE")
-    parser.add_argument("--out", type=Path, default=ROOT / "build" / "oracle")
+    parser.set_defaults(shots=[1], samples=60, out=ROOT / "build" / "oracle")
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
         print(f"skipped: {arguments.data} is not there; give the folder with the data sets with --data")

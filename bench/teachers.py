@@ -84,18 +84,10 @@ class Printed(Progress):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "datasets")
+    parser = parser_of_runs(__doc__, list(TASKS))
     parser.add_argument("--teachers", type=Path, nargs="+", required=True)
-    parser.add_argument("--sets", nargs="+", default=["trec6", "snips_intents"], choices=list(TASKS))
-    parser.add_argument("--shots", type=int, nargs="+", default=[3])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--teacher-test", type=int, default=150)
-    parser.add_argument("--student", type=Path, help="folder of a sentence encoder; without it the installed MiniLM")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="A.B=VALUE")
-    parser.add_argument("--out", type=Path, default=ROOT / "build" / "teachers")
+    parser.set_defaults(shots=[3], samples=100, out=ROOT / "build" / "teachers")
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
         print(f"skipped: {arguments.data} is not there; give the folder with the data sets with --data")
@@ -122,6 +114,21 @@ def main() -> None:
                             print(json.dumps(runs[-1]), flush=True)
                     cells.append(cell(name, teacher, shots, runs))
                     write_results(arguments, cells)
+
+
+def parser_of_runs(description: str | None, sets: Sequence[str]) -> argparse.ArgumentParser:
+    """The options of a bench of whole runs. It sets its own defaults of shots, samples and out."""
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "datasets")
+    parser.add_argument("--sets", nargs="+", default=["trec6", "snips_intents"], choices=sets)
+    parser.add_argument("--shots", type=int, nargs="+")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--samples", type=int)
+    parser.add_argument("--student", type=Path, help="folder of a sentence encoder; without it the installed MiniLM")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="A.B=VALUE")
+    parser.add_argument("--out", type=Path)
+    return parser
 
 
 def write_recipe(arguments: argparse.Namespace, teacher: Path, name: str, shots: int, seed: int) -> Path:
