@@ -97,7 +97,7 @@ def _adopted_in_words(files: RunFiles) -> str:
         if adoption and adoption["adopted"] and after < before:
             by = "the dev set" if adoption.get("by") == "dev" else "the seeds"
             sentences.append(
-                f"A round is adopted when its student is not surely worse on {by}; the test set decides nothing."
+                f"A round is adopted when its student is not clearly worse on {by}; the test set decides nothing."
             )
             break
     return " ".join(filter(None, sentences))

@@ -42,7 +42,7 @@ def test_an_adopted_round_that_is_worse_than_the_seeds_alone_is_said_to_be(tmp_p
     shown = CliRunner().invoke(cli, ["show", str(workspace.root)]).stdout.splitlines()
     assert (
         shown[-2]
-        == "A round is adopted when its student is not surely worse on the seeds; the test set decides nothing."
+        == "A round is adopted when its student is not clearly worse on the seeds; the test set decides nothing."
     )
 
 
