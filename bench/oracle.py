@@ -14,7 +14,7 @@ right ones, and no order of demonstrations changes them: a real teacher's errors
 
 A cell is a data set, a teacher, a number of seeds for each class and a random draw of them; the runs are those of bench/teachers.py with
 another teacher. `--set` changes a choice, say `--set filters.label_disagreement=relabel`, and needs an --out of its own. It writes texts for
-strategies with the template `generate` alone. It prints a line for each run and writes OUT/results.json. A run that is complete is not made again.
+strategies with the template `generate` alone, and each run takes the exam (no `teacher_trust: off`). It prints a line for each run and writes OUT/results.json. A run that is complete is not made again.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from evokd_data.teachers import TEACHERS, Engine
 from evokd_data.teachers.scripted import Scripted, ScriptedEngine
 from evokd_data.yaml_files import dump_yaml, load_yaml, read_yaml_text
 
-SURE = 0.99  # what the best label gets, at most: no model of a user is surer on all texts
+SURE = 0.99  # what the best label gets, at most: a probability of 1 would outweigh every other opinion
 ORACLES: Mapping[str, Mapping[str, float]] = {
     "perfect": {"on_target": 1.0, "right": 1.0},
     "off target": {"on_target": 0.6, "right": 1.0},

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from evokd_data.reporting.exam_words import NOT_STOPPED, message, mixture_in_words, rule_in_words
+from evokd_data.reporting.report_sections.teacher import told_once
 
 FORM = {"answer": "names", "turns": True, "demonstrations": 24}
 
@@ -92,3 +93,18 @@ def test_seeds_that_are_alone_in_their_class_are_counted(alone: int, words: str)
     assert f"30 seeds), or more often: {words}, whose example the exam could not show" in message(
         {**content(), "alone": alone}
     )
+
+
+@pytest.mark.parametrize(
+    ("messages", "told"),
+    [
+        (["no better than chance"], "no better than chance"),
+        (
+            ["the teacher is of use", "asked again: nothing changes"],
+            "the teacher is of use. asked again: nothing changes",
+        ),
+        (["no better than chance", "no better than chance; asked again"], "no better than chance; asked again"),
+    ],
+)
+def test_the_report_tells_each_exam_once(messages: list[str], told: str) -> None:
+    assert told_once(messages) == told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from evokd_data.records import LabelForm
@@ -39,6 +39,12 @@ def teacher(run: RunFiles) -> dict[str, Any]:
     }
 
 
+def told_once(messages: Sequence[str]) -> str:
+    """What all exams said, as sentences. A forced run's second exam begins with what the first one said: that is told once."""
+    repeated = (any(later.startswith(message) for later in messages[i:]) for i, message in enumerate(messages, start=1))
+    return ". ".join(message for message, again in zip(messages, repeated, strict=True) if not again)
+
+
 def _exam(run: RunFiles) -> dict[str, Any] | None:
     """The last exam, with what each exam said: its verdict, the forms that were tried, and each class with a Wilson interval."""
     exams = [round_files for round_files in run.rounds if round_files.folder.exam.exists()]
@@ -56,7 +62,7 @@ def _exam(run: RunFiles) -> dict[str, Any] | None:
         "questions": content["questions"],
         "chance": content["chance"],
         "verdict": content["verdict"],
-        "message": ". ".join(read_json(taken.folder.exam)["message"] for taken in exams),
+        "message": told_once([read_json(taken.folder.exam)["message"] for taken in exams]),
         "form": LabelForm(**chosen["form"]).name,
         "scores": [{"name": "teacher", **{key: chosen[key] for key in ("accuracy", "low", "high")}}, *others],
         "forms": [
